@@ -1,0 +1,64 @@
+"""sanakit: the SANA family of text-to-image models, from prompt to picture.
+
+    import sanakit
+    model = sanakit.load("toybox")
+    model.images(sanakit.ImageRequest(prompt="a small red cube on grass at noon"))[0].save("cube.png")
+
+Names are resolved when first used, so that `import sanakit` costs no torch import.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sanakit.base.errors import (
+        ConfigError,
+        InputError,
+        ModelNotFoundError,
+        NumericsError,
+        OutputError,
+        PictureError,
+        RequestError,
+        SanakitError,
+        WeightsError,
+    )
+    from sanakit.pipeline.generate import load
+    from sanakit.pipeline.request import ImageRequest
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ConfigError",
+    "ImageRequest",
+    "InputError",
+    "ModelNotFoundError",
+    "NumericsError",
+    "OutputError",
+    "PictureError",
+    "RequestError",
+    "SanakitError",
+    "WeightsError",
+    "__version__",
+    "load",
+]
+
+_HOMES = {name: "sanakit.base.errors" for name in __all__ if name.endswith("Error")} | {
+    "ImageRequest": "sanakit.pipeline.request",
+    "load": "sanakit.pipeline.generate",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import the home of a public name on first use. Raises AttributeError for any other name."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'sanakit' has no attribute {name!r}")
+    value: object = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Public names, those not yet imported included."""
+    return sorted(__all__)

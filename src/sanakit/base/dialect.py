@@ -1,0 +1,53 @@
+"""The two dialects of SANA checkpoints, as data: what the official code and diffusers do differently.
+
+A checkpoint is best drawn in the dialect of the code that wrote its format; both were trained as one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["DIFFUSERS", "OFFICIAL", "Dialect"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dialect:
+    """One reading of the same weights.
+
+    null_mask: mask of the unconditional branch, its "own" or that of the "prompt".
+    lowercase: prompts are lower-cased and stripped before tokenising.
+    integer_time: model times are truncated to whole numbers whatever the solver.
+    attention_eps: added to the divisor of linear attention.
+    qk_norm_eps, cross_norm_eps: of the RMS norms of queries and keys in self- and cross-attention.
+    """
+
+    name: str
+    null_mask: Literal["own", "prompt"]
+    lowercase: bool
+    integer_time: bool
+    attention_eps: float
+    qk_norm_eps: float
+    cross_norm_eps: float
+
+
+OFFICIAL = Dialect(
+    name="official",
+    null_mask="prompt",
+    lowercase=False,
+    integer_time=True,
+    attention_eps=1e-8,
+    qk_norm_eps=1e-5,
+    cross_norm_eps=1e-6,
+)
+
+# integer_time is False: here the DPM solver truncates its own times, and Euler does not.
+DIFFUSERS = Dialect(
+    name="diffusers",
+    null_mask="own",
+    lowercase=True,
+    integer_time=False,
+    attention_eps=1e-15,
+    qk_norm_eps=1e-5,
+    cross_norm_eps=1e-5,
+)

@@ -1,0 +1,70 @@
+"""The exception tree: every error that sanakit raises on purpose.
+
+    SanakitError                  exit code 1
+    ├── NumericsError             NaN or Inf left a stage
+    └── InputError                exit code 2: the caller can put it right
+        ├── RequestError          a value in the request (size, steps, prompt, seed, device)
+        ├── ConfigError           a config file or a configuration value
+        ├── WeightsError          weights that are missing, truncated or mismatched
+        ├── ModelNotFoundError    a name that is no folder, no hub id and no shipped model
+        ├── OutputError           a path that can't be written
+        └── PictureError          a picture that carries no request
+
+A message is one sentence: what is wrong, where, and what to do.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = [
+    "ConfigError",
+    "InputError",
+    "ModelNotFoundError",
+    "NumericsError",
+    "OutputError",
+    "PictureError",
+    "RequestError",
+    "SanakitError",
+    "WeightsError",
+]
+
+
+class SanakitError(Exception):
+    """Root of the tree; `exit_code` is what the command line ends with."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class NumericsError(SanakitError):
+    """A tensor that leaves a stage holds NaN or Inf; the message names the stage and the layer."""
+
+
+class InputError(SanakitError):
+    """What the caller gave can't be used; nothing was written."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class RequestError(InputError):
+    """A value of the request is out of range or contradicts another."""
+
+
+class ConfigError(InputError):
+    """A configuration has unknown, missing or contradictory fields."""
+
+
+class WeightsError(InputError):
+    """Weights are missing, truncated, unsafe to read, or do not fit the configuration."""
+
+
+class ModelNotFoundError(InputError):
+    """No model answers to the name."""
+
+
+class OutputError(InputError):
+    """The output path can't be written."""
+
+
+class PictureError(InputError):
+    """The picture carries no request that could be read back."""

@@ -1,0 +1,90 @@
+"""Sizes: the token grid of a latent, the size check, and the aspect-ratio buckets of the published models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from sanakit.base.errors import RequestError, SanakitError
+
+__all__ = ["BUCKETS", "SIZE_STEP", "Grid", "check_size", "nearest_bucket"]
+
+SIZE_STEP = 32
+"""Pixels per latent cell of an f32 autoencoder; widths and heights are multiples of it."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Frames, height and width of a latent in tokens; an image has one frame."""
+
+    frames: int
+    height: int
+    width: int
+
+    @property
+    def tokens(self) -> int:
+        """Length of the token sequence, frames * height * width."""
+        return self.frames * self.height * self.width
+
+    @classmethod
+    def of(cls, latent: Tensor, patch: int = 1) -> Grid:
+        """The grid of a latent [B, C, h, w] or [B, C, F, h, w] cut into `patch` x `patch` tokens."""
+        if latent.dim() not in (4, 5):
+            raise SanakitError(f"a latent has 4 or 5 dimensions, not the shape {list(latent.shape)}")
+        frames = 1 if latent.dim() == 4 else int(latent.shape[2])
+        return cls(frames, int(latent.shape[-2]) // patch, int(latent.shape[-1]) // patch)
+
+
+def check_size(width: int, height: int, step: int = SIZE_STEP) -> None:
+    """Raise RequestError unless width and height (pixels) are positive multiples of `step`."""
+    for name, value in (("width", width), ("height", height)):
+        if value < step or value % step:
+            raise RequestError(
+                f"the {name} {value} is not a positive multiple of {step}; {_advice(value, step)}"
+            )
+
+
+def _advice(value: int, step: int) -> str:
+    below = value // step * step
+    return f"try {step}" if below < step else f"try {below} or {below + step}"
+
+
+# (height, width) at 1024 pixels, from wide to tall: the sizes the published checkpoints were trained on.
+_COMMON = (
+    (512, 2048), (512, 1856), (576, 1792), (576, 1728), (576, 1664), (640, 1600), (640, 1536), (704, 1472),
+    (704, 1408), (704, 1344), (768, 1344), (768, 1280), (832, 1216), (832, 1152), (896, 1152), (896, 1088),
+    (960, 1088), (960, 1024), (1024, 1024), (1024, 960), (1088, 960), (1088, 896), (1152, 896), (1152, 832),
+    (1216, 832), (1280, 768), (1344, 768), (1408, 704), (1472, 704), (1536, 640), (1600, 640), (1728, 576),
+    (2048, 512),
+)  # fmt: skip
+# Seven more that only the 2K and 4K models know, on the same scale.
+_LARGE = ((512, 1984), (512, 1920), (1664, 576), (1792, 576), (1856, 512), (1920, 512), (1984, 512))
+
+
+def _scaled(sizes: tuple[tuple[int, int], ...], base: int) -> tuple[tuple[int, int], ...]:
+    by_ratio = sorted(sizes, key=lambda size: size[0] / size[1])
+    return tuple((height * base // 1024, width * base // 1024) for height, width in by_ratio)
+
+
+BUCKETS: dict[int, tuple[tuple[int, int], ...]] = {
+    512: _scaled(_COMMON, 512),
+    1024: _scaled(_COMMON, 1024),
+    2048: _scaled(_COMMON + _LARGE, 2048),
+    4096: _scaled(_COMMON + _LARGE, 4096),
+}
+"""Base size -> (height, width) pairs in pixels, by growing height / width."""
+
+
+def nearest_bucket(base: int, height: int, width: int) -> tuple[int, int]:
+    """The (height, width) of `BUCKETS[base]` whose ratio is nearest to height / width.
+
+    Ratios are compared after rounding to two decimals and the first of equals wins, as in diffusers'
+    tables, so that both pick the same size. Raises RequestError for a base without buckets.
+    """
+    if base not in BUCKETS:
+        raise RequestError(
+            f"no aspect-ratio buckets for {base} pixels; known are {', '.join(map(str, BUCKETS))}"
+        )
+    ratio = height / width
+    return min(BUCKETS[base], key=lambda size: abs(round(size[0] / size[1], 2) - ratio))
