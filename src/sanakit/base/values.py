@@ -28,7 +28,8 @@ class TextStates:
     def __post_init__(self) -> None:
         if self.states.dim() != 3 or self.mask.shape != self.states.shape[:2]:
             raise SanakitError(
-                f"text states need [B, L, C] with a mask [B, L], not {list(self.states.shape)} and {list(self.mask.shape)}"
+                "text states need [B, L, C] with a mask [B, L], "
+                f"not {list(self.states.shape)} and {list(self.mask.shape)}"
             )
         if self.mask.dtype != torch.bool:
             raise SanakitError(f"a text mask must be bool, not {self.mask.dtype}")

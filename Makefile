@@ -1,0 +1,61 @@
+# The commands of this project, the same by hand and in .ci/run.
+#
+#   make demo      install what drawing needs, draw out/demo.png
+#   make test      install what tests need, run them
+#   make check     ruff, mypy --strict, the rules of the house
+#   make toybox    train the shipped model again (resumes; hours)
+#   make format    put the code into the form that check asks for
+#   make clean     remove .venv, out and caches
+
+PYTHON ?= python3
+WORKERS ?= 2
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install -q --disable-pip-version-check -c constraints.txt
+DEMO_PROMPT := a large red metal sphere left of a small blue rubber cube on grass at sunset
+
+# One stamp per set of dependencies, so that the demo does not wait for what only tests need.
+RUN_READY := $(VENV)/.run-ready
+DEV_READY := $(VENV)/.dev-ready
+PINS := pyproject.toml constraints.txt
+
+.PHONY: demo test check toybox format clean
+.DELETE_ON_ERROR:
+
+demo: $(RUN_READY)
+	@mkdir -p out
+	$(VENV)/bin/sanakit generate "$(DEMO_PROMPT)" --out out/demo.png
+
+test: $(DEV_READY)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n $(WORKERS)
+
+check: $(DEV_READY)
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m mypy --strict src
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q tests/rules
+
+toybox: $(DEV_READY)
+	$(PY) -m recipes.toybox
+
+format: $(DEV_READY)
+	$(PY) -m ruff check --fix
+	$(PY) -m ruff format
+
+clean:
+	rm -rf $(VENV) out .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A .venv that works is kept; one that is missing, half made or of another machine is made anew.
+$(RUN_READY): $(PINS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sanakit needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@echo "installing sanakit into $(VENV) (torch is the large part)"
+	@$(PIP) torch
+	@$(PIP) -e .
+	@touch $@
+
+$(DEV_READY): $(RUN_READY) $(PINS)
+	@echo "installing what tests and checks need"
+	@$(PIP) -e ".[test,dev]"
+	@touch $@

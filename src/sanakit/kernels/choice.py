@@ -1,0 +1,139 @@
+"""Which implementation of an operator runs: one table, one question, an answer in words.
+
+A row may refuse a problem and says why. Rows of an operator are tried from top to bottom, so the fastest stands first
+and the reference, which refuses nothing, stands last. No environment variable is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from sanakit.base.errors import ConfigError
+from sanakit.kernels.linear_attention import reference as linear_attention
+from sanakit.kernels.mix_ffn import reference as mix_ffn
+from sanakit.kernels.modulated_norm import reference as modulated_norm
+
+__all__ = ["TABLE", "Implementation", "Problem", "explain", "force", "operators", "select"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What an implementation is asked to do.
+
+    op: name of the operator. device: its type ("cpu", "cuda", "mps"). dtype: of the large inputs.
+    facts: what else a row may ask about, such as (("tokens", 1024), ("head_dim", 32)).
+    """
+
+    op: str
+    device: str
+    dtype: torch.dtype
+    facts: tuple[tuple[str, int], ...] = ()
+
+    @classmethod
+    def of(cls, op: str, tensor: Tensor, **facts: int) -> Problem:
+        """The problem of running `op` on `tensor`."""
+        return cls(op, tensor.device.type, tensor.dtype, tuple(sorted(facts.items())))
+
+    def fact(self, name: str) -> int | None:
+        """A fact by its name, None when nobody stated it."""
+        return dict(self.facts).get(name)
+
+
+def _never(_: Problem) -> str | None:
+    return None
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """One row: `run` computes the operator; `refuses` gives the reason why it can't, or None when it can."""
+
+    op: str
+    name: str
+    run: Callable[..., Tensor]
+    refuses: Callable[[Problem], str | None] = _never
+
+
+TABLE: tuple[Implementation, ...] = (
+    Implementation("linear_attention", "reference", linear_attention.linear_attention),
+    Implementation("gated_depthwise", "reference", mix_ffn.gated_depthwise),
+    Implementation("modulated_norm", "reference", modulated_norm.modulated_norm),
+)
+"""Every implementation there is, the preferred ones of an operator first."""
+
+_forced: ContextVar[tuple[tuple[str, str], ...]] = ContextVar("forced", default=())
+
+
+def operators() -> tuple[str, ...]:
+    """Names of the operators in the table."""
+    return tuple(dict.fromkeys(row.op for row in TABLE))
+
+
+def select(op: str, problem: Problem) -> Implementation:
+    """The row that runs `op` on `problem`: the forced one, else the first that does not refuse.
+
+    Raises ConfigError when the operator is unknown, `problem` is about another one, or every row refuses.
+    """
+    if problem.op != op:
+        raise ConfigError(f"asked for {op} with a problem of {problem.op}; both must name one operator")
+    return _select(problem, dict(_forced.get()).get(op))
+
+
+@contextmanager
+def force(op: str, name: str) -> Iterator[None]:
+    """Within the block, `op` runs by the row `name`, or `select` raises ConfigError with its refusal."""
+    _row(op, name)
+    token = _forced.set((*_forced.get(), (op, name)))
+    try:
+        yield
+    finally:
+        _forced.reset(token)
+
+
+def explain(problem: Problem) -> list[str]:
+    """One line per row of the operator: chosen, refused with the reason, or not reached."""
+    chosen = select(problem.op, problem)
+    forced = problem.op in dict(_forced.get())
+    lines = []
+    for row in _rows(problem.op):
+        refusal = row.refuses(problem)
+        if row is chosen:
+            verdict = "chosen, forced" if forced else "chosen"
+        elif refusal is not None:
+            verdict = f"refuses: {refusal}"
+        else:
+            verdict = "able, not chosen"
+        lines.append(f"{problem.op}: {row.name}: {verdict}")
+    return lines
+
+
+@cache
+def _select(problem: Problem, forced: str | None) -> Implementation:
+    rows = (_row(problem.op, forced),) if forced else _rows(problem.op)
+    refusals = []
+    for row in rows:
+        refusal = row.refuses(problem)
+        if refusal is None:
+            return row
+        refusals.append(f"{row.name}: {refusal}")
+    raise ConfigError(f"no implementation of {problem.op} takes this problem ({'; '.join(refusals)})")
+
+
+def _rows(op: str) -> tuple[Implementation, ...]:
+    rows = tuple(row for row in TABLE if row.op == op)
+    if not rows:
+        raise ConfigError(f"unknown operator {op!r}; known are {', '.join(operators())}")
+    return rows
+
+
+def _row(op: str, name: str) -> Implementation:
+    rows = {row.name: row for row in _rows(op)}
+    if name not in rows:
+        raise ConfigError(f"{op} has no implementation {name!r}; it has {', '.join(rows)}")
+    return rows[name]
