@@ -1,0 +1,43 @@
+"""Text conditioning: instruction and kept-token rule, the Gemma-2 encoder, tokenizers, the null branch."""
+
+from __future__ import annotations
+
+from sanakit.text.cache import CacheInfo
+from sanakit.text.config import GEMMA_2_2B, TextConfig, small_gemma
+from sanakit.text.encoder import TextEncoder
+from sanakit.text.gemma import build_gemma, restore_constants
+from sanakit.text.null import null_states
+from sanakit.text.prompt import (
+    CHI,
+    MAX_TOKENS,
+    Instruction,
+    clean_prompt,
+    final_prompt,
+    kept_positions,
+    length_limit,
+    tokens_cut,
+)
+from sanakit.text.tokenizer import SPECIAL_TOKENS, load_tokenizer, save_tokenizer, train_tokenizer
+
+__all__ = [
+    "CHI",
+    "GEMMA_2_2B",
+    "MAX_TOKENS",
+    "SPECIAL_TOKENS",
+    "CacheInfo",
+    "Instruction",
+    "TextConfig",
+    "TextEncoder",
+    "build_gemma",
+    "clean_prompt",
+    "final_prompt",
+    "kept_positions",
+    "length_limit",
+    "load_tokenizer",
+    "null_states",
+    "restore_constants",
+    "save_tokenizer",
+    "small_gemma",
+    "tokens_cut",
+    "train_tokenizer",
+]

@@ -1,0 +1,86 @@
+"""Builds the Gemma-2 decoder (no language-model head) that turns tokens into states."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from sanakit.base.errors import ConfigError
+from sanakit.text.config import TextConfig
+
+if TYPE_CHECKING:
+    from transformers import Gemma2Model
+
+_SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+)
+# Chosen here and never by a file: only eager attention applies Gemma-2's soft-cap on the logits.
+_OURS = ("attn_implementation", "_attn_implementation", "use_cache")
+
+
+def build_gemma(config: TextConfig, device: torch.device | str | None = None) -> Gemma2Model:
+    """A Gemma2Model in evaluation mode, float32, with eager attention and random weights.
+
+    config: the content of `text_encoder/config.json`. device: where the parameters live; "meta" gives them
+    shapes only, to be filled by `load_state_dict(..., assign=True)`. The constants (rotary frequencies, embedding
+    scale) are no part of any checkpoint and are real in every case.
+    Raises ConfigError for another architecture, or sizes that are missing, of a wrong type or contradictory.
+    """
+    _check(config)
+    from transformers import Gemma2Config, Gemma2Model
+
+    fields = {key: value for key, value in config.items() if key not in _OURS}
+    fields.update(use_cache=False, attn_implementation="eager")
+    try:
+        with torch.device(device if device is not None else torch.get_default_device()):
+            model = Gemma2Model(Gemma2Config(**fields))
+    except (
+        Exception
+    ) as error:  # the library raises what comes first: KeyError, RuntimeError, AssertionError ...
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"The text encoder's configuration can't be built: {reason}.") from error
+    restore_constants(model)
+    model.train(False)
+    return model
+
+
+def restore_constants(model: Gemma2Model) -> None:
+    """Gives rotary frequencies and embedding scale their float32 values back, in place.
+
+    They are buffers outside the state dict: building on the meta device leaves them without values, and
+    `model.to(torch.bfloat16)` rounds them, which turns every position.
+    """
+    table: Any = model.rotary_emb
+    embedding: Any = model.embed_tokens
+    target = embedding.weight.device
+    where = torch.device("cpu") if target.type == "meta" else target
+    if table.inv_freq.is_meta or table.inv_freq.dtype != torch.float32:
+        with torch.device("cpu"):
+            fresh = type(table)(model.config)
+        model.rotary_emb = fresh.to(where)
+    if embedding.embed_scale.is_meta or embedding.embed_scale.dtype != torch.float32:
+        scale = torch.tensor(float(embedding.scalar_embed_scale), dtype=torch.float32, device=where)
+        embedding.embed_scale = scale
+
+
+def _check(config: TextConfig) -> None:
+    """Refuses what transformers would accept, or would refuse only when the first prompt runs."""
+    kind = config.get("model_type")
+    if kind != "gemma2":
+        raise ConfigError(f"The text encoder must have model_type 'gemma2', not {kind!r}.")
+    for name in _SIZES:
+        value = config.get(name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ConfigError(f"The text encoder's {name} must be a whole number above 0, not {value!r}.")
+    heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
+    if heads % kv_heads:
+        raise ConfigError(
+            f"The text encoder's {heads} attention heads must be a multiple of its {kv_heads} key-value heads."
+        )
