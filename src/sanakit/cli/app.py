@@ -1,0 +1,56 @@
+"""`sanakit`: the list of commands. Each command is a file beside this one and imports torch only when it runs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from sanakit import __version__
+from sanakit.cli.convert import convert
+from sanakit.cli.doctor import doctor
+from sanakit.cli.errors import guarded
+from sanakit.cli.generate import generate
+from sanakit.cli.inspect import inspect
+
+app = typer.Typer(
+    name="sanakit",
+    help="Draw pictures from text with models of the SANA family.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sanakit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Draw pictures from text with models of the SANA family."""
+
+
+def version() -> None:
+    """Print the version."""
+    typer.echo(f"sanakit {__version__}")
+
+
+for _command in (generate, inspect, convert, doctor, version):
+    app.command()(guarded(_command))
+
+
+def main() -> None:
+    """The console script."""
+    app(prog_name="sanakit")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""How a command ends: exit code 0, 2 for bad input, 130 when interrupted, 1 for anything else; never a traceback.
+
+The message goes to stderr as one sentence; `--debug` shows the traceback instead.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import typer
+
+INTERRUPTED = 130
+
+
+def tell(message: str) -> None:
+    """One line on stderr."""
+    typer.echo(message, err=True)
+
+
+def guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """`command` with every exception turned into a sentence and an exit code, unless it was called with `debug`."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **options: Any) -> None:
+        try:
+            command(*args, **options)
+        except (typer.Exit, typer.Abort):
+            raise
+        except KeyboardInterrupt:
+            tell("sanakit: interrupted.")
+            raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            _leave_quietly()
+        except Exception as error:
+            if options.get("debug"):
+                raise
+            tell(f"sanakit: {describe(error)}")
+            raise typer.Exit(exit_code(error)) from None
+
+    return run
+
+
+def exit_code(error: Exception) -> int:
+    """The code an error carries; 1 where it carries none."""
+    code = getattr(error, "exit_code", 1)
+    return code if isinstance(code, int) else 1
+
+
+def describe(error: Exception) -> str:
+    """One line that says what went wrong, and for errors that nobody foresaw how to see more."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(getattr(error, "exit_code", None), int):
+        return text if text.endswith((".", "!", "?")) else f"{text}."
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return "out of memory: choose a smaller --size or another --dtype; `sanakit doctor` estimates what is needed."
+    return f"unexpected {type(error).__name__}: {text[:300]} (run again with --debug for the traceback)"
+
+
+def _leave_quietly() -> NoReturn:
+    """The reader of our output has gone: nothing more can be said, and Python must not try at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise typer.Exit(1)

@@ -1,0 +1,43 @@
+"""`sanakit inspect picture.png`: what a picture was made from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sanakit.cli.options import DebugOption, JsonOption
+
+
+def inspect(
+    picture: Annotated[Path, typer.Argument(help="A PNG written by sanakit.")],
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Print the request inside a picture."""
+    from sanakit.pipeline.output import read_picture
+
+    record = read_picture(picture).to_json()
+    if as_json:
+        typer.echo(json.dumps(record))
+        return
+    for name, value in _lines(record):
+        typer.echo(f"{name + ':':14}{value}")
+
+
+def _lines(record: dict[str, Any]) -> list[tuple[str, str]]:
+    """Name and text of what is worth a line: fields that say nothing are left out."""
+    request = dict(record["request"])
+    size = f"{request.pop('width')}x{request.pop('height')}"
+    lines = [("prompt", request.pop("prompt")), ("size", size)]
+    lines += [(name, _text(value)) for name, value in request.items() if value not in (None, "")]
+    lines += [("grid", "yes")] if record["grid"] else []
+    return lines + list(record["made"].items())
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,92 @@
+"""What happens while pictures are drawn, as small frozen values.
+
+A generation yields these in order: `Started`, then for each stage `StageStarted`, any `Step`s, `StageDone`, after the
+last stage of a picture `PictureDone`, and at the end `Done`, or `Cancelled` where the caller asked to stop. A `Note`
+may come anywhere. Progress bars, previews and cancelling are things a caller does between two events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from sanakit.pipeline.request import ImageRequest
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+Stage = Literal["load", "text", "denoise", "decode"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """The request with every open field filled, and the size in pixels that the transformer really draws."""
+
+    request: ImageRequest
+    drawn_width: int
+    drawn_height: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    """Something worth knowing that stops nothing, such as the number of tokens cut from a long prompt."""
+
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageStarted:
+    """A stage begins for picture `index`; `total` steps follow where they can be counted, else 0."""
+
+    stage: Stage
+    index: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """Step `index` (0-based) of `total` is done; `latent` [1,C,h,w] is the present estimate of the clean latent."""
+
+    stage: Stage
+    index: int
+    total: int
+    latent: Tensor = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageDone:
+    """A stage ended after `seconds`."""
+
+    stage: Stage
+    seconds: float
+    index: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureDone:
+    """Picture `index` is ready; `request` draws exactly this one alone."""
+
+    index: int
+    seed: int
+    image: Image = field(repr=False, compare=False)
+    request: ImageRequest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """All pictures are ready; `timings` are seconds per stage, summed over the pictures."""
+
+    timings: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cancelled:
+    """The caller asked to stop; `finished` pictures had been handed over."""
+
+    finished: int
+    timings: Mapping[str, float]
+
+
+Event = Started | Note | StageStarted | Step | StageDone | PictureDone | Done | Cancelled

@@ -1,0 +1,133 @@
+"""Pictures on disk: a PNG carries the request it was made from, twice, and gives it back.
+
+The text chunk `parameters` is for the viewers of the A1111 tradition, the chunk `sanakit` holds the same as exact
+JSON: `{"format": 1, "request": {...}, "grid": false, "made": {"model": ..., "weights": ..., "version": ...}}`.
+Files are written under a temporary name and renamed, so an interrupted run leaves no half picture.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import re
+import struct
+import unicodedata
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, PngImagePlugin
+
+from sanakit.base.errors import PictureError, RequestError
+from sanakit.base.files import atomic_write
+from sanakit.pipeline.parameters import read_parameters, write_parameters
+from sanakit.pipeline.request import ImageRequest
+
+FORMAT = 1
+_SLUG_LENGTH = 60
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What a picture tells of itself: its request, whether it is a grid, and what it was made with."""
+
+    request: ImageRequest
+    grid: bool = False
+    made: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of the `sanakit` chunk."""
+        return {"format": FORMAT, "request": self.request.to_json(), "grid": self.grid, "made": dict(self.made)}
+
+
+def write_picture(path: Path, image: Image.Image, record: Record) -> Path:
+    """Writes `image` as a PNG with its record; replaces `path` only once the new file is whole."""
+    texts = PngImagePlugin.PngInfo()
+    shown = {name.capitalize(): value for name, value in record.made.items() if name in ("model", "version")}
+    texts.add_text("parameters", write_parameters(record.request, shown))
+    texts.add_text("sanakit", json.dumps(record.to_json()))
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", pnginfo=texts)
+    atomic_write(path, buffer.getvalue())
+    return path
+
+
+def read_picture(path: Path) -> Record:
+    """The record of a picture; raises `PictureError` where the file is missing, no PNG, or without a request."""
+    texts = _read_texts(path)
+    try:
+        if "sanakit" in texts:
+            return _read_record(texts["sanakit"])
+        if "parameters" in texts:
+            request, others = read_parameters(texts["parameters"])
+            return Record(request=request, made={name.lower(): value for name, value in others.items()})
+    except RequestError as error:
+        raise PictureError(f"{path} holds a request that cannot be used: {error}") from None
+    raise PictureError(f"{path} holds no request: only pictures written by sanakit can be recreated.")
+
+
+def _read_texts(path: Path) -> dict[str, str]:
+    if not path.exists():
+        raise PictureError(f"there is no picture at {path}.")
+    if path.is_dir():
+        raise PictureError(f"{path} is a folder, not a picture.")
+    try:
+        with Image.open(path) as image:
+            if not isinstance(image, PngImagePlugin.PngImageFile):
+                raise PictureError(f"{path} is a {image.format} file, and only PNG files carry a request.")
+            return {name: value for name, value in image.info.items() if isinstance(value, str)}
+    except PermissionError:
+        raise PictureError(f"{path} cannot be read: permission denied.") from None
+    except (*_BROKEN, Image.DecompressionBombError):
+        raise PictureError(f"{path} is not a readable PNG file.") from None
+
+
+def _read_record(text: str) -> Record:
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        raise RequestError("its sanakit chunk is not JSON.") from None
+    if not isinstance(data, dict) or "request" not in data:
+        raise RequestError("its sanakit chunk has no request.")
+    if data.get("format") != FORMAT:
+        raise RequestError(f"its format is {data.get('format')!r}, and this version reads format {FORMAT}.")
+    made = data.get("made", {})
+    if not isinstance(made, dict) or not all(isinstance(value, str) for value in made.values()):
+        raise RequestError("its part 'made' must map names to texts.")
+    return Record(request=ImageRequest.from_json(data["request"]), grid=data.get("grid") is True, made=made)
+
+
+def slug(prompt: str) -> str:
+    """A short ASCII file name stem for a prompt; `picture` where nothing of it can be spelt in ASCII."""
+    plain = unicodedata.normalize("NFKD", prompt).encode("ascii", "ignore").decode().lower()
+    words = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
+    return words[:_SLUG_LENGTH].rstrip("-") or "picture"
+
+
+def free_name(folder: Path, request: ImageRequest, suffix: str = "") -> Path:
+    """A path in `folder` for the picture of `request` that no file has yet: `slug-seed.png`, else `-2`, `-3`, ..."""
+    stem = f"{slug(request.prompt)}-{request.seed}{suffix}"
+    path = folder / f"{stem}.png"
+    number = 2
+    while path.exists() or path.is_symlink():
+        path = folder / f"{stem}-{number}.png"
+        number += 1
+    return path
+
+
+def make_grid(images: Sequence[Image.Image], columns: int | None = None, gap: int = 0) -> Image.Image:
+    """Pictures of one size in rows of `columns` (default: as square as it gets), `gap` pixels of white between."""
+    if not images:
+        raise ValueError("a grid needs at least one picture")
+    columns = columns or math.ceil(math.sqrt(len(images)))
+    rows = math.ceil(len(images) / columns)
+    width, height = images[0].size
+    sheet = Image.new("RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), "white")
+    for index, image in enumerate(images):
+        row, column = divmod(index, columns)
+        sheet.paste(image, (column * (width + gap), row * (height + gap)))
+    return sheet
