@@ -1,0 +1,113 @@
+"""Paths between data and noise: where a point lies at time t, and the velocity a network learns there.
+
+    linear   x_t = (1-t) x0 + t n          dx/dt = n - x0                t in [0, 1]        (SANA, eq. 1; SiT)
+    trig     x_a = cos(a) x0 + sin(a) n    dx/da = cos(a) n - sin(a) x0  a in [0, pi/2]     (sCM, section 3)
+
+Both draw the same rays x0-n, run through at another pace and another scale. The point of the linear path at
+time s is the point of the trig path at angle a times r, with
+
+    s = sin(a) / (sin(a) + cos(a))         r = sqrt(s^2 + (1-s)^2) = 1 / (sin(a) + cos(a))
+
+Sources: Xie et al. 2024, "SANA", arXiv:2410.10629; Lu and Song 2024, "Simplifying, stabilizing and scaling
+continuous-time consistency models", arXiv:2410.11081; Chen et al. 2025, "SANA-Sprint", arXiv:2503.09641.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "LinearPath",
+    "Path",
+    "Time",
+    "TrigPath",
+    "angle_from_time",
+    "broadcast_time",
+    "linear_scale",
+    "time_from_angle",
+]
+
+Time = float | Tensor
+"""One time for all samples (a number or a 0-d tensor), or one per sample [B]."""
+
+T = TypeVar("T", float, Tensor, Time)
+
+
+class Path(Protocol):
+    """What training asks of a path."""
+
+    def point(self, x0: Tensor, noise: Tensor, t: Time) -> Tensor:
+        """The point at time t, shaped like x0."""
+        ...
+
+    def target(self, x0: Tensor, noise: Tensor, t: Time) -> Tensor:
+        """The derivative of `point` by t, shaped like x0."""
+        ...
+
+
+@dataclass(frozen=True)
+class LinearPath:
+    """The straight path of flow matching, which the SANA checkpoints were trained on."""
+
+    def point(self, x0: Tensor, noise: Tensor, t: Time) -> Tensor:
+        """(1-t) x0 + t noise, for x0 and noise [B, ...]."""
+        t = broadcast_time(t, x0)
+        return (1 - t) * x0 + t * noise
+
+    def target(self, x0: Tensor, noise: Tensor, t: Time = 0.0) -> Tensor:
+        """The velocity noise - x0 [B, ...]; it is the same at every t."""
+        return noise - x0
+
+
+@dataclass(frozen=True)
+class TrigPath:
+    """The circular path of TrigFlow, which keeps unit variance; times are angles in radians."""
+
+    def point(self, x0: Tensor, noise: Tensor, t: Time) -> Tensor:
+        """cos(t) x0 + sin(t) noise, for x0 and noise [B, ...]."""
+        t = broadcast_time(t, x0)
+        return _cos(t) * x0 + _sin(t) * noise
+
+    def target(self, x0: Tensor, noise: Tensor, t: Time) -> Tensor:
+        """cos(t) noise - sin(t) x0 [B, ...]."""
+        t = broadcast_time(t, x0)
+        return _cos(t) * noise - _sin(t) * x0
+
+
+def broadcast_time(t: Time, like: Tensor) -> Time:
+    """Give a time per sample [B] the shape [B, 1, ...] that multiplies `like`; single times pass through."""
+    if isinstance(t, Tensor) and t.ndim == 1:
+        return t.reshape(-1, *[1] * (like.ndim - 1))
+    return t
+
+
+def time_from_angle(angle: T) -> T:
+    """The linear time s = sin/(sin+cos) of the ray that the angle (radians) points at."""
+    sin, cos = _sin(angle), _cos(angle)
+    return sin / (sin + cos)
+
+
+def angle_from_time(s: T) -> T:
+    """The angle atan2(s, 1-s) in radians; the inverse of `time_from_angle`."""
+    if isinstance(s, Tensor):
+        return torch.atan2(s, 1 - s)
+    return math.atan2(s, 1 - s)
+
+
+def linear_scale(s: T) -> T:
+    """The factor r = sqrt(s^2 + (1-s)^2): a trig point times r is the linear point at time s."""
+    square = s * s + (1 - s) * (1 - s)
+    return torch.sqrt(square) if isinstance(square, Tensor) else math.sqrt(square)
+
+
+def _cos(angle: T) -> T:
+    return torch.cos(angle) if isinstance(angle, Tensor) else math.cos(angle)
+
+
+def _sin(angle: T) -> T:
+    return torch.sin(angle) if isinstance(angle, Tensor) else math.sin(angle)

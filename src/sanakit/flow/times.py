@@ -1,0 +1,125 @@
+"""Times: the noise levels at which a sampler stops and at which training looks, from one shift.
+
+High resolutions need more noise to hide the same structure, so SANA moves every time u in [0, 1] to
+
+    t(u) = a u / (1 + (a-1) u),       that is       logit t = logit u + ln a
+
+(a = 3 for most checkpoints, 6 at 4K, 8 for video). `ShiftedTimes(a)` holds a once and gives both the descending
+grids of the solvers and the density of training times: with u = sigmoid(N(mean, std)) the shifted time is again
+logit-normal, with mean + ln a.
+
+Sources: Esser et al. 2024, "Scaling rectified flow transformers", arXiv:2403.03206, sections 3.1 and 5.3.2;
+Xie et al. 2024, "SANA", arXiv:2410.10629, section 3.4. The grids are those of diffusers' schedulers, to the bit.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sanakit.base.errors import ConfigError, RequestError
+
+__all__ = ["SIGMA_MIN", "TRAIN_STEPS", "ShiftedTimes", "check_steps"]
+
+TRAIN_STEPS = 1000
+"""Steps of the training clock: the checkpoints' model time is 1000 t, and no grid starts above u = 0.999."""
+
+SIGMA_MIN = math.sqrt(1e-4 / (1 - 1e-4))
+"""The last noise level when a scheduler config asks for `sigma_min` in place of zero (beta_0 = 1e-4)."""
+
+
+@dataclass(frozen=True)
+class ShiftedTimes:
+    """All times of a model whose flow shift is `shift`; raises ConfigError unless the shift is positive."""
+
+    shift: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.shift) and self.shift > 0):
+            raise ConfigError(f"the flow shift must be a positive number, not {self.shift!r}")
+
+    def grid(self, steps: int, final: float = 0.0) -> Tensor:
+        """Noise levels of the DPM solver, [steps+1] float32 on the CPU, descending, `final` last.
+
+        u runs evenly from 0.999 to 0, is shifted in float64 and rounded to float32, exactly as diffusers'
+        DPMSolverMultistepScheduler does with use_flow_sigmas. Raises RequestError for steps < 1.
+        """
+        return _float32([*self._nodes(steps), final])
+
+    def timesteps(self, steps: int) -> list[int]:
+        """The integer model times of `grid`, one per step: 1000 t cut to an integer, as diffusers has them.
+
+        They are cut before the rounding to float32, which matters where 1000 t is a whole number.
+        """
+        return [int(node * TRAIN_STEPS) for node in self._nodes(steps)]
+
+    def official_grid(self, steps: int) -> Tensor:
+        """Noise levels of the official repository, [steps+1] float32: 0.999 to 0 evenly, shifted.
+
+        The same times as `grid`, which writes them as 1 minus an alpha from 0.001 to 1; the two differ by rounding.
+        """
+        return _float32([self._shifted(u) for u in _linspace(1 - 1 / TRAIN_STEPS, 0.0, steps + 1, steps)])
+
+    def euler_grid(self, steps: int) -> Tensor:
+        """Noise levels of diffusers' FlowMatchEulerDiscreteScheduler, [steps+1] float32, from 1 to 0.
+
+        That scheduler spreads its times evenly between ends that are already shifted, then shifts them again, so
+        its last step is longer than the DPM grid's. Raises RequestError for steps < 1.
+        """
+        lowest = torch.ones(1) / TRAIN_STEPS
+        lowest = self.shift * lowest / (1 + (self.shift - 1) * lowest)
+        clock = _linspace(float(TRAIN_STEPS), lowest.item() * TRAIN_STEPS, steps, steps)
+        return _float32([*(self._shifted(t / TRAIN_STEPS) for t in clock), 0.0])
+
+    def sample(
+        self,
+        n: int,
+        generator: torch.Generator,
+        mean: float = 0.0,
+        std: float = 1.0,
+        levels: int | None = None,
+    ) -> Tensor:
+        """Draw n training times [n] float32 in (0, 1), on the generator's device.
+
+        u = sigmoid(N(mean, std)), then shifted. With `levels` u is first cut to a multiple of 1/levels; the
+        official training uses 1000 levels, which adds t = 0 and keeps t below 0.99967 for shift 3.
+        """
+        normal = torch.randn(n, generator=generator, device=generator.device) * std + mean
+        if levels is None:
+            return torch.sigmoid(normal + math.log(self.shift))
+        u = torch.floor(torch.sigmoid(normal) * levels) / levels
+        return self.shift * u / (1 + (self.shift - 1) * u)
+
+    def density(self, t: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
+        """The probability density of `sample` (without levels) at t in (0, 1), shaped like t."""
+        z = (torch.logit(t) - mean - math.log(self.shift)) / std
+        return torch.exp(-0.5 * z * z) / (math.sqrt(2 * math.pi) * std * t * (1 - t))
+
+    def _nodes(self, steps: int) -> list[float]:
+        alphas = _linspace(1.0, 1 / TRAIN_STEPS, steps + 1, steps)
+        return [self._shifted(1.0 - alpha) for alpha in alphas][:0:-1]
+
+    def _shifted(self, u: float) -> float:
+        return self.shift * u / (1 + (self.shift - 1) * u)
+
+
+def check_steps(steps: int) -> None:
+    """Raise RequestError unless `steps` is a whole number of at least 1."""
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise RequestError(f"the number of steps must be a whole number of at least 1, not {steps!r}")
+
+
+def _linspace(start: float, stop: float, count: int, steps: int) -> list[float]:
+    """`count` even values in float64 with the rounding of numpy.linspace; `steps` is what the caller asked for."""
+    check_steps(steps)
+    if count == 1:
+        return [start]
+    width = (stop - start) / (count - 1)
+    return [*(start + i * width for i in range(count - 1)), stop]
+
+
+def _float32(values: list[float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64, device="cpu").to(torch.float32)
