@@ -1,0 +1,10 @@
+"""The operators that SANA spends its time in: one folder each, a plain-torch reference first, fast rows beside it.
+
+A reference is the documentation of its operator: it is what every faster implementation is tested against.
+"""
+
+from sanakit.kernels.linear_attention import linear_attention
+from sanakit.kernels.mix_ffn import gated_depthwise
+from sanakit.kernels.modulated_norm import modulated_norm
+
+__all__ = ["gated_depthwise", "linear_attention", "modulated_norm"]

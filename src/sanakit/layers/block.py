@@ -1,0 +1,58 @@
+"""One block of SANA: linear self-attention, cross-attention, Mix-FFN."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sanakit.base.grid import Grid
+from sanakit.kernels import modulated_norm
+from sanakit.layers.cross_attention import CrossAttention
+from sanakit.layers.linear_attention import LinearSelfAttention
+from sanakit.layers.mix_ffn import MixFFN
+from sanakit.layers.modulation import per_token, split_modulation
+
+
+class LinearBlock(nn.Module):
+    """The block of the figure (arXiv 2410.10629, figure 5). Its parts are handed in."""
+
+    def __init__(
+        self, width: int, attention: LinearSelfAttention, cross: CrossAttention, ffn: MixFFN, norm_eps: float
+    ) -> None:
+        super().__init__()
+        self.norm_eps = norm_eps
+        self.table = nn.Parameter(torch.randn(6, width) / width**0.5)
+        self.attention = attention
+        self.cross = cross
+        self.ffn = ffn
+
+    def forward(
+        self,
+        x: Tensor,
+        signal: Tensor,
+        text: Tensor,
+        mask: Tensor,
+        grid: Grid,
+        angles: Tensor | None = None,
+        identity_rows: int = 0,
+    ) -> Tensor:
+        """One round of looking around, reading the prompt, and thinking.
+
+        Args:
+            x: [B, N, D] tokens.
+            signal: [B, F, 6, D] from time.
+            text: [B, L, D] projected text.
+            mask: [B, L] bool, True where real.
+            grid: how the N tokens lie in space.
+            angles: [N, D/heads/2] rotary angles or None.
+            identity_rows: see `LinearSelfAttention`.
+
+        Returns:
+            [B, N, D].
+        """
+        look, think = (per_token(m, grid.tokens) for m in split_modulation(self.table, signal))
+        h = modulated_norm(x, look.shift, look.scale, self.norm_eps)
+        x = x + look.gate * self.attention(h, angles, identity_rows)
+        x = x + self.cross(x, text, mask)
+        h = modulated_norm(x, think.shift, think.scale, self.norm_eps)
+        return x + think.gate * self.ffn(h, grid)

@@ -1,0 +1,48 @@
+"""The self-attention layer of SANA: fused q, k, v projection, optional qk-norm, ReLU linear attention, output."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sanakit.kernels import linear_attention
+from sanakit.layers.norm import RMSNorm
+
+_FP16_MAX = 65504.0
+
+
+class LinearSelfAttention(nn.Module):
+    """Linear attention over all tokens (arXiv 2410.10629, section 2.2). q, k, v have no bias, the output has one.
+
+    qk-norm is over the full width, across heads, and before the ReLU (arXiv 2501.18427, section 3.1).
+    """
+
+    def __init__(self, width: int, heads: int, *, eps: float, qk_norm: bool, qk_norm_eps: float) -> None:
+        super().__init__()
+        self.heads, self.eps = heads, eps
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.out = nn.Linear(width, width)
+        self.norm_q = RMSNorm(width, qk_norm_eps) if qk_norm else None
+        self.norm_k = RMSNorm(width, qk_norm_eps) if qk_norm else None
+
+    def forward(self, x: Tensor, angles: Tensor | None = None, identity_rows: int = 0) -> Tensor:
+        """[B, N, D] -> [B, N, D].
+
+        Args:
+            x: tokens, normalised and modulated.
+            angles: [N, D/heads/2] rotary angles or None.
+            identity_rows: for that many last samples every token attends to itself alone (the perturbed branch of
+                perturbed-attention guidance, arXiv 2403.17377).
+        """
+        query, key, value = self.qkv(x).chunk(3, dim=-1)
+        query = query if self.norm_q is None else self.norm_q(query)
+        key = key if self.norm_k is None else self.norm_k(key)
+        split = (self.heads, -1)
+        mixed = linear_attention(
+            query.unflatten(-1, split), key.unflatten(-1, split), value.unflatten(-1, split), self.eps, angles
+        ).flatten(-2)
+        if identity_rows:
+            mixed = torch.cat([mixed[:-identity_rows], value[-identity_rows:]])
+        out: Tensor = self.out(mixed)
+        # Sums over tokens can leave fp16's range; the published fp16 checkpoints were run with this clamp.
+        return out.clamp(-_FP16_MAX, _FP16_MAX) if out.dtype == torch.float16 else out

@@ -1,0 +1,41 @@
+"""RMS norms: over the width of tokens [B, N, D], and over the channels of maps [B, C, h, w].
+
+Variance is computed in float32. With a half-precision weight the normalised value is rounded to the weight's dtype
+before it is multiplied, as the published checkpoints were run.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) * weight over the last axis (arXiv 1910.07467, equation 4).
+
+    For qk-norm the axis is the full width D, across heads (SANA-1.5, arXiv 2501.18427, section 3.1).
+    """
+
+    def __init__(self, width: int, eps: float, bias: bool = False) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., D] -> [..., D] in the dtype of `x`."""
+        wide = x.float()
+        normed = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
+        out = normed.to(self.weight.dtype) * self.weight
+        return (out if self.bias is None else out + self.bias).to(x.dtype)
+
+
+class ChannelRMSNorm(RMSNorm):
+    """RMSNorm with bias over the channel axis of a map; free of copies when the map is channels-last."""
+
+    def __init__(self, width: int, eps: float = 1e-5) -> None:
+        super().__init__(width, eps, bias=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, h, w] -> [B, C, h, w]."""
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
