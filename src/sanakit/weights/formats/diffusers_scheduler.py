@@ -1,0 +1,156 @@
+"""diffusers' scheduler_config.json as the few values that SANA uses, both ways.
+
+Three classes occur: the DPM-Solver of the base models, Euler of their fine-tunes, and SCM of Sprint.
+Source: the constructors of diffusers 0.42.1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sanakit.base.errors import ConfigError
+from sanakit.weights.formats.fields import DIFFUSERS_VERSION, Fields
+
+__all__ = ["CLASSES", "Schedule", "from_config", "to_config"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How a checkpoint wants to be sampled.
+
+    kind: "dpm" (DPM-Solver++ for flows), "euler", or "scm" (Sprint's consistency sampler).
+    shift: of the times, towards noise (not used by scm). order, solver_type: of the DPM-Solver.
+    final: the last sigma of the DPM-Solver, "zero" or "sigma_min" (0.01).
+    sigma_data: of scm. train_steps: model times run from 0 to this.
+    """
+
+    kind: Literal["dpm", "euler", "scm"] = "dpm"
+    shift: float = 3.0
+    order: int = 2
+    solver_type: Literal["midpoint", "heun"] = "midpoint"
+    final: Literal["zero", "sigma_min"] = "zero"
+    sigma_data: float = 0.5
+    train_steps: int = 1000
+
+
+CLASSES: dict[str, Literal["dpm", "euler", "scm"]] = {
+    "DPMSolverMultistepScheduler": "dpm",
+    "FlowMatchEulerDiscreteScheduler": "euler",
+    "SCMScheduler": "scm",
+}
+_NAMES = {kind: name for name, kind in CLASSES.items()}
+_DPM: dict[str, Any] = {
+    "algorithm_type": "dpmsolver++",
+    "beta_end": 0.02,
+    "beta_schedule": "linear",
+    "beta_start": 0.0001,
+    "dynamic_thresholding_ratio": 0.995,
+    "euler_at_final": False,
+    "final_sigmas_type": "zero",
+    "flow_shift": 1.0,
+    "lambda_min_clipped": -math.inf,
+    "lower_order_final": True,
+    "num_train_timesteps": 1000,
+    "prediction_type": "epsilon",
+    "rescale_betas_zero_snr": False,
+    "sample_max_value": 1.0,
+    "solver_order": 2,
+    "solver_type": "midpoint",
+    "steps_offset": 0,
+    "thresholding": False,
+    "time_shift_type": "exponential",
+    "timestep_spacing": "linspace",
+    "trained_betas": None,
+    "use_beta_sigmas": False,
+    "use_dynamic_shifting": False,
+    "use_exponential_sigmas": False,
+    "use_flow_sigmas": False,
+    "use_karras_sigmas": False,
+    "use_lu_lambdas": False,
+    "variance_type": None,
+}
+_EULER: dict[str, Any] = {
+    "base_image_seq_len": 256,
+    "base_shift": 0.5,
+    "invert_sigmas": False,
+    "max_image_seq_len": 4096,
+    "max_shift": 1.15,
+    "num_train_timesteps": 1000,
+    "shift": 1.0,
+    "shift_terminal": None,
+    "stochastic_sampling": False,
+    "time_shift_type": "exponential",
+    "use_beta_sigmas": False,
+    "use_dynamic_shifting": False,
+    "use_exponential_sigmas": False,
+    "use_karras_sigmas": False,
+}
+_SCM: dict[str, Any] = {"num_train_timesteps": 1000, "prediction_type": "trigflow", "sigma_data": 0.5}
+_DEFAULTS = {"dpm": _DPM, "euler": _EULER, "scm": _SCM}
+# A config made from another scheduler's keeps that one's fields; only these change what is drawn.
+_OFF = ("thresholding", "use_beta_sigmas", "use_dynamic_shifting", "use_exponential_sigmas", "use_karras_sigmas",
+        "use_lu_lambdas", "rescale_betas_zero_snr", "stochastic_sampling", "invert_sigmas")  # fmt: skip
+_BETAS = ("beta_start", "beta_end", "beta_schedule", "trained_betas")
+
+
+def from_config(data: Mapping[str, Any], where: str = "scheduler/scheduler_config.json") -> Schedule:
+    """Their scheduler_config.json -> ours.
+
+    For Euler, `flow_shift` and `shift` are one thing: files made from the DPM-Solver's carry only the first.
+    Raises ConfigError for another class, unknown fields, and settings that SANA's samplers do not have.
+    """
+    name = data.get("_class_name")
+    if not isinstance(name, str) or name not in CLASSES:
+        raise ConfigError(f"{where}: _class_name is {name!r}, but must be one of {', '.join(CLASSES)}")
+    kind = CLASSES[name]
+    fields = Fields(data, {**_DPM, **_EULER, **_SCM, **_DEFAULTS[kind]}, where)
+    for key in _OFF:
+        if fields.flag(key):
+            raise fields.fail(key, "but only false is supported")
+    fields.exactly("num_train_timesteps", 1000, "SANA's times run to 1000")
+    if kind == "scm":
+        fields.exactly("prediction_type", "trigflow", "SCM steps on TrigFlow predictions")
+        return Schedule(kind=kind, sigma_data=fields.number("sigma_data"))
+    if kind == "euler":
+        fields.exactly("shift_terminal", None, "only null is supported")
+        return Schedule(kind=kind, shift=fields.number("shift" if "shift" in data else "flow_shift"))
+    return _dpm(fields)
+
+
+def _dpm(fields: Fields) -> Schedule:
+    fields.exactly("prediction_type", "flow_prediction", "SANA predicts velocities: flow_prediction")
+    fields.exactly("use_flow_sigmas", True, "SANA's times are flow sigmas")
+    fields.exactly("algorithm_type", "dpmsolver++", "only dpmsolver++ is supported")
+    final = fields.choice("final_sigmas_type", ("zero", "sigma_min"))
+    if final == "sigma_min":  # the smallest sigma comes from the betas
+        for key in _BETAS:
+            fields.exactly(key, _DPM[key], f"with final_sigmas_type sigma_min only {_DPM[key]} is supported")
+    return Schedule(
+        shift=fields.number("flow_shift"),
+        order=fields.integer("solver_order", high=3),
+        solver_type="heun" if fields.choice("solver_type", ("midpoint", "heun")) == "heun" else "midpoint",
+        final="sigma_min" if final == "sigma_min" else "zero",
+    )
+
+
+def to_config(schedule: Schedule) -> dict[str, Any]:
+    """Ours -> their scheduler_config.json, with every field that diffusers writes."""
+    fields: dict[str, Any] = {"num_train_timesteps": schedule.train_steps}
+    if schedule.kind == "dpm":
+        fields |= {
+            "prediction_type": "flow_prediction",
+            "use_flow_sigmas": True,
+            "flow_shift": schedule.shift,
+            "solver_order": schedule.order,
+            "solver_type": schedule.solver_type,
+            "final_sigmas_type": schedule.final,
+        }
+    elif schedule.kind == "euler":
+        fields["shift"] = schedule.shift
+    else:
+        fields["sigma_data"] = schedule.sigma_data
+    names = {"_class_name": _NAMES[schedule.kind], "_diffusers_version": DIFFUSERS_VERSION}
+    return {**_DEFAULTS[schedule.kind], **fields, **names}

@@ -1,0 +1,101 @@
+"""Strict loading onto modules built on the meta device: each tensor is read, cast, moved and assigned in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from sanakit.autoencoder import AutoencoderConfig
+from sanakit.base.errors import WeightsError
+from sanakit.transformer import TransformerConfig
+from sanakit.weights.formats import diffusers_autoencoder, diffusers_transformer, gemma, sana_pth
+from sanakit.weights.read import DIFFUSERS_STEM, TRANSFORMERS_STEM, open_weights, read_pth
+from sanakit.weights.rules import check_keys, describe, listed
+
+__all__ = ["assign", "load_autoencoder", "load_text_encoder", "load_transformer", "open_transformer"]
+
+
+def assign(
+    module: nn.Module,
+    pairs: Iterable[tuple[str, Tensor]],
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+    where: str = "the weights",
+) -> None:
+    """Put (name, tensor) pairs into a module, meta-built or not, without copying it first.
+
+    dtype None keeps the dtype of the file; parameters and persistent buffers follow it.
+    Raises WeightsError, listing the first few, when names, shapes or kinds of dtype differ; the module is then as before.
+    """
+    wanted = {key: tensor.shape for key, tensor in module.state_dict().items()}
+    state: dict[str, Tensor] = {}
+    unfit: list[str] = []
+    for name, tensor in pairs:
+        if name in wanted and (tensor.shape != wanted[name] or not tensor.is_floating_point()):
+            unfit.append(f"{name} {describe(tensor)} instead of {list(wanted[name])} floating")
+        elif not unfit:
+            state[name] = tensor.to(device=device, dtype=dtype)
+    if unfit:
+        raise WeightsError(f"{where} does not fit the configuration: {listed(unfit)}")
+    check_keys(state, list(wanted), where)
+    module.load_state_dict(state, strict=True, assign=True)
+
+
+def load_transformer(
+    module: nn.Module,
+    config: TransformerConfig,
+    source: Path,
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+    variant: str | None = None,
+) -> None:
+    """Fill a `SanaTransformer` from a diffusers component folder or an official `.pth`. Raises WeightsError."""
+    pairs = open_transformer(config, source, variant)
+    assign(module, pairs, dtype=dtype, device=device, where=str(source))
+
+
+def open_transformer(
+    config: TransformerConfig, source: Path, variant: str | None = None
+) -> Iterable[tuple[str, Tensor]]:
+    """Our (name, tensor) pairs of a component folder or `.pth`, one by one. Raises WeightsError."""
+    if source.suffix in (".pth", ".pt"):
+        return sana_pth.table(config).stream_ours(read_pth(source), str(source))
+    weights = open_weights(source, DIFFUSERS_STEM, variant)
+    return diffusers_transformer.table(config).stream_ours(weights, str(source))
+
+
+def load_autoencoder(
+    module: nn.Module,
+    config: AutoencoderConfig,
+    folder: Path,
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+    variant: str | None = None,
+) -> None:
+    """Fill a `DCAE` from a diffusers component folder. Raises WeightsError."""
+    weights: Mapping[str, Tensor] = open_weights(folder, DIFFUSERS_STEM, variant)
+    pairs = diffusers_autoencoder.table(config).stream_ours(weights, str(folder))
+    assign(module, pairs, dtype=dtype, device=device, where=str(folder))
+
+
+def load_text_encoder(
+    module: nn.Module,
+    folder: Path,
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+    variant: str | None = None,
+) -> None:
+    """Fill a `Gemma2Model` from a text_encoder folder, whether its keys start with `model.` or not.
+
+    Raises WeightsError. Non-persistent buffers (rotary frequencies) are not in files and stay as the module has them.
+    """
+    weights = open_weights(folder, TRANSFORMERS_STEM, variant)
+    pairs = gemma.table(list(module.state_dict()), weights).stream_ours(weights, str(folder))
+    assign(module, pairs, dtype=dtype, device=device, where=str(folder))

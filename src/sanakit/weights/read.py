@@ -1,0 +1,171 @@
+"""Opening weights without reading them: safetensors files (sharded, with variants) and official `.pth` files.
+
+`Weights` is a mapping whose tensors lie in the file until they are asked for (memory-mapped on the CPU).
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from sanakit.base.errors import ConfigError, WeightsError
+from sanakit.weights.formats.fields import read_json
+from sanakit.weights.rules import listed
+from sanakit.weights.safetensor import Entry, read_header
+
+__all__ = ["DIFFUSERS_STEM", "TRANSFORMERS_STEM", "Weights", "open_files", "open_weights", "read_pth", "weight_files"]
+
+DIFFUSERS_STEM = "diffusion_pytorch_model"
+TRANSFORMERS_STEM = "model"
+
+
+class Weights(Mapping[str, Tensor]):
+    """Tensors of one or several safetensors files by name, each read when it is asked for."""
+
+    def __init__(self, entries: Mapping[str, Entry], homes: Mapping[str, Path]) -> None:
+        self.entries = dict(entries)
+        self._homes = dict(homes)
+        self._open: dict[Path, Any] = {}
+
+    def __getitem__(self, key: str) -> Tensor:
+        path = self._homes[key]
+        try:
+            if path not in self._open:
+                self._open[path] = safe_open(path, framework="pt", device="cpu")
+            tensor: Tensor = self._open[path].get_tensor(key)
+        except (SafetensorError, OSError, RuntimeError, ValueError, AttributeError) as error:
+            raise WeightsError(f"{path}: tensor {key} can't be read ({error}): fetch or convert it again") from error
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name -> shape, from the headers."""
+        return {key: entry.shape for key, entry in self.entries.items()}
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all tensors as they lie in the files."""
+        return sum(entry.end - entry.begin for entry in self.entries.values())
+
+
+def open_weights(folder: Path, stem: str = DIFFUSERS_STEM, variant: str | None = None) -> Weights:
+    """The weights in a component's folder: `{stem}[.{variant}].safetensors`, or shards with an index.
+
+    With variant None, the plain file is wanted; a folder that has only one variant gives that one.
+    Raises WeightsError for missing, truncated or malformed files, and for an index that disagrees with its shards.
+    """
+    return open_files(weight_files(folder, stem, variant))
+
+
+def weight_files(folder: Path, stem: str = DIFFUSERS_STEM, variant: str | None = None) -> list[Path]:
+    """The file, or index and shards (index first). Raises WeightsError when there is none, or no such variant."""
+    available = _variants(folder, stem)
+    if not available:
+        raise WeightsError(f"{folder} holds no {stem}*.safetensors: the folder is incomplete or of another format")
+    if variant is None and None not in available and len(available) == 1:
+        variant = next(iter(available))
+    if variant not in available:
+        wanted = f"variant {variant!r}" if variant else "plain weights"
+        names = ", ".join("plain" if name is None else repr(name) for name in sorted(available, key=str))
+        raise WeightsError(f"{folder} has no {wanted}: it has {names}")
+    first = available[variant]
+    return [first, *_shards(first)] if first.suffix == ".json" else [first]
+
+
+def _variants(folder: Path, stem: str) -> dict[str | None, Path]:
+    """Variant -> index or single file; an index wins, as in diffusers."""
+    single = re.compile(re.escape(stem) + r"(?:\.([A-Za-z0-9_]+))?\.safetensors")
+    index = re.compile(re.escape(stem) + r"\.safetensors\.index(?:\.([A-Za-z0-9_]+))?\.json")
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    found: dict[str | None, Path] = {}
+    for pattern in (single, index):
+        found |= {match[1]: folder / name for name in names if (match := pattern.fullmatch(name))}
+    return found
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    """Key -> file name, from an index file."""
+    try:
+        weight_map = read_json(index).get("weight_map")
+    except ConfigError as error:
+        raise WeightsError(str(error)) from error
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise WeightsError(f"{index} has no weight_map: fetch it again")
+    for name in weight_map.values():
+        if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
+            raise WeightsError(f"{index} names {str(name)[:80]!r}, which is no safetensors file beside it")
+    return weight_map
+
+
+def _shards(index: Path) -> list[Path]:
+    shards = [index.parent / name for name in sorted(set(_weight_map(index).values()))]
+    missing = [path.name for path in shards if not path.is_file()]
+    if missing:
+        raise WeightsError(f"{index.parent} lacks {listed(missing)} of its {len(shards)} shards: fetch them again")
+    return shards
+
+
+def open_files(paths: list[Path]) -> Weights:
+    """Open one file, or an index followed by its shards. Raises WeightsError as `open_weights` does."""
+    index = _weight_map(paths[0]) if paths[0].suffix == ".json" else None
+    entries: dict[str, Entry] = {}
+    homes: dict[str, Path] = {}
+    for path in paths if index is None else paths[1:]:
+        for key, entry in read_header(path).items():
+            if key in entries:
+                raise WeightsError(f"{key} lies in both {homes[key].name} and {path.name}: the shards are mixed up")
+            entries[key], homes[key] = entry, path
+    if index is not None:
+        wrong = [key for key in {**index, **entries} if key not in homes or index.get(key) != homes[key].name]
+        if wrong:
+            raise WeightsError(f"{paths[0]} disagrees with its shards about {listed(wrong)}: fetch them again")
+    return Weights(entries, homes)
+
+
+def read_pth(path: Path, part: str = "state_dict") -> dict[str, Tensor]:
+    """The tensors of an official `.pth`, memory-mapped: of `part` where the file has parts, else of the file.
+
+    Only tensors and plain values are unpickled. Raises WeightsError when the file is missing or truncated, holds code
+    or objects, lacks the part, or the part is no mapping of names to tensors.
+    """
+    data = _load_pickle(path)
+    if isinstance(data, dict) and part in data:
+        data = data[part]
+    elif isinstance(data, dict) and any(isinstance(value, dict) for value in data.values()):
+        raise WeightsError(f"{path} has no {part!r}: it has {listed([str(key) for key in data])}")
+    if not isinstance(data, dict) or not data:
+        raise WeightsError(f"{path} should hold a dict of tensors, not {type(data).__name__}")
+    for key, value in data.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            raise WeightsError(f"{path}: {str(key)[:80]!r} is a {type(value).__name__}, not a tensor")
+    return dict(data)
+
+
+def _load_pickle(path: Path) -> object:
+    try:
+        try:
+            data: object = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except RuntimeError as error:
+            if "mmap" not in str(error):
+                raise
+            data = torch.load(path, map_location="cpu", weights_only=True)  # files from before torch 1.6
+    except OSError as error:
+        raise WeightsError(f"{path} can't be read: {error.strerror or error}") from error
+    except pickle.UnpicklingError as error:
+        raise WeightsError(f"{path} holds code or objects beside tensors and was not opened: use a clean copy") from error
+    except (RuntimeError, ValueError, EOFError, KeyError, TypeError, AttributeError, IndexError, AssertionError) as error:
+        raise WeightsError(f"{path} is truncated or no PyTorch checkpoint: fetch it again") from error
+    return data

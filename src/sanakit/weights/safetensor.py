@@ -1,0 +1,154 @@
+"""The safetensors file itself: header reading that trusts nothing, and a writer that streams.
+
+Layout: 8 bytes little-endian length of the header, the header (JSON, padded by spaces), then raw tensors.
+Reading of tensors is the library's business; the writer is ours because the library's holds a second copy.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from sanakit.base.errors import WeightsError
+from sanakit.base.files import atomic_write
+
+__all__ = ["Entry", "byte_size", "read_header", "write_safetensors"]
+
+_MAX_HEADER = 100 * 10**6  # the library's own limit
+_ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1,
+               "F8_E4M3": 1, "F8_E5M2": 1, "U16": 2, "U32": 4, "U64": 8, "C64": 8}  # fmt: skip
+# In the order in which the library lays tensors out.
+_NAMES = {
+    torch.int64: "I64",
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.int32: "I32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.int16: "I16",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+_RANK = {dtype: rank for rank, dtype in enumerate(_NAMES)}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor as the header describes it; `begin` and `end` count from the end of the header."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+def read_header(path: Path) -> dict[str, Entry]:
+    """Names and descriptions of the tensors in a file, none of which is read.
+
+    Raises WeightsError when the file is missing, truncated, padded, or its header is malformed, names a tensor
+    twice, or describes tensors that do not fill the file exactly.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if size < 8 or length > min(size - 8, _MAX_HEADER):
+                raise WeightsError(f"{path} is truncated or no safetensors file: fetch or convert it again")
+            text = file.read(length)
+    except OSError as error:
+        raise WeightsError(f"{path} can't be read: {error.strerror or error}") from error
+    entries = _parse(text, path)
+    _check_layout(entries, size - 8 - length, path)
+    return entries
+
+
+def _parse(text: bytes, path: Path) -> dict[str, Entry]:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        keys = [key for key, _ in pairs]
+        if len(set(keys)) != len(keys):
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise WeightsError(f"{path} names {twice[:80]!r} twice in its header: the file is damaged")
+        return dict(pairs)
+
+    try:
+        header = json.loads(text.decode("utf-8"), object_pairs_hook=unique)
+        header.pop("__metadata__", None)
+        return {name: _entry(fields) for name, fields in header.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise WeightsError(f"{path} has a damaged safetensors header: fetch or convert it again") from error
+
+
+def _entry(fields: dict[str, Any]) -> Entry:
+    """Raises KeyError, TypeError or ValueError for anything but a well-formed description."""
+    begin, end = fields["data_offsets"]
+    numbers = (begin, end, *fields["shape"])
+    if any(type(number) is not int or number < 0 for number in numbers):
+        raise ValueError("not a natural number")
+    if math.prod(fields["shape"]) * _ITEM_BYTES[fields["dtype"]] != end - begin:
+        raise ValueError("shape and offsets disagree")
+    return Entry(fields["dtype"], tuple(fields["shape"]), begin, end)
+
+
+def _check_layout(entries: Mapping[str, Entry], size: int, path: Path) -> None:
+    """Tensors must follow each other without gap or overlap up to the end of the file."""
+    position = 0
+    for entry in sorted(entries.values(), key=lambda entry: (entry.begin, entry.end)):
+        if entry.begin != position:
+            raise WeightsError(f"{path} has a damaged safetensors header: tensors overlap or leave a gap")
+        position = entry.end
+    if position != size:
+        raise WeightsError(f"{path} should hold {position} bytes of tensors but has {size}: fetch it again")
+
+
+def byte_size(tensor: Tensor, dtype: torch.dtype | None = None) -> int:
+    """Bytes of a tensor in a file, when floating tensors are written as `dtype`."""
+    return tensor.numel() * _file_dtype(tensor, dtype).itemsize
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> None:
+    """Write a file atomically, casting floating tensors to `dtype` (None: as they are) one at a time.
+
+    Laid out as the library does (by dtype, then by name), with `{"format": "pt"}`, so that files are
+    equal to the byte. Raises OutputError when the path can't be written, WeightsError for a dtype without a name.
+    """
+    order = sorted(tensors, key=lambda name: (_RANK[_file_dtype(tensors[name], dtype)], name))
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    position = 0
+    for name in order:
+        tensor, end = tensors[name], position + byte_size(tensors[name], dtype)
+        kind = _NAMES[_file_dtype(tensor, dtype)]
+        header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [position, end]}
+        position = end
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+
+    def write(draft: Path) -> None:
+        with draft.open("wb") as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+            for name in order:
+                _write_tensor(file, tensors[name].to(_file_dtype(tensors[name], dtype)))
+
+    atomic_write(path, write)
+
+
+def _write_tensor(file: BinaryIO, tensor: Tensor) -> None:
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    if flat.numel():
+        file.write(memoryview(flat.view(torch.uint8).numpy()))
+
+
+def _file_dtype(tensor: Tensor, dtype: torch.dtype | None) -> torch.dtype:
+    chosen = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+    if chosen not in _NAMES:
+        raise WeightsError(f"tensors of {chosen} can't be written as safetensors: choose float32, bfloat16 or float16")
+    return chosen
