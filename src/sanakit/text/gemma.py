@@ -12,17 +12,43 @@ from sanakit.text.config import TextConfig
 if TYPE_CHECKING:
     from transformers import Gemma2Model
 
-_SIZES = (
-    "vocab_size",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "head_dim",
+# What the architecture is made of, with the most that is believed; beyond it a file is damaged.
+_SIZES = {
+    "vocab_size": 2**24,
+    "hidden_size": 2**16,
+    "intermediate_size": 2**20,
+    "num_hidden_layers": 2**10,
+    "num_attention_heads": 2**10,
+    "num_key_value_heads": 2**10,
+    "head_dim": 2**14,
+}
+_NUMBERS = (
+    "rms_norm_eps",
+    "query_pre_attn_scalar",
+    "sliding_window",
+    "initializer_range",
+    "attn_logit_softcapping",
 )
-# Chosen here and never by a file: only eager attention applies Gemma-2's soft-cap on the logits.
-_OURS = ("attn_implementation", "_attn_implementation", "use_cache")
+# Only these reach transformers. The rest of a file is its bookkeeping (versions, generation, dtype, attention), which
+# must not decide how prompts are encoded: only eager attention applies Gemma-2's soft-cap on the logits.
+_FIELDS = (
+    *_SIZES,
+    *_NUMBERS,
+    "hidden_activation",
+    "max_position_embeddings",
+    "pad_token_id",
+    "eos_token_id",
+    "bos_token_id",
+    "tie_word_embeddings",
+    "rope_theta",
+    "rope_scaling",
+    "rope_parameters",
+    "attention_bias",
+    "attention_dropout",
+    "layer_types",
+    "final_logit_softcapping",
+    "use_bidirectional_attention",
+)
 
 
 def build_gemma(config: TextConfig, device: torch.device | str | None = None) -> Gemma2Model:
@@ -36,7 +62,7 @@ def build_gemma(config: TextConfig, device: torch.device | str | None = None) ->
     _check(config)
     from transformers import Gemma2Config, Gemma2Model
 
-    fields = {key: value for key, value in config.items() if key not in _OURS}
+    fields = {name: config[name] for name in _FIELDS if name in config}
     fields.update(use_cache=False, attn_implementation="eager")
     try:
         with torch.device(device if device is not None else torch.get_default_device()):
@@ -75,12 +101,24 @@ def _check(config: TextConfig) -> None:
     kind = config.get("model_type")
     if kind != "gemma2":
         raise ConfigError(f"The text encoder must have model_type 'gemma2', not {kind!r}.")
-    for name in _SIZES:
+    for name, most in _SIZES.items():
         value = config.get(name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ConfigError(f"The text encoder's {name} must be a whole number above 0, not {value!r}.")
-    heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= most:
+            raise ConfigError(
+                f"The text encoder's {name} must be a whole number from 1 to {most}, not {value!r}."
+            )
+    for name in _NUMBERS:
+        value = config.get(name, 1)
+        if not isinstance(value, int | float) or not 0 < value < float("inf"):
+            raise ConfigError(f"The text encoder's {name} must be a number above 0, not {value!r}.")
+    heads, kv_heads, head_dim = (
+        config[name] for name in ("num_attention_heads", "num_key_value_heads", "head_dim")
+    )
     if heads % kv_heads:
         raise ConfigError(
             f"The text encoder's {heads} attention heads must be a multiple of its {kv_heads} key-value heads."
+        )
+    if head_dim % 2:
+        raise ConfigError(
+            f"The text encoder's head_dim must be even for its rotary positions, not {head_dim}."
         )

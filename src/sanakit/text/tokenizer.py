@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sanakit.base.errors import ConfigError
-from sanakit.base.files import ensure_writable_folder
+from sanakit.base.files import atomic_write, ensure_writable_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
@@ -84,5 +85,14 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path | str) -> No
 
     Raises OutputError when the folder can't be written.
     """
-    ensure_writable_folder(Path(folder))
-    tokenizer.save_pretrained(str(folder))
+    target = ensure_writable_folder(Path(folder))
+    tokenizer.save_pretrained(str(target))
+    _name_for_everyone(target / "tokenizer_config.json")
+
+
+def _name_for_everyone(path: Path) -> None:
+    """Puts the class name that every version of transformers knows in place of the one that only version 5 knows."""
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    if settings.get("tokenizer_class") == "TokenizersBackend":
+        settings["tokenizer_class"] = "PreTrainedTokenizerFast"
+        atomic_write(path, (json.dumps(settings, indent=2, ensure_ascii=False) + "\n").encode())
