@@ -1,1 +1,51 @@
-"""Floor 4."""
+"""Floor 4: checkpoints of every format, read and written; foreign names exist only here.
+
+rules       rows and tables, invertible           formats/    one table and its configurations per format
+read        safetensors and .pth, lazily          load        strictly onto meta-built modules
+save        diffusers folders                     convert     .pth <-> diffusers
+descriptor  what a model folder holds             catalog     name -> local path
+"""
+
+from sanakit.weights.catalog import resolve
+from sanakit.weights.convert import diffusers_to_pth, pth_to_diffusers
+from sanakit.weights.descriptor import Descriptor, read_descriptor
+from sanakit.weights.formats.diffusers_scheduler import Schedule
+from sanakit.weights.load import assign, load_autoencoder, load_text_encoder, load_transformer
+from sanakit.weights.published import PUBLISHED, Published
+from sanakit.weights.read import Weights, open_weights, read_pth
+from sanakit.weights.rules import Drop, Join, Rename, Squeeze, Table
+from sanakit.weights.save import (
+    save_autoencoder,
+    save_text_encoder,
+    save_transformer,
+    save_weights,
+    write_folder,
+)
+
+__all__ = [
+    "PUBLISHED",
+    "Descriptor",
+    "Drop",
+    "Join",
+    "Published",
+    "Rename",
+    "Schedule",
+    "Squeeze",
+    "Table",
+    "Weights",
+    "assign",
+    "diffusers_to_pth",
+    "load_autoencoder",
+    "load_text_encoder",
+    "load_transformer",
+    "open_weights",
+    "pth_to_diffusers",
+    "read_descriptor",
+    "read_pth",
+    "resolve",
+    "save_autoencoder",
+    "save_text_encoder",
+    "save_transformer",
+    "save_weights",
+    "write_folder",
+]

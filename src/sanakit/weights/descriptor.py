@@ -6,17 +6,22 @@ place there and lie in an optional `sanakit.json` beside it: dialect, instructio
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from sanakit.autoencoder import AutoencoderConfig
 from sanakit.base.dialect import DIFFUSERS, OFFICIAL, Dialect
 from sanakit.base.errors import ConfigError
 from sanakit.base.grid import BUCKETS
 from sanakit.transformer import TransformerConfig
-from sanakit.weights.formats import diffusers_autoencoder, diffusers_scheduler, diffusers_transformer, sana_pth
+from sanakit.weights.formats import (
+    diffusers_autoencoder,
+    diffusers_scheduler,
+    diffusers_transformer,
+    sana_pth,
+)
 from sanakit.weights.formats.diffusers_scheduler import Schedule
 from sanakit.weights.formats.fields import DIFFUSERS_VERSION, Fields, read_json
 from sanakit.weights.read import read_pth
@@ -24,6 +29,7 @@ from sanakit.weights.read import read_pth
 __all__ = ["EXTRA_FILE", "Descriptor", "extra_config", "index_config", "read_descriptor"]
 
 Kind = Literal["sana", "sprint"]
+T = TypeVar("T")
 
 EXTRA_FILE = "sanakit.json"
 _PIPELINES: dict[str, Kind] = {
@@ -87,7 +93,9 @@ def read_descriptor(path: Path, *, parts: Path | None = None, cross_heads: int |
     if not path.is_file():
         raise ConfigError(f"{path} is no model folder and no .pth file")
     if parts is None:
-        raise ConfigError(f"{path} holds a transformer only: give the folder of a whole model as parts, or convert it")
+        raise ConfigError(
+            f"{path} holds a transformer only: give the folder of a whole model as parts, or convert it"
+        )
     return _read_pth(path, _read_folder(parts), cross_heads)
 
 
@@ -95,15 +103,12 @@ def _read_folder(folder: Path) -> Descriptor:
     index = read_json(folder / "model_index.json")
     name = index.get("_class_name")
     if not isinstance(name, str) or name not in _PIPELINES:
-        raise ConfigError(f"{folder}/model_index.json: _class_name is {name!r}, but must be one of {', '.join(_PIPELINES)}")
-    transformer, autoencoder, schedule = (
-        read(read_json(folder / file), str(folder / file))
-        for read, file in (
-            (diffusers_transformer.from_config, "transformer/config.json"),
-            (diffusers_autoencoder.from_config, "vae/config.json"),
-            (diffusers_scheduler.from_config, "scheduler/scheduler_config.json"),
+        raise ConfigError(
+            f"{folder}/model_index.json: _class_name is {name!r}, but must be one of {', '.join(_PIPELINES)}"
         )
-    )
+    transformer = _read(diffusers_transformer.from_config, folder / "transformer/config.json")
+    autoencoder = _read(diffusers_autoencoder.from_config, folder / "vae/config.json")
+    schedule = _read(diffusers_scheduler.from_config, folder / "scheduler/scheduler_config.json")
     extra = folder / EXTRA_FILE
     dialect, instruct, bins = _read_extra(read_json(extra) if extra.exists() else {}, transformer, str(extra))
     return Descriptor(
@@ -120,7 +125,13 @@ def _read_folder(folder: Path) -> Descriptor:
     )
 
 
-def _read_extra(data: Mapping[str, Any], transformer: TransformerConfig, where: str) -> tuple[Dialect, bool, bool]:
+def _read(parse: Callable[[Mapping[str, Any], str], T], path: Path) -> T:
+    return parse(read_json(path), str(path))
+
+
+def _read_extra(
+    data: Mapping[str, Any], transformer: TransformerConfig, where: str
+) -> tuple[Dialect, bool, bool]:
     """Dialect, instruct, bins; without a word about bins, sizes are binned where diffusers has a table."""
     fields = Fields(data, _EXTRA, where)
     dialect = _DIALECTS[str(fields.choice("dialect", _DIALECTS))]
@@ -157,7 +168,9 @@ def _check_agreement(found: Descriptor) -> None:
     elif width != transformer.text_width:
         problem = f"the text encoder is {width} wide and the transformer expects {transformer.text_width}"
     elif (found.kind == "sprint") != transformer.guidance_embed:
-        problem = f"a {found.kind} pipeline has a transformer with guidance_embeds {transformer.guidance_embed}"
+        problem = (
+            f"a {found.kind} pipeline has a transformer with guidance_embeds {transformer.guidance_embed}"
+        )
     elif (found.kind == "sprint") != (found.schedule.kind == "scm"):
         problem = f"a {found.kind} pipeline has a scheduler of kind {found.schedule.kind}"
     if problem:

@@ -29,7 +29,8 @@ def assign(
     """Put (name, tensor) pairs into a module, meta-built or not, without copying it first.
 
     dtype None keeps the dtype of the file; parameters and persistent buffers follow it.
-    Raises WeightsError, listing the first few, when names, shapes or kinds of dtype differ; the module is then as before.
+    Raises WeightsError, listing the first few, when names or shapes differ or a tensor is not floating; the module is
+    then as before.
     """
     wanted = {key: tensor.shape for key, tensor in module.state_dict().items()}
     state: dict[str, Tensor] = {}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,16 @@ from sanakit.weights.formats.fields import read_json
 from sanakit.weights.rules import listed
 from sanakit.weights.safetensor import Entry, read_header
 
-__all__ = ["DIFFUSERS_STEM", "TRANSFORMERS_STEM", "Weights", "open_files", "open_weights", "read_pth", "weight_files"]
+__all__ = [
+    "DIFFUSERS_STEM",
+    "TRANSFORMERS_STEM",
+    "Weights",
+    "open_files",
+    "open_weights",
+    "read_pth",
+    "variants",
+    "weight_files",
+]
 
 DIFFUSERS_STEM = "diffusion_pytorch_model"
 TRANSFORMERS_STEM = "model"
@@ -41,7 +50,9 @@ class Weights(Mapping[str, Tensor]):
                 self._open[path] = safe_open(path, framework="pt", device="cpu")
             tensor: Tensor = self._open[path].get_tensor(key)
         except (SafetensorError, OSError, RuntimeError, ValueError, AttributeError) as error:
-            raise WeightsError(f"{path}: tensor {key} can't be read ({error}): fetch or convert it again") from error
+            raise WeightsError(
+                f"{path}: tensor {key} can't be read ({error}): fetch or convert it again"
+            ) from error
         return tensor
 
     def __iter__(self) -> Iterator[str]:
@@ -72,27 +83,29 @@ def open_weights(folder: Path, stem: str = DIFFUSERS_STEM, variant: str | None =
 
 def weight_files(folder: Path, stem: str = DIFFUSERS_STEM, variant: str | None = None) -> list[Path]:
     """The file, or index and shards (index first). Raises WeightsError when there is none, or no such variant."""
-    available = _variants(folder, stem)
+    available = variants((path.name for path in folder.iterdir()) if folder.is_dir() else (), stem)
     if not available:
-        raise WeightsError(f"{folder} holds no {stem}*.safetensors: the folder is incomplete or of another format")
+        raise WeightsError(
+            f"{folder} holds no {stem}*.safetensors: the folder is incomplete or of another format"
+        )
     if variant is None and None not in available and len(available) == 1:
         variant = next(iter(available))
     if variant not in available:
         wanted = f"variant {variant!r}" if variant else "plain weights"
         names = ", ".join("plain" if name is None else repr(name) for name in sorted(available, key=str))
         raise WeightsError(f"{folder} has no {wanted}: it has {names}")
-    first = available[variant]
+    first = folder / available[variant]
     return [first, *_shards(first)] if first.suffix == ".json" else [first]
 
 
-def _variants(folder: Path, stem: str) -> dict[str | None, Path]:
-    """Variant -> index or single file; an index wins, as in diffusers."""
+def variants(names: Iterable[str], stem: str = DIFFUSERS_STEM) -> dict[str | None, str]:
+    """Variant (None: plain) -> its index or single file, among file names; an index wins, as in diffusers."""
     single = re.compile(re.escape(stem) + r"(?:\.([A-Za-z0-9_]+))?\.safetensors")
     index = re.compile(re.escape(stem) + r"\.safetensors\.index(?:\.([A-Za-z0-9_]+))?\.json")
-    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    found: dict[str | None, Path] = {}
+    ordered = sorted(names)
+    found: dict[str | None, str] = {}
     for pattern in (single, index):
-        found |= {match[1]: folder / name for name in names if (match := pattern.fullmatch(name))}
+        found |= {match[1]: name for name in ordered if (match := pattern.fullmatch(name))}
     return found
 
 
@@ -114,7 +127,9 @@ def _shards(index: Path) -> list[Path]:
     shards = [index.parent / name for name in sorted(set(_weight_map(index).values()))]
     missing = [path.name for path in shards if not path.is_file()]
     if missing:
-        raise WeightsError(f"{index.parent} lacks {listed(missing)} of its {len(shards)} shards: fetch them again")
+        raise WeightsError(
+            f"{index.parent} lacks {listed(missing)} of its {len(shards)} shards: fetch them again"
+        )
     return shards
 
 
@@ -126,12 +141,16 @@ def open_files(paths: list[Path]) -> Weights:
     for path in paths if index is None else paths[1:]:
         for key, entry in read_header(path).items():
             if key in entries:
-                raise WeightsError(f"{key} lies in both {homes[key].name} and {path.name}: the shards are mixed up")
+                raise WeightsError(
+                    f"{key} lies in both {homes[key].name} and {path.name}: the shards are mixed up"
+                )
             entries[key], homes[key] = entry, path
     if index is not None:
         wrong = [key for key in {**index, **entries} if key not in homes or index.get(key) != homes[key].name]
         if wrong:
-            raise WeightsError(f"{paths[0]} disagrees with its shards about {listed(wrong)}: fetch them again")
+            raise WeightsError(
+                f"{paths[0]} disagrees with its shards about {listed(wrong)}: fetch them again"
+            )
     return Weights(entries, homes)
 
 
@@ -165,7 +184,18 @@ def _load_pickle(path: Path) -> object:
     except OSError as error:
         raise WeightsError(f"{path} can't be read: {error.strerror or error}") from error
     except pickle.UnpicklingError as error:
-        raise WeightsError(f"{path} holds code or objects beside tensors and was not opened: use a clean copy") from error
-    except (RuntimeError, ValueError, EOFError, KeyError, TypeError, AttributeError, IndexError, AssertionError) as error:
+        raise WeightsError(
+            f"{path} holds code or objects beside tensors and was not opened: use a clean copy"
+        ) from error
+    except (
+        RuntimeError,
+        ValueError,
+        EOFError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        IndexError,
+        AssertionError,
+    ) as error:
         raise WeightsError(f"{path} is truncated or no PyTorch checkpoint: fetch it again") from error
     return data

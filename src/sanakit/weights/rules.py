@@ -19,7 +19,20 @@ from torch import Tensor
 
 from sanakit.base.errors import WeightsError
 
-__all__ = ["Drop", "Join", "Rename", "Row", "Squeeze", "Table", "affine", "check_keys", "describe", "expand", "listed", "under"]
+__all__ = [
+    "Drop",
+    "Join",
+    "Rename",
+    "Row",
+    "Squeeze",
+    "Table",
+    "affine",
+    "check_keys",
+    "describe",
+    "expand",
+    "listed",
+    "under",
+]
 
 
 @dataclass(frozen=True)
@@ -56,7 +69,7 @@ class Join:
         return self.theirs
 
     def to_ours(self, parts: tuple[Tensor, ...]) -> Tensor:
-        """n x [O, ...] -> [n*O, ...]. Raises WeightsError when shapes or dtypes differ."""
+        """Of n x [O, ...] one [n*O, ...]. Raises WeightsError when shapes or dtypes differ."""
         if len({(part.shape, part.dtype) for part in parts}) > 1:
             found = ", ".join(f"{key} {describe(part)}" for key, part in zip(self.theirs, parts, strict=True))
             raise WeightsError(f"{self.ours} is stacked from tensors that must be alike, but found {found}")
@@ -86,7 +99,9 @@ class Squeeze:
         """([O, I, 1, 1],) -> [O, I], the same storage. Raises WeightsError for any other shape."""
         tensor = parts[0]
         if tensor.dim() != 4 or tensor.shape[2:] != (1, 1):
-            raise WeightsError(f"{self.theirs} {describe(tensor)} should be a 1x1 convolution [out, in, 1, 1]")
+            raise WeightsError(
+                f"{self.theirs} {describe(tensor)} should be a 1x1 convolution [out, in, 1, 1]"
+            )
         return tensor.reshape(tensor.shape[:2])
 
     def to_theirs(self, tensor: Tensor) -> tuple[Tensor, ...]:
@@ -158,13 +173,17 @@ class Table:
         self.their_keys = tuple(key for row in self.kept for key in row.their_keys)
         for side in (self.our_keys, (*self.their_keys, *self.dropped)):
             if len(set(side)) != len(side):
-                raise ValueError(f"keys named twice: {listed(sorted({key for key in side if side.count(key) > 1}))}")
+                raise ValueError(
+                    f"keys named twice: {listed(sorted({key for key in side if side.count(key) > 1}))}"
+                )
 
     def check_theirs(self, keys: Collection[str], where: str) -> None:
         """Raises WeightsError unless `keys` are exactly theirs (dropped ones may be there or not)."""
         check_keys(keys, self.their_keys, where, optional=self.dropped)
 
-    def stream_ours(self, theirs: Mapping[str, Tensor], where: str = "the weights") -> Iterator[tuple[str, Tensor]]:
+    def stream_ours(
+        self, theirs: Mapping[str, Tensor], where: str = "the weights"
+    ) -> Iterator[tuple[str, Tensor]]:
         """Our (name, tensor) pairs one by one; each of theirs is fetched only when its row is due.
 
         Raises WeightsError for missing, unexpected or ill-shaped tensors; key errors come before any tensor is read.
@@ -173,7 +192,9 @@ class Table:
         for row in self.kept:
             yield row.ours, row.to_ours(tuple(theirs[key] for key in row.their_keys))
 
-    def stream_theirs(self, ours: Mapping[str, Tensor], where: str = "the model") -> Iterator[tuple[str, Tensor]]:
+    def stream_theirs(
+        self, ours: Mapping[str, Tensor], where: str = "the model"
+    ) -> Iterator[tuple[str, Tensor]]:
         """Their (name, tensor) pairs one by one, as views of ours where possible. Raises like `stream_ours`."""
         check_keys(ours.keys(), self.our_keys, where)
         for row in self.kept:

@@ -144,11 +144,13 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], dtype: torch.dt
 def _write_tensor(file: BinaryIO, tensor: Tensor) -> None:
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     if flat.numel():
-        file.write(memoryview(flat.view(torch.uint8).numpy()))
+        file.write(flat.view(torch.uint8).numpy().data)
 
 
 def _file_dtype(tensor: Tensor, dtype: torch.dtype | None) -> torch.dtype:
     chosen = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
     if chosen not in _NAMES:
-        raise WeightsError(f"tensors of {chosen} can't be written as safetensors: choose float32, bfloat16 or float16")
+        raise WeightsError(
+            f"tensors of {chosen} can't be written as safetensors: choose float32, bfloat16 or float16"
+        )
     return chosen

@@ -6,7 +6,6 @@ Every file is written atomically, weights before the index that names them, `mod
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -93,11 +92,10 @@ def _parse_size(size: int | str) -> int:
 
 
 def _remove_stale(folder: Path, stem: str, tag: str, written: list[Path]) -> None:
-    pattern = re.compile(
-        rf"{re.escape(stem + tag)}(-\d{{5}}-of-\d{{5}})?\.safetensors|{re.escape(stem)}\.safetensors\.index{re.escape(tag)}\.json"
-    )
+    files = rf"{re.escape(stem + tag)}(-\d{{5}}-of-\d{{5}})?\.safetensors"
+    index = rf"{re.escape(stem)}\.safetensors\.index{re.escape(tag)}\.json"
     for path in folder.iterdir():
-        if pattern.fullmatch(path.name) and path not in written:
+        if re.fullmatch(f"{files}|{index}", path.name) and path not in written:
             path.unlink()
 
 
@@ -196,7 +194,7 @@ def _copy_tokenizer(source: Path, target: Path) -> None:
         raise OutputError(f"{source} is no folder with tokenizer files")
     for path in sorted(source.iterdir()):
         if path.is_file() and path.resolve().parent != target.resolve():
-            atomic_write(target / path.name, lambda draft, path=path: shutil.copyfile(path, draft))
+            atomic_write(target / path.name, path.read_bytes())
 
 
 def _tokenizer_class(folder: Path) -> str:

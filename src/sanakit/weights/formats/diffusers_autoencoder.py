@@ -68,7 +68,10 @@ _SCALE: tuple[Row, ...] = (
 def table(config: AutoencoderConfig) -> Table:
     """The table for one configuration. Raises ConfigError as `to_config` does."""
     _check_depths(config)
-    rows: list[Row] = [*affine("encoder.exit", "encoder.conv_out"), *affine("decoder.entry", "decoder.conv_in")]
+    rows: list[Row] = [
+        *affine("encoder.exit", "encoder.conv_out"),
+        *affine("decoder.entry", "decoder.conv_in"),
+    ]
     rows += affine("decoder.norm", "decoder.norm_out")
     # Without blocks at full resolution, the first (last) convolution is that of a downsampler (upsampler).
     inner = ".conv" if config.encoder[0].depth == 0 else ""
@@ -78,7 +81,11 @@ def table(config: AutoencoderConfig) -> Table:
     for s, stage in enumerate(config.encoder):
         resamples = stage.depth > 0 and s + 1 < len(config.encoder)
         rows += _stage(f"encoder.stages.{s}", f"encoder.down_blocks.{s}", stage, first=0)
-        rows += affine(f"encoder.stages.{s}.down.conv", f"encoder.down_blocks.{s}.{stage.depth}.conv") if resamples else ()
+        rows += (
+            affine(f"encoder.stages.{s}.down.conv", f"encoder.down_blocks.{s}.{stage.depth}.conv")
+            if resamples
+            else ()
+        )
     for s, stage in enumerate(config.decoder):
         resamples = stage.depth > 0 and s + 1 < len(config.decoder)
         rows += _stage(f"decoder.stages.{s}", f"decoder.up_blocks.{s}", stage, first=int(resamples))
@@ -110,7 +117,9 @@ def from_config(data: Mapping[str, Any], where: str = "vae/config.json") -> Auto
         decoder=decoder,
         downsample=_DOWN[str(fields.choice("downsample_block_type", _DOWN))],
         upsample=_UP[str(fields.choice("upsample_block_type", _UP))],
-        decoder_out_act="relu" if fields.choice("decoder_conv_act_fn", ("relu", "silu")) == "relu" else "silu",
+        decoder_out_act="relu"
+        if fields.choice("decoder_conv_act_fn", ("relu", "silu")) == "relu"
+        else "silu",
         encoder_shortcut=fields.flag("encoder_out_shortcut"),
         decoder_shortcut=fields.flag("decoder_in_shortcut"),
         scaling_factor=fields.number("scaling_factor"),
@@ -125,7 +134,9 @@ def _stages(fields: Fields, half: str) -> tuple[Stage, ...]:
     depths = fields.integers(f"{half}_layers_per_block", low=0, high=1000)
     kinds = fields.words(f"{half}_block_types", len(widths), _KINDS)
     if len(depths) != len(widths):
-        raise fields.fail(f"{half}_layers_per_block", f"but {half}_block_out_channels has {len(widths)} stages")
+        raise fields.fail(
+            f"{half}_layers_per_block", f"but {half}_block_out_channels has {len(widths)} stages"
+        )
     scales = _scales(fields, f"{half}_qkv_multiscales", len(widths))
     return tuple(
         Stage(_KINDS[kind], width, depth, kernels if _KINDS[kind] == "evit" else ())
@@ -150,7 +161,9 @@ def _check_depths(config: AutoencoderConfig, where: str = "autoencoder") -> None
     for half, stages in (("encoder", config.encoder), ("decoder", config.decoder)):
         empty = [s for s, stage in enumerate(stages) if s > 0 and stage.depth == 0]
         if empty:
-            raise ConfigError(f"{where}: {half} stage {empty[0]} has no layers; only the first stage may be empty")
+            raise ConfigError(
+                f"{where}: {half} stage {empty[0]} has no layers; only the first stage may be empty"
+            )
 
 
 def to_config(config: AutoencoderConfig) -> dict[str, Any]:
@@ -175,7 +188,9 @@ def to_config(config: AutoencoderConfig) -> dict[str, Any]:
 
 def _half_fields(half: str, stages: tuple[Stage, ...]) -> dict[str, Any]:
     return {
-        f"{half}_block_types": ["ResBlock" if stage.kind == "res" else "EfficientViTBlock" for stage in stages],
+        f"{half}_block_types": [
+            "ResBlock" if stage.kind == "res" else "EfficientViTBlock" for stage in stages
+        ],
         f"{half}_block_out_channels": [stage.width for stage in stages],
         f"{half}_layers_per_block": [stage.depth for stage in stages],
         f"{half}_qkv_multiscales": [list(stage.scales) if stage.kind == "evit" else [] for stage in stages],

@@ -120,7 +120,9 @@ def _check_fixed(fields: Fields, width: int) -> None:
         raise fields.fail("out_channels", f"but must equal in_channels {fields.values['in_channels']}")
     cross = fields.integer("num_cross_attention_heads") * fields.integer("cross_attention_head_dim")
     if cross != width:
-        raise fields.fail("cross_attention_head_dim", f"but heads x head dim makes {cross} here and {width} in attn1")
+        raise fields.fail(
+            "cross_attention_head_dim", f"but heads x head dim makes {cross} here and {width} in attn1"
+        )
     fields.exactly("cross_attention_dim", width, f"must be the width {width}")
     fields.exactly("dropout", 0.0, "only 0 is supported")
     fields.exactly("attention_bias", False, "only false is supported")
@@ -130,7 +132,9 @@ def _check_fixed(fields: Fields, width: int) -> None:
 def to_config(config: TransformerConfig) -> dict[str, Any]:
     """Ours -> their config.json. Raises ConfigError for what the format can't hold (rotary positions)."""
     if config.rotary:
-        raise ConfigError("rotary positions have no field in SanaTransformer2DModel: use position_scale or none")
+        raise ConfigError(
+            "rotary positions have no field in SanaTransformer2DModel: use position_scale or none"
+        )
     return {
         **DEFAULTS,
         "_class_name": CLASS,
@@ -154,4 +158,3 @@ def to_config(config: TransformerConfig) -> dict[str, Any]:
         "qk_norm": QK_NORM if config.qk_norm else None,
         "timestep_scale": config.time_scale,
     }
-

@@ -29,7 +29,9 @@ def read_json(path: Path) -> dict[str, Any]:
             raise ConfigError(f"{path} is larger than {_MAX_BYTES >> 20} MiB: that is no configuration file")
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ConfigError(f"{path} is missing: the folder is incomplete or not in the diffusers layout") from error
+        raise ConfigError(
+            f"{path} is missing: the folder is incomplete or not in the diffusers layout"
+        ) from error
     except OSError as error:
         raise ConfigError(f"{path} can't be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
@@ -63,12 +65,16 @@ class Fields:
         if unknown:
             near = get_close_matches(unknown[0], defaults, n=1, cutoff=0.0)
             more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
-            raise ConfigError(f"{where}: unknown field {unknown[0]!r}{more}; the nearest known one is {near[0]!r}")
+            raise ConfigError(
+                f"{where}: unknown field {unknown[0]!r}{more}; the nearest known one is {near[0]!r}"
+            )
         self.values = {**defaults, **{key: value for key, value in data.items() if key in defaults}}
 
     def fail(self, name: str, why: str) -> ConfigError:
         """The error for a field: `where: field is value, why`."""
-        return ConfigError(f"{self.where}: {name} is {json.dumps(self.values[name], default=str)[:80]}, {why}")
+        return ConfigError(
+            f"{self.where}: {name} is {json.dumps(self.values[name], default=str)[:80]}, {why}"
+        )
 
     def integer(self, name: str, low: int = 1, high: int = 1 << 20) -> int:
         """A whole number in low..high."""

@@ -86,7 +86,9 @@ def infer_config(
     out, channels, patch, _ = _shape(shapes, "x_embedder.proj.weight", 4, where)
     if cross_heads is None and out not in CROSS_HEADS:
         known = ", ".join(f"{heads} at {width}" for width, heads in CROSS_HEADS.items())
-        raise ConfigError(f"{where} has width {out}, whose cross_heads can't be told (known: {known}): pass cross_heads")
+        raise ConfigError(
+            f"{where} has width {out}, whose cross_heads can't be told (known: {known}): pass cross_heads"
+        )
     hidden = _shape(shapes, "blocks.0.mlp.inverted_conv.conv.weight", 4, where)[0] // 2
     side = sample_size or _side(shapes, patch)
     if position_scale is None:
@@ -110,7 +112,9 @@ def infer_config(
 
 def _ratio(hidden: int, width: int) -> float:
     """A ratio that gives the hidden width, which is rounded down: 2.5 if it does, as in all published models."""
-    return next(ratio for ratio in (2.5, hidden / width, (hidden + 0.5) / width) if int(ratio * width) == hidden)
+    return next(
+        ratio for ratio in (2.5, hidden / width, (hidden + 0.5) / width) if int(ratio * width) == hidden
+    )
 
 
 def _side(shapes: Mapping[str, Sequence[int]], patch: int) -> int:

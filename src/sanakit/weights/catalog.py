@@ -1,0 +1,180 @@
+"""From a name to a local path: the shipped model, a folder or `.pth`, a published model's short name, a hub id."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
+from importlib import resources
+from pathlib import Path
+
+import huggingface_hub
+
+from sanakit.base.errors import ModelNotFoundError
+from sanakit.weights.published import PUBLISHED
+from sanakit.weights.read import DIFFUSERS_STEM, TRANSFORMERS_STEM, variants
+
+__all__ = ["TOYBOX", "needed_files", "resolve"]
+
+TOYBOX = "toybox"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_STEMS = {"transformer": DIFFUSERS_STEM, "vae": DIFFUSERS_STEM, "text_encoder": TRANSFORMERS_STEM}
+_SMALL = re.compile(
+    r"model_index\.json|sanakit\.json|LICENSE[^/]*|(?:tokenizer|scheduler)/[^/]+|\w+/config\.json"
+)
+
+
+def resolve(
+    name: str | Path,
+    *,
+    announce: Callable[[str], object] = lambda text: None,
+    variant: str | None = None,
+    revision: str | None = None,
+) -> Path:
+    """The local path that a name stands for; hub models are fetched into the hub's own cache.
+
+    announce is called with the sizes and the licence before anything is downloaded (raise in it to refuse).
+    variant and revision are the hub's. `HF_HUB_OFFLINE=1` is respected: only what is cached is found then.
+    Raises ModelNotFoundError, with near names, when nothing answers to the name.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir() or (path.is_file() and path.suffix in (".pth", ".pt")):
+        return path
+    text = str(name)
+    if text == TOYBOX:
+        return _shipped()
+    if text in PUBLISHED:
+        return _from_hub(PUBLISHED[text].repo, announce, variant or PUBLISHED[text].variant, revision)
+    if _HUB_ID.fullmatch(text):
+        return _from_hub(text, announce, variant or _default_variant(text), revision)
+    raise ModelNotFoundError(f"no model {text!r}: it is no folder, no .pth and no hub id; {_near(text)}")
+
+
+def _near(text: str) -> str:
+    known = [TOYBOX, *PUBLISHED, *(entry.repo for entry in PUBLISHED.values())]
+    close = get_close_matches(text, known, n=3, cutoff=0.4)
+    return (
+        f"did you mean {' or '.join(close)}?"
+        if close
+        else f"known names are {', '.join([TOYBOX, *PUBLISHED])}"
+    )
+
+
+def _default_variant(repo: str) -> str | None:
+    return next((entry.variant for entry in PUBLISHED.values() if entry.repo == repo), None)
+
+
+def _shipped() -> Path:
+    """The folder inside the package, found without importing the toy world's code."""
+    folder = Path(str(resources.files("sanakit"))) / "toybox" / "model"
+    if not (folder / "model_index.json").is_file():
+        raise ModelNotFoundError(
+            f"{folder} lacks the shipped model: install sanakit again, or run `make toybox`"
+        )
+    return folder
+
+
+def _from_hub(
+    repo: str, announce: Callable[[str], object], variant: str | None, revision: str | None
+) -> Path:
+    """Online if possible, else from the cache; the online failure is the one reported."""
+    why: Exception | None = None
+    if not huggingface_hub.is_offline_mode():
+        try:
+            info = huggingface_hub.HfApi().model_info(repo, revision=revision, files_metadata=True)
+        except Exception as error:  # noqa: BLE001  network failures of the client have no common base class
+            why = error
+        else:
+            sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
+            return _download(repo, info.sha or revision, needed_files(repo, sizes, variant), announce)
+    try:
+        folder = Path(huggingface_hub.snapshot_download(repo, revision=revision, local_files_only=True))
+    except Exception as error:  # noqa: BLE001  as above
+        reason = _reason(why) if why else "the hub is offline (HF_HUB_OFFLINE) and it is not in the cache"
+        raise ModelNotFoundError(f"no model {repo!r}: no such folder, and {reason}; {_near(repo)}") from (
+            why or error
+        )
+    return _checked(folder, repo)
+
+
+def _reason(error: Exception) -> str:
+    kind = type(error).__name__
+    known = {
+        "RepositoryNotFoundError": "the hub has no such repository (or it is private)",
+        "GatedRepoError": "the hub wants you to accept its terms and log in first",
+        "RevisionNotFoundError": "the hub has no such revision",
+    }
+    return known.get(kind, f"the hub did not answer ({kind})")
+
+
+def needed_files(repo: str, sizes: Mapping[str, int], variant: str | None) -> dict[str, int]:
+    """The files of a repository that loading reads, with their bytes: configurations and one variant of the weights.
+
+    A component without the variant gives its plain weights, or its only ones. Raises ModelNotFoundError when the
+    repository is not in the diffusers layout.
+    """
+    needed = {name: size for name, size in sizes.items() if _SMALL.fullmatch(name)}
+    for folder, stem in _STEMS.items():
+        inside = [name.removeprefix(f"{folder}/") for name in sizes if name.startswith(f"{folder}/")]
+        chosen = _chosen(inside, stem, variant)
+        if "model_index.json" not in sizes or not chosen:
+            raise ModelNotFoundError(
+                f"{repo} is no diffusers folder with safetensors: for an official .pth, download it and give its path"
+            )
+        needed |= {f"{folder}/{name}": sizes[f"{folder}/{name}"] for name in chosen}
+    return needed
+
+
+def _chosen(names: Iterable[str], stem: str, variant: str | None) -> list[str]:
+    names = list(names)
+    available = variants(names, stem)
+    if not available:
+        return []
+    key = next((key for key in (variant, None) if key in available), next(iter(available)))
+    tag = f".{key}" if key else ""
+    shard = re.compile(rf"{re.escape(stem + tag)}-\d{{5}}-of-\d{{5}}\.safetensors")
+    shards = [name for name in names if shard.fullmatch(name)] if available[key].endswith(".json") else []
+    return [available[key], *shards]
+
+
+def _download(
+    repo: str, revision: str | None, files: Mapping[str, int], announce: Callable[[str], object]
+) -> Path:
+    missing = {name: size for name, size in files.items() if not _cached(repo, name, revision)}
+    if missing:
+        announce(_announcement(repo, missing))
+    try:
+        folder = huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=list(files))
+    except Exception as error:  # noqa: BLE001  network failures of the client have no common base class
+        raise ModelNotFoundError(
+            f"downloading {repo} failed: {_reason(error)}; what came stays cached: try again"
+        ) from error
+    return _checked(Path(folder), repo)
+
+
+def _cached(repo: str, name: str, revision: str | None) -> bool:
+    return isinstance(huggingface_hub.try_to_load_from_cache(repo, name, revision=revision), str)
+
+
+def _announcement(repo: str, missing: Mapping[str, int]) -> str:
+    """`org/name: 12 files, 8.4 GiB to download (...); licence: ...`."""
+    parts = {
+        folder: sum(size for name, size in missing.items() if name.startswith(f"{folder}/"))
+        for folder in _STEMS
+    }
+    detail = ", ".join(f"{folder} {_size(size)}" for folder, size in parts.items() if size)
+    licence = next(
+        (entry.licence for entry in PUBLISHED.values() if entry.repo == repo), "see its model card"
+    )
+    total = _size(sum(missing.values()))
+    return f"{repo}: {len(missing)} files, {total} to download{f' ({detail})' if detail else ''}; licence: {licence}"
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
+
+
+def _checked(folder: Path, repo: str) -> Path:
+    if not (folder / "model_index.json").is_file():
+        raise ModelNotFoundError(f"the cached copy of {repo} is incomplete: load it once with the network")
+    return folder
