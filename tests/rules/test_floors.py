@@ -28,6 +28,7 @@ PICTURE_FLOORS = {"pipeline", "toybox", "training", "evaluation", "cli", "server
 LIBRARIES = {
     "triton": {"kernels"},
     "transformers": {"text"},
+    "tokenizers": {"text"},
     "safetensors": {"weights"},
     "huggingface_hub": {"weights"},
     "PIL": PICTURE_FLOORS,
@@ -78,7 +79,7 @@ def faults(source: Source) -> list[str]:
         fault = (floor_fault if wanted.top == PACKAGE else library_fault)(source.room, wanted)
         if fault:
             found.append(f"{source.where}:{wanted.line}: {fault}")
-    return found
+    return list(dict.fromkeys(found))
 
 
 def test_imports_go_down() -> None:
