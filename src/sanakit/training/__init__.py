@@ -5,6 +5,7 @@ from sanakit.training.ema import EMA
 from sanakit.training.loop import LoopConfig, Report, Run
 from sanakit.training.objectives import reconstruction, velocity
 from sanakit.training.optimizer import adamw, trapezoid
+from sanakit.training.order import batch_indices
 
 __all__ = [
     "EMA",
@@ -12,6 +13,7 @@ __all__ = [
     "Report",
     "Run",
     "adamw",
+    "batch_indices",
     "load_state",
     "reconstruction",
     "save_state",

@@ -1,0 +1,152 @@
+"""Train the model that ships with sanakit, from nothing: `python -m recipes.toybox [STAGE ...]` or `make toybox`.
+
+Stages, each resumable (run it again after an interruption and it goes on):
+  render       scenes of the Toybox world to runs/toybox/{train,held}
+  autoencoder  DC-AE on the rendered pictures
+  latents      the pictures through the frozen encoder
+  transformer  text encoder and flow transformer together, on latents and captions
+  ship         averaged weights, as a diffusers folder, to src/sanakit/toybox/model
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from recipes.toybox_model import TextToVelocity, build_tokenizer, caption_ids
+from sanakit.autoencoder import DCAE
+from sanakit.autoencoder import PRESETS as AUTOENCODERS
+from sanakit.flow.path import LinearPath
+from sanakit.flow.times import ShiftedTimes
+from sanakit.toybox.dataset import SceneShards, render_dataset
+from sanakit.training import LoopConfig, Run, batch_indices, reconstruction, velocity
+
+RUNS = Path("runs/toybox")
+SIZE = 256
+TRAIN_SCENES = 24_000
+HELD_SCENES = 500
+SHIFT = 2.0
+LATENT_NOISE = 0.05
+
+AUTOENCODER = LoopConfig(
+    folder=RUNS / "autoencoder", steps=6_000, lr=6e-4, warmup=100, cooldown=0.25, ema=0.998, save_minutes=4
+)
+AUTOENCODER_BATCH = 8
+TRANSFORMER = LoopConfig(
+    folder=RUNS / "transformer", steps=6_000, lr=1e-3, weight_decay=0.01, warmup=200, cooldown=0.25, ema=0.999,
+    save_minutes=4,
+)  # fmt: skip
+TRANSFORMER_BATCH = 128
+CAPTION_DROPOUT = 0.1
+
+
+def render() -> None:
+    """Render the scenes to train on, and those held out."""
+    render_dataset(RUNS / "held", HELD_SCENES, SIZE, "held_out", seed=1)
+    render_dataset(RUNS / "train", TRAIN_SCENES, SIZE, "train", seed=0)
+
+
+def pixels_of(shards: SceneShards, indices: list[int]) -> Tensor:
+    """[B, 3, H, W] in -1..1, channels last."""
+    images = torch.stack([shards.image(index) for index in indices]).to(memory_format=torch.channels_last)
+    return images.float() / 127.5 - 1
+
+
+def train_autoencoder(steps: int | None = None) -> None:
+    """DC-AE by reconstruction; noise on the latent teaches the decoder to bear a flow's errors."""
+    shards = SceneShards(RUNS / "train")
+    torch.manual_seed(0)
+    model = DCAE(AUTOENCODERS["toybox"]).to(memory_format=torch.channels_last)
+
+    def batches(step: int) -> Tensor:
+        pixels = pixels_of(shards, batch_indices(step, AUTOENCODER_BATCH, len(shards), seed=0))
+        return pixels.flip(-1) if step % 2 else pixels
+
+    def loss(pixels: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        latent = model.encode(pixels)
+        scale = latent.detach().float().std() * LATENT_NOISE
+        noise = torch.randn(latent.shape, generator=generator) * scale
+        parts = reconstruction(model.decode(latent + noise.to(latent.dtype)), pixels)
+        return {**parts, "std": latent.detach().float().std()}
+
+    config = AUTOENCODER if steps is None else replace(AUTOENCODER, steps=steps)
+    for report in Run(model, config).train(loss, batches):
+        print(report, flush=True)
+
+
+def trained_autoencoder() -> DCAE:
+    """The autoencoder with its averaged weights, from the run's checkpoint."""
+    model = DCAE(AUTOENCODERS["toybox"])
+    Run(model, AUTOENCODER).ema.copy_to(model)
+    return model.to(memory_format=torch.channels_last).eval()
+
+
+@torch.no_grad()
+def encode_latents() -> None:
+    """Write runs/toybox/latents.pt: unscaled latents [n, C, h, w] bf16 and 1 / std as the scaling factor."""
+    shards, model = SceneShards(RUNS / "train"), trained_autoencoder()
+    parts = []
+    for start in range(0, len(shards), 16):
+        indices = list(range(start, min(start + 16, len(shards))))
+        with torch.autocast("cpu", torch.bfloat16):
+            parts.append(model.encode(pixels_of(shards, indices)).to(torch.bfloat16))
+        if start % 1600 == 0:
+            print(f"latents {start}/{len(shards)}", flush=True)
+    latents = torch.cat(parts)
+    factor = round(1 / float(latents.float().std()), 5)
+    torch.save({"latents": latents, "scaling_factor": factor}, RUNS / "latents.pt")
+    print(f"latents {tuple(latents.shape)}, scaling factor {factor}")
+
+
+def train_transformer(steps: int | None = None) -> None:
+    """Text encoder and flow transformer together: the captions are short, so the encoder learns from the flow."""
+    shards = SceneShards(RUNS / "train")
+    stored = torch.load(RUNS / "latents.pt", weights_only=True)
+    latents, factor = stored["latents"], stored["scaling_factor"]
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer(RUNS / "tokenizer", shards)
+    model = TextToVelocity(len(tokenizer))
+    forward = torch.compile(model)
+    path, times = LinearPath(), ShiftedTimes(SHIFT)
+
+    def batches(step: int) -> tuple[Tensor, Tensor, Tensor]:
+        indices = batch_indices(step, TRANSFORMER_BATCH, len(latents), seed=0)
+        ids, mask = caption_ids(tokenizer, shards, indices, step, CAPTION_DROPOUT)
+        return latents[indices].float() * factor, ids, mask
+
+    def loss(batch: tuple[Tensor, Tensor, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        x0, ids, mask = batch
+        t = times.sample(len(x0), generator)
+        noise = torch.randn(x0.shape, generator=generator)
+        predicted = forward(path.point(x0, noise, t), (1000 * t).floor(), ids, mask)
+        return velocity(predicted, path.target(x0, noise, t))
+
+    config = TRANSFORMER if steps is None else replace(TRANSFORMER, steps=steps)
+    for report in Run(model, config).train(loss, batches):
+        print(report, flush=True)
+
+
+STAGES: dict[str, Callable[[], None]] = {
+    "render": render,
+    "autoencoder": train_autoencoder,
+    "latents": encode_latents,
+    "transformer": train_transformer,
+}
+
+
+def main() -> None:
+    """Run the stages named on the command line, or all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stages", nargs="*", choices=[*STAGES, []], help="default: all, in order")
+    for stage in parser.parse_args().stages or STAGES:
+        print(f"== {stage}", flush=True)
+        STAGES[stage]()
+
+
+if __name__ == "__main__":
+    main()

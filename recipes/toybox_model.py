@@ -1,0 +1,62 @@
+"""What `recipes/toybox.py` trains beside the autoencoder: a small Gemma-2 and a small SANA transformer, joined."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from sanakit.base.values import TextStates
+from sanakit.text import build_gemma, load_tokenizer, save_tokenizer, small_gemma, train_tokenizer
+from sanakit.toybox.dataset import SceneShards
+from sanakit.toybox.grammar import caption
+from sanakit.transformer import PRESETS, SanaTransformer, initialise
+
+TOKENS = 48
+VOCABULARY = 512
+TRANSFORMER = PRESETS["toybox"]
+
+
+def text_config(vocabulary: int) -> dict[str, object]:
+    """The Gemma-2 architecture at 1.1 M parameters."""
+    return small_gemma(
+        vocab=vocabulary, width=TRANSFORMER.text_width, layers=4, heads=5, kv_heads=5, head_dim=32, ffn=320
+    )
+
+
+def build_tokenizer(folder: Path, shards: SceneShards) -> PreTrainedTokenizerBase:
+    """The tokenizer in `folder`, trained on the captions of the data set where there is none yet."""
+    if not (folder / "tokenizer.json").exists():
+        lines = [caption(shards.scene(i), random.Random(i)) for i in range(min(len(shards), 8000))]
+        save_tokenizer(train_tokenizer(lines, VOCABULARY), folder)
+    return load_tokenizer(folder)
+
+
+def caption_ids(
+    tokenizer: PreTrainedTokenizerBase, shards: SceneShards, indices: list[int], step: int, dropout: float
+) -> tuple[Tensor, Tensor]:
+    """One caption per scene, drawn anew for each step: ids [B, L] and mask [B, L]. Dropped captions are empty."""
+    lines = []
+    for index in indices:
+        rng = random.Random(step * 1_000_003 + index)
+        lines.append("" if rng.random() < dropout else caption(shards.scene(index), rng))
+    tokens = tokenizer(lines, padding="max_length", truncation=True, max_length=TOKENS, return_tensors="pt")
+    return tokens["input_ids"], tokens["attention_mask"].bool()
+
+
+class TextToVelocity(nn.Module):
+    """Captions and noisy latents in, velocity out: both networks as one, for joint training."""
+
+    def __init__(self, vocabulary: int) -> None:
+        super().__init__()
+        self.text = build_gemma(text_config(vocabulary), device="cpu")
+        self.transformer = initialise(SanaTransformer(TRANSFORMER))
+
+    def forward(self, latent: Tensor, time: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+        """latent [B, C, h, w], time [B], ids and mask [B, L] -> [B, C, h, w]."""
+        states = self.text(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+        velocity: Tensor = self.transformer(latent, time, TextStates(states, mask))
+        return velocity
