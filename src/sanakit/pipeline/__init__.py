@@ -1,10 +1,9 @@
 """Floor 5: from a request to pictures. Data flows request -> text -> denoise -> decode -> PNG.
 
 request      what is asked for                     parameters   the same as A1111 text
-events       what happens meanwhile                relay        callback -> generator
-assemble     folder -> loaded parts                stages       text, denoise, decode as plain functions
-generate     Model: a generator of events          output       PNG with the request inside; read back
-memory       bytes per stage against what is free
+events       what happens meanwhile                assemble     folder -> loaded parts
+stages       text, denoise, decode as functions    generate     Model: a generator of events
+output       PNG with the request inside           memory       bytes per stage against what is free
 
 Names are resolved when first used: a request can be made or a picture inspected without the model code.
 """

@@ -1,0 +1,237 @@
+"""`Model`: requests in, events out. The order of the stages is here; what they do is in `stages.py`."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+
+from PIL import Image
+from torch import Tensor
+
+from sanakit.base.precision import Precision, decide
+from sanakit.pipeline import stages
+from sanakit.pipeline.assemble import Adapt, PartName, Parts
+from sanakit.pipeline.events import (
+    Cancelled,
+    Done,
+    Event,
+    Note,
+    PictureDone,
+    Stage,
+    StageDone,
+    StageStarted,
+    Started,
+    Step,
+)
+from sanakit.pipeline.request import Defaults, ImageRequest
+from sanakit.text import final_prompt
+from sanakit.weights import Descriptor, read_descriptor, resolve
+
+_REMEMBERED = 64
+Stop = Callable[[], bool]
+
+
+def load(
+    name: str | Path = "toybox",
+    device: str | None = None,
+    dtype: str | None = None,
+    *,
+    announce: Callable[[str], object] = lambda text: None,
+) -> Model:
+    """A model by name: the shipped `toybox`, a folder, a published model's short name, or a hub id.
+
+    Reads configuration files only; weights are loaded by the first request, stage by stage. `device` and `dtype` as in
+    `base.precision.decide`. `announce` is told the sizes before anything is downloaded.
+    Raises ModelNotFoundError, ConfigError or RequestError.
+    """
+    precision = decide(device, dtype)
+    return Model(read_descriptor(resolve(name, announce=announce)), precision, name=str(name))
+
+
+class Model:
+    """A model that draws. Safe to keep: parts stay loaded between requests unless `frugal`.
+
+    frugal: free every part as soon as a request no longer needs it, for models that do not fit into memory at once.
+    adapt: see `Parts`.
+    """
+
+    def __init__(
+        self,
+        descriptor: Descriptor,
+        precision: Precision,
+        *,
+        name: str = "",
+        frugal: bool = False,
+        adapt: Adapt | None = None,
+    ) -> None:
+        self.descriptor = descriptor
+        self.precision = precision
+        self.name = name or str(descriptor.folder)
+        self.frugal = frugal
+        self.parts = Parts(descriptor, precision, adapt)
+        self._prompts: OrderedDict[tuple[str, str, bool, bool], stages.Prompt] = OrderedDict()
+
+    @property
+    def defaults(self) -> Defaults:
+        """What this model fills into open fields of a request."""
+        side = self.descriptor.transformer.sample_size * self.descriptor.autoencoder.ratio
+        schedule = self.descriptor.schedule
+        solver = f"dpm{schedule.order}" if schedule.kind == "dpm" else schedule.kind
+        return Defaults(width=side, height=side, steps=2 if schedule.kind == "scm" else 20, solver=solver)
+
+    def final_prompt(self, request: ImageRequest) -> str:
+        """The very text that the text encoder reads for a request."""
+        instruction = stages.instruction_of(self.descriptor, request)
+        return final_prompt(request.prompt, instruction, self.descriptor.dialect.lowercase)
+
+    def images(self, request: ImageRequest) -> list[Image.Image]:
+        """The pictures of a request, without the events."""
+        return [event.image for event in self.generate(request) if isinstance(event, PictureDone)]
+
+    def generate(self, request: ImageRequest, stop: Stop | None = None) -> Iterator[Event]:
+        """Draws a request, one picture after the other, and yields what happens (see `events.py`).
+
+        stop: asked between steps; once it says True, `Cancelled` is the last event.
+        Raises RequestError before anything is loaded where the request does not fit the model, WeightsError while
+        loading, and NumericsError where numbers stop being finite.
+        """
+        request = request.complete(self.defaults)
+        width, height = stages.drawn_size(self.descriptor, request)
+        return self._run(request, width, height, stop or (lambda: False))
+
+    def _run(self, request: ImageRequest, width: int, height: int, stop: Stop) -> Iterator[Event]:
+        run = _Timings()
+        yield Started(request=request, drawn_width=width, drawn_height=height)
+        for message in self._remarks(request):
+            yield Note(message=message)
+        prompt = yield from self._text(request, run)
+        for index in range(request.count):
+            picture = request.picture(index)
+            latent = yield from self._denoise(picture, index, prompt, run, stop)
+            if latent is None or stop():
+                yield Cancelled(finished=index, timings=run.seconds)
+                return
+            image = yield from self._decode(picture, index, latent, run)
+            yield PictureDone(index=index, seed=picture.seed, image=image, request=picture)
+        yield Done(timings=run.seconds)
+
+    def _text(self, request: ImageRequest, run: _Timings) -> Generator[Event, None, stages.Prompt]:
+        null = stages.needs_null(self.descriptor, request)
+        key = (request.prompt, request.negative if null else "", request.chi, null)
+        prompt = self._prompts.get(key)
+        if prompt is None:
+            yield from self._load("text", run)
+            yield StageStarted(stage="text")
+            with run.timed("text"):
+                cut = self._tokens_cut(request)
+                prompt = stages.encode_text(self.parts.text, self.descriptor, request)
+            yield run.done("text")
+            yield from (Note(message=message) for message in cut)
+        self._prompts[key] = prompt
+        self._prompts.move_to_end(key)
+        while len(self._prompts) > _REMEMBERED:
+            self._prompts.popitem(last=False)
+        self._free("text")
+        return prompt
+
+    def _denoise(
+        self, picture: ImageRequest, index: int, prompt: stages.Prompt, run: _Timings, stop: Stop
+    ) -> Generator[Event, None, Tensor | None]:
+        """The latent, or None when the caller stopped it."""
+        yield from self._load("transformer", run, index)
+        steps = picture.steps or 1
+        yield StageStarted(stage="denoise", index=index, total=steps)
+        latent: Tensor | None = None
+        states = stages.denoise(self.parts.transformer, self.descriptor, prompt, picture, self.precision.device)
+        for number in range(steps):
+            if stop():
+                return None
+            with run.timed("denoise"):
+                state = next(states)
+            latent = state.x
+            yield Step(stage="denoise", index=number, total=steps, latent=state.x0)
+        yield run.done("denoise", index)
+        self._free("transformer")
+        return latent
+
+    def _decode(
+        self, picture: ImageRequest, index: int, latent: Tensor, run: _Timings
+    ) -> Generator[Event, None, Image.Image]:
+        yield from self._load("decoder", run, index)
+        yield StageStarted(stage="decode", index=index)
+        with run.timed("decode"):
+            image = stages.to_image(stages.decode(self.parts.autoencoder, latent, picture))
+        yield run.done("decode", index)
+        self._free("decoder")
+        return image
+
+    def _load(self, name: PartName, run: _Timings, index: int = 0) -> Iterator[Event]:
+        if self.parts.is_loaded(name):
+            return
+        yield StageStarted(stage="load", index=index)
+        with run.timed("load"):
+            self.parts.load(name)
+        yield run.done("load", index)
+
+    def _free(self, name: PartName) -> None:
+        if self.frugal:
+            self.parts.release(name)
+
+    def _tokens_cut(self, request: ImageRequest) -> list[str]:
+        """One sentence for each text that is too long."""
+        encoder, lowercase = self.parts.text, self.descriptor.dialect.lowercase
+        instruction = stages.instruction_of(self.descriptor, request)
+        texts = [("prompt", request.prompt, instruction)]
+        if stages.needs_null(self.descriptor, request):
+            texts.append(("negative prompt", request.negative, None))
+        counts = [(name, encoder.count_cut(text, how, lowercase=lowercase)) for name, text, how in texts]
+        return [
+            f"the {name} is too long: its last {cut} token{'s were' if cut > 1 else ' was'} cut, "
+            f"{encoder.max_tokens} are read."
+            for name, cut in counts
+            if cut
+        ]
+
+    def _remarks(self, request: ImageRequest) -> list[str]:
+        """Sentences about parts of the request that have no effect."""
+        remarks = []
+        if request.negative and not stages.needs_null(self.descriptor, request):
+            remarks.append("the negative prompt has no effect without classifier-free guidance.")
+        return remarks
+
+
+class _Timings:
+    """Seconds per stage: of the present run of a stage, and summed over the request."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._present: dict[str, float] = {}
+
+    def timed(self, stage: Stage) -> _Timer:
+        """A context whose duration counts for `stage`."""
+        return _Timer(self, stage)
+
+    def add(self, stage: Stage, seconds: float) -> None:
+        """Counts seconds for a stage."""
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+        self._present[stage] = self._present.get(stage, 0.0) + seconds
+
+    def done(self, stage: Stage, index: int = 0) -> StageDone:
+        """The event that ends the present run of a stage."""
+        return StageDone(stage=stage, seconds=self._present.pop(stage, 0.0), index=index)
+
+
+class _Timer:
+    """Measures only the work inside, not what a caller does between two events."""
+
+    def __init__(self, timings: _Timings, stage: Stage) -> None:
+        self._timings = timings
+        self._stage: Stage = stage
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __exit__(self, *failure: object) -> None:
+        self._timings.add(self._stage, time.perf_counter() - self._start)

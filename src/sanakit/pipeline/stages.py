@@ -1,0 +1,229 @@
+"""The three stages as plain functions: text to states, noise to latent, latent to picture.
+
+Letters: B branches of one step (null, text, perturbed), L text tokens, C latent channels, h/w latent position,
+H/W pixels drawn, and the size asked for may be smaller (the drawn size comes from a bucket of trained sizes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from PIL import Image
+from torch import Tensor, nn
+
+from sanakit.autoencoder import DCAE, decode_tiled
+from sanakit.base.dialect import Dialect
+from sanakit.base.grid import check_size, nearest_bucket
+from sanakit.base.sentinel import check_finite, find_nonfinite_layer
+from sanakit.base.values import TextStates
+from sanakit.flow import SIGMA_MIN, Branch, Guided, ModelTime, Nodes, Predict, ShiftedTimes, State, iterate_sample, times_for
+from sanakit.pipeline.request import ImageRequest
+from sanakit.text import CHI, Instruction, TextEncoder, null_states
+from sanakit.transformer import Perturbation, SanaTransformer, TransformerConfig
+from sanakit.weights import Descriptor
+
+TILE_ABOVE = 2048 * 2048
+"""Pictures of more pixels than this are decoded in tiles; a fixed number, so that a size always gives the same bits."""
+
+PAG_BLOCKS = {28: (14,), 20: (8,)}
+"""Depth -> the blocks that the official code perturbs; other depths take the middle one."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """The states of a prompt [1, L, C], and of what stands for no prompt, where guidance needs it."""
+
+    text: TextStates
+    null: TextStates | None = None
+
+    def branch(self, name: Branch) -> TextStates:
+        """The states that a branch of guidance reads."""
+        return self.null if name == "null" and self.null is not None else self.text
+
+    def to(self, device: torch.device) -> Prompt:
+        """The same on a device."""
+        return Prompt(self.text.to(device=device), None if self.null is None else self.null.to(device=device))
+
+
+def instruction_of(descriptor: Descriptor, request: ImageRequest) -> Instruction | None:
+    """The text put before the prompt: where the model was trained with one and the request does not forbid it."""
+    return CHI if descriptor.instruct and request.chi else None
+
+
+def needs_null(descriptor: Descriptor, request: ImageRequest) -> bool:
+    """Whether a null branch will run. Models that read the guidance scale as an input have none."""
+    return not descriptor.transformer.guidance_embed and request.guidance is not None and request.guidance > 1
+
+
+@torch.no_grad()
+def encode_text(encoder: TextEncoder, descriptor: Descriptor, request: ImageRequest) -> Prompt:
+    """Stage one: the states of the prompt and, for guidance, of the negative prompt in the checkpoint's dialect."""
+    dialect = descriptor.dialect
+    text = encoder.encode([request.prompt], instruction_of(descriptor, request), lowercase=dialect.lowercase)
+    check_finite(text.states, "the text encoder")
+    if not needs_null(descriptor, request):
+        return Prompt(text)
+    return Prompt(text, null_states(encoder, dialect, text.mask, request.negative))
+
+
+def drawn_size(descriptor: Descriptor, request: ImageRequest) -> tuple[int, int]:
+    """(width, height) in pixels that the transformer draws: a trained size where the model asks for it.
+
+    Raises RequestError where the size does not fit the autoencoder and the patches.
+    """
+    width, height = request.width or 0, request.height or 0
+    step = descriptor.autoencoder.ratio * descriptor.transformer.patch_size
+    if descriptor.bins:
+        height, width = nearest_bucket(descriptor.transformer.sample_size * 32, height, width)
+    check_size(width, height, step)
+    return width, height
+
+
+@dataclass(frozen=True, kw_only=True)
+class Denoiser:
+    """The transformer as `flow.Guided` wants it: velocities per branch, from one batch."""
+
+    transformer: SanaTransformer
+    prompt: Prompt
+    time: Callable[[float, int], float]
+    guidance: float
+    pag_blocks: tuple[int, ...]
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor, sigma: float, index: int, branches: tuple[Branch, ...]) -> list[Tensor]:
+        """x [1, C, h, w] -> one velocity [1, C, h, w] per branch; raises NumericsError for NaN or Inf."""
+        count = len(branches)
+        text = TextStates.join([self.prompt.branch(name) for name in branches])
+        time = torch.full((count,), self.time(sigma, index), device=x.device)
+        scale = torch.full((count,), self.guidance, device=x.device)
+        perturbation = Perturbation(frozenset(self.pag_blocks), 1) if "perturbed" in branches else None
+
+        def run() -> Tensor:
+            return self.transformer(
+                x.expand(count, -1, -1, -1), time, text,
+                guidance=scale if self.transformer.config.guidance_embed else None, perturbation=perturbation,
+            )  # fmt: skip
+
+        velocity = watched(self.transformer, run, f"denoise step {index + 1}")
+        return list(velocity.float().split(1))
+
+
+def denoise(
+    transformer: SanaTransformer, descriptor: Descriptor, prompt: Prompt, request: ImageRequest, device: torch.device
+) -> Iterator[State]:
+    """Stage two: the solver's states for a completed request of one picture; the last `x` is the latent [1, C, h, w].
+
+    Solver and guidance are float32; the noise comes from a CPU generator, so it is the same on every device.
+    """
+    width, height = drawn_size(descriptor, request)
+    ratio = descriptor.autoencoder.ratio
+    fresh = noise_source(request.seed, (descriptor.transformer.latent_channels, height // ratio, width // ratio), device)
+    predict: Predict = Denoiser(
+        transformer=transformer,
+        prompt=prompt.to(device),
+        time=model_time(descriptor, request),
+        guidance=request.guidance or 0.0,
+        pag_blocks=pag_blocks(descriptor.transformer, request),
+    )
+    scale = (request.guidance or 1.0) if needs_null(descriptor, request) else 1.0
+    guided = Guided(predict=predict, scale=scale, interval=request.cfg_interval, pag=request.pag)
+    return iterate_sample(
+        guided, fresh(-1), solver=request.solver or "dpm2", nodes=nodes(descriptor, request),
+        kind=descriptor.schedule.solver_type, noise=fresh,
+    )  # fmt: skip
+
+
+def noise_source(seed: int, shape: tuple[int, int, int], device: torch.device) -> Callable[[int], Tensor]:
+    """noise(step) -> [1, *shape] on `device`: successive draws of one CPU generator, as diffusers draws them."""
+    generator = torch.Generator("cpu").manual_seed(seed)
+
+    def draw(step: int) -> Tensor:
+        return torch.randn((1, *shape), generator=generator, dtype=torch.float32, device="cpu").to(device)
+
+    return draw
+
+
+def nodes(descriptor: Descriptor, request: ImageRequest) -> Nodes:
+    """The noise levels (for scm, angles) of a request; the schedule decides the shift and how low they go."""
+    solver, steps, schedule = request.solver or "dpm2", request.steps or 1, descriptor.schedule
+    if solver.startswith("dpm") and schedule.final == "sigma_min":
+        return ShiftedTimes(schedule.shift).grid(steps, SIGMA_MIN)
+    return times_for(solver, schedule.shift, steps)
+
+
+def model_time(descriptor: Descriptor, request: ImageRequest) -> Callable[[float, int], float]:
+    """(sigma, step) -> the time the transformer is given.
+
+    Consistency models read the noise level itself. The others read thousandths, cut to whole numbers by the DPM
+    solver of both dialects and always in the official one, but for its models that scale time on their own.
+    """
+    solver, dialect = request.solver or "dpm2", descriptor.dialect
+    if descriptor.schedule.kind == "scm":
+        return lambda sigma, index: sigma
+    if dialect.integer_time and descriptor.transformer.time_scale != 1:
+        exact = ModelTime(integer=False)
+        return lambda sigma, index: exact(sigma)
+    if solver.startswith("dpm"):
+        times = ShiftedTimes(descriptor.schedule.shift).timesteps(request.steps or 1)
+        return lambda sigma, index: float(times[index])
+    clock = ModelTime(integer=dialect.integer_time)
+    return lambda sigma, index: clock(sigma)
+
+
+def pag_blocks(config: TransformerConfig, request: ImageRequest) -> tuple[int, ...]:
+    """The blocks that perturbed attention guidance perturbs."""
+    return request.pag_blocks or PAG_BLOCKS.get(config.depth, (config.depth // 2,))
+
+
+@torch.no_grad()
+def decode(autoencoder: DCAE, latent: Tensor, request: ImageRequest) -> Tensor:
+    """Stage three: latent [1, C, h, w] -> pixels [1, 3, height, width] float32 of the size asked for, about -1..1."""
+    weight = autoencoder.decoder.entry.weight
+    unscaled = (latent / autoencoder.config.scaling_factor).to(weight.device, weight.dtype)
+    pixels = watched(autoencoder, lambda: _decode(autoencoder, unscaled), "decode").float()
+    return fit(pixels, request.width or pixels.shape[-1], request.height or pixels.shape[-2])
+
+
+def _decode(autoencoder: DCAE, latent: Tensor) -> Tensor:
+    """[1, C, h, w] -> [1, 3, H, W], in tiles when large or when a GPU has no memory for the whole."""
+    ratio = autoencoder.config.ratio
+    if latent.shape[-2] * latent.shape[-1] * ratio**2 > TILE_ABOVE:
+        return decode_tiled(autoencoder, latent)
+    try:
+        return autoencoder.decode(latent)
+    except torch.OutOfMemoryError:
+        torch.cuda.empty_cache()
+    return decode_tiled(autoencoder, latent, tile=512, stride=384)
+
+
+def fit(pixels: Tensor, width: int, height: int) -> Tensor:
+    """[B, 3, H, W] -> [B, 3, height, width]: scaled until both sides cover the size (bilinear), centre cropped.
+
+    The scaled size is cut to whole pixels as in diffusers, but never below the size asked for: there a rounding
+    error can lose a pixel, and then most of the picture.
+    """
+    have_height, have_width = pixels.shape[-2:]
+    if (have_height, have_width) == (height, width):
+        return pixels
+    ratio = max(height / have_height, width / have_width)
+    size = (max(int(have_height * ratio), height), max(int(have_width * ratio), width))
+    pixels = F.interpolate(pixels, size=size, mode="bilinear", align_corners=False)
+    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    return pixels[..., top : top + height, left : left + width]
+
+
+def to_image(pixels: Tensor) -> Image.Image:
+    """[1, 3, H, W] in -1..1 -> an RGB picture, rounded to the nearest of 256 levels."""
+    levels = ((pixels[0] * 0.5 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
+    return Image.fromarray(levels.permute(1, 2, 0).contiguous().cpu().numpy())
+
+
+def watched(module: nn.Module, run: Callable[[], Tensor], stage: str) -> Tensor:
+    """What `run` returns; raises NumericsError, naming stage and layer, where that holds NaN or Inf."""
+    result = run()
+    if not bool(torch.isfinite(result).all()):
+        check_finite(result, stage, find_nonfinite_layer(module, run))
+    return result
