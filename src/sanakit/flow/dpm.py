@@ -15,6 +15,8 @@ h0, h1, r0 = h0/h, r1 = h1/h:
 Traps that this file settles. m is taken as x - s v: the published conversion goes through the noise and divides by
 1-s, which is 3e-4 at the first level and loses everything in bf16. The step counter starts at 0 and is never looked
 up by an integer time, which is ambiguous from 501 steps on. A last level of 0 is exactly the clean sample.
+One is kept: for a clean sample that bends in lambda, D2 as published is half of h^2 m'', so order 3 follows curvature
+half-way and still converges with order 2. diffusers computes the same, and pictures are compared with it.
 
 Sources: Lu et al. 2022, "DPM-Solver++", arXiv:2211.01095, algorithm 2 and appendix A; Xie et al. 2024, "SANA",
 arXiv:2410.10629, algorithm 1 (Flow-DPM-Solver). Orders at the ends are those of diffusers.

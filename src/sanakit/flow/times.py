@@ -27,8 +27,11 @@ __all__ = ["SIGMA_MIN", "TRAIN_STEPS", "ShiftedTimes", "check_steps"]
 TRAIN_STEPS = 1000
 """Steps of the training clock: the checkpoints' model time is 1000 t, and no grid starts above u = 0.999."""
 
-SIGMA_MIN = math.sqrt(1e-4 / (1 - 1e-4))
-"""The last noise level when a scheduler config asks for `sigma_min` in place of zero (beta_0 = 1e-4)."""
+SIGMA_MIN = 0.010001329705119133
+"""The last noise level when a scheduler config asks for `sigma_min` in place of zero.
+
+sqrt(beta / (1-beta)) for beta = 1e-4, which is 0.0100005; diffusers takes it in float32 and gets this number.
+"""
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,8 @@ class ShiftedTimes:
 
         The same times as `grid`, which writes them as 1 minus an alpha from 0.001 to 1; the two differ by rounding.
         """
-        return _float32([self._shifted(u) for u in _linspace(1 - 1 / TRAIN_STEPS, 0.0, steps + 1, steps)])
+        check_steps(steps)
+        return _float32([self._shifted(u) for u in _linspace(1 - 1 / TRAIN_STEPS, 0.0, steps + 1)])
 
     def euler_grid(self, steps: int) -> Tensor:
         """Noise levels of diffusers' FlowMatchEulerDiscreteScheduler, [steps+1] float32, from 1 to 0.
@@ -69,9 +73,10 @@ class ShiftedTimes:
         That scheduler spreads its times evenly between ends that are already shifted, then shifts them again, so
         its last step is longer than the DPM grid's. Raises RequestError for steps < 1.
         """
-        lowest = torch.ones(1) / TRAIN_STEPS
+        check_steps(steps)
+        lowest = torch.ones(1, device="cpu") / TRAIN_STEPS
         lowest = self.shift * lowest / (1 + (self.shift - 1) * lowest)
-        clock = _linspace(float(TRAIN_STEPS), lowest.item() * TRAIN_STEPS, steps, steps)
+        clock = _linspace(float(TRAIN_STEPS), lowest.item() * TRAIN_STEPS, steps)
         return _float32([*(self._shifted(t / TRAIN_STEPS) for t in clock), 0.0])
 
     def sample(
@@ -99,7 +104,8 @@ class ShiftedTimes:
         return torch.exp(-0.5 * z * z) / (math.sqrt(2 * math.pi) * std * t * (1 - t))
 
     def _nodes(self, steps: int) -> list[float]:
-        alphas = _linspace(1.0, 1 / TRAIN_STEPS, steps + 1, steps)
+        check_steps(steps)
+        alphas = _linspace(1.0, 1 / TRAIN_STEPS, steps + 1)
         return [self._shifted(1.0 - alpha) for alpha in alphas][:0:-1]
 
     def _shifted(self, u: float) -> float:
@@ -112,9 +118,8 @@ def check_steps(steps: int) -> None:
         raise RequestError(f"the number of steps must be a whole number of at least 1, not {steps!r}")
 
 
-def _linspace(start: float, stop: float, count: int, steps: int) -> list[float]:
-    """`count` even values in float64 with the rounding of numpy.linspace; `steps` is what the caller asked for."""
-    check_steps(steps)
+def _linspace(start: float, stop: float, count: int) -> list[float]:
+    """`count` even values in float64, with the rounding of numpy.linspace."""
     if count == 1:
         return [start]
     width = (stop - start) / (count - 1)

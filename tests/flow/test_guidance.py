@@ -1,0 +1,117 @@
+"""Guidance: the formulas, which branches a step asks for, and the interval."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from sanakit.base import RequestError
+from sanakit.flow import Branch, Guided, ShiftedTimes, cfg, dpm, noise_from_velocity, pag, pag_scale_at
+
+ANSWERS: dict[Branch, Tensor] = {
+    "null": torch.tensor([1.0, -2.0]),
+    "text": torch.tensor([3.0, 5.0]),
+    "perturbed": torch.tensor([0.5, 4.0]),
+}
+
+
+class Recorder:
+    """A predict that answers from a table and writes down what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[float, tuple[Branch, ...]]] = []
+
+    def __call__(self, x: Tensor, sigma: float, index: int, branches: tuple[Branch, ...]) -> list[Tensor]:
+        self.asked.append((sigma, branches))
+        return [ANSWERS[branch] for branch in branches]
+
+
+def test_formulas() -> None:
+    u, c, q = ANSWERS.values()
+    assert torch.equal(cfg(u, c, 4.5), u + 4.5 * (c - u))
+    assert torch.equal(cfg(u, c, 0.0), u)
+    torch.testing.assert_close(cfg(u, c, 1.0), c)
+    assert torch.equal(pag(c, c, q, 3.0), c + 3.0 * (c - q))
+    torch.testing.assert_close(pag(cfg(u, c, 4.5), c, q, 2.0), u + 4.5 * (c - u) + 2.0 * (c - q))
+
+
+def test_guiding_the_velocity_is_guiding_the_noise() -> None:
+    x, u, c, q = torch.randn(4, 2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    guided = noise_from_velocity(x, pag(cfg(u, c, 4.5), c, q, 2.0), 0.7)
+    n_u, n_c, n_q = (noise_from_velocity(x, v, 0.7) for v in (u, c, q))
+    torch.testing.assert_close(guided, pag(cfg(n_u, n_c, 4.5), n_c, n_q, 2.0))
+
+
+@pytest.mark.parametrize(
+    "settings, branches, expected",
+    [
+        ({}, ("text",), [3.0, 5.0]),
+        ({"scale": 1.0}, ("text",), [3.0, 5.0]),
+        ({"scale": 0.5}, ("text",), [3.0, 5.0]),
+        ({"scale": 4.5}, ("null", "text"), [10.0, 29.5]),
+        ({"pag": 2.0}, ("text", "perturbed"), [8.0, 7.0]),
+        ({"scale": 4.5, "pag": 2.0}, ("null", "text", "perturbed"), [15.0, 31.5]),
+    ],
+)
+def test_only_needed_branches_are_asked_for(
+    settings: dict[str, Any], branches: tuple[Branch, ...], expected: list[float]
+) -> None:
+    predict = Recorder()
+    result = Guided(predict=predict, **settings)(torch.zeros(2), 0.5, 0)
+    assert predict.asked == [(0.5, branches)]
+    torch.testing.assert_close(result, torch.tensor(expected))
+
+
+def test_interval_limits_cfg_and_includes_its_ends() -> None:
+    guided = Guided(predict=Recorder(), scale=3.0, interval=(0.25, 0.75))
+    sides = {sigma: "null" in guided.branches(sigma) for sigma in (0.0, 0.2, 0.25, 0.5, 0.75, 0.76, 1.0)}
+    assert sides == {0.0: False, 0.2: False, 0.25: True, 0.5: True, 0.75: True, 0.76: False, 1.0: False}
+    whole = Guided(predict=Recorder(), scale=3.0)
+    assert all("null" in whole.branches(sigma) for sigma in (0.0, 0.5, 1.0, 1.000004))
+
+
+def test_guided_is_a_denoise_for_the_solvers() -> None:
+    predict, grid = Recorder(), ShiftedTimes(3.0).grid(8)
+    dpm(Guided(predict=predict, scale=3.0, interval=(0.3, 0.9)), torch.zeros(2), grid)
+    assert [sigma for sigma, _ in predict.asked] == grid[:-1].tolist()
+    for sigma, branches in predict.asked:
+        assert branches == (("null", "text") if 0.3 <= sigma <= 0.9 else ("text",))
+
+
+def test_adaptive_pag_falls_with_the_noise_and_stops_at_zero() -> None:
+    assert pag_scale_at(0.4, 3.0) == 3.0
+    assert pag_scale_at(0.999, 3.0, 0.01) == pytest.approx(3.0 - 0.01)
+    assert pag_scale_at(0.2, 3.0, 0.01) == 0.0
+    guided = Guided(predict=Recorder(), pag=3.0, pag_adaptive=0.01)
+    assert "perturbed" in guided.branches(0.9)
+    assert "perturbed" not in guided.branches(0.5)
+    torch.testing.assert_close(guided(torch.zeros(2), 0.9, 0), torch.tensor([8.0, 7.0]))
+
+
+def test_low_precision_answers_are_combined_in_float32() -> None:
+    def predict(x: Tensor, sigma: float, index: int, branches: tuple[Branch, ...]) -> list[Tensor]:
+        return [ANSWERS[branch].bfloat16() for branch in branches]
+
+    result = Guided(predict=predict, scale=4.3)(torch.zeros(2), 0.5, 0)
+    assert result.dtype is torch.float32
+    torch.testing.assert_close(result, cfg(ANSWERS["null"], ANSWERS["text"], 4.3))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"interval": (0.5, 0.4)},
+        {"interval": (-0.1, 0.4)},
+        {"interval": (0.0, 1.5)},
+        {"scale": float("nan")},
+        {"scale": -1.0},
+        {"pag": float("inf")},
+        {"pag_adaptive": -0.1},
+    ],
+)
+def test_bad_settings_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(RequestError):
+        Guided(predict=Recorder(), **settings)
