@@ -12,7 +12,9 @@ from sanakit.pipeline import output
 from sanakit.pipeline.output import Record, free_name, make_grid, read_picture, slug, write_picture
 from sanakit.pipeline.request import ImageRequest
 
-REQUEST = ImageRequest(prompt="une sphère “rouge”, 赤い球", steps=4, guidance=2.0, seed=3, width=64, height=32, solver="dpm2")
+REQUEST = ImageRequest(
+    prompt="une sphère “rouge”, 赤い球", steps=4, guidance=2.0, seed=3, width=64, height=32, solver="dpm2"
+)
 RECORD = Record(request=REQUEST, made={"model": "toybox", "version": "0.1.0"})
 
 
@@ -54,7 +56,9 @@ def test_names_are_slugs_and_never_taken_twice(tmp_path: Path):
     assert names == [f"{stem}.png", f"{stem}-2.png", f"{stem}-3.png"]
 
 
-@pytest.mark.parametrize(("prompt", "expected"), [("赤い", "picture"), ("Café!", "cafe"), ("x" * 300, "x" * 60)])
+@pytest.mark.parametrize(
+    ("prompt", "expected"), [("赤い", "picture"), ("Café!", "cafe"), ("x" * 300, "x" * 60)]
+)
 def test_slug(prompt: str, expected: str):
     assert slug(prompt) == expected
 
@@ -67,8 +71,17 @@ def _png_with(path: Path, **texts: str) -> Path:
     return path
 
 
-BAD_CHUNKS = ["no json", "[]", "{}", '{"request": {}}', '{"format": 99, "request": {"prompt": "a"}}',
-              '{"format": 1, "request": {"prompt": ""}}', '{"format": 1, "request": {"prompt": "a"}, "made": [1]}']  # fmt: skip
+BAD_CHUNKS = [
+    "no json",
+    "[]",
+    "{}",
+    '{"request": {}}',
+    '{"format": 99, "request": {"prompt": "a"}}',
+    '{"format": 1, "request": {"prompt": ""}}',
+    '{"format": 1, "request": {"prompt": "a"}, "made": [1]}',
+    '{"format": 1, "request": {"prompt": "a"}, "others": 1}',
+    '{"format": 1, "request": {"prompt": "a"}, "others": [{}]}',
+]
 
 
 @pytest.mark.parametrize("chunk", BAD_CHUNKS)

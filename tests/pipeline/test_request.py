@@ -68,7 +68,16 @@ def test_picture_k_is_seed_plus_k():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "no json", "[]", "[" * 100000, "{}", '{"prompt": "a", "sampler": 1}', '{"prompt": "a", "steps": "x"}']
+    "text",
+    [
+        "",
+        "no json",
+        "[]",
+        "[" * 100000,
+        "{}",
+        '{"prompt": "a", "sampler": 1}',
+        '{"prompt": "a", "steps": "x"}',
+    ],
 )
 def test_bad_json_is_refused(text):
     with pytest.raises(RequestError):
@@ -112,7 +121,9 @@ def test_parameters_round_trip(request_: ImageRequest):
 def test_parameters_look_as_viewers_expect():
     request = ImageRequest(prompt="a cube", negative="fog", steps=20, guidance=4.5, seed=7, width=512, height=256,
                            solver="dpm2")  # fmt: skip
-    expected = "a cube\nNegative prompt: fog\nSteps: 20, Sampler: dpm2, CFG scale: 4.5, Seed: 7, Size: 512x256"
+    expected = (
+        "a cube\nNegative prompt: fog\nSteps: 20, Sampler: dpm2, CFG scale: 4.5, Seed: 7, Size: 512x256"
+    )
     assert write_parameters(request) == expected
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from sanakit import __version__
+from sanakit.cli import clock
 from sanakit.cli.convert import convert
 from sanakit.cli.doctor import doctor
 from sanakit.cli.errors import guarded
@@ -49,8 +50,5 @@ for _command in (generate, inspect, convert, doctor, version):
 
 def main() -> None:
     """The console script."""
+    clock.start()
     app(prog_name="sanakit")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""`sanakit generate PROMPT`: from words to files. This file is the list of its options; `draw.py` does the work."""
+"""`sanakit generate PROMPT`: its options. `orders.py` reads them and `draw.py` does the work."""
 
 from __future__ import annotations
 
@@ -18,11 +18,14 @@ def generate(
     guidance: Annotated[
         float | None, typer.Option(help="How strictly to follow the prompt.", show_default="the model's own")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Picture k is drawn with seed + k.", show_default="0")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Picture k is drawn with seed + k.", show_default="0")
+    ] = None,
     size: SizeOption = None,
     count: Annotated[int | None, typer.Option(help="Pictures per prompt.", show_default="1")] = None,
     grid: Annotated[
-        bool | None, typer.Option("--grid/--no-grid", help="Put all pictures on one sheet too.", show_default="off")
+        bool | None,
+        typer.Option("--grid/--no-grid", help="Put all pictures on one sheet too.", show_default="off"),
     ] = None,
     solver: Annotated[
         str | None, typer.Option(help="dpm1, dpm2, dpm3, euler or scm.", show_default="the model's own")
@@ -37,9 +40,12 @@ def generate(
         Path | None, typer.Option(help="One prompt per line; - reads standard input.", show_default=False)
     ] = None,
     chi: Annotated[
-        bool | None, typer.Option("--chi/--no-chi", help="Use the model's instruction text.", show_default="chi")
+        bool | None,
+        typer.Option("--chi/--no-chi", help="Use the model's instruction text.", show_default="chi"),
     ] = None,
-    show_prompt: Annotated[bool, typer.Option("--show-prompt", help="Print the text the model reads.")] = False,
+    show_prompt: Annotated[
+        bool, typer.Option("--show-prompt", help="Print the text the model reads.")
+    ] = False,
     like: Annotated[
         Path | None, typer.Option(help="Recreate this picture; other options change it.", show_default=False)
     ] = None,
@@ -53,13 +59,25 @@ def generate(
     debug: DebugOption = False,
 ) -> None:
     """Draw pictures. A named FILE.png is replaced, but only once the new picture is whole."""
-    from sanakit.cli.draw import Orders, draw
+    from sanakit.cli.draw import draw
+    from sanakit.cli.orders import Orders
 
     fields = {"negative": negative, "steps": steps, "guidance": guidance, "seed": seed, "count": count}
     fields |= {"solver": solver, "chi": chi, "pag": pag}
     draw(
         Orders(
-            prompt=prompt, prompt_file=prompt_file, like=like, size=size, cfg_interval=cfg_interval, fields=fields,
-            model=model, device=device, dtype=dtype, out=out, grid=grid, show_prompt=show_prompt, as_json=as_json,
+            prompt=prompt,
+            prompt_file=prompt_file,
+            like=like,
+            size=size,
+            cfg_interval=cfg_interval,
+            fields=fields,
+            model=model,
+            device=device,
+            dtype=dtype,
+            out=out,
+            grid=grid,
+            show_prompt=show_prompt,
+            as_json=as_json,
         )  # fmt: skip
     )

@@ -11,7 +11,9 @@ ModelOption = Annotated[
     str | None,
     typer.Option(help="A model folder, a hub id, or the shipped `toybox`.", show_default="toybox"),
 ]
-DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps or auto.", show_default="auto")]
+DeviceOption = Annotated[
+    str | None, typer.Option(help="cpu, cuda, cuda:1, mps or auto.", show_default="auto")
+]
 DtypeOption = Annotated[str | None, typer.Option(help="fp32, bf16, fp16 or auto.", show_default="auto")]
 SizeOption = Annotated[
     str | None,

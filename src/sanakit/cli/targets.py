@@ -41,5 +41,7 @@ def choose_target(out: Path | None, pictures: int, grid: bool) -> Target:
     if out is None or out.suffix.lower() != ".png" or out.is_dir():
         return Target(folder=ensure_writable_folder(out or DEFAULT_FOLDER))
     if pictures > 1 and not grid:
-        raise OutputError(f"{out} is one file and {pictures} pictures were asked for: give a folder, or add --grid.")
+        raise OutputError(
+            f"{out} is one file and {pictures} pictures were asked for: give a folder, or add --grid."
+        )
     return Target(folder=ensure_writable_folder(out.parent), file=out)

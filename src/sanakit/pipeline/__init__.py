@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         Step,
     )
     from sanakit.pipeline.generate import Model, load
-    from sanakit.pipeline.memory import StageMemory, available_bytes, estimate
+    from sanakit.pipeline.memory import Shapes, StageMemory, available_bytes, estimate, fits_together
     from sanakit.pipeline.output import Record, free_name, make_grid, read_picture, write_picture
     from sanakit.pipeline.request import Defaults, ImageRequest
 
@@ -35,7 +35,7 @@ _HOMES = {
         "Cancelled", "Done", "Event", "Note", "PictureDone", "StageDone", "StageStarted", "Started", "Step",
     ),
     "generate": ("Model", "load"),
-    "memory": ("StageMemory", "available_bytes", "estimate"),
+    "memory": ("Shapes", "StageMemory", "available_bytes", "estimate", "fits_together"),
     "output": ("Record", "free_name", "make_grid", "read_picture", "write_picture"),
     "request": ("Defaults", "ImageRequest"),
 }  # fmt: skip
@@ -50,6 +50,7 @@ __all__ = [
     "Note",
     "PictureDone",
     "Record",
+    "Shapes",
     "StageDone",
     "StageMemory",
     "StageStarted",
@@ -57,6 +58,7 @@ __all__ = [
     "Step",
     "available_bytes",
     "estimate",
+    "fits_together",
     "free_name",
     "load",
     "make_grid",

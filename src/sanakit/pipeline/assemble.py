@@ -83,7 +83,9 @@ class Parts:
         """The dtype of a part. With fp16 only the transformer is: the others leave its range."""
         if name == "transformer" or self.precision.dtype != torch.float16:
             return self.precision.dtype
-        bf16 = self.precision.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        bf16 = self.precision.device.type == "cuda" and torch.cuda.is_bf16_supported(
+            including_emulation=False
+        )
         return torch.bfloat16 if bf16 and name == "text" else torch.float32
 
     def _load_text(self) -> TextEncoder:
@@ -121,5 +123,3 @@ class Parts:
     def _edit(self, name: PartName, module: nn.Module) -> None:
         if self._adapt is not None:
             self._adapt(name, module)
-
-

@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterator
+from functools import cached_property
 from pathlib import Path
 
+import torch
 from PIL import Image
 from torch import Tensor
 
+from sanakit import __version__
 from sanakit.base.precision import Precision, decide
 from sanakit.pipeline import stages
 from sanakit.pipeline.assemble import Adapt, PartName, Parts
@@ -25,6 +28,8 @@ from sanakit.pipeline.events import (
     Started,
     Step,
 )
+from sanakit.pipeline.fingerprint import fingerprint
+from sanakit.pipeline.memory import Shapes, available_bytes, estimate, fits_together
 from sanakit.pipeline.request import Defaults, ImageRequest
 from sanakit.text import final_prompt
 from sanakit.weights import Descriptor, read_descriptor, resolve
@@ -53,7 +58,7 @@ def load(
 class Model:
     """A model that draws. Safe to keep: parts stay loaded between requests unless `frugal`.
 
-    frugal: free every part as soon as a request no longer needs it, for models that do not fit into memory at once.
+    frugal: free every part as soon as its stage is over. None decides by the memory that is free at the first request.
     adapt: see `Parts`.
     """
 
@@ -63,7 +68,7 @@ class Model:
         precision: Precision,
         *,
         name: str = "",
-        frugal: bool = False,
+        frugal: bool | None = None,
         adapt: Adapt | None = None,
     ) -> None:
         self.descriptor = descriptor
@@ -80,6 +85,18 @@ class Model:
         schedule = self.descriptor.schedule
         solver = f"dpm{schedule.order}" if schedule.kind == "dpm" else schedule.kind
         return Defaults(width=side, height=side, steps=2 if schedule.kind == "scm" else 20, solver=solver)
+
+    @cached_property
+    def provenance(self) -> dict[str, str]:
+        """What a picture of this model is made with, as texts for `output.Record`."""
+        return {
+            "model": self.name,
+            "weights": fingerprint(self.descriptor),
+            "version": __version__,
+            "torch": torch.__version__,
+            "device": self.precision.device.type,
+            "dtype": str(self.precision.dtype).removeprefix("torch."),
+        }
 
     def final_prompt(self, request: ImageRequest) -> str:
         """The very text that the text encoder reads for a request."""
@@ -103,6 +120,8 @@ class Model:
 
     def _run(self, request: ImageRequest, width: int, height: int, stop: Stop) -> Iterator[Event]:
         run = _Timings()
+        if self.frugal is None:
+            self.frugal = self._is_tight(width, height)
         yield Started(request=request, drawn_width=width, drawn_height=height)
         for message in self._remarks(request):
             yield Note(message=message)
@@ -144,7 +163,9 @@ class Model:
         steps = picture.steps or 1
         yield StageStarted(stage="denoise", index=index, total=steps)
         latent: Tensor | None = None
-        states = stages.denoise(self.parts.transformer, self.descriptor, prompt, picture, self.precision.device)
+        states = stages.denoise(
+            self.parts.transformer, self.descriptor, prompt, picture, self.precision.device
+        )
         for number in range(steps):
             if stop():
                 return None
@@ -178,6 +199,13 @@ class Model:
     def _free(self, name: PartName) -> None:
         if self.frugal:
             self.parts.release(name)
+
+    def _is_tight(self, width: int, height: int) -> bool:
+        """Whether all parts together would not fit beside what a picture needs."""
+        found = self.descriptor
+        shapes = Shapes(transformer=found.transformer, autoencoder=found.autoencoder, text=found.text_config)
+        need = estimate(shapes, width, height, self.precision.dtype)
+        return not fits_together(need, available_bytes(self.precision.device))
 
     def _tokens_cut(self, request: ImageRequest) -> list[str]:
         """One sentence for each text that is too long."""

@@ -33,15 +33,24 @@ _BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error,
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What a picture tells of itself: its request, whether it is a grid, and what it was made with."""
+    """What a picture tells of itself: its request, whether it is a grid, and what it was made with.
+
+    others: further requests whose pictures are on the same grid.
+    """
 
     request: ImageRequest
+    others: tuple[ImageRequest, ...] = ()
     grid: bool = False
     made: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The content of the `sanakit` chunk."""
-        return {"format": FORMAT, "request": self.request.to_json(), "grid": self.grid, "made": dict(self.made)}
+        return {
+            "format": FORMAT,
+            "request": self.request.to_json(),
+            "grid": self.grid,
+            "made": dict(self.made),
+        }
 
 
 def write_picture(path: Path, image: Image.Image, record: Record) -> Path:
@@ -79,7 +88,7 @@ def _read_texts(path: Path) -> dict[str, str]:
         with Image.open(path) as image:
             if not isinstance(image, PngImagePlugin.PngImageFile):
                 raise PictureError(f"{path} is a {image.format} file, and only PNG files carry a request.")
-            return {name: value for name, value in image.info.items() if isinstance(value, str)}
+            return {str(name): value for name, value in image.info.items() if isinstance(value, str)}
     except PermissionError:
         raise PictureError(f"{path} cannot be read: permission denied.") from None
     except (*_BROKEN, Image.DecompressionBombError):

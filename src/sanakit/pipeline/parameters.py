@@ -66,7 +66,9 @@ def _pairs(request: ImageRequest) -> dict[str, str]:
         "Seed": request.seed,
         "Size": f"{request.width}x{request.height}" if request.width and request.height else None,
         "CHI": None if request.chi else "off",
-        "CFG interval": " ".join(map(str, request.cfg_interval)) if request.cfg_interval != (0.0, 1.0) else None,
+        "CFG interval": " ".join(map(str, request.cfg_interval))
+        if request.cfg_interval != (0.0, 1.0)
+        else None,
         "PAG scale": request.pag or None,
         "PAG blocks": " ".join(map(str, request.pag_blocks)) if request.pag_blocks else None,
     }
@@ -117,7 +119,9 @@ def _interval(text: str) -> tuple[float, float]:
     try:
         low, high = (float(part) for part in text.split())
     except ValueError:
-        raise RequestError(f"CFG interval in the parameters text must look like '0.1 0.9', not {text!r}.") from None
+        raise RequestError(
+            f"CFG interval in the parameters text must look like '0.1 0.9', not {text!r}."
+        ) from None
     return low, high
 
 

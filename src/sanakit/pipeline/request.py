@@ -67,7 +67,9 @@ class ImageRequest:
     def complete(self, defaults: Defaults) -> ImageRequest:
         """The same request with every open field filled from `defaults`."""
         open_fields = {f.name: getattr(defaults, f.name) for f in dataclasses.fields(defaults)}
-        return self.replace(**{name: value for name, value in open_fields.items() if getattr(self, name) is None})
+        return self.replace(
+            **{name: value for name, value in open_fields.items() if getattr(self, name) is None}
+        )
 
     def replace(self, **changes: Any) -> ImageRequest:
         """A validated copy with some fields changed."""
@@ -91,7 +93,10 @@ class ImageRequest:
             raise RequestError(f"the request has a field that this version does not know: {unknown[0]!r}.")
         if "prompt" not in fields:
             raise RequestError("the request has no prompt.")
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
+        }
+        return cls(**values)
 
 
 def _plain(value: object) -> object:
@@ -148,7 +153,9 @@ def _check_size(width: object, height: object) -> None:
         assert isinstance(value, int)
         if value % SIZE_STEP:
             near = max(SIZE_STEP, round(value / SIZE_STEP) * SIZE_STEP)
-            raise RequestError(f"{name} must be a multiple of {SIZE_STEP}, and {value} is not: {near} is the nearest.")
+            raise RequestError(
+                f"{name} must be a multiple of {SIZE_STEP}, and {value} is not: {near} is the nearest."
+            )
 
 
 def _check_guidance(request: ImageRequest) -> None:
@@ -157,7 +164,11 @@ def _check_guidance(request: ImageRequest) -> None:
         if value is not None and not (_is_finite(value) and value >= 0):
             raise RequestError(f"{name} must be a finite number of at least 0, not {value!r}.")
     interval = request.cfg_interval
-    if not isinstance(interval, tuple) or len(interval) != 2 or not all(_is_finite(edge) for edge in interval):
+    if (
+        not isinstance(interval, tuple)
+        or len(interval) != 2
+        or not all(_is_finite(edge) for edge in interval)
+    ):
         raise RequestError("cfg_interval must be two numbers, low and high.")
     if not 0 <= interval[0] <= interval[1] <= 1:
         raise RequestError(f"cfg_interval must lie in 0..1 with low first, not {interval[0]},{interval[1]}.")

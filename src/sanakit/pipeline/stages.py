@@ -15,11 +15,21 @@ from PIL import Image
 from torch import Tensor, nn
 
 from sanakit.autoencoder import DCAE, decode_tiled
-from sanakit.base.dialect import Dialect
 from sanakit.base.grid import check_size, nearest_bucket
 from sanakit.base.sentinel import check_finite, find_nonfinite_layer
 from sanakit.base.values import TextStates
-from sanakit.flow import SIGMA_MIN, Branch, Guided, ModelTime, Nodes, Predict, ShiftedTimes, State, iterate_sample, times_for
+from sanakit.flow import (
+    SIGMA_MIN,
+    Branch,
+    Guided,
+    ModelTime,
+    Nodes,
+    Predict,
+    ShiftedTimes,
+    State,
+    iterate_sample,
+    times_for,
+)
 from sanakit.pipeline.request import ImageRequest
 from sanakit.text import CHI, Instruction, TextEncoder, null_states
 from sanakit.transformer import Perturbation, SanaTransformer, TransformerConfig
@@ -102,7 +112,7 @@ class Denoiser:
         perturbation = Perturbation(frozenset(self.pag_blocks), 1) if "perturbed" in branches else None
 
         def run() -> Tensor:
-            return self.transformer(
+            return self.transformer(  # type: ignore[no-any-return]
                 x.expand(count, -1, -1, -1), time, text,
                 guidance=scale if self.transformer.config.guidance_embed else None, perturbation=perturbation,
             )  # fmt: skip
@@ -112,7 +122,11 @@ class Denoiser:
 
 
 def denoise(
-    transformer: SanaTransformer, descriptor: Descriptor, prompt: Prompt, request: ImageRequest, device: torch.device
+    transformer: SanaTransformer,
+    descriptor: Descriptor,
+    prompt: Prompt,
+    request: ImageRequest,
+    device: torch.device,
 ) -> Iterator[State]:
     """Stage two: the solver's states for a completed request of one picture; the last `x` is the latent [1, C, h, w].
 
@@ -120,7 +134,9 @@ def denoise(
     """
     width, height = drawn_size(descriptor, request)
     ratio = descriptor.autoencoder.ratio
-    fresh = noise_source(request.seed, (descriptor.transformer.latent_channels, height // ratio, width // ratio), device)
+    fresh = noise_source(
+        request.seed, (descriptor.transformer.latent_channels, height // ratio, width // ratio), device
+    )
     predict: Predict = Denoiser(
         transformer=transformer,
         prompt=prompt.to(device),

@@ -1,0 +1,157 @@
+"""`sanakit doctor`: what this machine is, what was decided for it and why, and what a model would need."""
+
+from __future__ import annotations
+
+import json
+import platform
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from sanakit import __version__
+from sanakit.cli.options import (
+    DebugOption,
+    DeviceOption,
+    DtypeOption,
+    JsonOption,
+    ModelOption,
+    SizeOption,
+    parse_size,
+)
+
+if TYPE_CHECKING:
+    from sanakit.base.precision import Precision
+    from sanakit.pipeline.memory import Shapes
+
+_LIBRARIES = ("torch", "transformers", "safetensors", "huggingface-hub", "pillow", "typer")
+
+
+def doctor(
+    model: ModelOption = None,
+    size: SizeOption = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Print versions, device and dtype with the reason, kernel choices, and memory per stage for a model and size."""
+    from sanakit.base.precision import decide
+
+    precision = decide(device, dtype)
+    found = {
+        "versions": _versions(),
+        "device": str(precision.device),
+        "dtype": str(precision.dtype).removeprefix("torch."),
+        "reason": precision.reason,
+        "threads": _threads(),
+        "kernels": _kernels(precision),
+        "memory": _memory(model or "toybox", size, precision),
+    }
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    for line in _lines(found):
+        typer.echo(line)
+
+
+def _versions() -> dict[str, str]:
+    versions = {"sanakit": __version__, "python": platform.python_version(), "system": platform.platform()}
+    for name in _LIBRARIES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "missing"
+    return versions
+
+
+def _threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
+
+
+def _kernels(precision: Precision) -> list[str]:
+    """One line per implementation, with the reason of those that refuse."""
+    from sanakit.kernels.choice import Problem, explain, operators
+
+    problems = [Problem(name, precision.device.type, precision.dtype) for name in operators()]
+    return [line for problem in problems for line in explain(problem)]
+
+
+def _memory(name: str, size: str | None, precision: Precision) -> dict[str, Any]:
+    """Bytes per stage; a model that is not on this machine is estimated if its name is a published one."""
+    from sanakit.pipeline.memory import available_bytes, estimate, fits_together
+
+    shapes = _shapes(name)
+    side = shapes.transformer.sample_size * shapes.autoencoder.ratio
+    width, height = parse_size(size) if size else (side, side)
+    _check(width, height)
+    stages = estimate(shapes, width, height, precision.dtype)
+    available = available_bytes(precision.device)
+    rows = {
+        stage.stage: {"parameters": stage.parameters, "weights": stage.weights, "work": stage.work}
+        for stage in stages
+    }
+    largest = max(stage.total for stage in stages)
+    return {
+        "model": name,
+        "size": f"{width}x{height}",
+        "stages": rows,
+        "available": available,
+        "together": fits_together(stages, available),
+        "one_by_one": available is None or largest <= available,
+    }
+
+
+def _check(width: int, height: int) -> None:
+    from sanakit.pipeline.request import ImageRequest
+
+    ImageRequest(prompt="size", width=width, height=height)
+
+
+def _shapes(name: str) -> Shapes:
+    """The configurations of a published model by its short name, else of a model that is here; nothing is fetched."""
+    from sanakit import autoencoder, transformer
+    from sanakit.base.errors import ModelNotFoundError
+    from sanakit.pipeline.memory import Shapes
+    from sanakit.text import GEMMA_2_2B
+    from sanakit.weights import PUBLISHED, read_descriptor, resolve
+
+    if name in transformer.PRESETS and name in PUBLISHED:
+        decoder = autoencoder.PRESETS["f32c32-sana-1.1"]
+        return Shapes(transformer=transformer.PRESETS[name], autoencoder=decoder, text=GEMMA_2_2B)
+
+    def refuse(text: str) -> None:
+        raise ModelNotFoundError(f"the model is not on this machine, and doctor downloads nothing ({text}).")
+
+    found = read_descriptor(resolve(name, announce=refuse))
+    return Shapes(transformer=found.transformer, autoencoder=found.autoencoder, text=found.text_config)
+
+
+def _lines(found: dict[str, Any]) -> list[str]:
+    memory = found["memory"]
+    lines = [f"{name:16}{version}" for name, version in found["versions"].items()]
+    lines += ["", f"{'device':16}{found['device']}, {found['threads']} CPU threads"]
+    lines += [f"{'dtype':16}{found['dtype']}", f"{'reason':16}{found['reason']}", "", "kernels"]
+    lines += [f"  {line}" for line in found["kernels"]]
+    lines += ["", f"memory for {memory['model']} at {memory['size']} (weights counted, work estimated)"]
+    lines += [
+        f"  {stage:10}{need['parameters'] / 1e6:10.1f} M   "
+        f"weights {_size(need['weights'])}   work {_size(need['work'])}"
+        for stage, need in memory["stages"].items()
+    ]
+    here = "unknown" if memory["available"] is None else _size(memory["available"]).strip()
+    return [*lines, f"  available {here}: {_verdict(memory)}"]
+
+
+def _verdict(memory: dict[str, Any]) -> str:
+    if memory["together"]:
+        return "everything fits at once"
+    if memory["one_by_one"]:
+        return "it fits stage by stage, each part is freed after its stage"
+    return "too little: choose a smaller size or another dtype"
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:8.2f} GiB" if count >= 2**30 else f"{count / 2**20:8.1f} MiB"

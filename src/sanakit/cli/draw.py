@@ -1,0 +1,131 @@
+"""The work of `sanakit generate`: check everything, then draw, and write each picture as soon as it is ready."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import typer
+from PIL.Image import Image
+
+from sanakit.base.errors import RequestError
+from sanakit.cli.clock import seconds
+from sanakit.cli.errors import INTERRUPTED, tell
+from sanakit.cli.orders import Orders, requests_of
+from sanakit.cli.progress import Display, Silent, open_display
+from sanakit.cli.report import Report
+from sanakit.cli.targets import Target, choose_target
+from sanakit.pipeline.events import Done, Event, Note, PictureDone
+from sanakit.pipeline.generate import Model, load
+from sanakit.pipeline.output import Record, make_grid, read_picture, write_picture
+from sanakit.pipeline.request import ImageRequest
+
+
+@dataclass(kw_only=True)
+class Job:
+    """All that is decided before the first picture, and the pictures so far."""
+
+    model: Model
+    requests: list[ImageRequest]
+    target: Target
+    grid: bool
+    report: Report
+    finished: list[Image] = field(default_factory=list)
+
+
+def draw(orders: Orders) -> None:
+    """Draws what was ordered. Bad input is refused before weights are loaded and before a file is touched."""
+    record = None if orders.like is None else read_picture(orders.like)
+    requests = requests_of(orders, record)
+    pictures = sum(request.count for request in requests)
+    grid = orders.grid if orders.grid is not None else record is not None and record.grid
+    target = choose_target(orders.out, pictures, grid)
+    model = _load(orders, record)
+    runs = [model.generate(request) for request in requests]
+    with open_display(pictures, quiet=orders.as_json) as display:
+        report = Report(orders.as_json, waiting=not isinstance(display, Silent))
+        job = Job(model=model, requests=requests, target=target, grid=grid, report=report)
+        try:
+            _remark(job, orders, record)
+            _run(job, runs, display)
+        except KeyboardInterrupt:
+            interrupted = True
+        else:
+            interrupted = False
+    report.flush()
+    if interrupted:
+        _tell_interrupted(job, pictures)
+        raise typer.Exit(INTERRUPTED)
+
+
+def _load(orders: Orders, record: Record | None) -> Model:
+    """The model that was named, else that of the picture to recreate, with its device and dtype, else toybox."""
+    made = {} if record is None else record.made
+    name = orders.model or made.get("model") or "toybox"
+    dtype = orders.dtype or made.get("dtype")
+    if orders.device is not None or "device" not in made:
+        return load(name, orders.device, dtype, announce=tell)
+    try:
+        return load(name, made["device"], dtype, announce=tell)
+    except RequestError:
+        tell(f"note: the picture was drawn on {made['device']}, which is not here: it will differ a little.")
+        return load(name, None, dtype, announce=tell)
+
+
+def _remark(job: Job, orders: Orders, record: Record | None) -> None:
+    """Says what should be known first: the final prompts, and why a picture cannot come out the same."""
+    if orders.show_prompt:
+        for request in job.requests:
+            job.report.prompt(job.model.final_prompt(request))
+    if record is None:
+        return
+    here = job.model.provenance
+    for name, what in (
+        ("weights", "weights"),
+        ("version", "version of sanakit"),
+        ("torch", "version of torch"),
+    ):
+        if record.made.get(name, here[name]) != here[name]:
+            was = record.made[name]
+            job.report.note(f"the picture was drawn with another {what} ({was}): the new one may differ.")
+
+
+def _run(job: Job, runs: list[Iterator[Event]], display: Display) -> None:
+    job.report.add({"start": seconds()})
+    for run in runs:
+        for event in run:
+            display.see(event)
+            if isinstance(event, Note):
+                job.report.note(event.message)
+            elif isinstance(event, PictureDone):
+                _keep(job, event)
+            elif isinstance(event, Done):
+                job.report.add(event.timings)
+    if job.grid:
+        _write_sheet(job)
+    job.report.done()
+
+
+def _keep(job: Job, event: PictureDone) -> None:
+    """Writes a picture at once; with a grid that goes to one named file, keeps it for the sheet only."""
+    job.finished.append(event.image)
+    if job.grid and job.target.file is not None:
+        return
+    record = Record(request=event.request, made=job.model.provenance)
+    path = write_picture(job.target.picture(event.request), event.image, record)
+    job.report.picture(path, event)
+
+
+def _write_sheet(job: Job) -> None:
+    first, *others = (request.complete(job.model.defaults) for request in job.requests)
+    record = Record(request=first, others=tuple(others), grid=True, made=job.model.provenance)
+    path = write_picture(job.target.sheet(first), make_grid(job.finished), record)
+    job.report.sheet(path, len(job.finished))
+
+
+def _tell_interrupted(job: Job, pictures: int) -> None:
+    done = len(job.finished)
+    kept = (
+        "" if not done or (job.grid and job.target.file) else f", {done} of {pictures} pictures are finished"
+    )
+    tell(f"sanakit: interrupted{kept}.")

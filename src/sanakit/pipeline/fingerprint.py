@@ -1,0 +1,41 @@
+"""A short mark of a model's weights, cheap enough to compute for every picture.
+
+It covers the name and size of each weight file and samples of its bytes, not all of them: training changes all
+weights, so a sample tells models apart, while reading gigabytes for each picture would not pay.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from sanakit.weights import Descriptor
+
+_SAMPLES = 8
+_SAMPLE_BYTES = 1 << 16
+_DIGITS = 12
+
+
+def fingerprint(descriptor: Descriptor) -> str:
+    """12 hexadecimal digits for the weights a descriptor points to; files that are missing do not count."""
+    source = descriptor.transformer_source
+    files = [source] if source.is_file() else _weights(source)
+    files += _weights(descriptor.autoencoder_folder) + _weights(descriptor.text_folder)
+    digest = hashlib.sha256()
+    for file in files:
+        _add(digest, file)
+    return digest.hexdigest()[:_DIGITS]
+
+
+def _weights(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.safetensors"))
+
+
+def _add(digest: hashlib._Hash, file: Path) -> None:
+    size = file.stat().st_size
+    digest.update(f"{file.parent.name}/{file.name}:{size};".encode())
+    last = max(0, size - _SAMPLE_BYTES)
+    with file.open("rb") as stream:
+        for start in sorted({last * part // (_SAMPLES - 1) for part in range(_SAMPLES)}):
+            stream.seek(start)
+            digest.update(stream.read(_SAMPLE_BYTES))
