@@ -58,7 +58,10 @@ def _write() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     for model, configs in ((SanaTransformer2DModel, TRANSFORMERS), (AutoencoderDC, AUTOENCODERS)):
         for name, config in configs.items():
-            lines = [f"  {json.dumps(k)}: {json.dumps(s)}" for k, s in fold(diffusers_shapes(model, config)).items()]
+            lines = [
+                f"  {json.dumps(k)}: {json.dumps(s)}"
+                for k, s in fold(diffusers_shapes(model, config)).items()
+            ]
             (FOLDER / f"{name}.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 

@@ -68,7 +68,11 @@ def read_back(data: dict[str, Any]) -> Any:
     ("field", "value", "words"),
     [
         ("num_layer", 3, r"unknown field 'num_layer'; the nearest known one is 'num_layers'"),
-        ("attention_head_dim", 16, r"cross_attention_head_dim is 112, but heads x head dim makes 2240 here and 1120"),
+        (
+            "attention_head_dim",
+            16,
+            r"cross_attention_head_dim is 112, but heads x head dim makes 2240 here and 1120",
+        ),
         ("cross_attention_dim", 64, "cross_attention_dim is 64, but must be the width 2240"),
         ("cross_attention_dim", None, "cross_attention_dim is null"),
         ("dropout", 0.1, "dropout is 0.1, but only 0"),

@@ -84,7 +84,9 @@ def test_the_lists_are_those_of_the_installed_diffusers(name: str) -> None:
 def test_folding_is_undone_by_reading(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import json
 
-    shapes: Shapes = {f"transformer_blocks.{i}.attn1.to_out.0.bias": (8,) for i in range(12)} | {"x.0.weight": (1,)}
+    shapes: Shapes = {f"transformer_blocks.{i}.attn1.to_out.0.bias": (8,) for i in range(12)} | {
+        "x.0.weight": (1,)
+    }
     (tmp_path / "list.json").write_text(json.dumps(fold(shapes)))
     monkeypatch.setattr("tests.weights.keylists.FOLDER", tmp_path)
     assert read_keys("list") == shapes

@@ -44,7 +44,9 @@ def test_missing_and_unexpected_keys_are_listed_briefly() -> None:
     found = theirs()
     del found["x.q"], found["x.k"]
     found |= {f"new.{i}": torch.zeros(1) for i in range(9)}
-    with pytest.raises(WeightsError, match=r"file .*lacks x\.q, x\.k and has unexpected new\.0, new\.1, new\.2 and 6 more"):
+    with pytest.raises(
+        WeightsError, match=r"file .*lacks x\.q, x\.k and has unexpected new\.0, new\.1, new\.2 and 6 more"
+    ):
         Table(ROWS).to_ours(found, "file")
     with pytest.raises(WeightsError, match="lacks a, qkv, linear"):
         Table(ROWS).to_theirs({})
@@ -80,7 +82,9 @@ def test_a_key_named_twice_is_a_mistake_of_the_table(twice: Row) -> None:
 
 def test_expansion_fills_both_sides() -> None:
     rows = expand(under("blocks.{i}", "b.{i}", (*affine("up", "u"), Join("kv", ("k", "v")))), i=range(2))
-    assert Table(rows).our_keys == tuple(f"blocks.{i}.{k}" for i in (0, 1) for k in ("up.weight", "up.bias", "kv"))
+    assert Table(rows).our_keys == tuple(
+        f"blocks.{i}.{k}" for i in (0, 1) for k in ("up.weight", "up.bias", "kv")
+    )
     assert Table(rows).their_keys[-2:] == ("b.1.k", "b.1.v")
     pairs = expand((Rename("{s}.{b}", "{b}.{s}"),), s=range(2), b=(7, 8))
     assert [(row.ours, row.theirs) for row in pairs if isinstance(row, Rename)][1] == ("0.8", "8.0")

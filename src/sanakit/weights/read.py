@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import pickle
 import re
+import struct
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,19 @@ __all__ = [
 
 DIFFUSERS_STEM = "diffusion_pytorch_model"
 TRANSFORMERS_STEM = "model"
+# What the restricted unpickler and the zip reader raise on damaged files, beside OSError and UnpicklingError.
+_UNREADABLE = (
+    RuntimeError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    ArithmeticError,
+    MemoryError,
+    struct.error,
+)
 
 
 class Weights(Mapping[str, Tensor]):
@@ -175,27 +190,23 @@ def read_pth(path: Path, part: str = "state_dict") -> dict[str, Tensor]:
 
 def _load_pickle(path: Path) -> object:
     try:
-        try:
-            data: object = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except RuntimeError as error:
-            if "mmap" not in str(error):
-                raise
-            data = torch.load(path, map_location="cpu", weights_only=True)  # files from before torch 1.6
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle protocols; what can't be read is an error below
+            return _unpickle(path)
     except OSError as error:
         raise WeightsError(f"{path} can't be read: {error.strerror or error}") from error
     except pickle.UnpicklingError as error:
         raise WeightsError(
-            f"{path} holds code or objects beside tensors and was not opened: use a clean copy"
+            f"{path} is damaged, or holds code or objects beside tensors: it was not opened"
         ) from error
-    except (
-        RuntimeError,
-        ValueError,
-        EOFError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        IndexError,
-        AssertionError,
-    ) as error:
+    except _UNREADABLE as error:
         raise WeightsError(f"{path} is truncated or no PyTorch checkpoint: fetch it again") from error
-    return data
+
+
+def _unpickle(path: Path) -> object:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except RuntimeError as error:
+        if "mmap" not in str(error):
+            raise
+    return torch.load(path, map_location="cpu", weights_only=True)  # a file from before torch 1.6
