@@ -21,8 +21,8 @@ from sanakit.weights.read import read_pth
 from tests.oracles.tiny import Recipe, write_tiny
 
 ODD: tuple[Any, ...] = (
-    None, True, False, 0, -1, 1, 3, 2**31, 10**30, -0.5, 0.3, math.inf, -math.inf, math.nan, "", "x", "ResBlock", [], [0],
-    [[]], [1, 2], [5] * 6, [[5]] * 6, {}, {"a": 1}, "\udcff", "rms_norm", [None] * 6,
+    None, True, False, 0, -1, 1, 3, 2**31, 10**30, -0.5, 0.3, math.inf, -math.inf, math.nan, "", "x", "ResBlock", [],
+    [0], [[]], [1, 2], [5] * 6, [[5]] * 6, {}, {"a": 1}, "\udcff", "rms_norm", [None] * 6,
 )  # fmt: skip
 CONFIGS = ("transformer/config.json", "vae/config.json", "scheduler/scheduler_config.json", "model_index.json",
            "text_encoder/config.json")  # fmt: skip

@@ -44,9 +44,8 @@ def test_missing_and_unexpected_keys_are_listed_briefly() -> None:
     found = theirs()
     del found["x.q"], found["x.k"]
     found |= {f"new.{i}": torch.zeros(1) for i in range(9)}
-    with pytest.raises(
-        WeightsError, match=r"file .*lacks x\.q, x\.k and has unexpected new\.0, new\.1, new\.2 and 6 more"
-    ):
+    words = r"file .*lacks x\.q, x\.k and has unexpected new\.0, new\.1, new\.2 and 6 more"
+    with pytest.raises(WeightsError, match=words):
         Table(ROWS).to_ours(found, "file")
     with pytest.raises(WeightsError, match="lacks a, qkv, linear"):
         Table(ROWS).to_theirs({})

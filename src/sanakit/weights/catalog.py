@@ -37,12 +37,12 @@ def resolve(
     variant and revision are the hub's. `HF_HUB_OFFLINE=1` is respected: only what is cached is found then.
     Raises ModelNotFoundError, with near names, when nothing answers to the name.
     """
-    path = Path(name).expanduser()
-    if path.is_dir() or (path.is_file() and path.suffix in (".pth", ".pt")):
-        return path
     text = str(name)
-    if text == TOYBOX:
+    if text == TOYBOX:  # a folder of that name is ./toybox
         return _shipped()
+    path = Path(name).expanduser()
+    if text and (path.is_dir() or (path.is_file() and path.suffix in (".pth", ".pt"))):
+        return path
     if text in PUBLISHED:
         return _from_hub(PUBLISHED[text].repo, announce, variant or PUBLISHED[text].variant, revision)
     if _HUB_ID.fullmatch(text):

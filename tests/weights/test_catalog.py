@@ -1,0 +1,209 @@
+"""Names to paths, against a hub made of a folder: what is announced, what is fetched, what happens offline."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import huggingface_hub
+import pytest
+
+from sanakit import transformer
+from sanakit.base.errors import ModelNotFoundError
+from sanakit.weights import PUBLISHED, read_descriptor, resolve
+from sanakit.weights.catalog import needed_files
+
+REPO = "someone/tiny-sana"
+
+
+class Hub:
+    """Stands in for huggingface_hub: `remote` holds repositories, `cache` what was fetched."""
+
+    def __init__(self, remote: Path, cache: Path) -> None:
+        self.remote, self.cache = remote, cache
+        self.offline = False
+        self.error: Exception | None = None
+        self.log: list[str] = []
+
+    def model_info(self, repo: str, *, revision: str | None = None, files_metadata: bool = False) -> Any:
+        if self.error:
+            raise self.error
+        assert files_metadata
+        folder = self.remote / repo
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        siblings = [
+            SimpleNamespace(rfilename=str(p.relative_to(folder)), size=p.stat().st_size) for p in files
+        ]
+        return SimpleNamespace(sha="abc", siblings=siblings)
+
+    def snapshot_download(
+        self,
+        repo: str,
+        *,
+        revision: str | None = None,
+        allow_patterns: Any = None,
+        local_files_only: bool = False,
+    ) -> str:
+        if local_files_only:
+            if not (self.cache / repo).exists():
+                raise FileNotFoundError(repo)
+            return str(self.cache / repo)
+        if self.error:
+            raise self.error
+        assert revision == "abc"
+        for name in allow_patterns:
+            if not (self.cache / repo / name).exists():
+                self.log.append(f"fetch {name}")
+                (self.cache / repo / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(self.remote / repo / name, self.cache / repo / name)
+        return str(self.cache / repo)
+
+    def try_to_load_from_cache(self, repo: str, name: str, *, revision: str | None = None) -> str | None:
+        path = self.cache / repo / name
+        return str(path) if path.exists() else None
+
+
+@pytest.fixture
+def hub(tmp_path: Path, sana_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    shutil.copytree(sana_folder, tmp_path / "remote" / REPO)
+    (tmp_path / "remote" / REPO / "picture.png").write_bytes(b"big")
+    (tmp_path / "remote" / REPO / "transformer/diffusion_pytorch_model.bin").write_bytes(b"old")
+    fake = Hub(tmp_path / "remote", tmp_path / "cache")
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: fake)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fake.snapshot_download)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", fake.try_to_load_from_cache)
+    monkeypatch.setattr(huggingface_hub, "is_offline_mode", lambda: fake.offline)
+    return fake
+
+
+def test_sizes_are_announced_before_anything_is_fetched(hub: Hub) -> None:
+    folder = resolve(REPO, announce=lambda text: hub.log.append(f"announce {text}"))
+    assert read_descriptor(folder).kind == "sana"
+    assert hub.log[0].startswith(f"announce {REPO}: ") and "MiB to download (transformer 0." in hub.log[0]
+    assert "licence: see its model card" in hub.log[0]
+    assert sum(line.startswith("announce") for line in hub.log) == 1
+    fetched = {line.removeprefix("fetch ") for line in hub.log[1:]}
+    assert "picture.png" not in fetched and "transformer/diffusion_pytorch_model.bin" not in fetched
+    hub.log.clear()
+    assert resolve(REPO, announce=lambda text: hub.log.append(text)) == folder and not hub.log
+
+
+def test_an_announcement_can_refuse(hub: Hub) -> None:
+    def refuse(text: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        resolve(REPO, announce=refuse)
+    assert not hub.cache.exists()
+
+
+def test_offline_only_the_cache_is_asked(hub: Hub) -> None:
+    hub.offline = True
+    with pytest.raises(ModelNotFoundError, match=r"offline \(HF_HUB_OFFLINE\) and it is not in the cache"):
+        resolve(REPO)
+    hub.offline = False
+    folder = resolve(REPO)
+    hub.offline, hub.error = True, AssertionError("the network was asked")
+    assert resolve(REPO) == folder
+    (folder / "model_index.json").unlink()
+    with pytest.raises(ModelNotFoundError, match="incomplete"):
+        resolve(REPO)
+
+
+def test_network_failures(hub: Hub) -> None:
+    hub.error = ConnectionError("no route")
+    with pytest.raises(ModelNotFoundError, match=r"the hub did not answer \(ConnectionError\)"):
+        resolve(REPO)
+    hub.error = None
+    folder = resolve(REPO)
+    hub.error = ConnectionError("no route")
+    assert resolve(REPO) == folder  # the cache helps out
+
+    class RepositoryNotFoundError(Exception):
+        pass
+
+    hub.error = RepositoryNotFoundError()
+    with pytest.raises(
+        ModelNotFoundError, match=r"no such repository.*did you mean.*Sana_600M_1024px_diffusers"
+    ):
+        resolve("Efficient-Large-Model/Sana_1600M_1024px_difusers")
+
+
+def test_a_repository_of_another_layout(hub: Hub) -> None:
+    (hub.remote / REPO / "model_index.json").unlink()
+    with pytest.raises(ModelNotFoundError, match=r"no diffusers folder .* \.pth"):
+        resolve(REPO)
+
+
+SIZES = {
+    "README.md": 1,
+    "LICENSE.txt": 1,
+    "model_index.json": 1,
+    "scheduler/scheduler_config.json": 1,
+    "tokenizer/tokenizer.json": 1,
+    "transformer/config.json": 1,
+    "transformer/diffusion_pytorch_model.safetensors.index.json": 1,
+    "transformer/diffusion_pytorch_model-00001-of-00002.safetensors": 1,
+    "transformer/diffusion_pytorch_model-00002-of-00002.safetensors": 1,
+    "transformer/diffusion_pytorch_model.bf16.safetensors": 1,
+    "vae/config.json": 1,
+    "vae/diffusion_pytorch_model.safetensors": 1,
+    "text_encoder/config.json": 1,
+    "text_encoder/model.safetensors.index.bf16.json": 1,
+    "text_encoder/model.bf16-00001-of-00002.safetensors": 1,
+    "text_encoder/model.bf16-00002-of-00002.safetensors": 1,
+    "text_encoder/generation_config.json": 1,
+}
+
+
+@pytest.mark.parametrize("variant", [None, "bf16", "fp16"])
+def test_needed_files(variant: str | None) -> None:
+    needed = set(needed_files(REPO, SIZES, variant))
+    surplus = set(SIZES) - needed
+    plain = {
+        name
+        for name in SIZES
+        if name.startswith("transformer/diffusion_pytorch_model") and ".bf16." not in name
+    }
+    other = plain if variant == "bf16" else {"transformer/diffusion_pytorch_model.bf16.safetensors"}
+    assert surplus == other | {"README.md", "text_encoder/generation_config.json"}
+
+
+def test_folders_and_pth_files_are_taken_as_they_are(sana_folder: Path, tmp_path: Path) -> None:
+    assert resolve(sana_folder) == sana_folder and resolve(str(sana_folder)) == sana_folder
+    (tmp_path / "a.pth").write_bytes(b"")
+    assert resolve(str(tmp_path / "a.pth")) == tmp_path / "a.pth"
+
+
+@pytest.mark.parametrize("name", ["toybx", "/no/such/folder", "sana-1.6b", "", "a b"])
+def test_unknown_names_come_with_near_ones(name: str) -> None:
+    with pytest.raises(ModelNotFoundError, match=r"did you mean|known names are toybox") as caught:
+        resolve(name)
+    assert ("toybox" in str(caught.value)) == (name != "sana-1.6b")
+
+
+def test_the_shipped_model_is_found_inside_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sanakit.weights.catalog.resources.files", lambda package: tmp_path)
+    with pytest.raises(ModelNotFoundError, match="lacks the shipped model"):
+        resolve("toybox")
+    (tmp_path / "toybox/model").mkdir(parents=True)
+    (tmp_path / "toybox/model/model_index.json").write_text("{}")
+    assert resolve("toybox") == tmp_path / "toybox/model"
+
+
+def test_published_names_are_those_of_the_presets(hub: Hub) -> None:
+    assert PUBLISHED.keys() == transformer.PRESETS.keys() - {"toybox"}
+    entry = PUBLISHED["sana-1.6b-1024"]
+    shutil.copytree(hub.remote / REPO, hub.remote / entry.repo)
+    model = hub.remote / entry.repo / "transformer/diffusion_pytorch_model"
+    shutil.copy(f"{model}.safetensors", f"{model}.bf16.safetensors")
+    said: list[str] = []
+    folder = resolve("sana-1.6b-1024", announce=said.append)
+    assert [path.name for path in (folder / "transformer").glob("*.safetensors")] == [
+        f"{model.name}.bf16.safetensors"
+    ]
+    assert "non-commercial" in said[0] and "Gemma" in said[0]
