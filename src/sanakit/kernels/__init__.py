@@ -3,8 +3,6 @@
 A reference is the documentation of its operator: it is what every faster implementation is tested against.
 """
 
-from sanakit.kernels.linear_attention import linear_attention
-from sanakit.kernels.mix_ffn import gated_depthwise
-from sanakit.kernels.modulated_norm import modulated_norm
+from sanakit.kernels.ops import gated_depthwise, linear_attention, modulated_norm
 
 __all__ = ["gated_depthwise", "linear_attention", "modulated_norm"]

@@ -1,0 +1,43 @@
+"""The operators as layers call them: the table is asked once per problem, then its row runs.
+
+While torch.compile traces, the reference is traced instead: the compiler fuses plain torch, and a choice made at trace
+time would be frozen into the graph without a word.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sanakit.kernels import linear_attention as _attention
+from sanakit.kernels import mix_ffn as _mix_ffn
+from sanakit.kernels import modulated_norm as _norm
+from sanakit.kernels.choice import Problem, select
+
+
+def linear_attention(
+    query: Tensor, key: Tensor, value: Tensor, eps: float = 1e-15, angles: Tensor | None = None
+) -> Tensor:
+    """ReLU linear attention, [B, N, H, D] each -> [B, N, H, D]; see `linear_attention/reference.py`."""
+    if torch.compiler.is_compiling():
+        return _attention.linear_attention(query, key, value, eps, angles)
+    problem = Problem.of(
+        "linear_attention", value, tokens=value.shape[1], head_dim=value.shape[3], rotary=int(angles is not None)
+    )
+    return select("linear_attention", problem).run(query, key, value, eps, angles)
+
+
+def gated_depthwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """SiLU, depthwise 3x3, gate: [B, 2F, h, w] -> [B, F, h, w]; see `mix_ffn/reference.py`."""
+    if torch.compiler.is_compiling():
+        return _mix_ffn.gated_depthwise(x, weight, bias)
+    problem = Problem.of("gated_depthwise", x, channels=x.shape[1], height=x.shape[2], width=x.shape[3])
+    return select("gated_depthwise", problem).run(x, weight, bias)
+
+
+def modulated_norm(x: Tensor, shift: Tensor, scale: Tensor, eps: float = 1e-6) -> Tensor:
+    """LayerNorm, scale, shift: [B, N, D] -> [B, N, D]; see `modulated_norm/reference.py`."""
+    if torch.compiler.is_compiling():
+        return _norm.modulated_norm(x, shift, scale, eps)
+    problem = Problem.of("modulated_norm", x, tokens=x.shape[1], width=x.shape[2])
+    return select("modulated_norm", problem).run(x, shift, scale, eps)

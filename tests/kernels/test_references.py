@@ -1,0 +1,140 @@
+"""References of the operators against their formulas in float64: values and gradients, odd sizes, every dtype."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from sanakit.base import ConfigError
+from sanakit.kernels import choice, gated_depthwise, linear_attention, modulated_norm
+from sanakit.kernels.linear_attention.reference import rotate_pairs
+
+SIZES = [(1, 1, 1, 1), (2, 7, 3, 5), (3, 33, 2, 32), (1, 65, 1, 112)]
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
+
+
+def quadratic(query: Tensor, key: Tensor, value: Tensor, eps: float) -> Tensor:
+    """The same attention with its N x N weights written out, in float64."""
+    q, k, v = query.double().relu(), key.double().relu(), value.double()
+    weights = torch.einsum("bnhd,bmhd->bhnm", q, k)
+    return torch.einsum("bhnm,bmhe->bnhe", weights / (weights.sum(-1, keepdim=True) + eps), v)
+
+
+def naive_ffn(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Depthwise convolution by nine shifted products, in float64."""
+    h = x.double() * x.double().sigmoid()
+    padded = torch.nn.functional.pad(h, (1, 1, 1, 1))
+    height, width = x.shape[-2:]
+    out = bias.double()[:, None, None] + sum(
+        padded[..., i : i + height, j : j + width] * weight.double()[:, 0, i, j, None, None]
+        for i in range(3)
+        for j in range(3)
+    )
+    value, gate = out.chunk(2, dim=1)
+    return value * gate * gate.sigmoid()
+
+
+def naive_norm(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
+    wide = x.double()
+    centred = wide - wide.mean(-1, keepdim=True)
+    normed = centred / (centred.square().mean(-1, keepdim=True) + eps).sqrt()
+    return normed * (1 + scale.double()) + shift.double()
+
+
+def agree(fast: Callable[..., Tensor], slow: Callable[..., Tensor], inputs: list[Tensor], tolerance: float) -> None:
+    """Values and gradients of `fast` equal those of `slow` within a relative bound."""
+    wide = [x.detach().double().requires_grad_() for x in inputs]
+    narrow = [x.detach().clone().requires_grad_() for x in inputs]
+    got, want = fast(*narrow), slow(*wide)
+    assert got.dtype == inputs[0].dtype
+    assert torch.linalg.norm(got.double() - want) <= tolerance * torch.linalg.norm(want) + 1e-12
+    weight = torch.randn_like(want)
+    (got.double() * weight).sum().backward()
+    (want * weight).sum().backward()
+    for a, b in zip(narrow, wide, strict=True):
+        assert torch.linalg.norm(a.grad.double() - b.grad) <= tolerance * max(torch.linalg.norm(b.grad), 1.0)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_linear_attention(size: tuple[int, ...], dtype: torch.dtype) -> None:
+    inputs = [(torch.randn(size) + 0.3).to(dtype) for _ in range(3)]
+    agree(
+        lambda q, k, v: linear_attention(q, k, v, 1e-8),
+        lambda q, k, v: quadratic(q, k, v, 1e-8),
+        inputs,
+        TOLERANCE[dtype],
+    )
+
+
+def test_linear_attention_sums_in_float32() -> None:
+    """4,096 equal keys of 64: their sum leaves fp16's range, the mean of the values does not."""
+    key = torch.full((1, 4096, 1, 8), 64.0, dtype=torch.float16)
+    value = torch.randn(1, 4096, 1, 8).half()
+    out = linear_attention(key, key, value)
+    torch.testing.assert_close(out[0, 0, 0], value[0, :, 0].float().mean(0).half(), atol=1e-3, rtol=1e-2)
+
+
+def test_linear_attention_under_autocast_keeps_float32_sums() -> None:
+    q, k, v = (torch.rand(1, 300, 2, 8) for _ in range(3))
+    with torch.autocast("cpu", torch.bfloat16):
+        got = linear_attention(q, k, v)
+    torch.testing.assert_close(got, linear_attention(q, k, v))
+
+
+def test_rotation_touches_the_numerator_only() -> None:
+    q, k, v = (torch.randn(2, 9, 2, 6) for _ in range(3))
+    angles = torch.rand(9, 3) * 6
+    got = linear_attention(q, k, v, 1e-15, angles)
+    relu_q, relu_k = q.relu(), k.relu()
+    turned = torch.einsum("bnhd,bmhd->bhnm", rotate_pairs(relu_q, angles), rotate_pairs(relu_k, angles))
+    plain = torch.einsum("bnhd,bmhd->bhnm", relu_q, relu_k)
+    want = torch.einsum("bhnm,bmhe->bnhe", turned / (plain.sum(-1, keepdim=True) + 1e-15), v)
+    torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(1, 2, 1, 1), (2, 6, 5, 3), (1, 10, 2, 9)])
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_gated_depthwise(size: tuple[int, ...], dtype: torch.dtype, channels_last: bool) -> None:
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    x = torch.randn(size).to(dtype).contiguous(memory_format=layout)
+    weight, bias = torch.randn(size[1], 1, 3, 3).to(dtype), torch.randn(size[1]).to(dtype)
+    agree(gated_depthwise, naive_ffn, [x, weight, bias], TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("size", [(1, 1, 3), (2, 7, 33), (3, 5, 64)])
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_modulated_norm(size: tuple[int, ...], dtype: torch.dtype) -> None:
+    x = (torch.randn(size) * 3 + 1).to(dtype)
+    shift, scale = (torch.randn(size[0], 1, size[2]).to(dtype) for _ in range(2))
+    agree(
+        lambda a, b, c: modulated_norm(a, b, c, 1e-6),
+        lambda a, b, c: naive_norm(a, b, c, 1e-6),
+        [x, shift, scale],
+        TOLERANCE[dtype] * 2,
+    )
+
+
+def test_layers_go_through_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    called = []
+
+    def spy(*args: object) -> Tensor:
+        called.append(args)
+        return torch.zeros(1, 4, 1, 2)
+
+    row = choice.Implementation("linear_attention", "spy", spy)
+    monkeypatch.setattr(choice, "TABLE", (row, *choice.TABLE))
+    choice._select.cache_clear()
+    q = torch.randn(1, 4, 1, 2)
+    assert linear_attention(q, q, q).abs().sum() == 0
+    with choice.force("linear_attention", "reference"):
+        assert linear_attention(q, q, q).abs().sum() > 0
+    assert len(called) == 1
+    monkeypatch.undo()
+    choice._select.cache_clear()
+    with pytest.raises(ConfigError):
+        choice.select("linear_attention", choice.Problem("modulated_norm", "cpu", torch.float32))

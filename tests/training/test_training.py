@@ -1,0 +1,123 @@
+"""The loop: resumed equals uninterrupted, bad gradients are skipped, the average averages, batches never repeat."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sanakit.base import WeightsError
+from sanakit.training import EMA, LoopConfig, Run, batch_indices, load_state, reconstruction, trapezoid, velocity
+
+DATA = torch.randn(16, 3, generator=torch.Generator().manual_seed(5))
+
+
+def network() -> nn.Module:
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(3, 8), nn.SiLU(), nn.Linear(8, 3))
+
+
+def start(folder: Path, steps: int, **changes: object) -> tuple[Run, nn.Module]:
+    config = LoopConfig(folder=folder, steps=steps, warmup=2, report_every=3, dtype=None, **changes)
+    model = network()
+    return Run(model, config), model
+
+
+def train(run: Run, model: nn.Module, until: int | None = None) -> list[float]:
+    """Train on noisy regression; stop without saving after step `until`."""
+    losses: list[float] = []
+
+    def loss(batch: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        if until is not None and run.step >= until:
+            raise KeyboardInterrupt
+        noise = torch.randn(batch.shape, generator=generator)
+        parts = velocity(model(batch + noise), noise - batch)
+        losses.append(parts["loss"].item())
+        return parts
+
+    try:
+        for _ in run.train(loss, lambda step: DATA[batch_indices(step, 4, len(DATA), seed=0)]):
+            pass
+    except KeyboardInterrupt:
+        pass
+    return losses
+
+
+def test_a_resumed_run_equals_the_uninterrupted_one_to_the_bit(tmp_path: Path) -> None:
+    whole, reference = start(tmp_path / "whole", 12)
+    train(whole, reference)
+    first, model = start(tmp_path / "parts", 12)
+    train(first, model, until=7)
+    first.save()
+    second, model = start(tmp_path / "parts", 12)
+    assert second.step == 7
+    train(second, model)
+    for a, b in zip(reference.parameters(), model.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert all(torch.equal(whole.ema.weights[name], second.ema.weights[name]) for name in whole.ema.weights)
+
+
+def test_training_learns(tmp_path: Path) -> None:
+    run, model = start(tmp_path, 400, lr=1e-2)
+    losses = train(run, model)
+    assert sum(losses[-50:]) < 0.85 * sum(losses[:50])
+
+
+def test_a_nonfinite_gradient_is_skipped_and_counted(tmp_path: Path) -> None:
+    run, model = start(tmp_path, 3)
+    before = [p.detach().clone() for p in model.parameters()]
+
+    def loss(batch: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        return {"loss": model(batch).sum() * math.inf}
+
+    reports = list(run.train(loss, lambda step: DATA[:2]))
+    assert reports[-1].skipped == 3
+    assert "skipped 3" in str(reports[-1])
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+def test_a_damaged_checkpoint_is_one_clear_error(tmp_path: Path) -> None:
+    assert load_state(tmp_path) is None
+    (tmp_path / "state.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(WeightsError, match="state.pt is not a readable checkpoint"):
+        load_state(tmp_path)
+
+
+def test_ema_is_the_average_and_steps_aside(tmp_path: Path) -> None:
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(model.weight)
+    ema = EMA(model, decay=0.5)
+    nn.init.ones_(model.weight)
+    ema.update(model, step=1000)
+    assert ema.weights["weight"].item() == 0.5
+    with ema.applied(model):
+        assert model.weight.item() == 0.5
+    assert model.weight.item() == 1.0
+
+
+def test_batches_walk_whole_epochs() -> None:
+    seen = [index for step in range(7) for index in batch_indices(step, 5, 7, seed=3)]
+    assert all(sorted(seen[start : start + 7]) == list(range(7)) for start in range(0, 35, 7))
+    assert seen[:7] != seen[7:14]
+    assert batch_indices(4, 5, 7, seed=3) == seen[20:25]
+
+
+def test_learning_rate_shape() -> None:
+    shape = [trapezoid(step, 100, 10, 0.2) for step in range(101)]
+    assert shape[0] == pytest.approx(0.1)
+    assert shape[10:81] == [1.0] * 71
+    assert shape[90] == pytest.approx(0.5)
+    assert shape[100] == 0.0
+
+
+def test_reconstruction_sees_blur_that_colour_forgives() -> None:
+    sharp = (torch.arange(16) % 2).float().expand(1, 3, 16, 16) * 2 - 1
+    flat = torch.zeros_like(sharp)
+    shifted = sharp * -1
+    assert reconstruction(sharp, sharp)["loss"] < 0.01
+    assert reconstruction(flat, sharp)["loss"] > 1.5
+    assert reconstruction(flat, sharp)["psnr"].item() == pytest.approx(10 * math.log10(4.0))
+    assert reconstruction(shifted, sharp)["psnr"].item() == pytest.approx(0.0, abs=1e-5)
