@@ -23,7 +23,6 @@ class Hub:
 
     def __init__(self, remote: Path, cache: Path) -> None:
         self.remote, self.cache = remote, cache
-        self.offline = False
         self.error: Exception | None = None
         self.log: list[str] = []
 
@@ -38,21 +37,10 @@ class Hub:
         ]
         return SimpleNamespace(sha="abc", siblings=siblings)
 
-    def snapshot_download(
-        self,
-        repo: str,
-        *,
-        revision: str | None = None,
-        allow_patterns: Any = None,
-        local_files_only: bool = False,
-    ) -> str:
-        if local_files_only:
-            if not (self.cache / repo).exists():
-                raise FileNotFoundError(repo)
-            return str(self.cache / repo)
+    def snapshot_download(self, repo: str, *, revision: str | None, allow_patterns: list[str]) -> str:
         if self.error:
             raise self.error
-        assert revision == "abc"
+        assert revision is None
         for name in allow_patterns:
             if not (self.cache / repo / name).exists():
                 self.log.append(f"fetch {name}")
@@ -74,7 +62,7 @@ def hub(tmp_path: Path, sana_folder: Path, monkeypatch: pytest.MonkeyPatch) -> H
     monkeypatch.setattr(huggingface_hub, "HfApi", lambda: fake)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fake.snapshot_download)
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", fake.try_to_load_from_cache)
-    monkeypatch.setattr(huggingface_hub, "is_offline_mode", lambda: fake.offline)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     return fake
 
 
@@ -99,17 +87,30 @@ def test_an_announcement_can_refuse(hub: Hub) -> None:
     assert not hub.cache.exists()
 
 
-def test_offline_only_the_cache_is_asked(hub: Hub) -> None:
-    hub.offline = True
+def test_offline_only_the_cache_is_asked(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = resolve(REPO)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    hub.error = AssertionError("the network was asked")
+    assert resolve(REPO) == folder
+    shutil.rmtree(folder)
     with pytest.raises(ModelNotFoundError, match=r"offline \(HF_HUB_OFFLINE\) and it is not in the cache"):
         resolve(REPO)
-    hub.offline = False
-    folder = resolve(REPO)
-    hub.offline, hub.error = True, AssertionError("the network was asked")
-    assert resolve(REPO) == folder
-    (folder / "model_index.json").unlink()
-    with pytest.raises(ModelNotFoundError, match="incomplete"):
-        resolve(REPO)
+
+
+def test_the_cache_of_the_real_client(
+    tmp_path: Path, sana_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    commit, home = "0123456789" * 4, tmp_path / "models--someone--tiny-sana"
+    shutil.copytree(sana_folder, home / "snapshots" / commit)
+    (home / "refs").mkdir()
+    (home / "refs/main").write_text(commit)
+    assert read_descriptor(resolve(REPO)).folder == home / "snapshots" / commit
+    assert resolve(REPO, revision=commit) == home / "snapshots" / commit
+    for name in ("someone/other", "someone/a--b", f"someone/{'x' * 99}"):
+        with pytest.raises(ModelNotFoundError, match="not in the cache"):
+            resolve(name)
 
 
 def test_network_failures(hub: Hub) -> None:
@@ -129,6 +130,17 @@ def test_network_failures(hub: Hub) -> None:
         ModelNotFoundError, match=r"no such repository.*did you mean.*Sana_600M_1024px_diffusers"
     ):
         resolve("Efficient-Large-Model/Sana_1600M_1024px_difusers")
+
+
+def test_a_download_that_breaks_off(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(*args: object, **options: object) -> str:
+        raise TimeoutError
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", breaks)
+    with pytest.raises(
+        ModelNotFoundError, match=r"downloading .* failed: the hub did not answer \(TimeoutError\)"
+    ):
+        resolve(REPO)
 
 
 def test_a_repository_of_another_layout(hub: Hub) -> None:

@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 import huggingface_hub
+from huggingface_hub import constants
 
 from sanakit.base.errors import ModelNotFoundError
 from sanakit.weights.published import PUBLISHED
@@ -78,23 +79,25 @@ def _from_hub(
     repo: str, announce: Callable[[str], object], variant: str | None, revision: str | None
 ) -> Path:
     """Online if possible, else from the cache; the online failure is the one reported."""
-    why: Exception | None = None
-    if not huggingface_hub.is_offline_mode():
+    why = "the hub is offline (HF_HUB_OFFLINE) and it is not in the cache"
+    if not constants.HF_HUB_OFFLINE:
         try:
             info = huggingface_hub.HfApi().model_info(repo, revision=revision, files_metadata=True)
         except Exception as error:  # noqa: BLE001  network failures of the client have no common base class
-            why = error
+            why = _reason(error)
         else:
             sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
-            return _download(repo, info.sha or revision, needed_files(repo, sizes, variant), announce)
-    try:
-        folder = Path(huggingface_hub.snapshot_download(repo, revision=revision, local_files_only=True))
-    except Exception as error:  # noqa: BLE001  as above
-        reason = _reason(why) if why else "the hub is offline (HF_HUB_OFFLINE) and it is not in the cache"
-        raise ModelNotFoundError(f"no model {repo!r}: no such folder, and {reason}; {_near(repo)}") from (
-            why or error
-        )
-    return _checked(folder, repo)
+            files = needed_files(repo, sizes, variant)
+            _announce(
+                repo,
+                {name: size for name, size in files.items() if not _cached(repo, name, info.sha)},
+                announce,
+            )
+            return _download(repo, revision, files)
+    index = _cached(repo, "model_index.json", revision)
+    if index is None:
+        raise ModelNotFoundError(f"no model {repo!r}: no such folder, and {why}; {_near(repo)}")
+    return index.parent
 
 
 def _reason(error: Exception) -> str:
@@ -137,27 +140,30 @@ def _chosen(names: Iterable[str], stem: str, variant: str | None) -> list[str]:
     return [available[key], *shards]
 
 
-def _download(
-    repo: str, revision: str | None, files: Mapping[str, int], announce: Callable[[str], object]
-) -> Path:
-    missing = {name: size for name, size in files.items() if not _cached(repo, name, revision)}
-    if missing:
-        announce(_announcement(repo, missing))
+def _download(repo: str, revision: str | None, files: Iterable[str]) -> Path:
     try:
-        folder = huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=list(files))
+        # By its name, not its commit: only names are found again offline.
+        return Path(huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=list(files)))
     except Exception as error:  # noqa: BLE001  network failures of the client have no common base class
+        why = _reason(error)
         raise ModelNotFoundError(
-            f"downloading {repo} failed: {_reason(error)}; what came stays cached: try again"
+            f"downloading {repo} failed: {why}; what came stays cached: try again"
         ) from error
-    return _checked(Path(folder), repo)
 
 
-def _cached(repo: str, name: str, revision: str | None) -> bool:
-    return isinstance(huggingface_hub.try_to_load_from_cache(repo, name, revision=revision), str)
+def _cached(repo: str, name: str, revision: str | None) -> Path | None:
+    """The cached file, or None. The client returns a marker for files known not to exist."""
+    try:
+        found = huggingface_hub.try_to_load_from_cache(repo, name, revision=revision)
+    except ValueError:  # a name that no repository can have
+        return None
+    return Path(found) if isinstance(found, str) else None
 
 
-def _announcement(repo: str, missing: Mapping[str, int]) -> str:
-    """`org/name: 12 files, 8.4 GiB to download (...); licence: ...`."""
+def _announce(repo: str, missing: Mapping[str, int], announce: Callable[[str], object]) -> None:
+    """`org/name: 12 files, 8.4 GiB to download (...); licence: ...`; nothing when nothing is missing."""
+    if not missing:
+        return
     parts = {
         folder: sum(size for name, size in missing.items() if name.startswith(f"{folder}/"))
         for folder in _STEMS
@@ -167,14 +173,10 @@ def _announcement(repo: str, missing: Mapping[str, int]) -> str:
         (entry.licence for entry in PUBLISHED.values() if entry.repo == repo), "see its model card"
     )
     total = _size(sum(missing.values()))
-    return f"{repo}: {len(missing)} files, {total} to download{f' ({detail})' if detail else ''}; licence: {licence}"
+    announce(
+        f"{repo}: {len(missing)} files, {total} to download{f' ({detail})' if detail else ''}; licence: {licence}"
+    )
 
 
 def _size(count: int) -> str:
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
-
-
-def _checked(folder: Path, repo: str) -> Path:
-    if not (folder / "model_index.json").is_file():
-        raise ModelNotFoundError(f"the cached copy of {repo} is incomplete: load it once with the network")
-    return folder
