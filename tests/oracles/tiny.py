@@ -5,6 +5,7 @@ The autoencoder is f32 (six stages), so sizes mean what they mean for published 
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,3 +130,23 @@ def _shaken(model: Any) -> Any:
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)
     return model.eval()
+
+
+class Folders:
+    """Tiny folders by recipe, each written once; `bins` False adds the `sanakit.json` that turns binning off."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._written: dict[tuple[Recipe, bool, str], Path] = {}
+
+    def __call__(
+        self, recipe: Recipe | None = None, *, bins: bool = False, dialect: str = "diffusers"
+    ) -> Path:
+        """The folder of a recipe."""
+        recipe = recipe or Recipe()
+        key = (recipe, bins, dialect)
+        if key not in self._written:
+            folder = write_tiny(self.root / str(len(self._written)), recipe)
+            (folder / "sanakit.json").write_text(json.dumps({"bins": bins, "dialect": dialect}))
+            self._written[key] = folder
+        return self._written[key]

@@ -107,7 +107,15 @@ def _read_record(text: str) -> Record:
     made = data.get("made", {})
     if not isinstance(made, dict) or not all(isinstance(value, str) for value in made.values()):
         raise RequestError("its part 'made' must map names to texts.")
-    return Record(request=ImageRequest.from_json(data["request"]), grid=data.get("grid") is True, made=made)
+    others = data.get("others", [])
+    if not isinstance(others, list):
+        raise RequestError("its part 'others' must be a list of requests.")
+    return Record(
+        request=ImageRequest.from_json(data["request"]),
+        others=tuple(ImageRequest.from_json(other) for other in others),
+        grid=data.get("grid") is True,
+        made=made,
+    )
 
 
 def slug(prompt: str) -> str:

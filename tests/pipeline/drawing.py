@@ -1,0 +1,71 @@
+"""The same request drawn by diffusers and by sanakit, as float latents and pixels."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sanakit.pipeline import ImageRequest, Model, load, stages
+
+CPU = torch.device("cpu")
+
+
+def open_model(folder: Path, dtype: str = "fp32") -> Model:
+    return load(folder, "cpu", dtype)
+
+
+def ours(model: Model, request: ImageRequest) -> tuple[Tensor, Tensor]:
+    """Latent [1, C, h, w] and pixels [1, 3, H, W] in 0..1 of a request."""
+    request = request.complete(model.defaults)
+    prompt = stages.encode_text(model.parts.text, model.descriptor, request)
+    states = list(stages.denoise(model.parts.transformer, model.descriptor, prompt, request, CPU))
+    pixels = stages.decode(model.parts.autoencoder, states[-1].x, request)
+    return states[-1].x, (pixels * 0.5 + 0.5).clamp(0, 1)
+
+
+def open_diffusers(kind: str, folder: Path) -> Any:
+    import diffusers
+
+    pipeline = getattr(diffusers, kind).from_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def theirs(
+    pipeline: Any, request: ImageRequest, *, bins: bool = False, **options: Any
+) -> tuple[Tensor, Tensor]:
+    """As `ours`, by a diffusers pipeline; open fields of the request take the pipeline's own defaults."""
+    arguments: dict[str, Any] = {
+        "prompt": request.prompt,
+        "height": request.height,
+        "width": request.width,
+        "use_resolution_binning": bins,
+    }
+    if request.steps is not None:
+        arguments["num_inference_steps"] = request.steps
+    if request.guidance is not None:
+        arguments["guidance_scale"] = request.guidance
+    if request.negative:
+        arguments["negative_prompt"] = request.negative
+    if not request.chi:
+        arguments["complex_human_instruction"] = None
+    arguments |= options
+    with warnings.catch_warnings():  # its schedulers use numpy in a way that numpy 2 deprecates
+        warnings.simplefilter("ignore", DeprecationWarning)
+        latent = pipeline(**arguments, generator=_generator(request), output_type="latent").images
+        pixels = pipeline(**arguments, generator=_generator(request), output_type="np").images
+    return latent, torch.from_numpy(pixels).permute(0, 3, 1, 2)
+
+
+def _generator(request: ImageRequest) -> torch.Generator:
+    return torch.Generator("cpu").manual_seed(request.seed)
+
+
+def relative(found: Tensor, wanted: Tensor) -> float:
+    """Largest difference over the largest value."""
+    assert found.shape == wanted.shape
+    return float((found - wanted).abs().max() / wanted.abs().max())

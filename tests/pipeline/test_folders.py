@@ -1,0 +1,48 @@
+"""A folder written by sanakit is a folder for diffusers: it loads there and draws the same picture."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from sanakit.autoencoder import DCAE
+from sanakit.pipeline import ImageRequest
+from sanakit.weights import load_autoencoder, write_folder
+from tests.oracles.tiny import Folders, Recipe
+from tests.pipeline.drawing import open_diffusers, open_model, ours, relative, theirs
+
+REQUEST = ImageRequest(prompt="a red cube", width=96, height=64, steps=4, seed=2)
+RECIPES = {
+    "sana": Recipe(),
+    "qk-norm": Recipe(qk_norm=True),
+    "sprint": Recipe(sprint=True),
+    "euler": Recipe(euler=True),
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_written_folders_draw_the_same_in_diffusers(tiny: Folders, tmp_path: Path, name: str):
+    source = open_model(tiny(RECIPES[name]))
+    found = source.descriptor
+    autoencoder = DCAE(found.autoencoder)
+    load_autoencoder(autoencoder, found.autoencoder, found.autoencoder_folder)
+    folder = write_folder(
+        replace(found, folder=tmp_path / "written"),
+        transformer=source.parts.transformer,
+        autoencoder=autoencoder,
+        text_encoder=source.parts.text.model,
+        tokenizer=found.tokenizer_folder,
+        max_shard_size="20KB",
+    )
+    wanted = ours(source, REQUEST)
+    kind = "SanaSprintPipeline" if RECIPES[name].sprint else "SanaPipeline"
+    options = {"intermediate_timesteps": None} if RECIPES[name].sprint else {}
+    for found_ in (
+        theirs(open_diffusers(kind, folder), REQUEST, **options),
+        ours(open_model(folder), REQUEST),
+    ):
+        assert max(relative(mine, other) for mine, other in zip(found_, wanted, strict=True)) <= 1e-4
+    assert torch.equal(ours(open_model(folder), REQUEST)[1], wanted[1])

@@ -1,0 +1,71 @@
+"""Memory estimates: exact counts of weights, growth with size, and what is free."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from sanakit import autoencoder, transformer
+from sanakit.pipeline import Shapes, available_bytes, estimate, fits_together, memory
+from sanakit.text import GEMMA_2_2B
+from tests.oracles.tiny import Folders
+from tests.pipeline.drawing import open_model
+
+BIG = Shapes(
+    transformer=transformer.PRESETS["sana-1.6b-1024"],
+    autoencoder=autoencoder.PRESETS["f32c32-sana-1.1"],
+    text=GEMMA_2_2B,
+)
+
+
+def test_parameters_of_the_published_model():
+    text, denoise, decode = estimate(BIG, 1024, 1024, torch.bfloat16)
+    assert (text.parameters, denoise.parameters) == (2_614_341_888, 1_604_462_752)
+    assert decode.parameters == pytest.approx(159.2e6, rel=1e-3)
+    assert denoise.weights == 2 * denoise.parameters
+
+
+def test_parameters_of_a_loaded_model(tiny: Folders):
+    model = open_model(tiny())
+    found = model.descriptor
+    shapes = Shapes(transformer=found.transformer, autoencoder=found.autoencoder, text=found.text_config)
+    modules = (model.parts.text.model, model.parts.transformer, model.parts.autoencoder)
+    counted = [sum(p.numel() for p in module.parameters()) for module in modules]
+    assert [stage.parameters for stage in estimate(shapes, 64, 64, torch.float32)] == counted
+
+
+def test_work_grows_with_size_until_tiles_hold_it_back():
+    sizes = [estimate(BIG, side, side, torch.bfloat16) for side in (512, 1024, 2048, 4096)]
+    assert [stages[1].work for stages in sizes] == sorted(stages[1].work for stages in sizes)
+    assert sizes[2][2].work == 4 * sizes[1][2].work
+    assert sizes[3][2].work < sizes[2][2].work
+
+
+def test_fp16_keeps_the_outer_stages_in_fp32():
+    text, denoise, decode = estimate(BIG, 1024, 1024, torch.float16)
+    assert text.weights == 4 * text.parameters
+    assert denoise.weights == 2 * denoise.parameters
+    assert decode.weights == 4 * decode.parameters
+
+
+def test_fitting():
+    stages = estimate(BIG, 1024, 1024, torch.bfloat16)
+    assert fits_together(stages, None)
+    assert fits_together(stages, 64 * 2**30)
+    assert not fits_together(stages, 8 * 2**30)
+
+
+def test_what_is_free_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    free = available_bytes(torch.device("cpu"))
+    assert free is not None and free > 2**20
+    (tmp_path / "memory.max").write_text("1000\n")
+    (tmp_path / "memory.current").write_text("400\n")
+    assert memory._group_bytes(tmp_path) == 600
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory._group_bytes(tmp_path) is None
+    assert memory._group_bytes(tmp_path / "absent") is None
+    monkeypatch.setattr(memory, "_machine_bytes", lambda: None)
+    monkeypatch.setattr(memory, "_group_bytes", lambda: None)
+    assert available_bytes(torch.device("cpu")) is None

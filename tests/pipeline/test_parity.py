@@ -1,0 +1,85 @@
+"""The whole pipeline against diffusers: same folder, same seed, float32, at most 1e-4 relative.
+
+Reached on a CPU: about 1e-6 for latents and pixels.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sanakit.pipeline import ImageRequest
+from tests.oracles.tiny import Folders, Recipe
+from tests.pipeline.drawing import open_diffusers, open_model, ours, relative, theirs
+
+BOUND = 1e-4
+PROMPT = "A large RED sphere left of a small blue cube"
+
+
+def check(folder: Path, request: ImageRequest, kind: str = "SanaPipeline", **options: object) -> None:
+    wanted = theirs(open_diffusers(kind, folder), request, **options)
+    found = ours(open_model(folder), request)
+    errors = [relative(mine, other) for mine, other in zip(found, wanted, strict=True)]
+    print(f"latent {errors[0]:.1e} pixels {errors[1]:.1e}")
+    assert max(errors) <= BOUND
+
+
+def ask(**fields: object) -> ImageRequest:
+    return ImageRequest(**{"prompt": PROMPT, "width": 96, "height": 64, "steps": 5, "seed": 3, **fields})
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 20])
+@pytest.mark.parametrize("chi", [True, False])
+def test_guided_pictures(tiny: Folders, steps: int, chi: bool):
+    check(tiny(), ask(steps=steps, chi=chi, negative="fog", guidance=4.5))
+
+
+RECIPES = {
+    "qk-norm": Recipe(qk_norm=True, seed=1),
+    "wide": Recipe(width=64, heads=4, cross_heads=2, depth=3, seed=2),
+    "positions": Recipe(position_scale=2.0, sample_size=4, seed=3),
+    "lite decoder": Recipe(lite=True, seed=4),
+    "shift 6": Recipe(flow_shift=6.0, seed=5),
+    "order 1": Recipe(solver_order=1, seed=6),
+    "order 3": Recipe(solver_order=3, seed=7),
+    "euler": Recipe(euler=True, seed=8),
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("size", [(64, 64), (160, 32)], ids=str)
+def test_kinds_of_models(tiny: Folders, name: str, size: tuple[int, int]):
+    check(tiny(RECIPES[name]), ask(width=size[0], height=size[1], guidance=3.0))
+
+
+def test_without_guidance(tiny: Folders):
+    check(tiny(), ask(guidance=1.0))
+
+
+def test_what_is_left_open_is_the_same(tiny: Folders):
+    folder = tiny(Recipe(sample_size=2))
+    check(folder, ImageRequest(prompt=PROMPT, width=64, height=64))
+
+
+@pytest.mark.parametrize("size", [(512, 512), (480, 288), (256, 704)], ids=str)
+def test_sizes_from_buckets(tiny: Folders, size: tuple[int, int]):
+    folder = tiny(Recipe(sample_size=16), bins=True)
+    check(folder, ask(width=size[0], height=size[1], steps=2), bins=True)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4])
+@pytest.mark.parametrize("guidance", [4.5, 1.0])
+def test_sprint(tiny: Folders, steps: int, guidance: float):
+    options = {} if steps == 2 else {"intermediate_timesteps": None}
+    check(tiny(Recipe(sprint=True)), ask(steps=steps, guidance=guidance), "SanaSprintPipeline", **options)
+
+
+@pytest.mark.parametrize("guidance", [4.5, 1.0])
+def test_perturbed_attention(tiny: Folders, guidance: float):
+    request = ask(guidance=guidance, pag=2.0, pag_blocks=(0,))
+    check(tiny(Recipe(pag=True)), request, "SanaPAGPipeline", pag_scale=2.0)
+
+
+def test_long_prompts_are_cut_at_the_same_token(tiny: Folders):
+    check(tiny(), ask(prompt="sphere cone cube " * 200, steps=2))
