@@ -104,7 +104,7 @@ def _read_folder(folder: Path) -> Descriptor:
     name = index.get("_class_name")
     if not isinstance(name, str) or name not in _PIPELINES:
         raise ConfigError(
-            f"{folder}/model_index.json: _class_name is {name!r}, but must be one of {', '.join(_PIPELINES)}"
+            f"{folder}/model_index.json: _class_name is {str(name)[:80]!r}, but must be one of {', '.join(_PIPELINES)}"
         )
     transformer = _read(diffusers_transformer.from_config, folder / "transformer/config.json")
     autoencoder = _read(diffusers_autoencoder.from_config, folder / "vae/config.json")

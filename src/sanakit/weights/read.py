@@ -66,7 +66,7 @@ class Weights(Mapping[str, Tensor]):
             tensor: Tensor = self._open[path].get_tensor(key)
         except (SafetensorError, OSError, RuntimeError, ValueError, AttributeError) as error:
             raise WeightsError(
-                f"{path}: tensor {key} can't be read ({error}): fetch or convert it again"
+                f"{path}: tensor {listed([key])} can't be read: fetch or convert it again"
             ) from error
         return tensor
 
@@ -157,7 +157,7 @@ def open_files(paths: list[Path]) -> Weights:
         for key, entry in read_header(path).items():
             if key in entries:
                 raise WeightsError(
-                    f"{key} lies in both {homes[key].name} and {path.name}: the shards are mixed up"
+                    f"{listed([key])} lies in both {homes[key].name} and {path.name}: the shards are mixed up"
                 )
             entries[key], homes[key] = entry, path
     if index is not None:

@@ -223,8 +223,8 @@ def check_keys(
 
 
 def listed(names: Collection[str], limit: int = 3) -> str:
-    """The first names and how many more there are: `a, b, c and 4 more`."""
-    shown = ", ".join(list(names)[:limit])
+    """The first names and how many more there are: `a, b, c and 4 more`. Names of a damaged file are escaped."""
+    shown = ", ".join(name[:120].encode("unicode_escape").decode() for name in list(names)[:limit])
     return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown
 
 

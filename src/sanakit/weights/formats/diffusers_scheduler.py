@@ -104,7 +104,9 @@ def from_config(data: Mapping[str, Any], where: str = "scheduler/scheduler_confi
     """
     name = data.get("_class_name")
     if not isinstance(name, str) or name not in CLASSES:
-        raise ConfigError(f"{where}: _class_name is {name!r}, but must be one of {', '.join(CLASSES)}")
+        raise ConfigError(
+            f"{where}: _class_name is {str(name)[:80]!r}, but must be one of {', '.join(CLASSES)}"
+        )
     kind = CLASSES[name]
     fields = Fields(data, {**_DPM, **_EULER, **_SCM, **_DEFAULTS[kind]}, where)
     for key in _OFF:

@@ -10,7 +10,7 @@ from typing import Any
 
 from sanakit.base.errors import ConfigError
 from sanakit.transformer import TransformerConfig
-from sanakit.weights.formats.fields import DIFFUSERS_VERSION, Fields, check_class
+from sanakit.weights.formats.fields import DIFFUSERS_VERSION, MAX_WIDTH, Fields, check_class
 from sanakit.weights.rules import Join, Rename, Row, Squeeze, Table, affine, expand, under
 
 __all__ = ["CLASS", "DEFAULTS", "from_config", "table", "to_config"]
@@ -92,6 +92,8 @@ def from_config(data: Mapping[str, Any], where: str = "transformer/config.json")
     check_class(data, CLASS, where)
     fields = Fields(data, DEFAULTS, where)
     width = fields.integer("num_attention_heads") * fields.integer("attention_head_dim")
+    if width > MAX_WIDTH:
+        raise fields.fail("num_attention_heads", f"but a width of {width} is past {MAX_WIDTH}")
     _check_fixed(fields, width)
     fields.choice("qk_norm", (None, QK_NORM))
     scale = None if fields.values["interpolation_scale"] is None else fields.number("interpolation_scale")
@@ -102,7 +104,7 @@ def from_config(data: Mapping[str, Any], where: str = "transformer/config.json")
         heads=fields.integer("num_attention_heads"),
         cross_heads=fields.integer("num_cross_attention_heads"),
         text_width=fields.integer("caption_channels"),
-        ffn_ratio=fields.number("mlp_ratio"),
+        ffn_ratio=fields.number("mlp_ratio", high=256),
         patch_size=fields.integer("patch_size", high=64),
         sample_size=fields.integer("sample_size", high=1 << 14),
         position_scale=scale,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -11,10 +10,12 @@ from typing import Any
 
 from sanakit.base.errors import ConfigError
 
-__all__ = ["DIFFUSERS_VERSION", "Fields", "check_class", "read_json", "to_json"]
+__all__ = ["DIFFUSERS_VERSION", "MAX_WIDTH", "Fields", "check_class", "read_json", "to_json"]
 
 # The release whose files ours are compared with; loaders only report it.
 DIFFUSERS_VERSION = "0.42.1"
+# Past this a number of channels is a damaged file, whose model could not even be described.
+MAX_WIDTH = 1 << 16
 
 _MAX_BYTES = 16 * 2**20
 
@@ -50,7 +51,7 @@ def check_class(data: Mapping[str, Any], wanted: str, where: str) -> None:
     """Raises ConfigError when the file names another class than `wanted` (none at all is accepted)."""
     found = data.get("_class_name", wanted)
     if found != wanted:
-        raise ConfigError(f"{where}: _class_name is {found!r}, but only {wanted!r} is read here")
+        raise ConfigError(f"{where}: _class_name is {str(found)[:80]!r}, but only {wanted!r} is read here")
 
 
 class Fields:
@@ -66,7 +67,7 @@ class Fields:
             near = get_close_matches(unknown[0], defaults, n=1, cutoff=0.0)
             more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
             raise ConfigError(
-                f"{where}: unknown field {unknown[0]!r}{more}; the nearest known one is {near[0]!r}"
+                f"{where}: unknown field {unknown[0][:80]!r}{more}; the nearest known one is {near[0]!r}"
             )
         self.values = {**defaults, **{key: value for key, value in data.items() if key in defaults}}
 
@@ -76,18 +77,18 @@ class Fields:
             f"{self.where}: {name} is {json.dumps(self.values[name], default=str)[:80]}, {why}"
         )
 
-    def integer(self, name: str, low: int = 1, high: int = 1 << 20) -> int:
+    def integer(self, name: str, low: int = 1, high: int = MAX_WIDTH) -> int:
         """A whole number in low..high."""
         value = self.values[name]
         if type(value) is not int or not low <= value <= high:
             raise self.fail(name, f"but must be a whole number from {low} to {high}")
         return value
 
-    def number(self, name: str) -> float:
-        """A finite number above 0."""
+    def number(self, name: str, high: float = 1e9) -> float:
+        """A number above 0, at most `high`."""
         value = self.values[name]
-        if type(value) not in (int, float) or not 0 < value < math.inf:
-            raise self.fail(name, "but must be a finite number above 0")
+        if type(value) not in (int, float) or not 0 < value <= high:
+            raise self.fail(name, f"but must be a number above 0, at most {high:g}")
         return float(value)
 
     def flag(self, name: str) -> bool:
@@ -111,7 +112,7 @@ class Fields:
         if value != wanted or isinstance(value, bool) != isinstance(wanted, bool):
             raise self.fail(name, f"but {why}")
 
-    def integers(self, name: str, low: int = 1, high: int = 1 << 20) -> tuple[int, ...]:
+    def integers(self, name: str, low: int = 1, high: int = MAX_WIDTH) -> tuple[int, ...]:
         """A list of whole numbers, each in low..high, at most 16."""
         value = self.values[name]
         if not isinstance(value, list | tuple) or len(value) > 16:
