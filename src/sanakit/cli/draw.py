@@ -20,6 +20,14 @@ from sanakit.pipeline.generate import Model, load
 from sanakit.pipeline.output import Record, make_grid, read_picture, write_picture
 from sanakit.pipeline.request import ImageRequest
 
+_MATTERS = {
+    "weights": "other weights",
+    "version": "another version of sanakit",
+    "torch": "another version of torch",
+    "dtype": "another dtype",
+}
+"""What a picture can only be recreated with, by its name in `Model.provenance`."""
+
 
 @dataclass(kw_only=True)
 class Job:
@@ -80,14 +88,11 @@ def _remark(job: Job, orders: Orders, record: Record | None) -> None:
     if record is None:
         return
     here = job.model.provenance
-    for name, what in (
-        ("weights", "weights"),
-        ("version", "version of sanakit"),
-        ("torch", "version of torch"),
-    ):
+    for name, what in _MATTERS.items():
         if record.made.get(name, here[name]) != here[name]:
-            was = record.made[name]
-            job.report.note(f"the picture was drawn with another {what} ({was}): the new one may differ.")
+            job.report.note(
+                f"the picture was drawn with {what} ({record.made[name]}) and may come out different."
+            )
 
 
 def _run(job: Job, runs: list[Iterator[Event]], display: Display) -> None:

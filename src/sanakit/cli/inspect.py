@@ -34,6 +34,7 @@ def _lines(record: dict[str, Any]) -> list[tuple[str, str]]:
     lines = [("prompt", request.pop("prompt")), ("size", size)]
     lines += [(name, _text(value)) for name, value in request.items() if value not in (None, "")]
     lines += [("grid", "yes")] if record["grid"] else []
+    lines += [("and prompt", other["prompt"]) for other in record.get("others", [])]
     return lines + list(record["made"].items())
 
 

@@ -45,12 +45,10 @@ class Record:
 
     def to_json(self) -> dict[str, Any]:
         """The content of the `sanakit` chunk."""
-        return {
-            "format": FORMAT,
-            "request": self.request.to_json(),
-            "grid": self.grid,
-            "made": dict(self.made),
-        }
+        content: dict[str, Any] = {"format": FORMAT, "request": self.request.to_json()}
+        if self.others:
+            content["others"] = [request.to_json() for request in self.others]
+        return content | {"grid": self.grid, "made": dict(self.made)}
 
 
 def write_picture(path: Path, image: Image.Image, record: Record) -> Path:

@@ -1,0 +1,161 @@
+"""The other commands, the bars, and the command line as a process."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+
+from sanakit import __version__
+from sanakit.cli.progress import Bars
+from sanakit.pipeline import load, read_picture
+from tests.cli.running import Sana, lines_of
+from tests.oracles.tiny import Folders, Recipe
+from tests.pipeline.drawing import open_model
+
+SOURCE = str(Path(__file__).parents[2] / "src")
+
+
+def _start(*arguments: str, code: str | None = None, **options) -> subprocess.Popen:
+    command = [sys.executable, *(["-c", code] if code else ["-m", "sanakit.cli"]), *arguments]
+    environment = os.environ | {"PYTHONPATH": SOURCE}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env=environment, **pipes, **options)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["generate", "--help"], ["version"], ["generate", "--steps", "x"]]
+)
+def test_help_needs_no_torch(arguments: list[str], capsys: pytest.CaptureFixture[str]):
+    code = (
+        "import sys\nfrom sanakit.cli import app\n"
+        "try:\n    app()\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'transformers', 'PIL', 'numpy'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    began = time.perf_counter()
+    process = _start(*arguments, code=code)
+    _, err = process.communicate()
+    with capsys.disabled():
+        print(f"[{' '.join(arguments)}: {time.perf_counter() - began:.2f} s] ", end="")
+    assert process.returncode == 0, err
+
+
+def test_help_names_every_option(sana: Sana):
+    shown = sana("generate", "--help").stdout
+    for option in (
+        "--model", "--negative", "--steps", "--guidance", "--seed", "--size", "--count", "--grid", "--solver",
+        "--dtype", "--device", "--out", "--prompt-file", "--no-chi", "--show-prompt", "--like", "--json",
+        "--cfg-interval", "--pag", "--debug",
+    ):  # fmt: skip
+        assert option in shown
+
+
+def test_version(sana: Sana):
+    assert sana("version").stdout == sana("--version").stdout == f"sanakit {__version__}\n"
+
+
+def test_ctrl_c_as_a_user_presses_it(tiny: Folders, tmp_path: Path):
+    process = _start(
+        "generate", "a cube", "--model", str(tiny()), "--size", "64x64", "--count", "10000", "--steps", "2",
+        "--device", "cpu", "--dtype", "fp32", "--json", cwd=tmp_path,
+    )  # fmt: skip
+    assert process.stdout is not None
+    first = json.loads(process.stdout.readline())
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.startswith("sanakit: interrupted, ") and err.count("\n") == 1
+    assert (tmp_path / first["path"]).exists()
+    for path in (tmp_path / "out").iterdir():
+        assert path.suffix == ".png" and not path.name.startswith(".")
+        assert read_picture(path).request.prompt == "a cube"
+
+
+def test_bad_input_as_a_process(tmp_path: Path):
+    process = _start("generate", "a", "--steps", "0", cwd=tmp_path)
+    out, err = process.communicate()
+    assert (process.returncode, out) == (2, "")
+    assert err == "sanakit: steps must be a whole number from 1 to 1000, not 0.\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_reader_that_goes_away(tiny: Folders, tmp_path: Path):
+    process = _start(
+        "generate", "a cube", "--model", str(tiny()), "--size", "64x64", "--count", "10000", "--steps", "1",
+        "--device", "cpu", "--dtype", "fp32", cwd=tmp_path,
+    )  # fmt: skip
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(timeout=60) == 1
+    assert process.stderr.read() == ""
+    process.stderr.close()
+
+
+@pytest.mark.parametrize("recipe", [Recipe(width=1152, heads=36, cross_heads=16, depth=1)], ids=["0.6b"])
+def test_convert_there_and_back(sana: Sana, tiny: Folders, tmp_path: Path, recipe: Recipe):
+    folder = tiny(recipe)
+    result = sana("convert", folder, "a.pth")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == "a.pth  (depth 1, width 1152)\n"
+    assert set(torch.load("a.pth", weights_only=True)) == {"state_dict"}
+    (told,) = lines_of(sana("convert", "a.pth", "back", "--json"))
+    assert told == {"path": "back", "depth": 1, "width": 1152}
+    name = "diffusion_pytorch_model.safetensors"
+    before, after = load_file(folder / "transformer" / name), load_file(tmp_path / "back" / name)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_convert_replaces_nothing_unless_forced(sana: Sana, tiny: Folders, tmp_path: Path):
+    (tmp_path / "a.pth").write_bytes(b"old")
+    result = sana("convert", tiny(), "a.pth")
+    assert (result.exit_code, (tmp_path / "a.pth").read_bytes()) == (2, b"old")
+    assert sana("convert", tiny(), "a.pth", "--force", "--dtype", "bf16").exit_code == 0
+    state = torch.load("a.pth", weights_only=True)["state_dict"]
+    assert {tensor.dtype for tensor in state.values()} == {torch.bfloat16}
+
+
+def test_doctor_tells_what_was_decided_and_why(sana: Sana, tiny: Folders):
+    result = sana("doctor", "--model", tiny(), "--device", "cpu")
+    assert result.exit_code == 0, result.stderr
+    for words in ("torch ", "device ", "dtype ", "reason ", "linear_attention: reference", "available "):
+        assert words in result.stdout
+    (found,) = lines_of(sana("doctor", "--model", tiny(), "--size", "64x96", "--dtype", "fp32", "--json"))
+    memory = found["memory"]
+    assert (found["dtype"], memory["size"], memory["together"]) == ("float32", "64x96", True)
+    model = open_model(tiny())
+    counted = sum(p.numel() for p in model.parts.transformer.parameters())
+    assert memory["stages"]["denoise"]["parameters"] == counted
+
+
+def test_doctor_estimates_published_models_without_having_them(sana: Sana):
+    (found,) = lines_of(sana("doctor", "--model", "sana-1.6b-4k", "--dtype", "bf16", "--json"))
+    assert found["memory"]["size"] == "4096x4096"
+    assert found["memory"]["stages"]["denoise"]["parameters"] == 1_604_462_752
+
+
+def test_bars_follow_the_events(tiny: Folders):
+    from sanakit.pipeline import ImageRequest
+
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=100)
+    request = ImageRequest(prompt="a cube", width=64, height=64, steps=3, count=2)
+    with Bars(console, pictures=2) as bars:
+        for event in load(tiny(), "cpu", "fp32").generate(request):
+            bars.see(event)
+            bars.progress.refresh()
+    shown = screen.getvalue()
+    for words in ("pictures", "loading", "reading the prompt", "drawing", "developing", "3/3", "2/2", "left"):
+        assert words in shown
