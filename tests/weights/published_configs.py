@@ -1,7 +1,8 @@
-"""config.json of the published checkpoints as diffusers has them, written down independently of our presets."""
+"""Configuration files of the published checkpoints, as they lie on the hub, independent of our presets."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 _SMALL: dict[str, Any] = {
@@ -14,7 +15,7 @@ _SMALL: dict[str, Any] = {
 _QK: dict[str, Any] = {"qk_norm": "rms_norm_across_heads"}
 _SPRINT: dict[str, Any] = {**_QK, "guidance_embeds": True}
 
-# What is left out is the class's default, as in files that older releases wrote.
+# What is left out is the class's default; files of older releases lack the fields of newer ones.
 TRANSFORMERS: dict[str, dict[str, Any]] = {
     "sana-0.6b-512": {**_SMALL, "sample_size": 16},
     "sana-0.6b-1024": _SMALL,
@@ -45,11 +46,18 @@ PARAMETERS: dict[str, int] = {
 
 _KINDS = ["ResBlock"] * 3 + ["EfficientViTBlock"] * 3
 _DCAE: dict[str, Any] = {
+    "_class_name": "AutoencoderDC",
+    "_diffusers_version": "0.32.0.dev0",
+    "_name_or_path": "mit-han-lab/dc-ae-f32c32-sana-1.0-diffusers",
+    "attention_head_dim": 32,
+    "decoder_act_fns": "silu",
+    "decoder_norm_types": "rms_norm",
+    "encoder_qkv_multiscales": [[], [], [], [5], [5], [5]],
     "encoder_block_types": _KINDS,
     "decoder_block_types": _KINDS,
     "encoder_layers_per_block": [2, 2, 2, 3, 3, 3],
     "decoder_layers_per_block": [3, 3, 3, 3, 3, 3],
-    "downsample_block_type": "conv",
+    "downsample_block_type": "Conv",
     "upsample_block_type": "interpolate",
     "scaling_factor": 0.41407,
 }
@@ -63,4 +71,35 @@ AUTOENCODERS: dict[str, dict[str, Any]] = {
         "upsample_block_type": "pixel_shuffle",
         "decoder_conv_act_fn": "silu",
     },
+}
+
+SCHEDULER: dict[str, Any] = {
+    "_class_name": "DPMSolverMultistepScheduler",
+    "_diffusers_version": "0.32.0.dev0",
+    "algorithm_type": "dpmsolver++",
+    "beta_end": 0.02,
+    "beta_schedule": "linear",
+    "beta_start": 0.0001,
+    "dynamic_thresholding_ratio": 0.995,
+    "euler_at_final": False,
+    "final_sigmas_type": "zero",
+    "flow_shift": 3.0,
+    "lambda_min_clipped": -math.inf,
+    "lower_order_final": True,
+    "num_train_timesteps": 1000,
+    "prediction_type": "flow_prediction",
+    "rescale_betas_zero_snr": False,
+    "sample_max_value": 1.0,
+    "solver_order": 2,
+    "solver_type": "midpoint",
+    "steps_offset": 0,
+    "thresholding": False,
+    "timestep_spacing": "linspace",
+    "trained_betas": None,
+    "use_beta_sigmas": False,
+    "use_exponential_sigmas": False,
+    "use_flow_sigmas": True,
+    "use_karras_sigmas": False,
+    "use_lu_lambdas": False,
+    "variance_type": None,
 }

@@ -16,6 +16,7 @@ from sanakit.transformer import TransformerConfig
 from sanakit.weights.formats import diffusers_autoencoder, diffusers_scheduler, diffusers_transformer
 from sanakit.weights.formats.diffusers_scheduler import Schedule
 from sanakit.weights.formats.fields import read_json, to_json
+from tests.weights.published_configs import SCHEDULER
 
 TINY = TransformerConfig(
     latent_channels=4,
@@ -147,6 +148,10 @@ def test_schedules_equal_the_files_of_diffusers(schedule: Schedule) -> None:
     assert diffusers_scheduler.from_config(written) == schedule
     theirs = getattr(diffusers, written["_class_name"]).from_config(written)
     assert theirs.to_json_string().encode() == to_json(written)
+
+
+def test_the_published_scheduler_file() -> None:
+    assert diffusers_scheduler.from_config(SCHEDULER) == Schedule()
 
 
 def test_euler_takes_the_shift_of_a_solver_it_was_made_from() -> None:

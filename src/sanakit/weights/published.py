@@ -1,6 +1,6 @@
 """The published SANA models on the Hugging Face hub, as data: short name, repository, variant, licence.
 
-Sources: the model zoo of the SANA documentation, and the model cards.
+Sources: the model zoo of the SANA documentation, and the model cards (licences as they stood there in 2025).
 """
 
 from __future__ import annotations

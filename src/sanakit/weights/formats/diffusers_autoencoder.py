@@ -42,7 +42,12 @@ DEFAULTS: dict[str, Any] = {
 }
 # A plain name for a stage's blocks, and the values of two enumerations of ours that read differently there.
 _KINDS: dict[str, Literal["res", "evit"]] = {"ResBlock": "res", "EfficientViTBlock": "evit"}
-_DOWN: dict[str, Literal["conv", "unshuffle"]] = {"conv": "conv", "pixel_unshuffle": "unshuffle"}
+# (The published SANA files say "Conv"; diffusers takes whatever is not pixel_unshuffle for a convolution.)
+_DOWN: dict[str, Literal["conv", "unshuffle"]] = {
+    "conv": "conv",
+    "pixel_unshuffle": "unshuffle",
+    "Conv": "conv",
+}
 _UP: dict[str, Literal["interpolate", "shuffle"]] = {"interpolate": "interpolate", "pixel_shuffle": "shuffle"}
 
 _RES: tuple[Row, ...] = (
