@@ -1,12 +1,16 @@
-"""Options that several commands share, and the small texts they parse."""
+"""The options of the commands with their help, and the small texts they parse."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+_OWN = "the model's own"
+
+PromptArgument = Annotated[str | None, typer.Argument(help="What to draw.", show_default=False)]
 ModelOption = Annotated[
     str | None,
     typer.Option(help="A model folder, a hub id, or the shipped `toybox`.", show_default="toybox"),
@@ -15,9 +19,45 @@ DeviceOption = Annotated[
     str | None, typer.Option(help="cpu, cuda, cuda:1, mps or auto.", show_default="auto")
 ]
 DtypeOption = Annotated[str | None, typer.Option(help="fp32, bf16, fp16 or auto.", show_default="auto")]
+NegativeOption = Annotated[str | None, typer.Option(help="What to keep away from.", show_default=False)]
+StepsOption = Annotated[int | None, typer.Option(help="Solver steps.", show_default=_OWN)]
+GuidanceOption = Annotated[
+    float | None,
+    typer.Option(help="How strictly to follow the prompt; 1 for no guidance.", show_default=_OWN),
+]
+SeedOption = Annotated[int | None, typer.Option(help="Picture k is drawn with seed + k.", show_default="0")]
 SizeOption = Annotated[
+    str | None, typer.Option(metavar="WxH", help="Pixels, multiples of 32.", show_default=_OWN)
+]
+CountOption = Annotated[int | None, typer.Option(help="Pictures per prompt.", show_default="1")]
+GridOption = Annotated[
+    bool | None,
+    typer.Option("--grid/--no-grid", help="Put all pictures on one sheet too.", show_default="no-grid"),
+]
+SolverOption = Annotated[str | None, typer.Option(help="dpm1, dpm2, dpm3, euler or scm.", show_default=_OWN)]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(help="FILE.png for one picture, or a folder that gets named files.", show_default="out"),
+]
+PromptFileOption = Annotated[
+    Path | None, typer.Option(help="One prompt per line; - reads standard input.", show_default=False)
+]
+ChiOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--chi/--no-chi", help="Use the instruction the model was trained with.", show_default="chi"
+    ),
+]
+ShowPromptOption = Annotated[bool, typer.Option("--show-prompt", help="Print the text the model reads, too.")]
+LikeOption = Annotated[
+    Path | None, typer.Option(help="Recreate this picture; other options change it.", show_default=False)
+]
+IntervalOption = Annotated[
     str | None,
-    typer.Option(metavar="WxH", help="Pixels, multiples of 32.", show_default="the model's own"),
+    typer.Option(metavar="LOW,HIGH", help="Guide only in this part of the noise range.", show_default="0,1"),
+]
+PagOption = Annotated[
+    float | None, typer.Option(help="Scale of perturbed attention guidance.", show_default="0")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, one object per line.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]

@@ -121,7 +121,8 @@ class Model:
     def _run(self, request: ImageRequest, width: int, height: int, stop: Stop) -> Iterator[Event]:
         run = _Timings()
         if self.frugal is None:
-            self.frugal = self._is_tight(width, height)
+            with run.timed("load"):
+                self.frugal = self._is_tight(width, height)
         yield Started(request=request, drawn_width=width, drawn_height=height)
         for message in self._remarks(request):
             yield Note(message=message)
