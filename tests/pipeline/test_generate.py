@@ -19,6 +19,7 @@ from sanakit.pipeline import (
     Started,
     Step,
     load,
+    memory,
     stages,
 )
 from tests.oracles.tiny import Folders, Recipe
@@ -225,7 +226,7 @@ def test_large_pictures_are_decoded_in_tiles(tiny: Folders, monkeypatch: pytest.
     latent = torch.randn(1, 8, 40, 36, generator=torch.Generator().manual_seed(1))
     request = REQUEST.replace(width=1152, height=1280)
     whole = stages.decode(model.parts.autoencoder, latent, request)
-    monkeypatch.setattr(stages, "TILE_ABOVE", 1024 * 1024)
+    monkeypatch.setattr(memory, "TILE_ABOVE", 1024 * 1024)
     tiled = stages.decode(model.parts.autoencoder, latent, request)
     assert tiled.shape == (1, 3, 1280, 1152)
     difference = float((tiled - whole).abs().mean() / whole.abs().mean())

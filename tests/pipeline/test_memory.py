@@ -57,15 +57,28 @@ def test_fitting():
     assert not fits_together(stages, 8 * 2**30)
 
 
+def test_tiles_are_for_large_pictures_and_small_machines():
+    config, fp32 = BIG.autoencoder, torch.float32
+    assert not memory.needs_tiles(config, 1024, 1024, fp32, 16 * 2**30)
+    assert not memory.needs_tiles(config, 2048, 2048, fp32, None)
+    assert memory.needs_tiles(config, 2048, 2048, fp32, 16 * 2**30)
+    assert memory.needs_tiles(config, 4096, 4096, fp32, None)
+
+
 def test_what_is_free_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    free = available_bytes(torch.device("cpu"))
-    assert free is not None and free > 2**20
+    cpu = torch.device("cpu")
+    free, total = available_bytes(cpu), memory.total_bytes(cpu)
+    assert free is not None and total is not None
+    assert 2**20 < free <= total
     (tmp_path / "memory.max").write_text("1000\n")
-    (tmp_path / "memory.current").write_text("400\n")
-    assert memory._group_bytes(tmp_path) == 600
+    assert memory._group("memory.max", tmp_path) == 1000
     (tmp_path / "memory.max").write_text("max\n")
-    assert memory._group_bytes(tmp_path) is None
-    assert memory._group_bytes(tmp_path / "absent") is None
-    monkeypatch.setattr(memory, "_machine_bytes", lambda: None)
-    monkeypatch.setattr(memory, "_group_bytes", lambda: None)
-    assert available_bytes(torch.device("cpu")) is None
+    assert memory._group("memory.max", tmp_path) is None
+    assert memory._group("absent", tmp_path) is None
+    figures = {"memory.max": 1000, "memory.current": 400}
+    monkeypatch.setattr(memory, "_group", figures.get)
+    assert (available_bytes(cpu), memory.total_bytes(cpu)) == (600, 1000)
+    monkeypatch.setattr(memory, "_group", lambda name: None)
+    monkeypatch.setattr(memory, "_meminfo", lambda name: None)
+    monkeypatch.setattr(memory, "_physical", lambda: None)
+    assert (available_bytes(cpu), memory.total_bytes(cpu)) == (None, None)

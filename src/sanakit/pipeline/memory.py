@@ -1,7 +1,8 @@
 """How many bytes each stage needs, told before it runs, and how many there are.
 
-Weights are counted exactly. Working memory is the largest set of tensors alive at once, counted from the shapes of
-the widest layer; it is an estimate for planning and no promise.
+Weights are counted exactly. Working memory is the largest set of tensors alive at once, from the shapes of the widest
+layer with factors fitted to measured peaks on a CPU (Sana-0.6B at 1024 px, DC-AE at 512 px: within 20 %); it is an
+estimate for planning and no promise.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ import torch
 from torch import nn
 
 from sanakit.autoencoder import DCAE, AutoencoderConfig, Stage
-from sanakit.pipeline.stages import TILE_ABOVE
 from sanakit.text import MAX_TOKENS, TextConfig
 from sanakit.transformer import SanaTransformer, TransformerConfig
+
+TILE_ABOVE = 2048 * 2048
+"""Pictures of more pixels than this are decoded in tiles."""
 
 TILE = 1024
 _INSTRUCTION_TOKENS = 256
@@ -86,32 +89,59 @@ def fits_together(stages: tuple[StageMemory, ...], available: int | None) -> boo
     return available is None or need <= _MARGIN * available
 
 
+def needs_tiles(
+    config: AutoencoderConfig, width: int, height: int, dtype: torch.dtype, total: int | None
+) -> bool:
+    """Whether to decode in tiles: for large pictures, and where decoding would take half of `total` bytes.
+
+    Depends on what the machine has and not on what is free, so that a machine always draws the same bits.
+    """
+    whole = _decoder_peak(config, width * height, dtype.itemsize)
+    return width * height > TILE_ABOVE or (total is not None and whole > total // 2)
+
+
 def available_bytes(device: torch.device) -> int | None:
     """Bytes that can still be allocated on a device; None where the system does not tell."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(free) + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    figures = [figure for figure in (_machine_bytes(), _group_bytes()) if figure is not None]
-    return min(figures, default=None)
+    limit, used = _group("memory.max"), _group("memory.current")
+    left = None if limit is None or used is None else max(0, limit - used)
+    return _least(_meminfo("MemAvailable") or _physical(), left)
 
 
-def _machine_bytes() -> int | None:
-    """What the machine can give without swapping."""
+def total_bytes(device: torch.device) -> int | None:
+    """Bytes that a device has in all; None where the system does not tell."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return _least(_meminfo("MemTotal") or _physical(), _group("memory.max"))
+
+
+def _least(*figures: int | None) -> int | None:
+    return min((figure for figure in figures if figure is not None), default=None)
+
+
+def _meminfo(name: str) -> int | None:
+    """A line of Linux' memory table, in bytes."""
     try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
+    except (OSError, ValueError, StopIteration):
+        return None
+
+
+def _physical() -> int | None:
+    """All memory of the machine, on systems without that table."""
+    try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, AttributeError):
         return None
 
 
-def _group_bytes(root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """What a container's limit leaves; None without a limit."""
+def _group(name: str, root: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """A figure of the container this runs in; None without a container or without a limit."""
     try:
-        limit = (root / "memory.max").read_text(encoding="ascii").strip()
-        used = (root / "memory.current").read_text(encoding="ascii").strip()
-        return max(0, int(limit) - int(used)) if limit != "max" else None
+        return int((root / name).read_text(encoding="ascii"))
     except (OSError, ValueError):
         return None
 
@@ -146,9 +176,9 @@ def _text_work(config: TextConfig, size: int) -> int:
 
 
 def _denoise_work(config: TransformerConfig, tokens: int, size: int) -> int:
-    """The Mix-FFN keeps three tensors of its doubled hidden width beside the residual stream and the attention."""
+    """The Mix-FFN at its peak: six tensors of its doubled hidden width (counting layout copies), six of the width."""
     hidden = int(config.width * config.ffn_ratio)
-    return tokens * (size * (3 * 2 * hidden + 4 * config.width) + 4 * 2 * config.width)
+    return tokens * (size * (6 * 2 * hidden + 6 * config.width) + 4 * 2 * config.width)
 
 
 def _decode_work(config: AutoencoderConfig, width: int, height: int, size: int) -> int:
@@ -160,16 +190,13 @@ def _decode_work(config: AutoencoderConfig, width: int, height: int, size: int) 
 
 
 def _decoder_peak(config: AutoencoderConfig, pixels: int, size: int) -> int:
-    stages = config.decoder
-    coarser = [stage.width for stage in stages[1:]] + [config.latent_channels]
-    channels = (
-        _stage_channels(stage, below) / 4**index
-        for index, (stage, below) in enumerate(zip(stages, coarser, strict=True))
-    )
-    return int(pixels * size * max(channels))
+    """The widest stage. A channel of it costs three tensors in the dtype and four in float32, for the norms."""
+    wide = (_channels(stage) / 4**index for index, stage in enumerate(config.decoder))
+    return int(pixels * (3 * size + 4 * 4) * max(wide))
 
 
-def _stage_channels(stage: Stage, below: int) -> float:
-    """Channels alive at once in a stage, at its resolution: in a block, or while upsampling from the one below."""
-    inside = 4 * stage.width if stage.kind == "res" else (3 * 8 + 2) * stage.width
-    return max(inside if stage.depth else 0, below + 2 * stage.width)
+def _channels(stage: Stage) -> int:
+    """Channels that count: an EfficientViT block widens its own eightfold in its FFN."""
+    if stage.depth == 0:
+        return 0
+    return stage.width if stage.kind == "res" else 4 * stage.width

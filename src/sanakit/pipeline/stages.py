@@ -30,13 +30,11 @@ from sanakit.flow import (
     iterate_sample,
     times_for,
 )
+from sanakit.pipeline.memory import needs_tiles, total_bytes
 from sanakit.pipeline.request import ImageRequest
 from sanakit.text import CHI, Instruction, TextEncoder, null_states
 from sanakit.transformer import Perturbation, SanaTransformer, TransformerConfig
 from sanakit.weights import Descriptor
-
-TILE_ABOVE = 2048 * 2048
-"""Pictures of more pixels than this are decoded in tiles; a fixed number, so that a size always gives the same bits."""
 
 PAG_BLOCKS = {28: (14,), 20: (8,)}
 """Depth -> the blocks that the official code perturbs; other depths take the middle one."""
@@ -205,8 +203,8 @@ def decode(autoencoder: DCAE, latent: Tensor, request: ImageRequest) -> Tensor:
 
 def _decode(autoencoder: DCAE, latent: Tensor) -> Tensor:
     """[1, C, h, w] -> [1, 3, H, W], in tiles when large or when a GPU has no memory for the whole."""
-    ratio = autoencoder.config.ratio
-    if latent.shape[-2] * latent.shape[-1] * ratio**2 > TILE_ABOVE:
+    height, width = (side * autoencoder.config.ratio for side in latent.shape[-2:])
+    if needs_tiles(autoencoder.config, width, height, latent.dtype, total_bytes(latent.device)):
         return decode_tiled(autoencoder, latent)
     try:
         return autoencoder.decode(latent)
