@@ -34,9 +34,9 @@ SHIFT = 2.0
 LATENT_NOISE = 0.05
 
 AUTOENCODER = LoopConfig(
-    folder=RUNS / "autoencoder", steps=6_000, lr=6e-4, warmup=100, cooldown=0.25, ema=0.998, save_minutes=4
+    folder=RUNS / "autoencoder", steps=3_400, lr=6e-4, warmup=100, cooldown=0.3, ema=0.998, save_minutes=4
 )
-AUTOENCODER_BATCH = 8
+AUTOENCODER_BATCH = 4
 TRANSFORMER = LoopConfig(
     folder=RUNS / "transformer", steps=6_000, lr=1e-3, weight_decay=0.01, warmup=200, cooldown=0.25, ema=0.999,
     save_minutes=4,
@@ -62,16 +62,17 @@ def train_autoencoder(steps: int | None = None) -> None:
     shards = SceneShards(RUNS / "train")
     torch.manual_seed(0)
     model = DCAE(AUTOENCODERS["toybox"]).to(memory_format=torch.channels_last)
+    encode, decode = torch.compile(model.encode), torch.compile(model.decode)
 
     def batches(step: int) -> Tensor:
         pixels = pixels_of(shards, batch_indices(step, AUTOENCODER_BATCH, len(shards), seed=0))
         return pixels.flip(-1) if step % 2 else pixels
 
     def loss(pixels: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        latent = model.encode(pixels)
+        latent = encode(pixels)
         scale = latent.detach().float().std() * LATENT_NOISE
         noise = torch.randn(latent.shape, generator=generator) * scale
-        parts = reconstruction(model.decode(latent + noise.to(latent.dtype)), pixels)
+        parts = reconstruction(decode(latent + noise.to(latent.dtype)), pixels)
         return {**parts, "std": latent.detach().float().std()}
 
     config = AUTOENCODER if steps is None else replace(AUTOENCODER, steps=steps)
@@ -141,7 +142,9 @@ STAGES: dict[str, Callable[[], None]] = {
 
 def main() -> None:
     """Run the stages named on the command line, or all."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("stages", nargs="*", choices=[*STAGES, []], help="default: all, in order")
     for stage in parser.parse_args().stages or STAGES:
         print(f"== {stage}", flush=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 

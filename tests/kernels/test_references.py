@@ -44,7 +44,9 @@ def naive_norm(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
     return normed * (1 + scale.double()) + shift.double()
 
 
-def agree(fast: Callable[..., Tensor], slow: Callable[..., Tensor], inputs: list[Tensor], tolerance: float) -> None:
+def agree(
+    fast: Callable[..., Tensor], slow: Callable[..., Tensor], inputs: list[Tensor], tolerance: float
+) -> None:
     """Values and gradients of `fast` equal those of `slow` within a relative bound."""
     wide = [x.detach().double().requires_grad_() for x in inputs]
     narrow = [x.detach().clone().requires_grad_() for x in inputs]

@@ -10,7 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from sanakit.base import WeightsError
-from sanakit.training import EMA, LoopConfig, Run, batch_indices, load_state, reconstruction, trapezoid, velocity
+from sanakit.training import (
+    EMA,
+    LoopConfig,
+    Run,
+    batch_indices,
+    load_state,
+    reconstruction,
+    trapezoid,
+    velocity,
+)
 
 DATA = torch.randn(16, 3, generator=torch.Generator().manual_seed(5))
 

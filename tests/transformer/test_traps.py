@@ -57,7 +57,9 @@ def test_cross_attention_reads_the_raw_residual() -> None:
 
 
 def test_qk_norm_is_over_the_full_width_and_before_the_relu() -> None:
-    config = TransformerConfig(latent_channels=4, width=32, depth=1, heads=4, cross_heads=2, text_width=8, qk_norm=True)
+    config = TransformerConfig(
+        latent_channels=4, width=32, depth=1, heads=4, cross_heads=2, text_width=8, qk_norm=True
+    )
     attention = SanaTransformer(config).blocks[0].attention
     assert attention.norm_q.weight.shape == (32,)
     with torch.no_grad():
@@ -92,14 +94,18 @@ def test_masked_tokens_and_trimming_do_not_change_the_picture() -> None:
     )
     latent, time = torch.randn(2, 4, 4, 6), torch.tensor([5.0, 900.0])
     with torch.no_grad():
-        torch.testing.assert_close(model(latent, time, short), model(latent, time, padded), atol=2e-6, rtol=1e-5)
+        torch.testing.assert_close(
+            model(latent, time, short), model(latent, time, padded), atol=2e-6, rtol=1e-5
+        )
 
 
 def test_dialects_change_the_epsilons() -> None:
     assert TINY.with_dialect(OFFICIAL).attention_eps == 1e-8
     assert TINY.with_dialect(OFFICIAL).cross_norm_eps == 1e-6
     assert TINY.with_dialect(DIFFUSERS) == TINY
-    config = TransformerConfig(latent_channels=4, width=32, depth=1, heads=4, cross_heads=2, text_width=8, qk_norm=True)
+    config = TransformerConfig(
+        latent_channels=4, width=32, depth=1, heads=4, cross_heads=2, text_width=8, qk_norm=True
+    )
     block = SanaTransformer(config.with_dialect(OFFICIAL)).blocks[0]
     assert (block.attention.eps, block.attention.norm_q.eps, block.cross.norm_k.eps) == (1e-8, 1e-5, 1e-6)
 
@@ -128,7 +134,14 @@ def test_control_residuals_enter_after_blocks_one_and_on() -> None:
 
 def test_positions_stay_float32_in_a_half_precision_network() -> None:
     config = TransformerConfig(
-        latent_channels=4, width=32, depth=1, heads=4, cross_heads=2, text_width=8, position_scale=1.0, sample_size=64
+        latent_channels=4,
+        width=32,
+        depth=1,
+        heads=4,
+        cross_heads=2,
+        text_width=8,
+        position_scale=1.0,
+        sample_size=64,
     )
     model = SanaTransformer(config).to(torch.bfloat16)
     with torch.no_grad():

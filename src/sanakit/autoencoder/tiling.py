@@ -44,7 +44,9 @@ def _tiled(
             piece = x[..., top : top + tile, left : left + tile]
             out = run(piece)
             if not total.numel():
-                total = out.new_zeros(*out.shape[:2], height * up // down, width * up // down, dtype=torch.float32)
+                total = out.new_zeros(
+                    *out.shape[:2], height * up // down, width * up // down, dtype=torch.float32
+                )
                 weights = torch.zeros_like(total[:1, :1])
             rows = _ramp(out.shape[-2], overlap, top == 0, top + tile >= height)
             cols = _ramp(out.shape[-1], overlap, left == 0, left + tile >= width)

@@ -22,7 +22,11 @@ def linear_attention(
     if torch.compiler.is_compiling():
         return _attention.linear_attention(query, key, value, eps, angles)
     problem = Problem.of(
-        "linear_attention", value, tokens=value.shape[1], head_dim=value.shape[3], rotary=int(angles is not None)
+        "linear_attention",
+        value,
+        tokens=value.shape[1],
+        head_dim=value.shape[3],
+        rotary=int(angles is not None),
     )
     return select("linear_attention", problem).run(query, key, value, eps, angles)
 

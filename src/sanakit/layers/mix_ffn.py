@@ -20,7 +20,9 @@ class MixFFN(nn.Module):
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
         """[B, N, D] -> [B, N, D]; tokens are row-major over (frames, height, width)."""
-        hidden = self.expand(x).reshape(-1, grid.height, grid.width, self.expand.out_features)  # [B*F, h, w, 2F]
+        hidden = self.expand(x).reshape(
+            -1, grid.height, grid.width, self.expand.out_features
+        )  # [B*F, h, w, 2F]
         mixed = gated_depthwise(hidden.permute(0, 3, 1, 2), self.depthwise.weight, self.depthwise.bias)
         out: Tensor = self.project(mixed.permute(0, 2, 3, 1).reshape(*x.shape[:2], -1))
         return out

@@ -7,8 +7,15 @@ Letters: B batch, C/D channels in and out, h/w position.
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
+
+
+def in_layout_of(like: Tensor, x: Tensor) -> Tensor:
+    """`x` in the memory layout of `like`: shuffles return channels-first, and mixed layouts cost a copy per layer."""
+    last = like.is_contiguous(memory_format=torch.channels_last) and not like.is_contiguous()
+    return x.contiguous(memory_format=torch.channels_last) if last else x
 
 
 def group_mean(x: Tensor, channels: int) -> Tensor:
@@ -40,8 +47,8 @@ class Downsample(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, 2h, 2w] -> [B, D, h, w]."""
         y = self.conv(x)
-        y = F.pixel_unshuffle(y, 2) if self.unshuffle else y
-        return y + space_to_channels(x, self.width_out) if self.shortcut else y
+        y = in_layout_of(y, F.pixel_unshuffle(y, 2)) if self.unshuffle else y
+        return y + in_layout_of(y, space_to_channels(x, self.width_out)) if self.shortcut else y
 
 
 class Upsample(nn.Module):
@@ -55,7 +62,8 @@ class Upsample(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, h, w] -> [B, D, 2h, 2w]."""
         if self.shuffle:
-            y = F.pixel_shuffle(self.conv(x), 2)
+            y = self.conv(x)
+            y = in_layout_of(y, F.pixel_shuffle(y, 2))
         else:
             y = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
-        return y + channels_to_space(x, self.width_out) if self.shortcut else y
+        return y + in_layout_of(y, channels_to_space(x, self.width_out)) if self.shortcut else y

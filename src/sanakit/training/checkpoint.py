@@ -31,5 +31,7 @@ def load_state(folder: Path) -> dict[str, Any] | None:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise WeightsError(f"{path} is not a readable checkpoint ({error}); delete it to start again.") from error
+        raise WeightsError(
+            f"{path} is not a readable checkpoint ({error}); delete it to start again."
+        ) from error
     return state

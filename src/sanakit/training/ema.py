@@ -14,7 +14,9 @@ class EMA:
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.weights: dict[str, Tensor] = {name: p.detach().clone().float() for name, p in model.named_parameters()}
+        self.weights: dict[str, Tensor] = {
+            name: p.detach().clone().float() for name, p in model.named_parameters()
+        }
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:

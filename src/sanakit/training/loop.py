@@ -110,7 +110,9 @@ class Run:
             if self.step % self.config.report_every == 0 or self.step == self.config.steps:
                 now = time.monotonic()
                 means = {name: float(value) / count for name, value in sums.items()}
-                yield Report(self.step, self.config.steps, means, self._lr(), count / (now - since), self.skipped)
+                yield Report(
+                    self.step, self.config.steps, means, self._lr(), count / (now - since), self.skipped
+                )
                 sums, count, since = {}, 0, time.monotonic()
             if time.monotonic() - saved > self.config.save_minutes * 60:
                 self.save()
@@ -141,7 +143,7 @@ class Run:
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.step)
         with torch.autocast("cpu", dtype=config.dtype or torch.bfloat16, enabled=config.dtype is not None):
             parts = loss(batch, generator)
-        parts["loss"].backward()  # type: ignore[no-untyped-call]
+        parts["loss"].backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
         if math.isfinite(float(norm)):
             self.optimizer.step()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
+from sanakit.layers.cross_attention import CrossAttention
+from sanakit.layers.embed import ScalarEmbed, TextEmbed
 from sanakit.transformer.model import SanaTransformer
 
 
@@ -18,11 +20,13 @@ def initialise(model: SanaTransformer) -> SanaTransformer:
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     nn.init.xavier_uniform_(model.patch.weight.view(model.patch.weight.shape[0], -1))
-    embeds = [model.time, model.text] + ([] if model.guidance is None else [model.guidance])
+    embeds: list[ScalarEmbed | TextEmbed] = [model.time, model.text]
+    embeds += [] if model.guidance is None else [model.guidance]
     for linear in [model.modulation, *(part for e in embeds for part in (e.input, e.output))]:
         nn.init.normal_(linear.weight, std=0.02)
-    for block in model.blocks:
-        nn.init.zeros_(block.cross.out.weight)
+    for block in model.modules():
+        if isinstance(block, CrossAttention):
+            nn.init.zeros_(block.out.weight)
     nn.init.zeros_(model.head.out.weight)
     nn.init.zeros_(model.head.out.bias)
     return model

@@ -132,9 +132,15 @@ class SanaTransformer(nn.Module):
 def build_block(config: TransformerConfig) -> LinearBlock:
     """One block with the parts that `config` asks for."""
     attention = LinearSelfAttention(
-        config.width, config.heads, eps=config.attention_eps, qk_norm=config.qk_norm, qk_norm_eps=config.qk_norm_eps
+        config.width,
+        config.heads,
+        eps=config.attention_eps,
+        qk_norm=config.qk_norm,
+        qk_norm_eps=config.qk_norm_eps,
     )
     cross = CrossAttention(
         config.width, config.cross_heads, qk_norm=config.qk_norm, qk_norm_eps=config.cross_norm_eps
     )
-    return LinearBlock(config.width, attention, cross, MixFFN(config.width, config.ffn_ratio), config.norm_eps)
+    return LinearBlock(
+        config.width, attention, cross, MixFFN(config.width, config.ffn_ratio), config.norm_eps
+    )
