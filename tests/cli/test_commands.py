@@ -118,6 +118,18 @@ def test_convert_there_and_back(sana: Sana, tiny: Folders, tmp_path: Path, recip
     assert all(torch.equal(before[key], after[key]) for key in before)
 
 
+def test_a_pth_draws_with_the_parts_of_a_folder(sana: Sana, tiny: Folders, tmp_path: Path):
+    folder = tiny(Recipe(width=1152, heads=36, cross_heads=16, depth=1))
+    assert sana("convert", folder, "a.pth").exit_code == 0
+    fixed = ("--size", "64x64", "--steps", 1, "--device", "cpu", "--dtype", "fp32")
+    result = sana("generate", "a cube", "--model", "a.pth", "--parts", folder, "--out", "a.png", *fixed)
+    assert result.exit_code == 0, result.stderr
+    assert sana("generate", "--like", "a.png", "--out", "b.png").exit_code == 0
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    refused = sana("generate", "a cube", "--model", "a.pth", *fixed)
+    assert (refused.exit_code, "parts" in refused.stderr) == (2, True)
+
+
 def test_convert_replaces_nothing_unless_forced(sana: Sana, tiny: Folders, tmp_path: Path):
     (tmp_path / "a.pth").write_bytes(b"old")
     result = sana("convert", tiny(), "a.pth")

@@ -70,14 +70,15 @@ def _load(orders: Orders, record: Record | None) -> Model:
     """The model that was named, else that of the picture to recreate, with its device and dtype, else toybox."""
     made = {} if record is None else record.made
     name = orders.model or made.get("model") or "toybox"
+    parts = orders.parts or (None if orders.model else made.get("parts"))
     dtype = orders.dtype or made.get("dtype")
     if orders.device is not None or "device" not in made:
-        return load(name, orders.device, dtype, announce=tell)
+        return load(name, orders.device, dtype, parts=parts, announce=tell)
     try:
-        return load(name, made["device"], dtype, announce=tell)
+        return load(name, made["device"], dtype, parts=parts, announce=tell)
     except RequestError:
         tell(f"note: the picture was drawn on {made['device']}, which is not here: it will differ a little.")
-        return load(name, None, dtype, announce=tell)
+        return load(name, None, dtype, parts=parts, announce=tell)
 
 
 def _remark(job: Job, orders: Orders, record: Record | None) -> None:

@@ -8,6 +8,7 @@ from sanakit.cli import options as o
 def generate(
     prompt: o.PromptArgument = None,
     model: o.ModelOption = None,
+    parts: o.PartsOption = None,
     negative: o.NegativeOption = None,
     steps: o.StepsOption = None,
     guidance: o.GuidanceOption = None,
@@ -43,11 +44,12 @@ def generate(
             cfg_interval=cfg_interval,
             fields=fields,
             model=model,
+            parts=parts,
             device=device,
             dtype=dtype,
             out=out,
             grid=grid,
             show_prompt=show_prompt,
             as_json=as_json,
-        )  # fmt: skip
+        )
     )

@@ -15,6 +15,10 @@ ModelOption = Annotated[
     str | None,
     typer.Option(help="A model folder, a hub id, or the shipped `toybox`.", show_default="toybox"),
 ]
+PartsOption = Annotated[
+    str | None,
+    typer.Option(help="For a .pth: the model that gives text encoder and autoencoder.", show_default=False),
+]
 DeviceOption = Annotated[
     str | None, typer.Option(help="cpu, cuda, cuda:1, mps or auto.", show_default="auto")
 ]

@@ -24,6 +24,7 @@ class Orders:
     cfg_interval: str | None
     fields: dict[str, Any]
     model: str | None
+    parts: str | None
     device: str | None
     dtype: str | None
     out: Path | None

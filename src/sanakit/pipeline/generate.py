@@ -43,23 +43,32 @@ def load(
     device: str | None = None,
     dtype: str | None = None,
     *,
+    parts: str | Path | None = None,
     announce: Callable[[str], object] = lambda text: None,
 ) -> Model:
-    """A model by name: the shipped `toybox`, a folder, a published model's short name, or a hub id.
+    """A model by name: the shipped `toybox`, a folder, a published model's short name, a hub id, or a `.pth`.
 
+    An official `.pth` holds a transformer only: `parts` names the model that gives text encoder and autoencoder.
     Reads configuration files only; weights are loaded by the first request, stage by stage. `device` and `dtype` as in
     `base.precision.decide`. `announce` is told the sizes before anything is downloaded.
     Raises ModelNotFoundError, ConfigError or RequestError.
     """
     precision = decide(device, dtype)
-    return Model(read_descriptor(resolve(name, announce=announce)), precision, name=str(name))
+    path = resolve(name, announce=announce)
+    others = None if parts is None else resolve(parts, announce=announce)
+    return Model(
+        read_descriptor(path, parts=others),
+        precision,
+        name=str(name),
+        parts=None if parts is None else str(parts),
+    )
 
 
 class Model:
     """A model that draws. Safe to keep: parts stay loaded between requests unless `frugal`.
 
     frugal: free every part as soon as its stage is over. None decides by the memory that is free at the first request.
-    adapt: see `Parts`.
+    name, parts: what the model was loaded by, for the record in its pictures. adapt: see `Parts`.
     """
 
     def __init__(
@@ -68,12 +77,14 @@ class Model:
         precision: Precision,
         *,
         name: str = "",
+        parts: str | None = None,
         frugal: bool | None = None,
         adapt: Adapt | None = None,
     ) -> None:
         self.descriptor = descriptor
         self.precision = precision
         self.name = name or str(descriptor.folder)
+        self.others = parts
         self.frugal = frugal
         self.parts = Parts(descriptor, precision, adapt)
         self._prompts: OrderedDict[tuple[str, str, bool, bool], stages.Prompt] = OrderedDict()
@@ -89,8 +100,10 @@ class Model:
     @cached_property
     def provenance(self) -> dict[str, str]:
         """What a picture of this model is made with, as texts for `output.Record`."""
+        others = {} if self.others is None else {"parts": self.others}
         return {
             "model": self.name,
+            **others,
             "weights": fingerprint(self.descriptor),
             "version": __version__,
             "torch": torch.__version__,
