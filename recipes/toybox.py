@@ -5,6 +5,7 @@ Stages, each resumable (run it again after an interruption and it goes on):
   autoencoder  DC-AE on the rendered pictures
   latents      the pictures through the frozen encoder
   transformer  text encoder and flow transformer together, on latents and captions
+  measure      PSNR and SSIM on held-out scenes
   ship         averaged weights, as a diffusers folder, to src/sanakit/toybox/model
 """
 
@@ -18,15 +19,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from recipes.toybox_model import TextToVelocity, build_tokenizer, caption_ids
+from recipes.toybox_model import TextToVelocity, build_tokenizer, caption_ids, text_config
 from sanakit.autoencoder import DCAE
 from sanakit.autoencoder import PRESETS as AUTOENCODERS
+from sanakit.evaluation import psnr, ssim
 from sanakit.flow.path import LinearPath
 from sanakit.flow.times import ShiftedTimes
+from sanakit.text import load_tokenizer
 from sanakit.toybox.dataset import SceneShards, render_dataset
 from sanakit.training import LoopConfig, Run, batch_indices, reconstruction, velocity
+from sanakit.weights import Descriptor, Schedule, write_folder
 
 RUNS = Path("runs/toybox")
+MODEL = Path("src/sanakit/toybox/model")
 SIZE = 256
 TRAIN_SCENES = 24_000
 HELD_SCENES = 500
@@ -34,14 +39,14 @@ SHIFT = 2.0
 LATENT_NOISE = 0.05
 
 AUTOENCODER = LoopConfig(
-    folder=RUNS / "autoencoder", steps=3_400, lr=6e-4, warmup=100, cooldown=0.3, ema=0.998, save_minutes=4
+    folder=RUNS / "autoencoder", steps=2_200, lr=6e-4, warmup=100, cooldown=0.3, ema=0.998, save_minutes=4
 )
 AUTOENCODER_BATCH = 4
 TRANSFORMER = LoopConfig(
     folder=RUNS / "transformer", steps=6_000, lr=1e-3, weight_decay=0.01, warmup=200, cooldown=0.25, ema=0.999,
     save_minutes=4,
 )  # fmt: skip
-TRANSFORMER_BATCH = 128
+TRANSFORMER_BATCH = 96
 CAPTION_DROPOUT = 0.1
 
 
@@ -132,11 +137,57 @@ def train_transformer(steps: int | None = None) -> None:
         print(report, flush=True)
 
 
+@torch.no_grad()
+def measure() -> None:
+    """Print PSNR and SSIM of the autoencoder on the held-out scenes, with 95 % intervals of the means."""
+    shards, model = SceneShards(RUNS / "held"), trained_autoencoder()
+    scores = []
+    for start in range(0, len(shards), 10):
+        pixels = pixels_of(shards, list(range(start, min(start + 10, len(shards)))))
+        pair = (model(pixels).clamp(-1, 1) + 1) / 2, (pixels + 1) / 2
+        scores.append(torch.stack([psnr(*pair), ssim(*pair)]))
+    table = torch.cat(scores, dim=1)  # [2, n]
+    for name, row in zip(("PSNR dB", "SSIM"), table, strict=True):
+        print(
+            f"{name} {row.mean():.3f} +- {1.96 * row.std() / len(row) ** 0.5:.3f} on {len(row)} held-out scenes"
+        )
+
+
+def ship() -> None:
+    """Write the averaged weights as a diffusers folder in bf16 to src/sanakit/toybox/model."""
+    factor = torch.load(RUNS / "latents.pt", weights_only=True)["scaling_factor"]
+    tokenizer = load_tokenizer(RUNS / "tokenizer")
+    joint = TextToVelocity(len(tokenizer))
+    Run(joint, TRANSFORMER).ema.copy_to(joint)
+    descriptor = Descriptor(
+        folder=MODEL,
+        transformer_source=MODEL / "transformer",
+        kind="sana",
+        transformer=joint.transformer.config,
+        autoencoder=replace(AUTOENCODERS["toybox"], scaling_factor=factor),
+        schedule=Schedule(shift=SHIFT),
+        instruct=False,
+        bins=False,
+        text_config=text_config(len(tokenizer)),
+    )
+    write_folder(
+        descriptor,
+        transformer=joint.transformer,
+        autoencoder=trained_autoencoder(),
+        text_encoder=joint.text,
+        tokenizer=RUNS / "tokenizer",
+        dtype=torch.bfloat16,
+        force=True,
+    )
+
+
 STAGES: dict[str, Callable[[], None]] = {
     "render": render,
     "autoencoder": train_autoencoder,
     "latents": encode_latents,
     "transformer": train_transformer,
+    "measure": measure,
+    "ship": ship,
 }
 
 
