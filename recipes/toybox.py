@@ -12,6 +12,7 @@ Stages, each resumable (run it again after an interruption and it goes on):
 from __future__ import annotations
 
 import argparse
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -36,12 +37,14 @@ SIZE = 256
 TRAIN_SCENES = 24_000
 HELD_SCENES = 500
 SHIFT = 2.0
-LATENT_NOISE = 0.05
+LATENT_NOISE = 0.03
+ANCHOR = 0.01
+CROP = 128
 
 AUTOENCODER = LoopConfig(
-    folder=RUNS / "autoencoder", steps=2_200, lr=6e-4, warmup=100, cooldown=0.3, ema=0.998, save_minutes=4
+    folder=RUNS / "autoencoder", steps=4_000, lr=6e-4, warmup=100, cooldown=0.3, ema=0.998, save_minutes=4
 )
-AUTOENCODER_BATCH = 4
+AUTOENCODER_BATCH = 8
 TRANSFORMER = LoopConfig(
     folder=RUNS / "transformer", steps=6_000, lr=1e-3, weight_decay=0.01, warmup=200, cooldown=0.25, ema=0.999,
     save_minutes=4,
@@ -71,14 +74,17 @@ def train_autoencoder(steps: int | None = None) -> None:
 
     def batches(step: int) -> Tensor:
         pixels = pixels_of(shards, batch_indices(step, AUTOENCODER_BATCH, len(shards), seed=0))
+        top, left = (random.Random(step).randrange(0, SIZE - CROP + 1, 8) for _ in range(2))
+        pixels = pixels[..., top : top + CROP, left : left + CROP].contiguous(memory_format=torch.channels_last)
         return pixels.flip(-1) if step % 2 else pixels
 
     def loss(pixels: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         latent = encode(pixels)
-        scale = latent.detach().float().std() * LATENT_NOISE
-        noise = torch.randn(latent.shape, generator=generator) * scale
+        power = latent.float().square().mean()
+        noise = torch.randn(latent.shape, generator=generator) * LATENT_NOISE
         parts = reconstruction(decode(latent + noise.to(latent.dtype)), pixels)
-        return {**parts, "std": latent.detach().float().std()}
+        # Blocks add what their norms let through, so a latent far from unit size would drown them.
+        return {"loss": parts["loss"] + ANCHOR * power.log().square(), "psnr": parts["psnr"], "power": power.detach()}
 
     config = AUTOENCODER if steps is None else replace(AUTOENCODER, steps=steps)
     for report in Run(model, config).train(loss, batches):

@@ -10,11 +10,11 @@ from transformers import PreTrainedTokenizerBase
 
 from sanakit.base.values import TextStates
 from sanakit.text import build_gemma, load_tokenizer, save_tokenizer, small_gemma, train_tokenizer
+from sanakit.toybox.captions import caption
 from sanakit.toybox.dataset import SceneShards
-from sanakit.toybox.grammar import caption
 from sanakit.transformer import PRESETS, SanaTransformer, initialise
 
-TOKENS = 48
+TOKENS = 40
 VOCABULARY = 512
 TRANSFORMER = PRESETS["toybox"]
 
