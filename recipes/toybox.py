@@ -42,7 +42,7 @@ ANCHOR = 0.01
 CROP = 128
 
 AUTOENCODER = LoopConfig(
-    folder=RUNS / "autoencoder", steps=4_000, lr=6e-4, warmup=100, cooldown=0.3, ema=0.998, save_minutes=4
+    folder=RUNS / "autoencoder", steps=3_400, lr=6e-4, warmup=100, cooldown=0.4, ema=0.998, save_minutes=4
 )
 AUTOENCODER_BATCH = 8
 TRANSFORMER = LoopConfig(

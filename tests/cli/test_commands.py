@@ -30,7 +30,12 @@ def _start(*arguments: str, code: str | None = None, **options) -> subprocess.Po
     command = [sys.executable, *(["-c", code] if code else ["-m", "sanakit.cli"]), *arguments]
     environment = os.environ | {"PYTHONPATH": SOURCE}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, env=environment, **pipes, **options)
+    return subprocess.Popen(command, env=environment, preexec_fn=_hear_interrupts, **pipes, **options)
+
+
+def _hear_interrupts() -> None:
+    """A run of the tests in the background of a shell ignores Ctrl-C, and its children would inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize(
