@@ -3,6 +3,7 @@
 Stages, each resumable (run it again after an interruption and it goes on):
   render       scenes of the Toybox world to runs/toybox/{train,held}
   autoencoder  DC-AE on the rendered pictures
+  decoder      its decoder once more, on whole pictures, the encoder frozen
   latents      the pictures through the frozen encoder
   transformer  text encoder and flow transformer together, on latents and captions
   measure      PSNR and SSIM on held-out scenes
@@ -12,22 +13,27 @@ Stages, each resumable (run it again after an interruption and it goes on):
 from __future__ import annotations
 
 import argparse
+import os
 import random
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from recipes.toybox_model import TextToVelocity, build_tokenizer, caption_ids, text_config
 from sanakit.autoencoder import DCAE
 from sanakit.autoencoder import PRESETS as AUTOENCODERS
+from sanakit.base.files import atomic_write
 from sanakit.evaluation import psnr, ssim
 from sanakit.flow.path import LinearPath
 from sanakit.flow.times import ShiftedTimes
 from sanakit.text import load_tokenizer
-from sanakit.toybox.dataset import SceneShards, render_dataset
+from sanakit.toybox.dataset import RenderProgress, SceneShards, render_dataset
 from sanakit.training import LoopConfig, Run, batch_indices, reconstruction, velocity
 from sanakit.weights import Descriptor, Schedule, write_folder
 
@@ -42,21 +48,30 @@ ANCHOR = 0.01
 CROP = 128
 
 AUTOENCODER = LoopConfig(
-    folder=RUNS / "autoencoder", steps=3_400, lr=6e-4, warmup=100, cooldown=0.4, ema=0.998, save_minutes=4
+    folder=RUNS / "autoencoder", steps=10_000, lr=6e-4, warmup=100, cooldown=0.4, ema=0.998, save_minutes=4
 )
 AUTOENCODER_BATCH = 8
+DECODER = LoopConfig(
+    folder=RUNS / "decoder", steps=1_000, lr=4e-4, warmup=30, cooldown=0.7, ema=0.995, save_minutes=3
+)
+DECODER_BATCH = 4
 TRANSFORMER = LoopConfig(
-    folder=RUNS / "transformer", steps=6_000, lr=1e-3, weight_decay=0.01, warmup=200, cooldown=0.25, ema=0.999,
+    folder=RUNS / "transformer", steps=5_000, lr=1e-3, weight_decay=0.01, warmup=200, cooldown=0.3, ema=0.999,
     save_minutes=4,
 )  # fmt: skip
-TRANSFORMER_BATCH = 96
+TRANSFORMER_BATCH = 64
 CAPTION_DROPOUT = 0.1
 
 
 def render() -> None:
     """Render the scenes to train on, and those held out."""
-    render_dataset(RUNS / "held", HELD_SCENES, SIZE, "held_out", seed=1)
-    render_dataset(RUNS / "train", TRAIN_SCENES, SIZE, "train", seed=0)
+
+    def tell(progress: RenderProgress) -> None:
+        print(f"scene {progress.done}/{progress.total} eta {progress.remaining / 60:.1f} min", flush=True)
+
+    workers = os.cpu_count() or 1
+    render_dataset(RUNS / "held", HELD_SCENES, SIZE, "held_out", seed=1, workers=workers, progress=tell)
+    render_dataset(RUNS / "train", TRAIN_SCENES, SIZE, "train", seed=0, workers=workers, progress=tell)
 
 
 def pixels_of(shards: SceneShards, indices: list[int]) -> Tensor:
@@ -75,7 +90,9 @@ def train_autoencoder(steps: int | None = None) -> None:
     def batches(step: int) -> Tensor:
         pixels = pixels_of(shards, batch_indices(step, AUTOENCODER_BATCH, len(shards), seed=0))
         top, left = (random.Random(step).randrange(0, SIZE - CROP + 1, 8) for _ in range(2))
-        pixels = pixels[..., top : top + CROP, left : left + CROP].contiguous(memory_format=torch.channels_last)
+        pixels = pixels[..., top : top + CROP, left : left + CROP].contiguous(
+            memory_format=torch.channels_last
+        )
         return pixels.flip(-1) if step % 2 else pixels
 
     def loss(pixels: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
@@ -84,34 +101,62 @@ def train_autoencoder(steps: int | None = None) -> None:
         noise = torch.randn(latent.shape, generator=generator) * LATENT_NOISE
         parts = reconstruction(decode(latent + noise.to(latent.dtype)), pixels)
         # Blocks add what their norms let through, so a latent far from unit size would drown them.
-        return {"loss": parts["loss"] + ANCHOR * power.log().square(), "psnr": parts["psnr"], "power": power.detach()}
+        return {
+            "loss": parts["loss"] + ANCHOR * power.log().square(),
+            "psnr": parts["psnr"],
+            "power": power.detach(),
+        }
 
     config = AUTOENCODER if steps is None else replace(AUTOENCODER, steps=steps)
     for report in Run(model, config).train(loss, batches):
         print(report, flush=True)
 
 
-def trained_autoencoder() -> DCAE:
-    """The autoencoder with its averaged weights, from the run's checkpoint."""
+def train_decoder(steps: int | None = None) -> None:
+    """Refine the decoder on whole pictures; the encoder stays as it is, and with it the latents."""
+    shards, model = SceneShards(RUNS / "train"), trained_autoencoder(refined=False)
+    encode, decode = torch.compile(model.encode), torch.compile(model.decode)
+
+    def batches(step: int) -> Tensor:
+        return pixels_of(shards, batch_indices(step, DECODER_BATCH, len(shards), seed=1))
+
+    def loss(pixels: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        with torch.no_grad():
+            latent = encode(pixels)
+        noise = torch.randn(latent.shape, generator=generator) * LATENT_NOISE
+        return reconstruction(decode(latent + noise.to(latent.dtype)), pixels)
+
+    config = DECODER if steps is None else replace(DECODER, steps=steps)
+    for report in Run(model.decoder, config).train(loss, batches):
+        print(report, flush=True)
+
+
+def trained_autoencoder(refined: bool = True) -> DCAE:
+    """The autoencoder with its averaged weights, and those of its refined decoder where there are any."""
     model = DCAE(AUTOENCODERS["toybox"])
     Run(model, AUTOENCODER).ema.copy_to(model)
+    if refined and DECODER.folder.exists():
+        Run(model.decoder, DECODER).ema.copy_to(model.decoder)
     return model.to(memory_format=torch.channels_last).eval()
 
 
 @torch.no_grad()
-def encode_latents() -> None:
+def encode_latents(count: int | None = None) -> None:
     """Write runs/toybox/latents.pt: unscaled latents [n, C, h, w] bf16 and 1 / std as the scaling factor."""
     shards, model = SceneShards(RUNS / "train"), trained_autoencoder()
-    parts = []
-    for start in range(0, len(shards), 16):
-        indices = list(range(start, min(start + 16, len(shards))))
+    encode, total = torch.compile(model.encode), count or len(shards)
+    parts, begun = [], time.monotonic()
+    for start in range(0, total, 16):
+        indices = list(range(start, min(start + 16, total)))
         with torch.autocast("cpu", torch.bfloat16):
-            parts.append(model.encode(pixels_of(shards, indices)).to(torch.bfloat16))
-        if start % 1600 == 0:
-            print(f"latents {start}/{len(shards)}", flush=True)
+            parts.append(encode(pixels_of(shards, indices)).to(torch.bfloat16))
+        if start % 1600 == 1584:
+            left = (time.monotonic() - begun) * (total - start - 16) / (start + 16)
+            print(f"latents {start + 16}/{total} eta {left / 60:.1f} min", flush=True)
     latents = torch.cat(parts)
     factor = round(1 / float(latents.float().std()), 5)
-    torch.save({"latents": latents, "scaling_factor": factor}, RUNS / "latents.pt")
+    stored = {"latents": latents, "scaling_factor": factor}
+    atomic_write(RUNS / "latents.pt", lambda path: torch.save(stored, path))
     print(f"latents {tuple(latents.shape)}, scaling factor {factor}")
 
 
@@ -135,7 +180,9 @@ def train_transformer(steps: int | None = None) -> None:
         x0, ids, mask = batch
         t = times.sample(len(x0), generator)
         noise = torch.randn(x0.shape, generator=generator)
-        predicted = forward(path.point(x0, noise, t), (1000 * t).floor(), ids, mask)
+        # Torch's flash attention takes a third of the step in its backward pass on a CPU; plain products a tenth.
+        with sdpa_kernel(SDPBackend.MATH):
+            predicted = forward(path.point(x0, noise, t), (1000 * t).floor(), ids, mask)
         return velocity(predicted, path.target(x0, noise, t))
 
     config = TRANSFORMER if steps is None else replace(TRANSFORMER, steps=steps)
@@ -190,6 +237,7 @@ def ship() -> None:
 STAGES: dict[str, Callable[[], None]] = {
     "render": render,
     "autoencoder": train_autoencoder,
+    "decoder": train_decoder,
     "latents": encode_latents,
     "transformer": train_transformer,
     "measure": measure,
@@ -205,7 +253,11 @@ def main() -> None:
     parser.add_argument("stages", nargs="*", choices=[*STAGES, []], help="default: all, in order")
     for stage in parser.parse_args().stages or STAGES:
         print(f"== {stage}", flush=True)
-        STAGES[stage]()
+        try:
+            STAGES[stage]()
+        except KeyboardInterrupt:
+            print(f"\nstopped in stage {stage}; the same command goes on from there", file=sys.stderr)
+            raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

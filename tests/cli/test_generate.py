@@ -67,13 +67,13 @@ def test_a_named_file_is_replaced_by_success_only(
 def test_all_options_reach_the_request(sana: Sana, tmp_path: Path):
     options = (
         "--negative", "fog", "--steps", 3, "--guidance", 2.5, "--seed", 9, "--size", "96x64", "--solver", "dpm3",
-        "--no-chi", "--cfg-interval", "0.1,0.9", "--pag", 1.5, "--out", "a.png",
+        "--no-chi", "--cfg-interval", "0.1,0.9", "--pag", 1.5, "--truncate", "--out", "a.png",
     )  # fmt: skip
     assert sana.draw("a cube", *options).exit_code == 0
     request = read_picture(tmp_path / "a.png").request
     assert (request.negative, request.steps, request.guidance, request.seed) == ("fog", 3, 2.5, 9)
     assert (request.width, request.height, request.solver, request.chi) == (96, 64, "dpm3", False)
-    assert (request.cfg_interval, request.pag) == ((0.1, 0.9), 1.5)
+    assert (request.cfg_interval, request.pag, request.truncate) == ((0.1, 0.9), 1.5, True)
 
 
 def test_a_picture_is_recreated_to_the_bit(sana: Sana, tmp_path: Path):
@@ -148,7 +148,7 @@ def test_json_lines(sana: Sana):
 
 
 def test_a_long_prompt_is_drawn_and_says_what_was_cut(sana: Sana, tmp_path: Path):
-    result = sana.draw("cube " * 400, "--out", "a.png")
+    result = sana.draw("cube " * 400, "--truncate", "--out", "a.png")
     assert result.exit_code == 0
     assert result.stderr.startswith("note: the prompt is too long: its last ")
     assert "tokens were cut, 300 are read.\n" in result.stderr

@@ -43,6 +43,7 @@ BAD = [
     ({"pag_blocks": ()}, "at least one"),
     ({"pag_blocks": (-1,)}, "block"),
     ({"chi": "yes"}, "chi"),
+    ({"truncate": 1}, "truncate"),
 ]
 
 
@@ -98,6 +99,7 @@ def requests(draw) -> ImageRequest:
         height=draw(st.integers(1, 128)) * 32,
         solver=draw(st.sampled_from(["dpm1", "dpm2", "dpm3", "euler", "scm"])),
         chi=draw(st.booleans()),
+        truncate=draw(st.booleans()),
         cfg_interval=(low, draw(st.floats(low, 1))),
         pag=draw(st.floats(0, 5)),
         pag_blocks=draw(st.none() | st.lists(st.integers(0, 60), min_size=1, max_size=4).map(tuple)),

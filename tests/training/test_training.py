@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -67,6 +69,32 @@ def test_a_resumed_run_equals_the_uninterrupted_one_to_the_bit(tmp_path: Path) -
     for a, b in zip(reference.parameters(), model.parameters(), strict=True):
         assert torch.equal(a, b)
     assert all(torch.equal(whole.ema.weights[name], second.ema.weights[name]) for name in whole.ema.weights)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_asked_to_stop_saves_whole_steps(tmp_path: Path, number: signal.Signals) -> None:
+    whole, reference = start(tmp_path / "whole", 8)
+    train(whole, reference)
+    run, model = start(tmp_path / "parts", 8)
+    usual, mine = signal.getsignal(number), signal.signal(number, signal.default_int_handler)
+
+    def loss(batch: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        if run.step == 4:
+            os.kill(os.getpid(), number)
+        noise = torch.randn(batch.shape, generator=generator)
+        return velocity(model(batch + noise), noise - batch)
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(run.train(loss, lambda step: DATA[batch_indices(step, 4, len(DATA), seed=0)]))
+        assert signal.getsignal(number) is signal.default_int_handler
+    finally:
+        signal.signal(number, mine)
+    assert usual is mine
+    second, model = start(tmp_path / "parts", 8)
+    assert second.step == 5
+    train(second, model)
+    assert all(torch.equal(a, b) for a, b in zip(reference.parameters(), model.parameters(), strict=True))
 
 
 def test_training_learns(tmp_path: Path) -> None:

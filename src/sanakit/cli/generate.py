@@ -22,6 +22,7 @@ def generate(
     out: o.OutOption = None,
     prompt_file: o.PromptFileOption = None,
     chi: o.ChiOption = None,
+    truncate: o.TruncateOption = None,
     show_prompt: o.ShowPromptOption = False,
     like: o.LikeOption = None,
     cfg_interval: o.IntervalOption = None,
@@ -34,7 +35,7 @@ def generate(
     from sanakit.cli.orders import Orders
 
     fields = {"negative": negative, "steps": steps, "guidance": guidance, "seed": seed, "count": count}
-    fields |= {"solver": solver, "chi": chi, "pag": pag}
+    fields |= {"solver": solver, "chi": chi, "pag": pag, "truncate": truncate}
     draw(
         Orders(
             prompt=prompt,

@@ -52,6 +52,12 @@ ChiOption = Annotated[
         "--chi/--no-chi", help="Use the instruction the model was trained with.", show_default="chi"
     ),
 ]
+TruncateOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--truncate/--no-truncate", help="Cut a prompt that is too long.", show_default="no-truncate"
+    ),
+]
 ShowPromptOption = Annotated[bool, typer.Option("--show-prompt", help="Print the text the model reads, too.")]
 LikeOption = Annotated[
     Path | None, typer.Option(help="Recreate this picture; other options change it.", show_default=False)

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from sanakit import __version__
+from sanakit.base.errors import RequestError
 from sanakit.base.precision import Precision, decide
 from sanakit.pipeline import stages
 from sanakit.pipeline.assemble import Adapt, PartName, Parts
@@ -124,8 +125,9 @@ class Model:
         """Draws a request, one picture after the other, and yields what happens (see `events.py`).
 
         stop: asked between steps; once it says True, `Cancelled` is the last event.
-        Raises RequestError before anything is loaded where the request does not fit the model, WeightsError while
-        loading, and NumericsError where numbers stop being finite.
+        Raises RequestError before anything is loaded where the request does not fit the model, and before anything is
+        drawn where the prompt is too long; WeightsError while loading, and NumericsError where numbers stop being
+        finite.
         """
         request = request.complete(self.defaults)
         width, height = stages.drawn_size(self.descriptor, request)
@@ -158,10 +160,10 @@ class Model:
             yield from self._load("text", run)
             yield StageStarted(stage="text")
             with run.timed("text"):
-                cut = self._tokens_cut(request)
+                notes = self._tokens_cut(request)
                 prompt = stages.encode_text(self.parts.text, self.descriptor, request)
             yield run.done("text")
-            yield from (Note(message=message) for message in cut)
+            yield from (Note(message=message) for message in notes)
         self._prompts[key] = prompt
         self._prompts.move_to_end(key)
         while len(self._prompts) > _REMEMBERED:
@@ -222,18 +224,23 @@ class Model:
         return not fits_together(need, available_bytes(self.precision.device))
 
     def _tokens_cut(self, request: ImageRequest) -> list[str]:
-        """One sentence for each text that is too long."""
+        """One sentence for each text that is too long; raises RequestError where it must not be cut."""
         encoder, lowercase = self.parts.text, self.descriptor.dialect.lowercase
         instruction = stages.instruction_of(self.descriptor, request)
         texts = [("prompt", request.prompt, instruction)]
         if stages.needs_null(self.descriptor, request):
             texts.append(("negative prompt", request.negative, None))
         counts = [(name, encoder.count_cut(text, how, lowercase=lowercase)) for name, text, how in texts]
+        found = [(name, f"{cut} token{'s' if cut > 1 else ''}") for name, cut in counts if cut]
+        if found and not request.truncate:
+            name, tokens = found[0]
+            raise RequestError(
+                f"the {name} is too long: its last {tokens} would be cut, {encoder.max_tokens} are read; "
+                f"shorten it, or allow the cut with truncate."
+            )
         return [
-            f"the {name} is too long: its last {cut} token{'s were' if cut > 1 else ' was'} cut, "
-            f"{encoder.max_tokens} are read."
-            for name, cut in counts
-            if cut
+            f"the {name} is too long: its last {tokens} were cut, {encoder.max_tokens} are read."
+            for name, tokens in found
         ]
 
     def _remarks(self, request: ImageRequest) -> list[str]:

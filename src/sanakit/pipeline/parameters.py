@@ -54,6 +54,7 @@ def read_parameters(text: str) -> tuple[ImageRequest, dict[str, str]]:
         cfg_interval=_interval(pairs.pop("CFG interval", "0.0 1.0")),
         pag=_number(pairs, "PAG scale") or 0.0,
         pag_blocks=_blocks(pairs.pop("PAG blocks", None)),
+        truncate=pairs.pop("Truncate", "off") == "on",
     )
     return request, pairs
 
@@ -71,6 +72,7 @@ def _pairs(request: ImageRequest) -> dict[str, str]:
         else None,
         "PAG scale": request.pag or None,
         "PAG blocks": " ".join(map(str, request.pag_blocks)) if request.pag_blocks else None,
+        "Truncate": "on" if request.truncate else None,
     }
     return {name: str(value) for name, value in pairs.items() if value is not None}
 

@@ -41,7 +41,8 @@ class ImageRequest:
     `width` and `height` are pixels, multiples of 32. `guidance` above 1 switches classifier-free guidance on;
     `cfg_interval` limits it to a part of the noise range (0 = picture, 1 = pure noise). `pag` is the scale of
     perturbed attention guidance, 0 for none, and `pag_blocks` the transformer blocks that it perturbs.
-    `chi` prepends the instruction the model was trained with, where it has one.
+    `chi` prepends the instruction the model was trained with, where it has one. A prompt with more tokens than the
+    model reads is refused, unless `truncate` allows to cut its end.
     """
 
     prompt: str
@@ -57,6 +58,7 @@ class ImageRequest:
     cfg_interval: tuple[float, float] = (0.0, 1.0)
     pag: float = 0.0
     pag_blocks: tuple[int, ...] | None = None
+    truncate: bool = False
 
     def __post_init__(self) -> None:
         _check_texts(self)
@@ -127,8 +129,9 @@ def _check_texts(request: ImageRequest) -> None:
         raise RequestError("the prompt is empty: say what to draw.")
     if request.solver is not None and request.solver not in SOLVER_NAMES:
         raise RequestError(f"unknown solver {request.solver!r}: choose one of {', '.join(SOLVER_NAMES)}.")
-    if not isinstance(request.chi, bool):
-        raise RequestError("chi must be true or false.")
+    for name in ("chi", "truncate"):
+        if not isinstance(getattr(request, name), bool):
+            raise RequestError(f"{name} must be true or false.")
 
 
 def _check_numbers(request: ImageRequest) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from sanakit.training.checkpoint import load_state, save_state
 from sanakit.training.ema import EMA
+from sanakit.training.interrupt import Interruption
 from sanakit.training.optimizer import adamw, trapezoid
 
 Loss = Callable[[Any, torch.Generator], dict[str, Tensor]]
@@ -99,11 +100,23 @@ class Run:
         Args:
             loss: (batch, generator) -> named scalars; "loss" is the one that is minimised.
             batches: step -> batch.
+
+        Raises:
+            KeyboardInterrupt: after SIGINT or SIGTERM, once the step under way is finished and saved.
         """
+        with Interruption() as interruption:
+            yield from self._steps(loss, batches, interruption)
+        self.save()
+        if interruption.asked:
+            raise KeyboardInterrupt
+
+    def _steps(
+        self, loss: Loss, batches: Callable[[int], Any], interruption: Interruption
+    ) -> Iterator[Report]:
         self.model.train()
         sums: dict[str, Tensor] = {}
         count, since, saved = 0, time.monotonic(), time.monotonic()
-        while self.step < self.config.steps:
+        while self.step < self.config.steps and not interruption.asked:
             parts = self._one_step(loss, batches(self.step))
             sums = {name: sums.get(name, torch.zeros(())) + value for name, value in parts.items()}
             count += 1
@@ -117,7 +130,6 @@ class Run:
             if time.monotonic() - saved > self.config.save_minutes * 60:
                 self.save()
                 saved = time.monotonic()
-        self.save()
 
     def save(self) -> None:
         """Write the checkpoint."""
