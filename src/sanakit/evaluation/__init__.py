@@ -1,5 +1,7 @@
-"""Measures of pictures."""
+"""Measures of pictures and of the models that draw them."""
 
+from sanakit.evaluation.distance import frechet_distance, kernel_distance
 from sanakit.evaluation.fidelity import psnr, ssim
+from sanakit.evaluation.interval import Share
 
-__all__ = ["psnr", "ssim"]
+__all__ = ["Share", "frechet_distance", "kernel_distance", "psnr", "ssim"]

@@ -57,9 +57,12 @@ def caption(scene: Scene, draw: random.Random) -> str:
         spec = turned(spec)
     if draw.random() < 0.5:
         spec = shortened(spec, draw)
-    if draw.random() < 0.6:
-        return phrase(spec)
-    return _varied(spec, draw)
+    return say(spec, draw)
+
+
+def say(spec: SceneSpec, draw: random.Random) -> str:
+    """The plain caption of a spec more often than not, else another way to say the same."""
+    return phrase(spec) if draw.random() < 0.6 else _varied(spec, draw)
 
 
 def captions(scene: Scene) -> list[str]:

@@ -1,0 +1,157 @@
+"""Train the judge that ships with sanakit: `python -m recipes.toybox_judge [STAGE ...]`.
+
+Needs the rendered scenes of `recipes.toybox`, and its autoencoder. Stages, each resumable:
+  decoded   pictures through the autoencoder, as one of the blemishes that the judge learns to see through
+  train     the judge on rendered scenes, with noise, blur and those pictures
+  measure   its accuracy on held-out scenes, as rendered and through the autoencoder
+  ship      its averaged weights to src/sanakit/toybox/judging/judge.safetensors
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from recipes.toybox import RUNS, pixels_of, trained_autoencoder
+from sanakit.base.files import atomic_write
+from sanakit.evaluation import Share
+from sanakit.toybox import Scene, SceneShards
+from sanakit.toybox.judging import Judge, Maps, Targets, read, targets_of
+from sanakit.toybox.judging.accuracy import accuracies
+from sanakit.training import LoopConfig, Run, batch_indices
+from sanakit.weights import save_weights
+
+WEIGHTS = Path("src/sanakit/toybox/judging")
+DECODED = RUNS / "decoded.pt"
+DECODED_COUNT = 3000
+BATCH = 32
+CONFIG = LoopConfig(
+    folder=RUNS / "judge", steps=6_000, lr=1.5e-3, weight_decay=0.02, warmup=200, cooldown=0.5, ema=0.998,
+    save_minutes=3, report_every=100,
+)  # fmt: skip
+FOCAL = 2.0
+
+
+@torch.no_grad()
+def decode() -> None:
+    """Write runs/toybox/decoded.pt: the first pictures through the autoencoder, uint8."""
+    shards, model = SceneShards(RUNS / "train"), trained_autoencoder()
+    through, parts = torch.compile(model), []
+    for start in range(0, DECODED_COUNT, 10):
+        with torch.autocast("cpu", torch.bfloat16):
+            found = through(pixels_of(shards, list(range(start, start + 10)))).float()
+        parts.append(((found.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).contiguous())
+        if start % 500 == 490:
+            print(f"decoded {start + 10}/{DECODED_COUNT}", flush=True)
+    pictures = torch.cat(parts)
+    atomic_write(DECODED, lambda path: torch.save(pictures, path))
+
+
+def blemished(pictures: Tensor, generator: torch.Generator) -> Tensor:
+    """[B, 3, H, W] in 0..1 with noise, blur and another brightness, each on some of them."""
+    size = (len(pictures), 1, 1, 1)
+    chance, strength = (torch.rand((3, *size), generator=generator) for _ in range(2))
+    blurred = F.avg_pool2d(pictures, 3, 1, 1, count_include_pad=False)
+    blurred = torch.where(strength[0] > 0.5, F.avg_pool2d(blurred, 5, 1, 2, count_include_pad=False), blurred)
+    pictures = torch.where(chance[0] < 0.3, blurred, pictures)
+    noise = torch.randn(pictures.shape, generator=generator)
+    pictures = torch.where(chance[1] < 0.4, pictures + noise * 0.08 * strength[1], pictures)
+    return torch.where(chance[2] < 0.4, pictures * (0.85 + 0.3 * strength[2]), pictures).clamp(0, 1)
+
+
+def loss_of(maps: Maps, targets: Targets) -> dict[str, Tensor]:
+    """Focal loss for presence (arXiv 1904.07850, equation 1), cross-entropy for words, L1 for place and depth."""
+    count = targets.peak.sum()
+    hit = maps.presence.float().sigmoid().clamp(1e-4, 1 - 1e-4)
+    found = -((1 - hit) ** FOCAL * hit.log())[targets.peak].sum()
+    empty = -((1 - targets.heat) ** 4 * hit**FOCAL * (1 - hit).log())[~targets.peak].sum()
+    parts = {"presence": (found + empty) / count}
+    for name, logits in maps.words.items():
+        at = logits.float().movedim(1, -1)[targets.peak]
+        parts[name] = F.cross_entropy(at, targets.words[name][targets.peak], label_smoothing=0.02)
+    middle = (maps.offset.float() - targets.offset).abs().sum(1)[targets.peak].mean()
+    depth = (maps.depth.float() - targets.depth).abs()[targets.peak].mean()
+    place = [F.cross_entropy(maps.place[name].float(), targets.place[name]) for name in maps.place]
+    parts |= {"middle": middle, "depth": depth, "place": torch.stack(place).sum()}
+    return {"loss": torch.stack(list(parts.values())).sum(), **parts}
+
+
+def train() -> None:
+    """Train the judge."""
+    shards, decoded = SceneShards(RUNS / "train"), torch.load(DECODED, weights_only=True, mmap=True)
+    torch.manual_seed(0)
+    model = Judge().to(memory_format=torch.channels_last)
+    forward = torch.compile(model)
+
+    def batches(step: int) -> tuple[Tensor, Targets]:
+        indices = batch_indices(step, BATCH, len(shards), seed=3)
+        draw = random.Random(step)
+        chosen = [
+            decoded[i] if i < len(decoded) and draw.random() < 0.7 else shards.image(i) for i in indices
+        ]
+        flipped = step % 2 == 1
+        pictures = torch.stack(chosen).float() / 255
+        pictures = pictures.flip(-1) if flipped else pictures
+        return pictures.contiguous(memory_format=torch.channels_last), targets_of(
+            [shards.scene(i) for i in indices], flipped
+        )
+
+    def loss(batch: tuple[Tensor, Targets], generator: torch.Generator) -> dict[str, Tensor]:
+        return loss_of(forward(blemished(batch[0], generator)), batch[1])
+
+    for report in Run(model, CONFIG).train(loss, batches):
+        print(report, flush=True)
+
+
+def trained() -> Judge:
+    """The judge with its averaged weights."""
+    model = Judge()
+    Run(model, CONFIG).ema.copy_to(model)
+    return model.to(memory_format=torch.channels_last).eval()
+
+
+@torch.no_grad()
+def measure() -> None:
+    """Print how often the judge is right about held-out scenes, per attribute, with 95 % intervals."""
+    shards, model, autoencoder = SceneShards(RUNS / "held"), trained(), trained_autoencoder()
+    for name, through in (("as rendered", False), ("through the autoencoder", True)):
+        rows: list[tuple[Scene, Tensor]] = []
+        for start in range(0, len(shards), 10):
+            indices = list(range(start, min(start + 10, len(shards))))
+            pixels = pixels_of(shards, indices)
+            pixels = autoencoder(pixels).clamp(-1, 1) if through else pixels
+            rows += [(shards.scene(i), picture) for i, picture in zip(indices, (pixels + 1) / 2, strict=True)]
+        readings = [read(model, picture[None])[0][0] for _, picture in rows]
+        print(f"on {len(rows)} held-out scenes {name}:")
+        for attribute, (hits, n) in accuracies([scene for scene, _ in rows], readings).items():
+            print(f"  {attribute:<10} {Share(hits=hits, n=n)}")
+
+
+def ship() -> None:
+    """Write the averaged weights in bf16."""
+    state = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in trained().state_dict().items()}
+    save_weights(WEIGHTS, state, "judge")
+
+
+STAGES: dict[str, Callable[[], None]] = {"decoded": decode, "train": train, "measure": measure, "ship": ship}
+
+
+def main() -> None:
+    """Run the stages named on the command line, or all."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("stages", nargs="*", choices=[*STAGES, []], help="default: all, in order")
+    for stage in parser.parse_args().stages or STAGES:
+        print(f"== {stage}", flush=True)
+        STAGES[stage]()
+
+
+if __name__ == "__main__":
+    main()
