@@ -14,11 +14,34 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from tests.oracles import bounds
+
 settings.register_profile(
     "sanakit", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 settings.load_profile("sanakit")
 torch.set_num_threads(1)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker of xdist hands its errors to the process that prints."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["bounds"] = bounds.WORST
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: object) -> None:
+    """The printing process takes them."""
+    bounds.keep(getattr(node, "workeroutput", {}).get("bounds", {}))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the worst error of every kind of comparison that ran."""
+    if bounds.WORST:
+        terminalreporter.section("largest relative errors against the oracles")
+        for kind, error in sorted(bounds.WORST.items()):
+            terminalreporter.write_line(f"{error:.1e}  {kind}")
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from sanakit.flow import ShiftedTimes, euler, iterate_euler
-from tests.flow.toys import GOLDEN, GaussianFlow, diffusers_loop, euler_scheduler, gap, start, velocity
+from tests.flow.toys import GOLDEN, GaussianFlow, diffusers_loop, euler_scheduler, start, velocity
+from tests.oracles.bounds import within
 
 BOUND = 1e-6
 """Reached: 2.2e-7 over all cases."""
@@ -19,7 +20,7 @@ def test_trajectory_equals_diffusers(shift: float) -> None:
         grid = ShiftedTimes(shift).euler_grid(steps)
         ours = iterate_euler(lambda x, s, i: velocity(x, 1000 * s), start(), grid)
         for state, expected in zip(ours, theirs, strict=True):
-            assert gap(state.x, expected) < BOUND, (steps, state.index)
+            within("Euler, every state", state.x, expected, BOUND)
 
 
 def test_written_numbers() -> None:

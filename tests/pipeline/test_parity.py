@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from sanakit.pipeline import ImageRequest
+from tests.oracles.bounds import within
 from tests.oracles.tiny import Folders, Recipe
-from tests.pipeline.drawing import open_diffusers, open_model, ours, relative, theirs
+from tests.pipeline.drawing import open_diffusers, open_model, ours, theirs
 
 BOUND = 1e-4
 PROMPT = "A large RED sphere left of a small blue cube"
@@ -20,9 +21,8 @@ PROMPT = "A large RED sphere left of a small blue cube"
 def check(folder: Path, request: ImageRequest, kind: str = "SanaPipeline", **options: object) -> None:
     wanted = theirs(open_diffusers(kind, folder), request, **options)
     found = ours(open_model(folder), request)
-    errors = [relative(mine, other) for mine, other in zip(found, wanted, strict=True)]
-    print(f"latent {errors[0]:.1e} pixels {errors[1]:.1e}")
-    assert max(errors) <= BOUND
+    for part, mine, other in zip(("latents", "pixels"), found, wanted, strict=True):
+        within(f"whole pipeline, {part}", mine, other, BOUND)
 
 
 def ask(**fields: object) -> ImageRequest:

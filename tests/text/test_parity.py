@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sanakit.base import DIFFUSERS, TextStates
 from sanakit.text import CHI, Instruction, TextEncoder, null_states
+from tests.oracles.bounds import within
 
 BOUND = 1e-5
 SHORT = "A Red sphere"
@@ -48,7 +49,7 @@ def assert_equal(ours: TextStates, states: Tensor, mask: Tensor) -> None:
     full = ours.padded(mask.shape[1])
     assert torch.equal(full.mask, mask.bool())
     expected = states[mask.bool()]
-    assert (full.states[full.mask] - expected).abs().max() <= BOUND * expected.abs().max()
+    within("text states", full.states[full.mask], expected, BOUND)
 
 
 @pytest.mark.parametrize("instruction", [None, CHI, Instruction("Draw: ")], ids=["plain", "chi", "own"])
@@ -77,7 +78,7 @@ def test_padding_states_equal_diffusers(encoder: TextEncoder, instruction: Instr
     ours = encoder.encode(prompts, instruction, lowercase=True, keep_padding=True)
     assert ours.states.shape == (5, 300, encoder.width)
     assert torch.equal(ours.mask, mask.bool())
-    assert (ours.states - states).abs().max() <= BOUND * states.abs().max()
+    within("text states", ours.states, states, BOUND)
 
 
 @pytest.mark.parametrize("negative", ["", "Blurred, dark"])
