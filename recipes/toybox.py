@@ -46,6 +46,7 @@ SHIFT = 2.0
 LATENT_NOISE = 0.03
 ANCHOR = 0.01
 CROP = 128
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 AUTOENCODER = LoopConfig(
     folder=RUNS / "autoencoder", steps=10_000, lr=6e-4, warmup=100, cooldown=0.4, ema=0.998, save_minutes=4
@@ -80,11 +81,16 @@ def pixels_of(shards: SceneShards, indices: list[int]) -> Tensor:
     return images.float() / 127.5 - 1
 
 
+def noise_like(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal noise, the same on every device."""
+    return torch.randn(x.shape, generator=generator).to(x.device, x.dtype)
+
+
 def train_autoencoder(steps: int | None = None) -> None:
     """DC-AE by reconstruction; noise on the latent teaches the decoder to bear a flow's errors."""
     shards = SceneShards(RUNS / "train")
     torch.manual_seed(0)
-    model = DCAE(AUTOENCODERS["toybox"]).to(memory_format=torch.channels_last)
+    model = DCAE(AUTOENCODERS["toybox"]).to(DEVICE, memory_format=torch.channels_last)
     encode, decode = torch.compile(model.encode), torch.compile(model.decode)
 
     def batches(step: int) -> Tensor:
@@ -93,13 +99,12 @@ def train_autoencoder(steps: int | None = None) -> None:
         pixels = pixels[..., top : top + CROP, left : left + CROP].contiguous(
             memory_format=torch.channels_last
         )
-        return pixels.flip(-1) if step % 2 else pixels
+        return (pixels.flip(-1) if step % 2 else pixels).to(DEVICE)
 
     def loss(pixels: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         latent = encode(pixels)
         power = latent.float().square().mean()
-        noise = torch.randn(latent.shape, generator=generator) * LATENT_NOISE
-        parts = reconstruction(decode(latent + noise.to(latent.dtype)), pixels)
+        parts = reconstruction(decode(latent + LATENT_NOISE * noise_like(latent, generator)), pixels)
         # Blocks add what their norms let through, so a latent far from unit size would drown them.
         return {
             "loss": parts["loss"] + ANCHOR * power.log().square(),
@@ -118,13 +123,12 @@ def train_decoder(steps: int | None = None) -> None:
     encode, decode = torch.compile(model.encode), torch.compile(model.decode)
 
     def batches(step: int) -> Tensor:
-        return pixels_of(shards, batch_indices(step, DECODER_BATCH, len(shards), seed=1))
+        return pixels_of(shards, batch_indices(step, DECODER_BATCH, len(shards), seed=1)).to(DEVICE)
 
     def loss(pixels: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         with torch.no_grad():
             latent = encode(pixels)
-        noise = torch.randn(latent.shape, generator=generator) * LATENT_NOISE
-        return reconstruction(decode(latent + noise.to(latent.dtype)), pixels)
+        return reconstruction(decode(latent + LATENT_NOISE * noise_like(latent, generator)), pixels)
 
     config = DECODER if steps is None else replace(DECODER, steps=steps)
     for report in Run(model.decoder, config).train(loss, batches):
@@ -137,7 +141,7 @@ def trained_autoencoder(refined: bool = True) -> DCAE:
     Run(model, AUTOENCODER).ema.copy_to(model)
     if refined and DECODER.folder.exists():
         Run(model.decoder, DECODER).ema.copy_to(model.decoder)
-    return model.to(memory_format=torch.channels_last).eval()
+    return model.to(DEVICE, memory_format=torch.channels_last).eval()
 
 
 @torch.no_grad()
@@ -148,8 +152,8 @@ def encode_latents(count: int | None = None) -> None:
     parts, begun = [], time.monotonic()
     for start in range(0, total, 16):
         indices = list(range(start, min(start + 16, total)))
-        with torch.autocast("cpu", torch.bfloat16):
-            parts.append(encode(pixels_of(shards, indices)).to(torch.bfloat16))
+        with torch.autocast(DEVICE.type, torch.bfloat16):
+            parts.append(encode(pixels_of(shards, indices).to(DEVICE)).to("cpu", torch.bfloat16))
         if start % 1600 == 1584:
             left = (time.monotonic() - begun) * (total - start - 16) / (start + 16)
             print(f"latents {start + 16}/{total} eta {left / 60:.1f} min", flush=True)
@@ -167,19 +171,19 @@ def train_transformer(steps: int | None = None) -> None:
     latents, factor = stored["latents"], stored["scaling_factor"]
     torch.manual_seed(0)
     tokenizer = build_tokenizer(RUNS / "tokenizer", shards)
-    model = TextToVelocity(len(tokenizer))
+    model = TextToVelocity(len(tokenizer)).to(DEVICE)
     forward = torch.compile(model)
     path, times = LinearPath(), ShiftedTimes(SHIFT)
 
     def batches(step: int) -> tuple[Tensor, Tensor, Tensor]:
         indices = batch_indices(step, TRANSFORMER_BATCH, len(latents), seed=0)
         ids, mask = caption_ids(tokenizer, shards, indices, step, CAPTION_DROPOUT)
-        return latents[indices].float() * factor, ids, mask
+        return (latents[indices].float() * factor).to(DEVICE), ids.to(DEVICE), mask.to(DEVICE)
 
     def loss(batch: tuple[Tensor, Tensor, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         x0, ids, mask = batch
-        t = times.sample(len(x0), generator)
-        noise = torch.randn(x0.shape, generator=generator)
+        t = times.sample(len(x0), generator).to(DEVICE)
+        noise = noise_like(x0, generator)
         # Torch's flash attention takes a third of the step in its backward pass on a CPU; plain products a tenth.
         with sdpa_kernel(SDPBackend.MATH):
             predicted = forward(path.point(x0, noise, t), (1000 * t).floor(), ids, mask)
@@ -196,10 +200,10 @@ def measure() -> None:
     shards, model = SceneShards(RUNS / "held"), trained_autoencoder()
     scores = []
     for start in range(0, len(shards), 10):
-        pixels = pixels_of(shards, list(range(start, min(start + 10, len(shards)))))
+        pixels = pixels_of(shards, list(range(start, min(start + 10, len(shards))))).to(DEVICE)
         pair = (model(pixels).clamp(-1, 1) + 1) / 2, (pixels + 1) / 2
         scores.append(torch.stack([psnr(*pair), ssim(*pair)]))
-    table = torch.cat(scores, dim=1)  # [2, n]
+    table = torch.cat(scores, dim=1).cpu()  # [2, n]
     for name, row in zip(("PSNR dB", "SSIM"), table, strict=True):
         print(
             f"{name} {row.mean():.3f} +- {1.96 * row.std() / len(row) ** 0.5:.3f} on {len(row)} held-out scenes"

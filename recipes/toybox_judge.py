@@ -10,6 +10,7 @@ Needs the rendered scenes of `recipes.toybox`, and its autoencoder. Stages, each
 from __future__ import annotations
 
 import argparse
+import json
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -18,12 +19,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from recipes.toybox import RUNS, pixels_of, trained_autoencoder
+from recipes.toybox import DEVICE, RUNS, pixels_of, trained_autoencoder
 from sanakit.base.files import atomic_write
 from sanakit.evaluation import Share
 from sanakit.toybox import Scene, SceneShards
 from sanakit.toybox.judging import Judge, Maps, Targets, read, targets_of
 from sanakit.toybox.judging.accuracy import accuracies
+from sanakit.toybox.judging.shipped import STEM
 from sanakit.training import LoopConfig, Run, batch_indices
 from sanakit.weights import save_weights
 
@@ -44,8 +46,8 @@ def decode() -> None:
     shards, model = SceneShards(RUNS / "train"), trained_autoencoder()
     through, parts = torch.compile(model), []
     for start in range(0, DECODED_COUNT, 10):
-        with torch.autocast("cpu", torch.bfloat16):
-            found = through(pixels_of(shards, list(range(start, start + 10)))).float()
+        with torch.autocast(DEVICE.type, torch.bfloat16):
+            found = through(pixels_of(shards, list(range(start, start + 10))).to(DEVICE)).float().cpu()
         parts.append(((found.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).contiguous())
         if start % 500 == 490:
             print(f"decoded {start + 10}/{DECODED_COUNT}", flush=True)
@@ -118,25 +120,33 @@ def trained() -> Judge:
 
 @torch.no_grad()
 def measure() -> None:
-    """Print how often the judge is right about held-out scenes, per attribute, with 95 % intervals."""
+    """Print how often the judge is right about held-out scenes, per attribute, with 95 % intervals, and ship that."""
     shards, model, autoencoder = SceneShards(RUNS / "held"), trained(), trained_autoencoder()
+    told: dict[str, dict[str, tuple[int, int]]] = {}
     for name, through in (("as rendered", False), ("through the autoencoder", True)):
         rows: list[tuple[Scene, Tensor]] = []
         for start in range(0, len(shards), 10):
             indices = list(range(start, min(start + 10, len(shards))))
             pixels = pixels_of(shards, indices)
-            pixels = autoencoder(pixels).clamp(-1, 1) if through else pixels
+            pixels = autoencoder(pixels.to(DEVICE)).clamp(-1, 1).cpu() if through else pixels
             rows += [(shards.scene(i), picture) for i, picture in zip(indices, (pixels + 1) / 2, strict=True)]
         readings = [read(model, picture[None])[0][0] for _, picture in rows]
         print(f"on {len(rows)} held-out scenes {name}:")
-        for attribute, (hits, n) in accuracies([scene for scene, _ in rows], readings).items():
+        told[name] = accuracies([scene for scene, _ in rows], readings)
+        for attribute, (hits, n) in told[name].items():
             print(f"  {attribute:<10} {Share(hits=hits, n=n)}")
+    atomic_write(WEIGHTS / f"{STEM}.json", (json.dumps(told, indent=1) + "\n").encode())
 
 
+@torch.no_grad()
 def ship() -> None:
-    """Write the averaged weights in bf16."""
-    state = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in trained().state_dict().items()}
-    save_weights(WEIGHTS, state, "judge")
+    """Write the averaged weights and the features of held-out renders, in bf16."""
+    shards, model = SceneShards(RUNS / "held"), trained()
+    features = [read(model, (pixels_of(shards, [i]) + 1) / 2)[1] for i in range(len(shards))]
+    state = {f"network.{name}": tensor for name, tensor in model.state_dict().items()}
+    state["features"] = torch.cat(features)
+    tensors = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in state.items()}
+    save_weights(WEIGHTS, tensors, STEM)
 
 
 STAGES: dict[str, Callable[[], None]] = {"decoded": decode, "train": train, "measure": measure, "ship": ship}

@@ -82,10 +82,14 @@ class Report:
 
 
 class Run:
-    """A model under training, with its optimiser, average and position. `model` holds every trained parameter."""
+    """A model under training, with its optimiser, average and position. `model` holds every trained parameter.
+
+    It trains where its parameters are; noise generators are of the CPU, so a run is the same wherever it trains.
+    """
 
     def __init__(self, model: nn.Module, config: LoopConfig) -> None:
         self.model, self.config = model, config
+        self.device = next(model.parameters()).device
         self.optimizer = adamw(model, config.lr, config.weight_decay, config.betas)
         self.ema = EMA(model, config.ema)
         self.step = 0
@@ -145,7 +149,7 @@ class Run:
     def _restore(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.ema.weights = state["ema"]
+        self.ema.weights = {name: weight.to(self.device) for name, weight in state["ema"].items()}
         self.step, self.skipped = state["step"], state["skipped"]
 
     def _one_step(self, loss: Loss, batch: Any) -> dict[str, Tensor]:
@@ -153,7 +157,8 @@ class Run:
         for group in self.optimizer.param_groups:
             group["lr"] = self._lr()
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.step)
-        with torch.autocast("cpu", dtype=config.dtype or torch.bfloat16, enabled=config.dtype is not None):
+        dtype = config.dtype or torch.bfloat16
+        with torch.autocast(self.device.type, dtype=dtype, enabled=config.dtype is not None):
             parts = loss(batch, generator)
         parts["loss"].backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
