@@ -30,7 +30,8 @@ def ours(model: Model, request: ImageRequest) -> tuple[Tensor, Tensor]:
 def open_diffusers(kind: str, folder: Path) -> Any:
     import diffusers
 
-    pipeline = getattr(diffusers, kind).from_pretrained(folder)
+    # Without a dtype, transformers keeps that of the file for the text encoder.
+    pipeline = getattr(diffusers, kind).from_pretrained(folder, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

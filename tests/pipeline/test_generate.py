@@ -150,7 +150,7 @@ def test_a_frugal_model_holds_one_part_and_draws_the_same(tiny: Folders):
 
 def test_long_prompts_tell_how_many_tokens_were_cut(tiny: Folders):
     model = open_model(tiny())
-    long = REQUEST.replace(prompt="sphere " * 400, negative="cone " * 400, steps=1)
+    long = REQUEST.replace(prompt="sphere " * 400, negative="cone " * 400, steps=1, truncate=True)
     notes = [event.message for event in model.generate(long) if isinstance(event, Note)]
     cut = model.parts.text.count_cut(
         long.prompt, stages.instruction_of(model.descriptor, long), lowercase=True
@@ -158,6 +158,13 @@ def test_long_prompts_tell_how_many_tokens_were_cut(tiny: Folders):
     assert cut > 50
     assert [note.split(" is too long")[0] for note in notes] == ["the prompt", "the negative prompt"]
     assert f"its last {cut} tokens were cut, 300 are read" in notes[0]
+
+
+def test_a_long_prompt_is_refused_before_anything_is_drawn(tiny: Folders):
+    with pytest.raises(
+        RequestError, match=r"the prompt is too long: its last \d+ tokens would be cut, 300 are read"
+    ):
+        list(open_model(tiny()).generate(REQUEST.replace(prompt="sphere " * 400)))
 
 
 def test_a_negative_prompt_without_guidance_is_remarked(tiny: Folders):

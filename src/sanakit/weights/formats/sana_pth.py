@@ -87,7 +87,8 @@ def infer_config(
     if cross_heads is None and out not in CROSS_HEADS:
         known = ", ".join(f"{heads} at {width}" for width, heads in CROSS_HEADS.items())
         raise ConfigError(
-            f"{where} has width {out}, whose cross_heads can't be told (known: {known}): pass cross_heads"
+            f"{where} has width {out}, whose cross_heads can't be told (known: {known}): "
+            f"pass cross_heads (--cross-heads)"
         )
     hidden = _shape(shapes, "blocks.0.mlp.inverted_conv.conv.weight", 4, where)[0] // 2
     side = sample_size or _side(shapes, patch)

@@ -1,0 +1,90 @@
+"""How well a model draws what it is told, judged on Toybox prompts: accuracy per category, and distance to renders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sanakit.evaluation.distance import frechet_distance, kernel_distance
+from sanakit.evaluation.interval import Share
+from sanakit.toybox.judging import Judge, Reading, Verdict, judge, read
+from sanakit.toybox.judging.network import stack
+from sanakit.toybox.trials import CATEGORIES, Trial
+
+Draw = Callable[[Trial, int], Image.Image]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """One prompt, the picture drawn for it, what the judge read in it, and its verdict. features: [C]."""
+
+    trial: Trial
+    seed: int
+    picture: Image.Image
+    reading: Reading
+    verdict: Verdict
+    features: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """overall and categories: shares of correct pictures. score: mean probability of the words that were said.
+
+    frechet, kernel: distances of the drawn pictures' features to those of held-out renders; None for one picture.
+    """
+
+    overall: Share
+    categories: dict[str, Share]
+    score: float
+    frechet: float | None
+    kernel: float | None
+
+    def to_json(self) -> dict[str, object]:
+        """`overall` and each category as accuracy, low, high, n; then score and distances."""
+        shares = {"overall": self.overall, **self.categories}
+        told: dict[str, object] = {name: share.to_json() for name, share in shares.items()}
+        return told | {"score": self.score, "frechet": self.frechet, "kernel": self.kernel}
+
+
+def outcomes(draw: Draw, trials: Iterable[Trial], network: Judge, seed: int = 0) -> Iterator[Outcome]:
+    """Draw and judge every trial; number i is drawn with `seed` + i."""
+    for number, trial in enumerate(trials, start=seed):
+        picture = draw(trial, number)
+        readings, features = read(network, stack([to_tensor(picture)]))
+        verdict = judge(trial.spec, readings[0])
+        yield Outcome(
+            trial=trial,
+            seed=number,
+            picture=picture,
+            reading=readings[0],
+            verdict=verdict,
+            features=features[0],
+        )
+
+
+def summarise(found: Sequence[Outcome], renders: Tensor) -> Summary:
+    """Shares and distances of some outcomes; `renders`: features [n, C] of held-out renders."""
+
+    def share(category: str | None) -> Share:
+        chosen = [o for o in found if category in (None, o.trial.category)]
+        return Share(hits=sum(o.verdict.correct for o in chosen), n=len(chosen))
+
+    several = len(found) > 1
+    features = torch.stack([o.features for o in found])
+    return Summary(
+        overall=share(None),
+        categories={name: share(name) for name in CATEGORIES},
+        score=sum(o.verdict.score for o in found) / len(found),
+        frechet=frechet_distance(features, renders) if several else None,
+        kernel=kernel_distance(features, renders) if several else None,
+    )
+
+
+def to_tensor(picture: Image.Image) -> Tensor:
+    """A picture as uint8 [3, H, W]."""
+    return torch.from_numpy(np.asarray(picture.convert("RGB")).copy()).permute(2, 0, 1)
