@@ -34,7 +34,7 @@ DECODED = RUNS / "decoded.pt"
 DECODED_COUNT = 3000
 BATCH = 32
 CONFIG = LoopConfig(
-    folder=RUNS / "judge", steps=6_000, lr=1.5e-3, weight_decay=0.02, warmup=200, cooldown=0.5, ema=0.998,
+    folder=RUNS / "judge", steps=3_000, lr=1.5e-3, weight_decay=0.02, warmup=200, cooldown=0.5, ema=0.998,
     save_minutes=3, report_every=100,
 )  # fmt: skip
 FOCAL = 2.0

@@ -11,6 +11,8 @@ from torch import Tensor
 from sanakit.base import ConfigError
 from sanakit.kernels import choice, gated_depthwise, linear_attention, modulated_norm
 from sanakit.kernels.linear_attention.reference import rotate_pairs
+from sanakit.kernels.mix_ffn.compiled import depthwise
+from sanakit.kernels.mix_ffn.compiled import gated_depthwise as compiled
 
 SIZES = [(1, 1, 1, 1), (2, 7, 3, 5), (3, 33, 2, 32), (1, 65, 1, 112)]
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
@@ -106,6 +108,40 @@ def test_gated_depthwise(size: tuple[int, ...], dtype: torch.dtype, channels_las
     x = torch.randn(size).to(dtype).contiguous(memory_format=layout)
     weight, bias = torch.randn(size[1], 1, 3, 3).to(dtype), torch.randn(size[1]).to(dtype)
     agree(gated_depthwise, naive_ffn, [x, weight, bias], TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_gated_depthwise_as_it_is_compiled(dtype: torch.dtype, has_bias: bool) -> None:
+    """Traced with its layouts, forward and backward, from channels-last and plain inputs."""
+    traced = torch.compile(gated_depthwise, backend="aot_eager", fullgraph=True)
+    for last in (True, False):
+        x = torch.randn(3, 10, 5, 7).to(dtype)
+        x = x.contiguous(memory_format=torch.channels_last) if last else x
+        weight, bias = torch.randn(10, 1, 3, 3).to(dtype), torch.randn(10).to(dtype)
+        if has_bias:
+            agree(traced, naive_ffn, [x, weight, bias], TOLERANCE[dtype])
+        else:
+            agree(
+                lambda x, w: traced(x, w, None),
+                lambda x, w: naive_ffn(x, w, torch.zeros(10)),
+                [x, weight],
+                TOLERANCE[dtype],
+            )
+
+
+def test_the_compiled_depthwise_is_a_sound_operator() -> None:
+    """Schema, fake tensors and autograd agree with what it does."""
+    x = torch.randn(2, 6, 5, 3).contiguous(memory_format=torch.channels_last)
+    parts = [torch.randn(6, 1, 3, 3), torch.randn(6)]
+    torch.library.opcheck(depthwise, [t.requires_grad_() for t in (x, *parts)])
+
+
+def test_the_compiled_depthwise_follows_autocast() -> None:
+    x, weight, bias = torch.randn(2, 6, 5, 3), torch.randn(6, 1, 3, 3), torch.randn(6)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert compiled(x, weight, bias).dtype == torch.bfloat16
+    assert compiled(x, weight, bias).dtype == torch.float32
 
 
 @pytest.mark.parametrize("size", [(1, 1, 3), (2, 7, 33), (3, 5, 64)])

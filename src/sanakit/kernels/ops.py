@@ -1,7 +1,7 @@
 """The operators as layers call them: the table is asked once per problem, then its row runs.
 
 While torch.compile traces, the reference is traced instead: the compiler fuses plain torch, and a choice made at trace
-time would be frozen into the graph without a word.
+time would be frozen into the graph without a word. The exception, on CPUs, is `mix_ffn/compiled.py`, which says why.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from sanakit.kernels import linear_attention as _attention
 from sanakit.kernels import mix_ffn as _mix_ffn
 from sanakit.kernels import modulated_norm as _norm
 from sanakit.kernels.choice import Problem, select
+from sanakit.kernels.mix_ffn import compiled as _compiled
 
 
 def linear_attention(
@@ -34,7 +35,8 @@ def linear_attention(
 def gated_depthwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """SiLU, depthwise 3x3, gate: [B, 2F, h, w] -> [B, F, h, w]; see `mix_ffn/reference.py`."""
     if torch.compiler.is_compiling():
-        return _mix_ffn.gated_depthwise(x, weight, bias)
+        traced = _compiled.gated_depthwise if x.device.type == "cpu" else _mix_ffn.gated_depthwise
+        return traced(x, weight, bias)
     problem = Problem.of("gated_depthwise", x, channels=x.shape[1], height=x.shape[2], width=x.shape[3])
     return select("gated_depthwise", problem).run(x, weight, bias)
 
