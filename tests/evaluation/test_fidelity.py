@@ -1,4 +1,4 @@
-"""PSNR and SSIM against their definitions on pictures whose values are known."""
+"""PSNR, SSIM and edges against their definitions on pictures whose values are known."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from sanakit.evaluation import psnr, ssim
+from sanakit.evaluation import edge_sharpness, psnr, ssim
 
 
 def test_psnr_of_a_known_error() -> None:
@@ -39,3 +39,14 @@ def test_ssim_equals_the_window_written_out() -> None:
     both = (weight * (a - ma) * (b - mb)).sum()
     want = (2 * ma * mb + 1e-4) * (2 * both + 9e-4) / ((ma**2 + mb**2 + 1e-4) * (va + vb + 9e-4))
     assert ssim(a, b).item() == pytest.approx(want.item(), rel=1e-9)
+
+
+def test_edges_are_as_sharp_as_their_slope() -> None:
+    """A step of height 1 spread over three pixels has central differences of 2/3 at most."""
+    step = torch.zeros(2, 3, 40, 40)
+    step[..., 20:] = 1
+    blurred = torch.nn.functional.avg_pool2d(step, (1, 3), 1, (0, 1), count_include_pad=False)
+    assert edge_sharpness(step, step).tolist() == pytest.approx([1.0, 1.0])
+    assert edge_sharpness(blurred, step).tolist() == pytest.approx([2 / 3, 2 / 3])
+    assert edge_sharpness(step * 0.5, step).tolist() == pytest.approx([0.5, 0.5])
+    assert edge_sharpness(step, blurred).min() > 1

@@ -13,6 +13,7 @@ from sanakit.cli import clock
 from sanakit.cli.convert import convert
 from sanakit.cli.doctor import doctor
 from sanakit.cli.errors import guarded
+from sanakit.cli.evaluate import evaluate
 from sanakit.cli.generate import generate
 from sanakit.cli.inspect import inspect
 
@@ -46,7 +47,7 @@ def version() -> None:
     typer.echo(f"sanakit {__version__}")
 
 
-for _command in (generate, inspect, convert, doctor, version):
+for _command in (generate, inspect, evaluate, convert, doctor, version):
     app.command()(guarded(_command))
 
 

@@ -18,6 +18,7 @@ from sanakit.toybox.grammar import (
     MATERIALS,
     RELATIONS,
     SHAPES,
+    SIZES,
     GroupSpec,
     SceneSpec,
     is_held_out,
@@ -47,17 +48,14 @@ def trials(count: int, seed: int = 0) -> list[Trial]:
     return found
 
 
-def _place(draw: random.Random) -> dict[str, str]:
-    return {"floor": draw.choice(FLOORS), "light": draw.choice(LIGHTS)}
-
-
 def _single_object(draw: random.Random) -> SceneSpec:
-    return SceneSpec(groups=(GroupSpec(shape=draw.choice(SHAPES)),), **_place(draw))
+    return SceneSpec(groups=(_thing(draw, size=draw.choice(SIZES)),), **_place(draw))
 
 
 def _two_objects(draw: random.Random) -> SceneSpec:
     first, second = draw.sample(SHAPES, 2)
-    return SceneSpec(groups=(GroupSpec(shape=first), GroupSpec(shape=second)), **_place(draw))
+    place = _place(draw) if draw.random() < 0.5 else {}
+    return SceneSpec(groups=(_thing(draw, shape=first), GroupSpec(shape=second)), **place)
 
 
 def _counting(draw: random.Random) -> SceneSpec:
@@ -66,8 +64,16 @@ def _counting(draw: random.Random) -> SceneSpec:
 
 
 def _colors(draw: random.Random) -> SceneSpec:
+    return SceneSpec(groups=(_thing(draw),))
+
+
+def _thing(draw: random.Random, shape: str | None = None, size: str | None = None) -> GroupSpec:
     colour, material = draw.choice(COLOURS), draw.choice(MATERIALS)
-    return SceneSpec(groups=(GroupSpec(shape=draw.choice(SHAPES), colour=colour, material=material),))
+    return GroupSpec(shape=shape or draw.choice(SHAPES), colour=colour, material=material, size=size)
+
+
+def _place(draw: random.Random) -> dict[str, str]:
+    return {"floor": draw.choice(FLOORS), "light": draw.choice(LIGHTS)}
 
 
 def _pair(draw: random.Random) -> tuple[GroupSpec, GroupSpec]:

@@ -1,0 +1,134 @@
+"""`sanakit evaluate toybox`: how often a model draws what it is told, by the judge that ships."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sanakit.cli import options as o
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from sanakit.evaluation.toybox import Outcome, Summary
+    from sanakit.pipeline.generate import Model
+    from sanakit.pipeline.request import ImageRequest
+    from sanakit.toybox.judging.shipped import ShippedJudge
+    from sanakit.toybox.trials import Trial
+
+_WORLDS = ("toybox",)
+
+
+def evaluate(
+    world: Annotated[str, typer.Argument(help="What to evaluate on: toybox.")],
+    model: o.ModelOption = None,
+    prompts: Annotated[int, typer.Option(help="How many prompts, over six categories.")] = 600,
+    steps: o.StepsOption = None,
+    guidance: o.GuidanceOption = None,
+    solver: o.SolverOption = None,
+    seed: Annotated[int, typer.Option(help="Of prompts and pictures.")] = 0,
+    dtype: o.DtypeOption = None,
+    device: o.DeviceOption = None,
+    out: Annotated[Path, typer.Option(help="Folder for the page and its pictures.")] = Path("out/evaluation"),
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers to this file, too.")
+    ] = None,
+    debug: o.DebugOption = False,
+) -> None:
+    """Draw prompts that training never saw, and let the judge say how many pictures show what was asked."""
+    from sanakit.base.errors import RequestError
+    from sanakit.base.files import atomic_write, ensure_writable_folder
+    from sanakit.cli.errors import tell
+    from sanakit.pipeline.generate import load
+    from sanakit.toybox.judging.shipped import load_judge
+    from sanakit.toybox.trials import trials
+
+    if world not in _WORLDS:
+        raise RequestError(f"there is nothing to evaluate on called {world!r}: choose toybox.")
+    if prompts < 1:
+        raise RequestError(f"prompts must be 1 or more, not {prompts}.")
+    shipped = load_judge()
+    opened = load(model or "toybox", device, dtype, announce=tell)
+    fields = {"steps": steps, "guidance": guidance, "solver": solver}
+    draw = _Drawing(opened, {name: value for name, value in fields.items() if value is not None})
+    draw.check(trials(1, seed)[0], seed)
+    pictures = ensure_writable_folder(out / "pictures")
+    if json_file is not None:
+        ensure_writable_folder(json_file.parent)
+    found = _run(draw, trials(prompts, seed), shipped, pictures, seed)
+    summary = _conclude(found, shipped, out, f"{opened.name} on Toybox, {prompts} prompts")
+    if json_file is not None:
+        atomic_write(json_file, (json.dumps(summary.to_json(), indent=1) + "\n").encode())
+    _print(summary, shipped, out)
+
+
+class _Drawing:
+    """Draws a trial with one model."""
+
+    def __init__(self, model: Model, fields: dict[str, object]) -> None:
+        self.model, self.fields = model, fields
+
+    def check(self, trial: Trial, seed: int) -> None:
+        """Raises RequestError where the model cannot draw with these options, before anything is drawn."""
+        self.model.generate(self._request(trial, seed))
+
+    def __call__(self, trial: Trial, seed: int) -> Image:
+        """The picture of a trial."""
+        return self.model.images(self._request(trial, seed))[0]
+
+    def _request(self, trial: Trial, seed: int) -> ImageRequest:
+        from sanakit.pipeline.request import ImageRequest
+
+        return ImageRequest.from_json({"prompt": trial.prompt, "seed": seed, **self.fields})
+
+
+def _run(
+    draw: _Drawing, chosen: list[Trial], shipped: ShippedJudge, folder: Path, seed: int
+) -> list[Outcome]:
+    from rich.console import Console
+    from rich.progress import track
+
+    from sanakit.evaluation.toybox import outcomes
+
+    console = Console(stderr=True)
+    found: list[Outcome] = []
+    steps = outcomes(draw, chosen, shipped.network, seed)
+    for outcome in track(
+        steps, "drawing and judging", len(chosen), console=console, disable=not console.is_terminal
+    ):
+        outcome.picture.save(folder / _name(outcome))
+        found.append(outcome)
+    return found
+
+
+def _name(outcome: Outcome) -> str:
+    return f"{outcome.trial.category}-{outcome.seed:05d}.png"
+
+
+def _conclude(found: list[Outcome], shipped: ShippedJudge, out: Path, title: str) -> Summary:
+    from sanakit.evaluation.page import write_page
+    from sanakit.evaluation.toybox import summarise
+
+    summary = summarise(found, shipped.features)
+    files = [f"pictures/{_name(outcome)}" for outcome in found]
+    write_page(out / "index.html", title, found, files, summary, shipped.accuracy)
+    return summary
+
+
+def _print(summary: Summary, shipped: ShippedJudge, out: Path) -> None:
+    from sanakit.evaluation.interval import Share
+
+    for name, share in {"overall": summary.overall, **summary.categories}.items():
+        typer.echo(f"{name:<18} {share}")
+    typer.echo(f"{'score':<18} {summary.score:.3f}")
+    if summary.frechet is not None:
+        typer.echo(f"{'frechet distance':<18} {summary.frechet:.3f}   kernel distance {summary.kernel:.4f}")
+    for condition, table in shipped.accuracy.items():
+        words = ", ".join(
+            f"{name} {Share(hits=right, n=n).accuracy:.1%}" for name, (right, n) in table.items()
+        )
+        typer.echo(f"the judge itself, {condition}: {words}")
+    typer.echo(str(out / "index.html"))
