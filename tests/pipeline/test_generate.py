@@ -176,6 +176,7 @@ def test_a_negative_prompt_without_guidance_is_remarked(tiny: Folders):
     ("part", "layer", "words"),
     [
         ("transformer", "blocks.1.ffn.project", "denoise step 1, layer blocks.1.ffn.project"),
+        ("transformer", "blocks.1.cross.kv", "denoise step 1, layer blocks.1.cross.kv"),
         ("autoencoder", "decoder.stages.2.blocks.0.conv1", "decode, layer decoder.stages.2.blocks.0.conv1"),
     ],
 )
@@ -185,6 +186,17 @@ def test_broken_numbers_name_stage_and_layer(tiny: Folders, part: str, layer: st
         getattr(model.parts, part).get_submodule(layer).weight.fill_(float("nan"))
     with pytest.raises(NumericsError, match=words.replace(".", r"\.")):
         model.images(REQUEST)
+
+
+def test_the_text_is_read_once_per_picture_and_without_padding(tiny: Folders):
+    model, lengths = open_model(tiny()), []
+    model.parts.transformer.text.register_forward_hook(lambda _, args, out: lengths.append(out.shape[:2]))
+    model.images(REQUEST.replace(count=2, steps=4))
+    tokens = int(model.parts.text.encode([REQUEST.prompt], lowercase=True).mask.sum())
+    assert lengths == [(2, tokens)] * 2
+    lengths.clear()
+    model.images(REQUEST.replace(steps=4, cfg_interval=(0.2, 0.8)))
+    assert sorted(lengths) == [(1, tokens), (2, tokens)]
 
 
 def test_half_precision_draws_nearly_the_same(tiny: Folders):

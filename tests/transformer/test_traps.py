@@ -52,7 +52,8 @@ def test_cross_attention_reads_the_raw_residual() -> None:
     block.cross.register_forward_pre_hook(lambda _, args: seen.update(x=args[0]))
     block.attention.register_forward_hook(lambda *_: torch.zeros(2, 6, 32))
     x = torch.randn(2, 6, 32) * 50
-    block(x, torch.randn(2, 1, 6, 32), torch.randn(2, 5, 32), torch.ones(2, 5).bool(), Grid(1, 2, 3))
+    memory = block.cross.remember(torch.randn(2, 5, 32))
+    block(x, torch.randn(2, 1, 6, 32), memory, torch.ones(2, 5).bool(), Grid(1, 2, 3))
     assert torch.equal(seen["x"], x)
 
 

@@ -1,7 +1,7 @@
 """The parts that SANA networks are assembled from."""
 
 from sanakit.layers.block import LinearBlock
-from sanakit.layers.cross_attention import CrossAttention
+from sanakit.layers.cross_attention import CrossAttention, Memory
 from sanakit.layers.embed import ScalarEmbed, TextEmbed, position_table, sinusoid
 from sanakit.layers.linear_attention import LinearSelfAttention
 from sanakit.layers.mix_ffn import MixFFN
@@ -16,6 +16,7 @@ __all__ = [
     "Downsample",
     "LinearBlock",
     "LinearSelfAttention",
+    "Memory",
     "MixFFN",
     "Modulation",
     "RMSNorm",

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from sanakit.base.grid import Grid
 from sanakit.kernels import modulated_norm
-from sanakit.layers.cross_attention import CrossAttention
+from sanakit.layers.cross_attention import CrossAttention, Memory
 from sanakit.layers.linear_attention import LinearSelfAttention
 from sanakit.layers.mix_ffn import MixFFN
 from sanakit.layers.modulation import per_token, split_modulation
@@ -30,8 +30,8 @@ class LinearBlock(nn.Module):
         self,
         x: Tensor,
         signal: Tensor,
-        text: Tensor,
-        mask: Tensor,
+        memory: Memory,
+        mask: Tensor | None,
         grid: Grid,
         angles: Tensor | None = None,
         identity_rows: int = 0,
@@ -41,8 +41,8 @@ class LinearBlock(nn.Module):
         Args:
             x: [B, N, D] tokens.
             signal: [B, F, 6, D] from time.
-            text: [B, L, D] projected text.
-            mask: [B, L] bool, True where real.
+            memory: what the cross-attention of this block keeps of the text.
+            mask: [B, L] bool, True where the text is real; None where all of it is.
             grid: how the N tokens lie in space.
             angles: [N, D/heads/2] rotary angles or None.
             identity_rows: see `LinearSelfAttention`.
@@ -53,6 +53,6 @@ class LinearBlock(nn.Module):
         look, think = (per_token(m, grid.tokens) for m in split_modulation(self.table, signal))
         h = modulated_norm(x, look.shift, look.scale, self.norm_eps)
         x = x + look.gate * self.attention(h, angles, identity_rows)
-        x = x + self.cross(x, text, mask)
+        x = x + self.cross(x, memory, mask)
         h = modulated_norm(x, think.shift, think.scale, self.norm_eps)
         return x + think.gate * self.ffn(h, grid)

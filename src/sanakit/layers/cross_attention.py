@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from sanakit.layers.norm import RMSNorm
+
+
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """What one layer keeps of a text: keys and values [B, H, L, D/H]. The same for every step of a picture."""
+
+    key: Tensor
+    value: Tensor
 
 
 class CrossAttention(nn.Module):
@@ -20,23 +30,30 @@ class CrossAttention(nn.Module):
         self.norm_q = RMSNorm(width, qk_norm_eps) if qk_norm else None
         self.norm_k = RMSNorm(width, qk_norm_eps) if qk_norm else None
 
-    def forward(self, x: Tensor, text: Tensor, mask: Tensor) -> Tensor:
+    def remember(self, text: Tensor) -> Memory:
+        """Projected text states [B, L, D] -> their keys and values."""
+        key, value = self.kv(text).chunk(2, dim=-1)
+        key = key if self.norm_k is None else self.norm_k(key)
+        return Memory(self._heads(key), self._heads(value))
+
+    def forward(self, x: Tensor, memory: Memory, mask: Tensor | None) -> Tensor:
         """Attend to the text.
 
         Args:
             x: [B, N, D] image tokens.
-            text: [B, L, D] projected text states.
-            mask: [B, L] bool, True where a state is real.
+            memory: of the text, from `remember`.
+            mask: [B, L] bool, True where a state is real; None where all are.
 
         Returns:
             [B, N, D].
         """
         query = self.q(x)
-        key, value = self.kv(text).chunk(2, dim=-1)
         query = query if self.norm_q is None else self.norm_q(query)
-        key = key if self.norm_k is None else self.norm_k(key)
         mixed = F.scaled_dot_product_attention(
-            self._heads(query), self._heads(key), self._heads(value), attn_mask=mask[:, None, None, :]
+            self._heads(query),
+            memory.key,
+            memory.value,
+            attn_mask=None if mask is None else mask[:, None, None, :],
         )
         out: Tensor = self.out(mixed.transpose(1, 2).flatten(-2))
         return out

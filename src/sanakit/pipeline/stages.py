@@ -7,7 +7,7 @@ H/W pixels drawn, and the size asked for may be smaller (the drawn size comes fr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -33,7 +33,7 @@ from sanakit.flow import (
 from sanakit.pipeline.memory import needs_tiles, total_bytes
 from sanakit.pipeline.request import ImageRequest
 from sanakit.text import CHI, Instruction, TextEncoder, null_states
-from sanakit.transformer import Perturbation, SanaTransformer, TransformerConfig
+from sanakit.transformer import Perturbation, SanaTransformer, TextMemory, TransformerConfig
 from sanakit.weights import Descriptor
 
 PAG_BLOCKS = {28: (14,), 20: (8,)}
@@ -92,31 +92,46 @@ def drawn_size(descriptor: Descriptor, request: ImageRequest) -> tuple[int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class Denoiser:
-    """The transformer as `flow.Guided` wants it: velocities per branch, from one batch."""
+    """The transformer as `flow.Guided` wants it: velocities per branch, from one batch.
+
+    kept: what the transformer keeps of the text, per set of branches; filled at the first step of each.
+    """
 
     transformer: SanaTransformer
     prompt: Prompt
     time: Callable[[float, int], float]
     guidance: float
     pag_blocks: tuple[int, ...]
+    kept: dict[tuple[Branch, ...], TextMemory] = field(default_factory=dict)
 
     @torch.no_grad()
     def __call__(self, x: Tensor, sigma: float, index: int, branches: tuple[Branch, ...]) -> list[Tensor]:
         """x [1, C, h, w] -> one velocity [1, C, h, w] per branch; raises NumericsError for NaN or Inf."""
-        count = len(branches)
-        text = TextStates.join([self.prompt.branch(name) for name in branches])
+        count, stage = len(branches), f"denoise step {index + 1}"
+        if branches not in self.kept:
+            watched(self.transformer, lambda: self._read(branches), stage)
         time = torch.full((count,), self.time(sigma, index), device=x.device)
         scale = torch.full((count,), self.guidance, device=x.device)
         perturbation = Perturbation(frozenset(self.pag_blocks), 1) if "perturbed" in branches else None
 
         def run() -> Tensor:
             return self.transformer(  # type: ignore[no-any-return]
-                x.expand(count, -1, -1, -1), time, text,
+                x.expand(count, -1, -1, -1), time, self.kept[branches],
                 guidance=scale if self.transformer.config.guidance_embed else None, perturbation=perturbation,
             )  # fmt: skip
 
-        velocity = watched(self.transformer, run, f"denoise step {index + 1}")
+        velocity = watched(self.transformer, run, stage)
         return list(velocity.float().split(1))
+
+    def _read(self, branches: tuple[Branch, ...]) -> Tensor:
+        """Keep keys and values of the branches' texts, without padding: it has no weight in the attention.
+
+        Returns the largest of them per block, which is NaN or Inf where one of them is.
+        """
+        text = TextStates.join([self.prompt.branch(name) for name in branches]).trimmed()
+        memory = self.transformer.read(text)
+        self.kept[branches] = replace(memory, mask=None) if bool(text.mask.all()) else memory
+        return torch.stack([torch.maximum(m.key.abs().amax(), m.value.abs().amax()) for m in memory.blocks])
 
 
 def denoise(

@@ -2,7 +2,15 @@
 
 from sanakit.transformer.config import TransformerConfig
 from sanakit.transformer.init import initialise
-from sanakit.transformer.model import Perturbation, SanaTransformer, build_block
+from sanakit.transformer.model import Perturbation, SanaTransformer, TextMemory, build_block
 from sanakit.transformer.presets import PRESETS
 
-__all__ = ["PRESETS", "Perturbation", "SanaTransformer", "TransformerConfig", "build_block", "initialise"]
+__all__ = [
+    "PRESETS",
+    "Perturbation",
+    "SanaTransformer",
+    "TextMemory",
+    "TransformerConfig",
+    "build_block",
+    "initialise",
+]

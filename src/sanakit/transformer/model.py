@@ -16,7 +16,7 @@ from sanakit.base.grid import Grid
 from sanakit.base.values import TextStates
 from sanakit.kernels import modulated_norm
 from sanakit.layers.block import LinearBlock
-from sanakit.layers.cross_attention import CrossAttention
+from sanakit.layers.cross_attention import CrossAttention, Memory
 from sanakit.layers.embed import ScalarEmbed, TextEmbed, position_table
 from sanakit.layers.linear_attention import LinearSelfAttention
 from sanakit.layers.mix_ffn import MixFFN
@@ -30,6 +30,14 @@ class Perturbation:
 
     layers: frozenset[int]
     rows: int
+
+
+@dataclass(frozen=True, eq=False)
+class TextMemory:
+    """What the blocks keep of a text: one memory each, and the mask [B, L], None where every token is real."""
+
+    blocks: tuple[Memory, ...]
+    mask: Tensor | None
 
 
 class Head(nn.Module):
@@ -67,7 +75,7 @@ class SanaTransformer(nn.Module):
         self,
         latent: Tensor,
         time: Tensor,
-        text: TextStates,
+        text: TextStates | TextMemory,
         guidance: Tensor | None = None,
         residuals: Sequence[Tensor] = (),
         perturbation: Perturbation | None = None,
@@ -77,7 +85,7 @@ class SanaTransformer(nn.Module):
         Args:
             latent: [B, C, h, w].
             time: [B], 0 (data) to 1000 (noise) as in the published checkpoints; multiplied by `config.time_scale`.
-            text: states [B, L, text_width] and mask [B, L].
+            text: states [B, L, text_width] and mask [B, L], or what `read` made of them.
             guidance: [B] guidance scales, for networks with `guidance_embed`.
             residuals: tensors [B, N, D] of a control branch; number i is added after block i + 1.
             perturbation: identity attention for some samples in some blocks.
@@ -89,14 +97,19 @@ class SanaTransformer(nn.Module):
         x = self.embed_latent(latent, grid)
         moment = self.embed_time(time, guidance)  # [B, D]
         signal = self.modulation(F.silu(moment)).unflatten(-1, (1, 6, -1))  # [B, F=1, 6, D]
-        words = self.text(text.states.to(x.dtype))
+        memory = text if isinstance(text, TextMemory) else self.read(text)
         angles = self._angles(grid, x.device)
-        for index, block in enumerate(self.blocks):
+        for index, (block, kept) in enumerate(zip(self.blocks, memory.blocks, strict=True)):
             identity = perturbation.rows if perturbation and index in perturbation.layers else 0
-            x = block(x, signal, words, text.mask, grid, angles, identity)
+            x = block(x, signal, kept, memory.mask, grid, angles, identity)
             if 0 < index <= len(residuals):
                 x = x + residuals[index - 1]
         return self.unpatch(self.head(x, moment), grid)
+
+    def read(self, text: TextStates) -> TextMemory:
+        """Keys and values of a text in every block: once per picture instead of once per step."""
+        words = self.text(text.states.to(self.patch.weight.dtype))  # [B, L, D]
+        return TextMemory(tuple(block.cross.remember(words) for block in self.blocks), text.mask)  # type: ignore[union-attr, operator]
 
     def embed_latent(self, latent: Tensor, grid: Grid) -> Tensor:
         """[B, C, h, w] -> tokens [B, N, D], with the positional table where the model has one."""
