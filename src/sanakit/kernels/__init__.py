@@ -3,6 +3,6 @@
 A reference is the documentation of its operator: it is what every faster implementation is tested against.
 """
 
-from sanakit.kernels.ops import gated_depthwise, linear_attention, modulated_norm
+from sanakit.kernels.ops import gated_depthwise, int8_matmul, linear_attention, modulated_norm, prepare_int8
 
-__all__ = ["gated_depthwise", "linear_attention", "modulated_norm"]
+__all__ = ["gated_depthwise", "int8_matmul", "linear_attention", "modulated_norm", "prepare_int8"]

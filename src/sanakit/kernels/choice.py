@@ -12,38 +12,17 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 
-import torch
 from torch import Tensor
 
 from sanakit.base.errors import ConfigError
+from sanakit.kernels.int8_matmul import onednn as int8_onednn
+from sanakit.kernels.int8_matmul import reference as int8_matmul
 from sanakit.kernels.linear_attention import reference as linear_attention
 from sanakit.kernels.mix_ffn import reference as mix_ffn
 from sanakit.kernels.modulated_norm import reference as modulated_norm
+from sanakit.kernels.problem import Problem
 
 __all__ = ["TABLE", "Implementation", "Problem", "explain", "force", "operators", "select"]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What an implementation is asked to do.
-
-    op: name of the operator. device: its type ("cpu", "cuda", "mps"). dtype: of the large inputs.
-    facts: what else a row may ask about, such as (("tokens", 1024), ("head_dim", 32)).
-    """
-
-    op: str
-    device: str
-    dtype: torch.dtype
-    facts: tuple[tuple[str, int], ...] = ()
-
-    @classmethod
-    def of(cls, op: str, tensor: Tensor, **facts: int) -> Problem:
-        """The problem of running `op` on `tensor`."""
-        return cls(op, tensor.device.type, tensor.dtype, tuple(sorted(facts.items())))
-
-    def fact(self, name: str) -> int | None:
-        """A fact by its name, None when nobody stated it."""
-        return dict(self.facts).get(name)
 
 
 def _never(_: Problem) -> str | None:
@@ -52,18 +31,24 @@ def _never(_: Problem) -> str | None:
 
 @dataclass(frozen=True)
 class Implementation:
-    """One row: `run` computes the operator; `refuses` gives the reason why it can't, or None when it can."""
+    """One row: `run` computes the operator; `refuses` gives the reason why it can't, or None when it can.
+
+    prepare: what this row wants made of its weight once; `run` takes the result as its last argument.
+    """
 
     op: str
     name: str
     run: Callable[..., Tensor]
     refuses: Callable[[Problem], str | None] = _never
+    prepare: Callable[[Tensor], Tensor] | None = None
 
 
 TABLE: tuple[Implementation, ...] = (
     Implementation("linear_attention", "reference", linear_attention.linear_attention),
     Implementation("gated_depthwise", "reference", mix_ffn.gated_depthwise),
     Implementation("modulated_norm", "reference", modulated_norm.modulated_norm),
+    Implementation("int8_matmul", "onednn", int8_onednn.int8_matmul, int8_onednn.refuses, int8_onednn.pack),
+    Implementation("int8_matmul", "reference", int8_matmul.int8_matmul),
 )
 """Every implementation there is, the preferred ones of an operator first."""
 

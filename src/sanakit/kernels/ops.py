@@ -47,3 +47,22 @@ def modulated_norm(x: Tensor, shift: Tensor, scale: Tensor, eps: float = 1e-6) -
         return _norm.modulated_norm(x, shift, scale, eps)
     problem = Problem.of("modulated_norm", x, tokens=x.shape[1], width=x.shape[2])
     return select("modulated_norm", problem).run(x, shift, scale, eps)
+
+
+def int8_matmul(
+    x: Tensor, weight: Tensor, steps: Tensor, bias: Tensor | None, prepared: Tensor | None = None
+) -> Tensor:
+    """W8A8 product: x [..., K], int8 weight [O, K], steps [O] -> [..., O]; see `int8_matmul/reference.py`.
+
+    prepared: what `prepare_int8` made of the weight, so that it is not made again at each call.
+    """
+    row = select("int8_matmul", Problem.of("int8_matmul", x))
+    if row.prepare is None:
+        return row.run(x, weight, steps, bias)
+    return row.run(x, weight, steps, bias, row.prepare(weight) if prepared is None else prepared)
+
+
+def prepare_int8(weight: Tensor, like: Tensor) -> Tensor | None:
+    """What the chosen row wants made of an int8 weight [O, K] for tokens such as `like`; None for nothing."""
+    row = select("int8_matmul", Problem.of("int8_matmul", like))
+    return None if row.prepare is None else row.prepare(weight)

@@ -1,0 +1,91 @@
+"""W8A8: the wide linear layers of a built model in int8, in place.
+
+Which layers stay as they are is data, with a reason each. Weights are rounded once, activations at every product, by
+the tokens at hand, so nothing is calibrated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import torch
+from torch import Tensor, nn
+
+from sanakit.kernels import int8_matmul, prepare_int8
+from sanakit.kernels.int8_matmul import quantise_rows
+
+KEPT: dict[str, str] = {
+    "time.*": "one row per step: nothing to gain, and every block reads it",
+    "guidance.*": "one row per step: nothing to gain, and every block reads it",
+    "modulation": "one row per step: nothing to gain, and every block reads it",
+    "text.*": "runs once per picture",
+    "*.cross.kv": "runs once per picture",
+    "head.out": "its rounding would stand in the picture",
+}
+"""Names of layers of the transformer (`*` for any) that are not quantised, and why."""
+
+SMALLEST = 256
+"""Inputs of a layer below which a product in int8 saves less than its rounding costs."""
+
+
+class Int8Linear(nn.Module):
+    """A linear layer with int8 weights [O, K] and a step per output; activations are rounded on the way in."""
+
+    weight: Tensor
+    steps: Tensor
+
+    def __init__(self, weight: Tensor, steps: Tensor, bias: nn.Parameter | None) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight)
+        self.register_buffer("steps", steps)
+        self.bias = bias
+        self._prepared: dict[torch.dtype, Tensor | None] = {}
+
+    @classmethod
+    def of(cls, linear: nn.Linear) -> Int8Linear:
+        """A linear layer, rounded."""
+        weight, steps = quantise_rows(linear.weight.detach())
+        return cls(weight, steps, linear.bias)
+
+    @property
+    def out_features(self) -> int:
+        """Number of outputs O."""
+        return len(self.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., K] -> [..., O] in the dtype of x."""
+        if x.dtype not in self._prepared:
+            self._prepared[x.dtype] = prepare_int8(self.weight, x)
+        return int8_matmul(x, self.weight, self.steps, self.bias, self._prepared[x.dtype])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Int8Report:
+    """What `quantise` did: names of the layers it replaced, and name -> reason of those it left."""
+
+    replaced: tuple[str, ...]
+    kept: dict[str, str]
+
+
+def quantise(model: nn.Module, kept: dict[str, str] = KEPT, smallest: int = SMALLEST) -> Int8Report:
+    """Replace the linear layers of `model` by int8 ones, in place, but for those that `kept` names."""
+    replaced: list[str] = []
+    left: dict[str, str] = {}
+    for name, linear in list(_linears(model)):
+        reason = next((why for pattern, why in kept.items() if fnmatchcase(name, pattern)), None)
+        if reason is None and linear.in_features < smallest:
+            reason = f"{linear.in_features} inputs: rounding them costs more than the product saves"
+        if reason is not None:
+            left[name] = reason
+            continue
+        model.set_submodule(name, Int8Linear.of(linear))
+        replaced.append(name)
+    return Int8Report(replaced=tuple(replaced), kept=left)
+
+
+def _linears(model: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear):
+            yield name, module

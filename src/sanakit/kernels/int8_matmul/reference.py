@@ -1,0 +1,52 @@
+"""W8A8 products in plain torch: the definition that faster rows must equal.
+
+Symmetric, as LLM.int8 (arXiv 2208.07339, section 2.1) without its outliers: a row of weights (an output channel) and a
+row of activations (a token) have one step each, the largest value over 127, and
+
+    y[n, o] = step_x[n] * step_w[o] * sum_k x_int8[n, k] * w_int8[o, k] + bias[o]
+
+with the sum exact. Steps of tokens are taken from the tokens at hand, so nothing has to be calibrated.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+LARGEST = 127
+
+
+def quantise_rows(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Split every row into whole steps.
+
+    Args:
+        x: [..., K], any floating dtype.
+
+    Returns:
+        int8 [..., K] in -127..127, and the steps [...] in float32: x is nearly `values * steps[..., None]`.
+        A row with NaN or Inf has a step of NaN or Inf, so that products with it are NaN.
+    """
+    wide = x.float()
+    steps = (wide.abs().amax(dim=-1) / LARGEST).clamp_min(torch.finfo(torch.float32).tiny)
+    values = (wide / steps[..., None]).round().clamp(-LARGEST, LARGEST)
+    return values.nan_to_num(0.0).to(torch.int8), steps
+
+
+def int8_matmul(x: Tensor, weight: Tensor, steps: Tensor, bias: Tensor | None) -> Tensor:
+    """Multiply tokens by quantised weights.
+
+    Args:
+        x: [..., K], any floating dtype.
+        weight: int8 [O, K].
+        steps: float32 [O].
+        bias: [O] or None.
+
+    Returns:
+        [..., O] in the dtype of x. The gradient is that of the product with the weights as they are; rounding of x
+        counts as the identity (the straight-through estimator, arXiv 1308.3432).
+    """
+    values, per_row = quantise_rows(x.detach())
+    wide = x.double()
+    rounded = wide + (values.double() * per_row.double()[..., None] - wide).detach()
+    product = rounded @ (weight.double() * steps.double()[:, None]).T
+    return (product if bias is None else product + bias.double()).to(x.dtype)

@@ -1,0 +1,109 @@
+"""W8A8 products: the rounding, the reference against float64, and oneDNN against the reference."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from sanakit.kernels import choice, int8_matmul, prepare_int8
+from sanakit.kernels.choice import Problem
+from sanakit.kernels.int8_matmul import onednn, quantise_rows, reference
+
+SIZES = [((1, 1), 1), ((3, 5), 7), ((2, 33, 65), 130), ((4, 1152), 33)]
+ROWS = [
+    pytest.param(
+        "onednn",
+        marks=pytest.mark.skipif(
+            onednn.refuses(Problem("int8_matmul", "cpu", torch.float32)) is not None,
+            reason="this CPU or torch has no int8 products, and the row says so",
+        ),
+    ),
+    "reference",
+]
+
+
+def layer(inputs: int, outputs: int) -> tuple[Tensor, Tensor, Tensor]:
+    weight, steps = quantise_rows(torch.randn(outputs, inputs))
+    return weight, steps, torch.randn(outputs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_rows_are_rounded_to_the_nearest_of_their_own_steps(dtype: torch.dtype) -> None:
+    x = (torch.randn(4, 7, 33) * torch.logspace(-3, 3, 7)[:, None]).to(dtype)
+    values, steps = quantise_rows(x)
+    assert values.dtype == torch.int8
+    assert values.shape == x.shape
+    assert (values.abs().amax(-1) == 127).all()
+    error = (values.double() * steps.double()[..., None] - x.double()).abs()
+    assert (error <= steps.double()[..., None] * (0.5 + 1e-5)).all()
+
+
+def test_rows_of_zeros_stay_zero_and_broken_rows_show() -> None:
+    x = torch.zeros(4, 8)
+    x[1, 3], x[2, 3] = float("nan"), float("inf")
+    values, steps = quantise_rows(x)
+    assert values[0].eq(0).all()
+    assert steps[[0, 3]].gt(0).all()
+    out = reference.int8_matmul(x, *layer(8, 5))
+    assert out[[0, 3]].isfinite().all()
+    assert not out[1].isfinite().any()
+    assert not out[2].isfinite().any()
+
+
+@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize(("shape", "outputs"), SIZES)
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_values_and_gradients(row: str, shape: tuple[int, ...], outputs: int, has_bias: bool) -> None:
+    """Sums over whole numbers are exact, so only the last roundings differ from float64."""
+    weight, steps, bias = layer(shape[-1], outputs)
+    x, bias = torch.randn(shape, requires_grad=True), bias.requires_grad_() if has_bias else None
+    values, per_row = quantise_rows(x.detach())
+    wide = (values.double() @ weight.double().T) * per_row.double()[..., None] * steps.double()
+    wanted = wide if bias is None else wide + bias.double()
+    with choice.force("int8_matmul", row):
+        got = int8_matmul(x, weight, steps, bias)
+    torch.testing.assert_close(got.double(), wanted, rtol=1e-6, atol=1e-5)
+    down = torch.randn(got.shape)
+    got.backward(down)
+    torch.testing.assert_close(
+        x.grad.double(), down.double() @ (weight.double() * steps.double()[:, None]), rtol=1e-5, atol=1e-4
+    )
+    if bias is not None:
+        torch.testing.assert_close(bias.grad, down.flatten(0, -2).sum(0), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_broken_tokens_break_their_own_row_alone(row: str) -> None:
+    weight, steps, bias = layer(64, 9)
+    x = torch.randn(3, 64)
+    whole = int8_matmul(x, weight, steps, bias)
+    x[1, 5] = float("nan")
+    with choice.force("int8_matmul", row):
+        got = int8_matmul(x, weight, steps, bias)
+    assert not got[1].isfinite().any()
+    torch.testing.assert_close(got[[0, 2]], whole[[0, 2]], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_what_was_prepared_is_used(row: str) -> None:
+    weight, steps, bias = layer(64, 9)
+    x = torch.randn(3, 64).bfloat16()
+    with choice.force("int8_matmul", row):
+        prepared = prepare_int8(weight, x)
+        assert (prepared is None) == (row == "reference")
+        got = int8_matmul(x, weight, steps, bias, prepared)
+        assert got.dtype == torch.bfloat16
+        assert torch.equal(got, int8_matmul(x, weight, steps, bias))
+
+
+def test_refusals_are_sentences() -> None:
+    assert onednn.refuses(Problem("int8_matmul", "cuda", torch.float16)) == "runs on CPUs only"
+
+
+def test_the_error_against_the_unrounded_product_is_small() -> None:
+    x, weight = torch.randn(64, 1152), torch.randn(300, 1152)
+    rounded, steps = quantise_rows(weight)
+    wanted = x @ weight.T
+    error = torch.linalg.norm(int8_matmul(x, rounded, steps, None) - wanted) / torch.linalg.norm(wanted)
+    assert 0.002 < error < 0.02
