@@ -18,9 +18,11 @@ from sanakit.training import (
     Run,
     batch_indices,
     load_state,
+    read_journal,
     reconstruction,
     trapezoid,
     velocity,
+    write_entry,
 )
 
 DATA = torch.randn(16, 3, generator=torch.Generator().manual_seed(5))
@@ -95,6 +97,21 @@ def test_a_run_that_is_asked_to_stop_saves_whole_steps(tmp_path: Path, number: s
     assert second.step == 5
     train(second, model)
     assert all(torch.equal(a, b) for a, b in zip(reference.parameters(), model.parameters(), strict=True))
+
+
+def test_the_journal_keeps_the_last_word_on_every_step(tmp_path: Path) -> None:
+    run, model = start(tmp_path, 6)
+    losses = train(run, model)
+    kept = read_journal(tmp_path)
+    means = [sum(losses[:3]) / 3, sum(losses[3:]) / 3]
+    assert [entry["loss"] for entry in kept.values()] == pytest.approx(means)
+    assert (list(kept), kept[6]["lr"]) == ([3, 6], 0.0)
+    write_entry(tmp_path, 3, {"loss": 7.0})
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write('{"step": 9, "lo')
+    again = read_journal(tmp_path)
+    assert (list(again), again[3], again[6]) == ([3, 6], {"loss": 7.0}, kept[6])
+    assert read_journal(tmp_path / "none") == {}
 
 
 def test_training_learns(tmp_path: Path) -> None:

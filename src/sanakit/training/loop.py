@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from sanakit.training.checkpoint import load_state, save_state
 from sanakit.training.ema import EMA
 from sanakit.training.interrupt import Interruption
+from sanakit.training.journal import write_entry
 from sanakit.training.optimizer import adamw, trapezoid
 
 Loss = Callable[[Any, torch.Generator], dict[str, Tensor]]
@@ -125,15 +126,19 @@ class Run:
             sums = {name: sums.get(name, torch.zeros(())) + value for name, value in parts.items()}
             count += 1
             if self.step % self.config.report_every == 0 or self.step == self.config.steps:
-                now = time.monotonic()
-                means = {name: float(value) / count for name, value in sums.items()}
-                yield Report(
-                    self.step, self.config.steps, means, self._lr(), count / (now - since), self.skipped
-                )
+                yield self._report(sums, count, time.monotonic() - since)
                 sums, count, since = {}, 0, time.monotonic()
             if time.monotonic() - saved > self.config.save_minutes * 60:
                 self.save()
                 saved = time.monotonic()
+
+    def _report(self, sums: dict[str, Tensor], count: int, seconds: float) -> Report:
+        """What to say of the last `count` steps; it goes into the journal as well."""
+        means = {name: float(value) / count for name, value in sums.items()}
+        report = Report(self.step, self.config.steps, means, self._lr(), count / seconds, self.skipped)
+        known = {"lr": report.lr, "steps_per_second": report.steps_per_second}
+        write_entry(self.config.folder, self.step, means | known)
+        return report
 
     def save(self) -> None:
         """Write the checkpoint."""
