@@ -69,6 +69,16 @@ def test_every_scene_has_several_captions_and_some_are_short(scenes: list[Scene]
     assert min(shortest) == 2
 
 
+def test_things_are_described_one_by_one_too(scenes: list[Scene]) -> None:
+    """Of two different things, at times one alone has its colour named, or how they stand is left out."""
+    related = [scene for scene in scenes if full_spec(scene).relation]
+    drawn = [parse(caption(scene, random.Random(f"{scene.seed} {k}"))) for scene in related for k in range(6)]
+    pairs = [spec for spec in drawn if len(spec.groups) == 2]
+    uneven = [spec for spec in pairs if (spec.groups[0].colour is None) != (spec.groups[1].colour is None)]
+    assert 0.05 < len(uneven) / len(pairs) < 0.35
+    assert 0.05 < sum(spec.relation is None for spec in pairs) / len(pairs) < 0.35
+
+
 def test_the_demo_prompt_is_a_plain_phrase() -> None:
     spec = parse(DEMO)
     assert phrase(spec) == DEMO

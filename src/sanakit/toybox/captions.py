@@ -51,11 +51,11 @@ NUMBERS = ("no", "one", "two", "three", "four")
 
 
 def caption(scene: Scene, draw: random.Random) -> str:
-    """One caption of the scene: often the whole truth in plain order, else with parts left out or said otherwise."""
+    """One caption of the scene: at times the whole truth in plain order, else with parts left out or said otherwise."""
     spec = full_spec(scene)
     if spec.relation is not None and draw.random() < 0.5:
         spec = turned(spec)
-    if draw.random() < 0.5:
+    if draw.random() < 0.65:
         spec = shortened(spec, draw)
     return say(spec, draw)
 
@@ -96,12 +96,20 @@ def turned(spec: SceneSpec) -> SceneSpec:
 
 
 def shortened(spec: SceneSpec, draw: random.Random) -> SceneSpec:
-    """Less of the truth: floor, light and each kind of attribute are left out with even chance."""
-    drop = {name for name in ("colour", "material", "size") if draw.random() < 0.45}
-    groups = tuple(_without(group, drop) for group in spec.groups)
+    """Less of the truth: floor, light, attributes and now and then the relation are left out.
+
+    A kind of attribute goes for all things alike or, as often, thing by thing: "a red rubber cube and a sphere".
+    """
+    together, alike = _dropped(draw), draw.random() < 0.5
+    groups = tuple(_without(group, together if alike else _dropped(draw)) for group in spec.groups)
     floor = spec.floor if draw.random() < 0.5 else None
     light = spec.light if draw.random() < 0.5 else None
-    return _told_apart(replace(spec, groups=groups, floor=floor, light=light))
+    relation = spec.relation if draw.random() < 0.75 else None
+    return _told_apart(replace(spec, groups=groups, relation=relation, floor=floor, light=light))
+
+
+def _dropped(draw: random.Random) -> set[str]:
+    return {name for name in ("colour", "material", "size") if draw.random() < 0.45}
 
 
 def _without(group: GroupSpec, drop: set[str]) -> GroupSpec:

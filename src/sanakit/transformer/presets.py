@@ -21,6 +21,13 @@ PRESETS: dict[str, TransformerConfig] = {
     "sprint-0.6b-1024": replace(_SMALL, qk_norm=True, guidance_embed=True),
     "sprint-1.6b-1024": replace(_LARGE, qk_norm=True, guidance_embed=True),
     "toybox": TransformerConfig(
-        width=256, depth=10, heads=8, cross_heads=8, text_width=160, sample_size=8, qk_norm=True
+        width=256,
+        depth=10,
+        heads=8,
+        cross_heads=8,
+        text_width=160,
+        sample_size=8,
+        qk_norm=True,
+        position_scale=1.0,
     ),
 }
