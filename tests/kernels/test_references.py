@@ -62,23 +62,40 @@ def agree(
         assert torch.linalg.norm(a.grad.double() - b.grad) <= tolerance * max(torch.linalg.norm(b.grad), 1.0)
 
 
+@pytest.mark.parametrize("row", ["heads_first", "reference"])
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("dtype", TOLERANCE)
-def test_linear_attention(size: tuple[int, ...], dtype: torch.dtype) -> None:
+def test_linear_attention(row: str, size: tuple[int, ...], dtype: torch.dtype) -> None:
     inputs = [(torch.randn(size) + 0.3).to(dtype) for _ in range(3)]
-    agree(
-        lambda q, k, v: linear_attention(q, k, v, 1e-8),
-        lambda q, k, v: quadratic(q, k, v, 1e-8),
-        inputs,
-        TOLERANCE[dtype],
-    )
+    with choice.force("linear_attention", row):
+        agree(
+            lambda q, k, v: linear_attention(q, k, v, 1e-8),
+            lambda q, k, v: quadratic(q, k, v, 1e-8),
+            inputs,
+            TOLERANCE[dtype],
+        )
 
 
-def test_linear_attention_sums_in_float32() -> None:
+@pytest.mark.parametrize("row", ["heads_first", "reference"])
+def test_linear_attention_reads_slices_and_leaves_them_alone(row: str) -> None:
+    """q, k and v as slices of one product, values of another width than keys, and no write into either."""
+    joined = torch.randn(2, 9, 3 * 24)
+    before = joined.clone()
+    q, k, v = (part.unflatten(-1, (4, -1)) for part in joined.chunk(3, dim=-1))
+    with choice.force("linear_attention", row):
+        torch.testing.assert_close(
+            linear_attention(q, k, v[..., :5], 1e-8).double(), quadratic(q, k, v[..., :5], 1e-8)
+        )
+    assert torch.equal(joined, before)
+
+
+@pytest.mark.parametrize("row", ["heads_first", "reference"])
+def test_linear_attention_sums_in_float32(row: str) -> None:
     """4,096 equal keys of 64: their sum leaves fp16's range, the mean of the values does not."""
     key = torch.full((1, 4096, 1, 8), 64.0, dtype=torch.float16)
     value = torch.randn(1, 4096, 1, 8).half()
-    out = linear_attention(key, key, value)
+    with choice.force("linear_attention", row):
+        out = linear_attention(key, key, value)
     torch.testing.assert_close(out[0, 0, 0], value[0, :, 0].float().mean(0).half(), atol=1e-3, rtol=1e-2)
 
 
@@ -155,6 +172,20 @@ def test_modulated_norm(size: tuple[int, ...], dtype: torch.dtype) -> None:
         [x, shift, scale],
         TOLERANCE[dtype] * 2,
     )
+
+
+@pytest.mark.parametrize("row", ["layer_norm", "reference"])
+@pytest.mark.parametrize("size", [(1, 1, 3), (2, 7, 33), (3, 5, 64)])
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_modulated_norm_with_one_modulation_for_all(
+    row: str, size: tuple[int, ...], dtype: torch.dtype
+) -> None:
+    x = (torch.randn(size) * 3 + 1).to(dtype)
+    shift, scale = (torch.randn(1, 1, size[2]).to(dtype) for _ in range(2))
+    with choice.force("modulated_norm", row):
+        agree(
+            modulated_norm, lambda a, b, c: naive_norm(a, b, c, 1e-6), [x, shift, scale], TOLERANCE[dtype] * 2
+        )
 
 
 def test_layers_go_through_the_table(monkeypatch: pytest.MonkeyPatch) -> None:

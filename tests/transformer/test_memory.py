@@ -56,3 +56,34 @@ def test_gradients_reach_the_text_through_its_memory(model: SanaTransformer, tex
     model(torch.randn(2, 4, 3, 5), torch.ones(2), TextStates(states, text.mask)).square().sum().backward()
     assert (states.grad[text.mask] != 0).any(dim=-1).all()
     assert (states.grad[~text.mask] == 0).all()
+
+
+@pytest.mark.parametrize("lone", [0, 1, 2, 3])
+def test_samples_of_one_token_are_settled_once(model: SanaTransformer, lone: int) -> None:
+    """The answer to a text of one token is the same for every question, so it is kept instead of its keys."""
+    lengths = torch.tensor([1 if index < lone else 4 + index for index in range(3)])
+    text = TextStates(torch.randn(3, 7, 8), torch.arange(7) < lengths[:, None]).trimmed()
+    assert text.lone() == lone
+    memory = model.read(text, lone)
+    assert len(memory.blocks[0].key) == 3 - lone
+    latent, time = torch.randn(3, 4, 3, 5), torch.tensor([700.0])
+    with torch.no_grad():
+        torch.testing.assert_close(
+            model(latent, time, memory), model(latent, time, text), rtol=1e-4, atol=1e-5
+        )
+
+
+def test_one_token_that_is_not_the_first_is_not_alone() -> None:
+    mask = torch.tensor([[True, False, False], [False, True, False], [True, False, False]])
+    assert TextStates(torch.zeros(3, 3, 2), mask).lone() == 1
+
+
+def test_one_time_serves_all_samples(model: SanaTransformer, text: TextStates) -> None:
+    latent = torch.randn(2, 4, 3, 5)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            model(latent, torch.tensor([400.0]), text),
+            model(latent, torch.full((2,), 400.0), text),
+            rtol=1e-5,
+            atol=1e-5,
+        )

@@ -8,19 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor, nn
 
+from sanakit.adapt.select import RARE, reason_to_keep
 from sanakit.kernels import int8_matmul, prepare_int8
 from sanakit.kernels.int8_matmul import quantise_rows
 
 KEPT: dict[str, str] = {
-    "time.*": "one row per step: nothing to gain, and every block reads it",
-    "guidance.*": "one row per step: nothing to gain, and every block reads it",
-    "modulation": "one row per step: nothing to gain, and every block reads it",
-    "text.*": "runs once per picture",
+    **RARE,
     "*.cross.kv": "runs once per picture",
     "head.out": "its rounding would stand in the picture",
 }
@@ -74,7 +71,7 @@ def quantise(model: nn.Module, kept: dict[str, str] = KEPT, smallest: int = SMAL
     replaced: list[str] = []
     left: dict[str, str] = {}
     for name, linear in list(_linears(model)):
-        reason = next((why for pattern, why in kept.items() if fnmatchcase(name, pattern)), None)
+        reason = reason_to_keep(name, kept)
         if reason is None and linear.in_features < smallest:
             reason = f"{linear.in_features} inputs: rounding them costs more than the product saves"
         if reason is not None:

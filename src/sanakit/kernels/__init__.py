@@ -3,6 +3,20 @@
 A reference is the documentation of its operator: it is what every faster implementation is tested against.
 """
 
-from sanakit.kernels.ops import gated_depthwise, int8_matmul, linear_attention, modulated_norm, prepare_int8
+from sanakit.kernels.ops import (
+    depthwise_glu,
+    gated_depthwise,
+    int8_matmul,
+    linear_attention,
+    modulated_norm,
+    prepare_int8,
+)
 
-__all__ = ["gated_depthwise", "int8_matmul", "linear_attention", "modulated_norm", "prepare_int8"]
+__all__ = [
+    "depthwise_glu",
+    "gated_depthwise",
+    "int8_matmul",
+    "linear_attention",
+    "modulated_norm",
+    "prepare_int8",
+]

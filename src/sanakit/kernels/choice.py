@@ -17,8 +17,13 @@ from torch import Tensor
 from sanakit.base.errors import ConfigError
 from sanakit.kernels.int8_matmul import onednn as int8_onednn
 from sanakit.kernels.int8_matmul import reference as int8_matmul
+from sanakit.kernels.linear import onednn as linear_onednn
+from sanakit.kernels.linear import reference as linear
+from sanakit.kernels.linear_attention import heads_first
 from sanakit.kernels.linear_attention import reference as linear_attention
+from sanakit.kernels.mix_ffn import onednn as mix_ffn_onednn
 from sanakit.kernels.mix_ffn import reference as mix_ffn
+from sanakit.kernels.modulated_norm import layer_norm
 from sanakit.kernels.modulated_norm import reference as modulated_norm
 from sanakit.kernels.problem import Problem
 
@@ -44,9 +49,15 @@ class Implementation:
 
 
 TABLE: tuple[Implementation, ...] = (
+    Implementation("linear_attention", "heads_first", heads_first.linear_attention, heads_first.refuses),
     Implementation("linear_attention", "reference", linear_attention.linear_attention),
     Implementation("gated_depthwise", "reference", mix_ffn.gated_depthwise),
+    Implementation("depthwise_glu", "onednn", mix_ffn_onednn.depthwise_glu, mix_ffn_onednn.refuses),
+    Implementation("depthwise_glu", "reference", mix_ffn.depthwise_glu),
+    Implementation("modulated_norm", "layer_norm", layer_norm.modulated_norm, layer_norm.refuses),
     Implementation("modulated_norm", "reference", modulated_norm.modulated_norm),
+    Implementation("linear", "onednn", linear_onednn.linear, linear_onednn.refuses, linear_onednn.pack),
+    Implementation("linear", "reference", linear.linear),
     Implementation("int8_matmul", "onednn", int8_onednn.int8_matmul, int8_onednn.refuses, int8_onednn.pack),
     Implementation("int8_matmul", "reference", int8_matmul.int8_matmul),
 )

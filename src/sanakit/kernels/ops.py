@@ -22,13 +22,7 @@ def linear_attention(
     """ReLU linear attention, [B, N, H, D] each -> [B, N, H, D]; see `linear_attention/reference.py`."""
     if torch.compiler.is_compiling():
         return _attention.linear_attention(query, key, value, eps, angles)
-    problem = Problem.of(
-        "linear_attention",
-        value,
-        tokens=value.shape[1],
-        head_dim=value.shape[3],
-        rotary=int(angles is not None),
-    )
+    problem = Problem.of("linear_attention", value, rotary=int(angles is not None))
     return select("linear_attention", problem).run(query, key, value, eps, angles)
 
 
@@ -37,16 +31,27 @@ def gated_depthwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if torch.compiler.is_compiling():
         traced = _compiled.gated_depthwise if x.device.type == "cpu" else _mix_ffn.gated_depthwise
         return traced(x, weight, bias)
-    problem = Problem.of("gated_depthwise", x, channels=x.shape[1], height=x.shape[2], width=x.shape[3])
-    return select("gated_depthwise", problem).run(x, weight, bias)
+    return select("gated_depthwise", Problem.of("gated_depthwise", x)).run(x, weight, bias)
+
+
+def depthwise_glu(value: Tensor, gate: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Depthwise 3x3 of activated halves, gate: [B, F, h, w] each -> the same; see `mix_ffn/reference.py`."""
+    problem = Problem.of("depthwise_glu", value, training=_training(value, gate, weight, bias))
+    return select("depthwise_glu", problem).run(value, gate, weight, bias)
 
 
 def modulated_norm(x: Tensor, shift: Tensor, scale: Tensor, eps: float = 1e-6) -> Tensor:
     """LayerNorm, scale, shift: [B, N, D] -> [B, N, D]; see `modulated_norm/reference.py`."""
     if torch.compiler.is_compiling():
         return _norm.modulated_norm(x, shift, scale, eps)
-    problem = Problem.of("modulated_norm", x, tokens=x.shape[1], width=x.shape[2])
+    shared = shift.shape[0] == scale.shape[0] == shift.shape[1] == scale.shape[1] == 1
+    problem = Problem.of("modulated_norm", x, modulations=1 if shared else len(x))
     return select("modulated_norm", problem).run(x, shift, scale, eps)
+
+
+def _training(*tensors: Tensor | None) -> int:
+    """Whether a gradient will be asked for, as a fact of a problem."""
+    return int(torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors))
 
 
 def int8_matmul(

@@ -52,7 +52,7 @@ class LinearBlock(nn.Module):
         """
         look, think = (per_token(m, grid.tokens) for m in split_modulation(self.table, signal))
         h = modulated_norm(x, look.shift, look.scale, self.norm_eps)
-        x = x + look.gate * self.attention(h, angles, identity_rows)
+        x = torch.addcmul(x, look.gate, self.attention(h, angles, identity_rows))
         x = x + self.cross(x, memory, mask)
         h = modulated_norm(x, think.shift, think.scale, self.norm_eps)
-        return x + think.gate * self.ffn(h, grid)
+        return torch.addcmul(x, think.gate, self.ffn(h, grid))

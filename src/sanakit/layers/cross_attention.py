@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
@@ -12,10 +13,15 @@ from sanakit.layers.norm import RMSNorm
 
 @dataclass(frozen=True, eq=False)
 class Memory:
-    """What one layer keeps of a text: keys and values [B, H, L, D/H]. The same for every step of a picture."""
+    """What one layer keeps of a text, the same for every step of a picture.
+
+    key, value: [B - S, H, L, D/H]. settled: [S, 1, D], the answers to the first S samples, whose text is one token: all
+    weight lies on it, whatever is asked. None for S = 0.
+    """
 
     key: Tensor
     value: Tensor
+    settled: Tensor | None = None
 
 
 class CrossAttention(nn.Module):
@@ -30,11 +36,12 @@ class CrossAttention(nn.Module):
         self.norm_q = RMSNorm(width, qk_norm_eps) if qk_norm else None
         self.norm_k = RMSNorm(width, qk_norm_eps) if qk_norm else None
 
-    def remember(self, text: Tensor) -> Memory:
-        """Projected text states [B, L, D] -> their keys and values."""
+    def remember(self, text: Tensor, lone: int = 0) -> Memory:
+        """Projected text states [B, L, D] -> their keys and values; the first `lone` samples are their first token."""
         key, value = self.kv(text).chunk(2, dim=-1)
         key = key if self.norm_k is None else self.norm_k(key)
-        return Memory(self._heads(key), self._heads(value))
+        settled = self.out(value[:lone, :1]) if lone else None
+        return Memory(self._heads(key[lone:]), self._heads(value[lone:]), settled)
 
     def forward(self, x: Tensor, memory: Memory, mask: Tensor | None) -> Tensor:
         """Attend to the text.
@@ -42,11 +49,18 @@ class CrossAttention(nn.Module):
         Args:
             x: [B, N, D] image tokens.
             memory: of the text, from `remember`.
-            mask: [B, L] bool, True where a state is real; None where all are.
+            mask: [B - S, L] bool, True where a state is real; None where all are.
 
         Returns:
             [B, N, D].
         """
+        if memory.settled is None:
+            return self._ask(x, memory, mask)
+        known = memory.settled.expand(-1, x.shape[1], -1)
+        open_ = x[len(known) :]
+        return torch.cat([known, self._ask(open_, memory, mask)]) if len(open_) else known
+
+    def _ask(self, x: Tensor, memory: Memory, mask: Tensor | None) -> Tensor:
         query = self.q(x)
         query = query if self.norm_q is None else self.norm_q(query)
         mixed = F.scaled_dot_product_attention(

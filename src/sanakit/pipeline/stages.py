@@ -110,8 +110,9 @@ class Denoiser:
         count, stage = len(branches), f"denoise step {index + 1}"
         if branches not in self.kept:
             watched(self.transformer, lambda: self._read(branches), stage)
-        time = torch.full((count,), self.time(sigma, index), device=x.device)
-        scale = torch.full((count,), self.guidance, device=x.device)
+        # One time for all branches: its embedding is computed once, and norms share their modulation.
+        time = torch.full((1,), self.time(sigma, index), device=x.device)
+        scale = torch.full((1,), self.guidance, device=x.device)
         perturbation = Perturbation(frozenset(self.pag_blocks), 1) if "perturbed" in branches else None
 
         def run() -> Tensor:
@@ -126,12 +127,14 @@ class Denoiser:
     def _read(self, branches: tuple[Branch, ...]) -> Tensor:
         """Keep keys and values of the branches' texts, without padding: it has no weight in the attention.
 
-        Returns the largest of them per block, which is NaN or Inf where one of them is.
+        Returns the largest of each, which is NaN or Inf where one of them is.
         """
         text = TextStates.join([self.prompt.branch(name) for name in branches]).trimmed()
-        memory = self.transformer.read(text)
-        self.kept[branches] = replace(memory, mask=None) if bool(text.mask.all()) else memory
-        return torch.stack([torch.maximum(m.key.abs().amax(), m.value.abs().amax()) for m in memory.blocks])
+        memory = self.transformer.read(text, text.lone())
+        real = memory.mask is None or bool(memory.mask.all())
+        self.kept[branches] = replace(memory, mask=None) if real else memory
+        parts = [part for m in memory.blocks for part in (m.key, m.value, m.settled) if part is not None]
+        return torch.stack([part.abs().amax() for part in parts if part.numel()])
 
 
 def denoise(

@@ -34,7 +34,10 @@ class Perturbation:
 
 @dataclass(frozen=True, eq=False)
 class TextMemory:
-    """What the blocks keep of a text: one memory each, and the mask [B, L], None where every token is real."""
+    """What the blocks keep of a text: one memory each, and the mask [B - S, L] of the samples that are not settled.
+
+    The mask is None where every token is real.
+    """
 
     blocks: tuple[Memory, ...]
     mask: Tensor | None
@@ -84,9 +87,10 @@ class SanaTransformer(nn.Module):
 
         Args:
             latent: [B, C, h, w].
-            time: [B], 0 (data) to 1000 (noise) as in the published checkpoints; multiplied by `config.time_scale`.
+            time: [B], or [1] for all samples, 0 (data) to 1000 (noise) as in the published checkpoints; multiplied by
+                `config.time_scale`.
             text: states [B, L, text_width] and mask [B, L], or what `read` made of them.
-            guidance: [B] guidance scales, for networks with `guidance_embed`.
+            guidance: [B] or [1] guidance scales, for networks with `guidance_embed`.
             residuals: tensors [B, N, D] of a control branch; number i is added after block i + 1.
             perturbation: identity attention for some samples in some blocks.
 
@@ -95,7 +99,7 @@ class SanaTransformer(nn.Module):
         """
         grid = Grid(1, latent.shape[-2] // self.config.patch_size, latent.shape[-1] // self.config.patch_size)
         x = self.embed_latent(latent, grid)
-        moment = self.embed_time(time, guidance)  # [B, D]
+        moment = self.embed_time(time, guidance)  # [B, D], or [1, D] for all
         signal = self.modulation(F.silu(moment)).unflatten(-1, (1, 6, -1))  # [B, F=1, 6, D]
         memory = text if isinstance(text, TextMemory) else self.read(text)
         angles = self._angles(grid, x.device)
@@ -106,14 +110,19 @@ class SanaTransformer(nn.Module):
                 x = x + residuals[index - 1]
         return self.unpatch(self.head(x, moment), grid)
 
-    def read(self, text: TextStates) -> TextMemory:
-        """Keys and values of a text in every block: once per picture instead of once per step."""
+    def read(self, text: TextStates, lone: int = 0) -> TextMemory:
+        """Keys and values of a text in every block: once per picture instead of once per step.
+
+        lone: of so many samples at the front the first token alone is real (`TextStates.lone`); they are settled now.
+        """
         words = self.text(text.states.to(self.patch.weight.dtype))  # [B, L, D]
-        return TextMemory(tuple(block.cross.remember(words) for block in self.blocks), text.mask)  # type: ignore[union-attr, operator]
+        memories = tuple(block.cross.remember(words, lone) for block in self.blocks)  # type: ignore[union-attr, operator]
+        return TextMemory(memories, text.mask[lone:])
 
     def embed_latent(self, latent: Tensor, grid: Grid) -> Tensor:
         """[B, C, h, w] -> tokens [B, N, D], with the positional table where the model has one."""
-        x: Tensor = self.patch(latent.to(self.patch.weight.dtype)).flatten(2).transpose(1, 2)
+        # Token by token in memory: every sum downstream would inherit the convolution's channels-first strides.
+        x: Tensor = self.patch(latent.to(self.patch.weight.dtype)).flatten(2).transpose(1, 2).contiguous()
         if self.config.position_scale is None:
             return x
         base = self.config.sample_size // self.config.patch_size

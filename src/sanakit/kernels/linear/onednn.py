@@ -1,0 +1,40 @@
+"""Linear layers on CPUs through oneDNN: the weight laid out once for the matrix unit, the activation in the product.
+
+At 2,048 tokens in bf16 the layout saves a tenth to a fifth of a product, and SiLU behind it costs a quarter of what a
+pass of its own does.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sanakit.kernels.linear.reference import Act
+from sanakit.kernels.problem import Problem
+
+_NAMES = {"none": "none", "silu": "swish"}
+
+
+def refuses(problem: Problem) -> str | None:
+    """Why oneDNN does not multiply; None where it does."""
+    if problem.device != "cpu":
+        return "runs on CPUs only"
+    if not torch.backends.mkldnn.is_available():
+        return "this torch was built without oneDNN"
+    if problem.dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return "this CPU has no bf16 products"
+    if problem.dtype not in (torch.bfloat16, torch.float32):
+        return "multiplies bf16 and float32 only"
+    return "has no backward pass" if problem.fact("training") else None
+
+
+def pack(weight: Tensor) -> Tensor:
+    """[O, K] -> the same in the layout that oneDNN multiplies (an opaque tensor)."""
+    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), None)
+    return packed
+
+
+def linear(x: Tensor, packed: Tensor, bias: Tensor | None, act: Act = "none") -> Tensor:
+    """As the reference, with the weight packed by `pack`."""
+    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, _NAMES[act], [], "")
+    return out
