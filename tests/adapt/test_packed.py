@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from sanakit.adapt import PackedLinear, pack
 from sanakit.adapt.packed import PackedMixFFN
+from sanakit.autoencoder import DCAE
+from sanakit.autoencoder import PRESETS as AUTOENCODERS
 from sanakit.base import Grid, TextStates
 from sanakit.kernels import choice
 from sanakit.layers import MixFFN
@@ -70,3 +74,25 @@ def test_a_mix_ffn_of_odd_sizes_with_frames() -> None:
     x, grid = torch.randn(2, 3 * 5 * 7, 10), Grid(3, 5, 7)
     with torch.no_grad():
         torch.testing.assert_close(PackedMixFFN(ffn)(x, grid), ffn(x, grid), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", BOUND)
+@pytest.mark.parametrize("preset", ["toybox", "f32c32-lite-1.1"])
+def test_a_packed_autoencoder_decodes_the_same(dtype: torch.dtype, preset: str) -> None:
+    """Small widths of the two graphs: upsampling by interpolation and by shuffling."""
+    base = AUTOENCODERS[preset]
+    thin = [replace(s, width=64 if i > 2 else 32, depth=min(s.depth, 1)) for i, s in enumerate(base.decoder)]
+    config = replace(base, encoder=tuple(thin), decoder=tuple(thin))
+    torch.manual_seed(0)
+    model = DCAE(config).eval()
+    latent = torch.randn(2, 32, 2, 3)
+    with torch.no_grad():
+        wanted = model.decode(latent).double()
+        model.to(dtype)
+        report = pack(model.decoder)
+        got = model.decode(latent.to(dtype)).double()
+    assert torch.linalg.norm(got - wanted) <= BOUND[dtype] * torch.linalg.norm(wanted)
+    if report.replaced and preset == "toybox":
+        assert {"stages.1.up", "stages.4.blocks.0.ffn", "stages.4.blocks.0.attention.qkv"} <= set(
+            report.replaced
+        )

@@ -152,7 +152,7 @@ def test_doctor_tells_what_was_decided_and_why(sana: Sana, tiny: Folders):
     (found,) = lines_of(sana("doctor", "--model", tiny(), "--size", "64x96", "--dtype", "fp32", "--json"))
     memory = found["memory"]
     assert (found["dtype"], memory["size"], memory["together"]) == ("float32", "64x96", True)
-    model = open_model(tiny())
+    model = open_model(tiny(), fast="off")
     counted = sum(p.numel() for p in model.parts.transformer.parameters())
     assert memory["stages"]["denoise"]["parameters"] == counted
 

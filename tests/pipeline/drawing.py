@@ -14,8 +14,8 @@ from sanakit.pipeline import ImageRequest, Model, load, stages
 CPU = torch.device("cpu")
 
 
-def open_model(folder: Path, dtype: str = "fp32") -> Model:
-    return load(folder, "cpu", dtype)
+def open_model(folder: Path, dtype: str = "fp32", fast: str | None = None) -> Model:
+    return load(folder, "cpu", dtype, fast=fast)
 
 
 def ours(model: Model, request: ImageRequest) -> tuple[Tensor, Tensor]:

@@ -181,10 +181,18 @@ def test_a_negative_prompt_without_guidance_is_remarked(tiny: Folders):
     ],
 )
 def test_broken_numbers_name_stage_and_layer(tiny: Folders, part: str, layer: str, words: str):
-    model = open_model(tiny())
+    model = open_model(tiny(), fast="off")
     with torch.no_grad():
         getattr(model.parts, part).get_submodule(layer).weight.fill_(float("nan"))
     with pytest.raises(NumericsError, match=words.replace(".", r"\.")):
+        model.images(REQUEST)
+
+
+def test_broken_numbers_of_a_packed_model_name_their_layer(tiny: Folders):
+    model = open_model(tiny())
+    with torch.no_grad():
+        model.parts.transformer.get_submodule("blocks.1.attention.out").bias.fill_(float("nan"))
+    with pytest.raises(NumericsError, match=r"denoise step 1, layer blocks\.1\.attention\.out"):
         model.images(REQUEST)
 
 

@@ -1,25 +1,21 @@
-"""The form a built model takes to draw on a CPU: weights laid out for the matrix unit, activations inside products.
+"""Parts of a model in the form that draws on a CPU: weights laid out for the matrix unit, activations inside products.
 
-`pack` replaces linear layers and Mix-FFNs in place, once the weights are loaded. What it replaces keeps no second copy
-of its weights and has no gradient: it is for drawing. Where the table of kernels knows nothing faster than plain torch,
-nothing is replaced, and the report says why.
+Each replaces the part that it is named after (see `pack.py`), keeps no second copy of its weights and has no gradient.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 
-import torch
 from torch import Tensor, nn
 
-from sanakit.adapt.select import RARE, reason_to_keep
+from sanakit.autoencoder.stages import GatedConv
 from sanakit.base.grid import Grid
 from sanakit.kernels import depthwise_glu
-from sanakit.kernels.choice import Problem, explain, select
+from sanakit.kernels.choice import Problem, select
 from sanakit.kernels.linear import Act
 from sanakit.layers.mix_ffn import MixFFN
+from sanakit.layers.resample import Upsample
 
 Product = Callable[[Tensor, Tensor, Tensor | None, Act], Tensor]
 
@@ -37,81 +33,75 @@ class PackedLinear(nn.Module):
         """weight [O, K], bias [O]."""
         row = select("linear", Problem.of("linear", weight))
         prepared = weight.detach() if row.prepare is None else row.prepare(weight.detach())
-        return cls(row.run, prepared, None if bias is None else bias.detach().clone(), len(weight), act)
+        return cls(row.run, prepared, _copy(bias), len(weight), act)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., K] -> [..., O]."""
         return self.run(x, self.prepared, self.bias, self.act)
 
 
-class PackedMixFFN(nn.Module):
-    """The Mix-FFN with value and gate as two products, so that each leaves its own with the SiLU done."""
+class PackedMix(nn.Module):
+    """1x1, SiLU, depthwise 3x3, gate, 1x1: value and gate are products of their own, so each leaves it activated."""
 
-    def __init__(self, ffn: MixFFN) -> None:
+    def __init__(
+        self, expand: nn.Linear | nn.Conv2d, depthwise: nn.Conv2d, project: nn.Linear | nn.Conv2d
+    ) -> None:
         super().__init__()
-        self.value, self.gate = _halves(ffn.expand)
-        self.project = PackedLinear.of(ffn.project.weight, None)
-        self.weight = ffn.depthwise.weight.detach().clone()
-        self.bias = None if ffn.depthwise.bias is None else ffn.depthwise.bias.detach().clone()
+        biases = (None, None) if expand.bias is None else expand.bias.chunk(2)
+        weights = expand.weight.flatten(1).chunk(2)
+        self.value = PackedLinear.of(weights[0], biases[0], "silu")
+        self.gate = PackedLinear.of(weights[1], biases[1], "silu")
+        self.weight, self.bias = depthwise.weight.detach().clone(), _copy(depthwise.bias)
+        self.project = PackedLinear.of(project.weight.flatten(1), project.bias)
 
-    def forward(self, x: Tensor, grid: Grid) -> Tensor:
-        """As `MixFFN`: [B, N, D] -> [B, N, D]."""
-        value, gate = (_as_map(half(x), grid) for half in (self.value, self.gate))  # [B*F, F, h, w]
-        mixed = depthwise_glu(value, gate, self.weight, self.bias)
-        out: Tensor = self.project(mixed.permute(0, 2, 3, 1).reshape(*x.shape[:2], -1))
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, h, w, D] -> [B, h, w, D]."""
+        value, gate = (half(x).permute(0, 3, 1, 2) for half in (self.value, self.gate))  # [B, F, h, w]
+        out: Tensor = self.project(depthwise_glu(value, gate, self.weight, self.bias).permute(0, 2, 3, 1))
         return out
 
 
-def _halves(expand: nn.Linear) -> tuple[PackedLinear, PackedLinear]:
-    biases = (None, None) if expand.bias is None else expand.bias.chunk(2)
-    value, gate = (
-        PackedLinear.of(weight, bias, "silu")
-        for weight, bias in zip(expand.weight.chunk(2), biases, strict=True)
-    )
-    return value, gate
+class PackedMixFFN(nn.Module):
+    """`MixFFN` of the transformer."""
+
+    def __init__(self, ffn: MixFFN) -> None:
+        super().__init__()
+        self.mix = PackedMix(ffn.expand, ffn.depthwise, ffn.project)
+
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+        """[B, N, D] -> [B, N, D]."""
+        out: Tensor = self.mix(x.reshape(-1, grid.height, grid.width, x.shape[-1]))
+        return out.reshape(x.shape)
 
 
-def _as_map(x: Tensor, grid: Grid) -> Tensor:
-    """[B, N, F] -> [B*frames, F, h, w], channels last, without a copy."""
-    return x.reshape(-1, grid.height, grid.width, x.shape[-1]).permute(0, 3, 1, 2)
+class PackedGatedConv(nn.Module):
+    """`GatedConv` of the autoencoder."""
+
+    def __init__(self, ffn: GatedConv) -> None:
+        super().__init__()
+        self.mix = PackedMix(ffn.expand, ffn.depthwise, ffn.project)
+        self.norm = ffn.norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, h, w] -> [B, C, h, w], the residual included."""
+        out: Tensor = self.norm(self.mix(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), residual=x)
+        return out
 
 
-@dataclass(frozen=True, kw_only=True)
-class PackReport:
-    """Names of the modules that `pack` replaced, and the table's lines that decided it."""
+class PackedUpsample(nn.Module):
+    """`Upsample` by nearest x2, with its kernel in the form of the table's row."""
 
-    replaced: tuple[str, ...]
-    reasons: tuple[str, ...]
+    def __init__(self, up: Upsample) -> None:
+        super().__init__()
+        weight = up.conv.weight.detach()
+        row = select("upsample_conv", Problem.of("upsample_conv", weight))
+        self.run, self.shortcut, self.bias = row.run, up.shortcut, _copy(up.conv.bias)
+        self.prepared = weight if row.prepare is None else row.prepare(weight)
 
-
-def pack(model: nn.Module, smallest: int = 64) -> PackReport:
-    """Replace the linear layers and Mix-FFNs of a loaded model, in place, where the table has more than plain torch.
-
-    smallest: inputs of a linear layer below which it stays as it is.
-    """
-    weight = next(model.parameters())
-    problem = Problem.of("linear", weight)
-    reasons = tuple(explain(problem))
-    if weight.is_meta or select("linear", problem).prepare is None:
-        return PackReport(replaced=(), reasons=reasons)
-    replaced = []
-    for name, build in list(_replacements(model, smallest)):
-        with torch.no_grad():
-            model.set_submodule(name, build())
-        replaced.append(name)
-    return PackReport(replaced=tuple(replaced), reasons=reasons)
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, h, w] -> [B, D, 2h, 2w]."""
+        return self.run(x, self.prepared, self.bias, self.shortcut)
 
 
-def _replacements(model: nn.Module, smallest: int) -> list[tuple[str, Callable[[], nn.Module]]]:
-    """(name, builder) of what is replaced; parts of a module that is replaced whole are left out."""
-    found: list[tuple[str, Callable[[], nn.Module]]] = []
-    taken: tuple[str, ...] = ()
-    for name, module in model.named_modules():
-        if isinstance(module, MixFFN):
-            found.append((name, partial(PackedMixFFN, module)))
-            taken = (*taken, f"{name}.")
-        elif type(module) is not nn.Linear or name.startswith(taken) or reason_to_keep(name, RARE):
-            continue
-        elif module.in_features >= smallest:
-            found.append((name, partial(PackedLinear.of, module.weight, module.bias)))
-    return found
+def _copy(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.detach().clone()

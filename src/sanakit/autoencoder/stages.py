@@ -6,14 +6,24 @@ Letters: B batch, C channels, h/w position, N = h*w, H heads, D head width.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from sanakit.autoencoder.config import Stage
-from sanakit.kernels import gated_depthwise, linear_attention
+from sanakit.kernels import conv, gated_depthwise, linear_attention
 from sanakit.layers.norm import ChannelRMSNorm
 
 _FFN_RATIO = 4
+
+
+class ConvSiLU(nn.Conv2d):
+    """A 3x3 convolution and its SiLU, as one operator of the table."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, h, w] -> [B, C, h, w]."""
+        return conv(x, self.weight, self.bias, "silu")
 
 
 class ResBlock(nn.Module):
@@ -21,13 +31,14 @@ class ResBlock(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv1 = ConvSiLU(width)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
         self.norm = ChannelRMSNorm(width)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, h, w] -> [B, C, h, w]."""
-        return x + self.norm(self.conv2(F.silu(self.conv1(x))))
+        out: Tensor = self.norm(self.conv2(self.conv1(x)), residual=x)
+        return out
 
 
 class Scale(nn.Module):
@@ -60,14 +71,14 @@ class MultiScaleAttention(nn.Module):
         self.norm = ChannelRMSNorm(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, h, w] -> [B, C, h, w], without the residual."""
+        """[B, C, h, w] -> [B, C, h, w], the residual included."""
         b, _, h, w = x.shape
         qkv = self.qkv(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         views = torch.cat([qkv, *(scale(qkv) for scale in self.scales)], dim=1)
         tokens = views.permute(0, 2, 3, 1).reshape(b, h * w, -1, 3, self.head_dim)  # [B, N, H, 3, D]
         query, key, value = tokens.unbind(dim=3)
         mixed = linear_attention(query, key, value).reshape(b, h, w, -1)
-        return self.norm(self.out(mixed).permute(0, 3, 1, 2))
+        return self.norm(self.out(mixed).permute(0, 3, 1, 2), residual=x)
 
 
 class GatedConv(nn.Module):
@@ -82,13 +93,13 @@ class GatedConv(nn.Module):
         self.norm = ChannelRMSNorm(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, h, w] -> [B, C, h, w], without the residual."""
+        """[B, C, h, w] -> [B, C, h, w], the residual included."""
         hidden = gated_depthwise(self.expand(x), self.depthwise.weight, self.depthwise.bias)
-        return self.norm(self.project(hidden))
+        return self.norm(self.project(hidden), residual=x)
 
 
 class EViTBlock(nn.Module):
-    """Attention for what is far, gated convolution for what is near, both residual."""
+    """Attention for what is far, gated convolution for what is near; both add to what they are given."""
 
     def __init__(self, width: int, head_dim: int, kernels: tuple[int, ...]) -> None:
         super().__init__()
@@ -97,8 +108,7 @@ class EViTBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, h, w] -> [B, C, h, w]."""
-        x = x + self.attention(x)
-        return x + self.ffn(x)
+        return self.ffn(self.attention(x))
 
 
 def build_blocks(stage: Stage, head_dim: int) -> nn.ModuleList:

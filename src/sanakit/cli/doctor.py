@@ -37,13 +37,17 @@ def doctor(
 ) -> None:
     """Print versions, device and dtype with the reason, kernel choices, and memory per stage for a model and size."""
     from sanakit.base.precision import decide
+    from sanakit.pipeline.engine import choose_engine
 
     precision = decide(device, dtype)
+    engine = choose_engine(None, precision)
     found = {
         "versions": _versions(),
         "device": str(precision.device),
         "dtype": str(precision.dtype).removeprefix("torch."),
         "reason": precision.reason,
+        "engine": engine.name,
+        "engine_reason": engine.reason,
         "threads": _threads(),
         "kernels": _kernels(precision),
         "memory": _memory(model or "toybox", size, precision),
@@ -133,7 +137,8 @@ def _lines(found: dict[str, Any]) -> list[str]:
     memory = found["memory"]
     lines = [f"{name:16}{version}" for name, version in found["versions"].items()]
     lines += ["", f"{'device':16}{found['device']}, {found['threads']} CPU threads"]
-    lines += [f"{'dtype':16}{found['dtype']}", f"{'reason':16}{found['reason']}", "", "kernels"]
+    lines += [f"{'dtype':16}{found['dtype']}", f"{'reason':16}{found['reason']}"]
+    lines += [f"{'engine':16}{found['engine']}: {found['engine_reason']}", "", "kernels"]
     lines += [f"  {line}" for line in found["kernels"]]
     lines += ["", f"memory for {memory['model']} at {memory['size']} (weights counted, work estimated)"]
     lines += [

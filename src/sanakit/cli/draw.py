@@ -15,6 +15,7 @@ from sanakit.cli.orders import Orders, requests_of
 from sanakit.cli.progress import Display, Silent, open_display
 from sanakit.cli.report import Report
 from sanakit.cli.targets import Target, choose_target
+from sanakit.pipeline.engine import ASKED_BY
 from sanakit.pipeline.events import Done, Event, Note, PictureDone
 from sanakit.pipeline.generate import Model, load
 from sanakit.pipeline.output import Record, make_grid, read_picture, write_picture
@@ -25,6 +26,7 @@ _MATTERS = {
     "version": "another version of sanakit",
     "torch": "another version of torch",
     "dtype": "another dtype",
+    "engine": "another engine",
 }
 """What a picture can only be recreated with, by its name in `Model.provenance`."""
 
@@ -67,18 +69,24 @@ def draw(orders: Orders) -> None:
 
 
 def _load(orders: Orders, record: Record | None) -> Model:
-    """The model that was named, else that of the picture to recreate, with its device and dtype, else toybox."""
+    """The model that was named, else that of the picture to recreate, run as it was there, else toybox."""
     made = {} if record is None else record.made
     name = orders.model or made.get("model") or "toybox"
     parts = orders.parts or (None if orders.model else made.get("parts"))
     dtype = orders.dtype or made.get("dtype")
+    fast = orders.fast or _engine_of(record)
     if orders.device is not None or "device" not in made:
-        return load(name, orders.device, dtype, parts=parts, announce=tell)
+        return load(name, orders.device, dtype, parts=parts, fast=fast, announce=tell)
     try:
-        return load(name, made["device"], dtype, parts=parts, announce=tell)
+        return load(name, made["device"], dtype, parts=parts, fast=fast, announce=tell)
     except RequestError:
         tell(f"note: the picture was drawn on {made['device']}, which is not here: it will differ a little.")
-        return load(name, None, dtype, parts=parts, announce=tell)
+        return load(name, None, dtype, parts=parts, fast=fast, announce=tell)
+
+
+def _engine_of(record: Record | None) -> str | None:
+    """What asks for the engine of a picture; pictures that name none were drawn in plain torch."""
+    return None if record is None else ASKED_BY.get(record.made.get("engine", "plain"))
 
 
 def _remark(job: Job, orders: Orders, record: Record | None) -> None:

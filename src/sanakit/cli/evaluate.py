@@ -31,6 +31,7 @@ def evaluate(
     solver: o.SolverOption = None,
     seed: Annotated[int, typer.Option(help="Of prompts and pictures.")] = 0,
     dtype: o.DtypeOption = None,
+    fast: o.FastOption = None,
     device: o.DeviceOption = None,
     out: Annotated[Path, typer.Option(help="Folder for the page and its pictures.")] = Path("out/evaluation"),
     json_file: Annotated[
@@ -51,7 +52,7 @@ def evaluate(
     if prompts < 1:
         raise RequestError(f"prompts must be 1 or more, not {prompts}.")
     shipped = load_judge()
-    opened = load(model or "toybox", device, dtype, announce=tell)
+    opened = load(model or "toybox", device, dtype, fast=fast, announce=tell)
     fields = {"steps": steps, "guidance": guidance, "solver": solver}
     draw = _Drawing(opened, {name: value for name, value in fields.items() if value is not None})
     draw.check(trials(1, seed)[0], seed)

@@ -27,6 +27,7 @@ class Orders:
     parts: str | None
     device: str | None
     dtype: str | None
+    fast: str | None
     out: Path | None
     grid: bool | None
     show_prompt: bool

@@ -4,19 +4,23 @@ A reference is the documentation of its operator: it is what every faster implem
 """
 
 from sanakit.kernels.ops import (
+    conv,
     depthwise_glu,
     gated_depthwise,
     int8_matmul,
     linear_attention,
     modulated_norm,
     prepare_int8,
+    residual_norm,
 )
 
 __all__ = [
+    "conv",
     "depthwise_glu",
     "gated_depthwise",
     "int8_matmul",
     "linear_attention",
     "modulated_norm",
     "prepare_int8",
+    "residual_norm",
 ]

@@ -15,6 +15,8 @@ from functools import cache
 from torch import Tensor
 
 from sanakit.base.errors import ConfigError
+from sanakit.kernels.conv import onednn as conv_onednn
+from sanakit.kernels.conv import reference as conv
 from sanakit.kernels.int8_matmul import onednn as int8_onednn
 from sanakit.kernels.int8_matmul import reference as int8_matmul
 from sanakit.kernels.linear import onednn as linear_onednn
@@ -26,6 +28,10 @@ from sanakit.kernels.mix_ffn import reference as mix_ffn
 from sanakit.kernels.modulated_norm import layer_norm
 from sanakit.kernels.modulated_norm import reference as modulated_norm
 from sanakit.kernels.problem import Problem
+from sanakit.kernels.residual_norm import chunked
+from sanakit.kernels.residual_norm import reference as residual_norm
+from sanakit.kernels.upsample_conv import quarters
+from sanakit.kernels.upsample_conv import reference as upsample_conv
 
 __all__ = ["TABLE", "Implementation", "Problem", "explain", "force", "operators", "select"]
 
@@ -60,6 +66,12 @@ TABLE: tuple[Implementation, ...] = (
     Implementation("linear", "reference", linear.linear),
     Implementation("int8_matmul", "onednn", int8_onednn.int8_matmul, int8_onednn.refuses, int8_onednn.pack),
     Implementation("int8_matmul", "reference", int8_matmul.int8_matmul),
+    Implementation("conv", "onednn", conv_onednn.conv, conv_onednn.refuses),
+    Implementation("conv", "reference", conv.conv),
+    Implementation("residual_norm", "chunked", chunked.residual_norm, chunked.refuses),
+    Implementation("residual_norm", "reference", residual_norm.residual_norm),
+    Implementation("upsample_conv", "quarters", quarters.upsample_conv, quarters.refuses, quarters.prepare),
+    Implementation("upsample_conv", "reference", upsample_conv.upsample_conv),
 )
 """Every implementation there is, the preferred ones of an operator first."""
 

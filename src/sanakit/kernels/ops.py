@@ -9,10 +9,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sanakit.kernels import conv as _conv
 from sanakit.kernels import linear_attention as _attention
 from sanakit.kernels import mix_ffn as _mix_ffn
 from sanakit.kernels import modulated_norm as _norm
+from sanakit.kernels import residual_norm as _residual_norm
 from sanakit.kernels.choice import Problem, select
+from sanakit.kernels.linear import Act
 from sanakit.kernels.mix_ffn import compiled as _compiled
 
 
@@ -47,6 +50,22 @@ def modulated_norm(x: Tensor, shift: Tensor, scale: Tensor, eps: float = 1e-6) -
     shared = shift.shape[0] == scale.shape[0] == shift.shape[1] == scale.shape[1] == 1
     problem = Problem.of("modulated_norm", x, modulations=1 if shared else len(x))
     return select("modulated_norm", problem).run(x, shift, scale, eps)
+
+
+def conv(x: Tensor, weight: Tensor, bias: Tensor | None, act: Act = "none") -> Tensor:
+    """Convolution that keeps the size, perhaps a SiLU: [B, C, h, w] -> [B, D, h, w]; see `conv/reference.py`."""
+    if torch.compiler.is_compiling():
+        return _conv.conv(x, weight, bias, act)
+    problem = Problem.of("conv", x, training=_training(x, weight, bias))
+    return select("conv", problem).run(x, weight, bias, act)
+
+
+def residual_norm(x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """RMS norm over channels, and a sum: [B, C, h, w] -> the same; see `residual_norm/reference.py`."""
+    if torch.compiler.is_compiling():
+        return _residual_norm.residual_norm(x, residual, weight, bias, eps)
+    problem = Problem.of("residual_norm", x, training=_training(x, residual, weight, bias))
+    return select("residual_norm", problem).run(x, residual, weight, bias, eps)
 
 
 def _training(*tensors: Tensor | None) -> int:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from sanakit.kernels import residual_norm
+
 
 class RMSNorm(nn.Module):
     """x / rms(x) * weight over the last axis (arXiv 1910.07467, equation 4).
@@ -30,12 +32,15 @@ class RMSNorm(nn.Module):
         return (out if self.bias is None else out + self.bias).to(x.dtype)
 
 
-class ChannelRMSNorm(RMSNorm):
-    """RMSNorm with bias over the channel axis of a map; free of copies when the map is channels-last."""
+class ChannelRMSNorm(nn.Module):
+    """RMS norm with weight and bias over the channel axis of a map, and perhaps a residual behind it."""
 
     def __init__(self, width: int, eps: float = 1e-5) -> None:
-        super().__init__(width, eps, bias=True)
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, C, h, w] -> [B, C, h, w]."""
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """[B, C, h, w] -> [B, C, h, w]: norm(x), or residual + norm(x)."""
+        return residual_norm(x, residual, self.weight, self.bias, self.eps)

@@ -1,7 +1,7 @@
 """From a folder to loaded parts, each only when it is needed.
 
 Configuration -> module on the meta device -> edits (`adapt`) -> weights assigned strictly, already in their dtype and
-on their device. No tensor ever exists twice, and a part that has done its work can be released.
+on their device -> the form of the engine. No model exists twice, and a part that has done its work can be released.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import torch
 from torch import nn
 
 from sanakit.autoencoder import DCAE
+from sanakit.base.heap import give_back
 from sanakit.base.precision import Precision
+from sanakit.pipeline.engine import Engine, apply_engine
 from sanakit.text import TextEncoder, build_gemma, load_tokenizer, restore_constants
 from sanakit.transformer import SanaTransformer
 from sanakit.weights import Descriptor, load_autoencoder, load_text_encoder, load_transformer
@@ -26,12 +28,15 @@ class Parts:
     """The three networks of a model, loaded on first use.
 
     adapt: edits a part between building and loading (adapters, quantised layers); it sees its name and the module,
-    whose weights are still on the meta device.
+    whose weights are still on the meta device. engine: the form that a part is brought into once it is loaded.
     """
 
-    def __init__(self, descriptor: Descriptor, precision: Precision, adapt: Adapt | None = None) -> None:
+    def __init__(
+        self, descriptor: Descriptor, precision: Precision, engine: Engine, adapt: Adapt | None = None
+    ) -> None:
         self.descriptor = descriptor
         self.precision = precision
+        self.engine = engine
         self._adapt = adapt
         self._loaded: dict[PartName, object] = {}
 
@@ -54,6 +59,8 @@ class Parts:
         self._loaded.pop(name, None)
         if self.precision.device.type == "cuda":
             torch.cuda.empty_cache()
+        else:
+            give_back()
 
     @property
     def text(self) -> TextEncoder:
@@ -106,7 +113,8 @@ class Parts:
             model, found.transformer, found.transformer_source,
             dtype=self.dtype("transformer"), device=self.precision.device,
         )  # fmt: skip
-        return model.eval().requires_grad_(False)
+        apply_engine(self.engine, "transformer", model.eval().requires_grad_(False))
+        return model
 
     def _load_autoencoder(self) -> DCAE:
         found = self.descriptor
@@ -118,7 +126,8 @@ class Parts:
             dtype=self.dtype("decoder"), device=self.precision.device,
         )  # fmt: skip
         model.encoder = None  # type: ignore[assignment]  # drawing needs the decoder only
-        return model.eval().requires_grad_(False)
+        apply_engine(self.engine, "decoder", model.eval().requires_grad_(False))
+        return model
 
     def _edit(self, name: PartName, module: nn.Module) -> None:
         if self._adapt is not None:

@@ -17,6 +17,7 @@ from sanakit.base.errors import RequestError
 from sanakit.base.precision import Precision, decide
 from sanakit.pipeline import stages
 from sanakit.pipeline.assemble import Adapt, PartName, Parts
+from sanakit.pipeline.engine import choose_engine
 from sanakit.pipeline.events import (
     Cancelled,
     Done,
@@ -45,13 +46,15 @@ def load(
     dtype: str | None = None,
     *,
     parts: str | Path | None = None,
+    fast: str | None = None,
     announce: Callable[[str], object] = lambda text: None,
 ) -> Model:
     """A model by name: the shipped `toybox`, a folder, a published model's short name, a hub id, or a `.pth`.
 
     An official `.pth` holds a transformer only: `parts` names the model that gives text encoder and autoencoder.
     Reads configuration files only; weights are loaded by the first request, stage by stage. `device` and `dtype` as in
-    `base.precision.decide`. `announce` is told the sizes before anything is downloaded.
+    `base.precision.decide`, `fast` as in `engine.choose_engine`. `announce` is told the sizes before
+    anything is downloaded.
     Raises ModelNotFoundError, ConfigError or RequestError.
     """
     precision = decide(device, dtype)
@@ -62,6 +65,7 @@ def load(
         precision,
         name=str(name),
         parts=None if parts is None else str(parts),
+        fast=fast,
     )
 
 
@@ -69,7 +73,8 @@ class Model:
     """A model that draws. Safe to keep: parts stay loaded between requests unless `frugal`.
 
     frugal: free every part as soon as its stage is over. None decides by the memory that is free at the first request.
-    name, parts: what the model was loaded by, for the record in its pictures. adapt: see `Parts`.
+    name, parts: what the model was loaded by, for the record in its pictures. fast: how it runs, see
+    `engine.choose_engine`. adapt: see `Parts`.
     """
 
     def __init__(
@@ -80,6 +85,7 @@ class Model:
         name: str = "",
         parts: str | None = None,
         frugal: bool | None = None,
+        fast: str | None = None,
         adapt: Adapt | None = None,
     ) -> None:
         self.descriptor = descriptor
@@ -87,7 +93,8 @@ class Model:
         self.name = name or str(descriptor.folder)
         self.others = parts
         self.frugal = frugal
-        self.parts = Parts(descriptor, precision, adapt)
+        self.engine = choose_engine(fast, precision)
+        self.parts = Parts(descriptor, precision, self.engine, adapt)
         self._prompts: OrderedDict[tuple[str, str, bool, bool], stages.Prompt] = OrderedDict()
 
     @property
@@ -110,6 +117,7 @@ class Model:
             "torch": torch.__version__,
             "device": self.precision.device.type,
             "dtype": str(self.precision.dtype).removeprefix("torch."),
+            "engine": self.engine.name,
         }
 
     def final_prompt(self, request: ImageRequest) -> str:
