@@ -3,6 +3,7 @@
 #   make demo      install what drawing needs, draw out/demo.png
 #   make test      install what tests need, run them
 #   make check     ruff, mypy --strict, the rules of the house
+#   make bench     time ours and diffusers side by side, ten minutes; out/bench.json and out/bench.png
 #   make toybox    train the shipped model again (resumes; hours); STAGES="measure ship" for some stages only
 #   make format    put the code into the form that check asks for
 #   make clean     remove .venv, out and caches
@@ -22,7 +23,7 @@ RUN_READY := $(VENV)/.run-ready
 DEV_READY := $(VENV)/.dev-ready
 PINS := pyproject.toml constraints.txt
 
-.PHONY: demo test check toybox format clean
+.PHONY: demo test check bench toybox format clean
 .DELETE_ON_ERROR:
 
 demo: $(RUN_READY)
@@ -37,6 +38,10 @@ check: $(DEV_READY)
 	$(PY) -m ruff format --check
 	$(PY) -m mypy --strict src
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q tests/rules
+
+bench: $(DEV_READY)
+	@mkdir -p out
+	$(VENV)/bin/sanakit bench --json out/bench.json --plot out/bench.png
 
 toybox: $(DEV_READY)
 	$(ALLOCATOR) $(PY) -m recipes.toybox $(STAGES)
@@ -60,5 +65,5 @@ $(RUN_READY): $(PINS)
 
 $(DEV_READY): $(RUN_READY) $(PINS)
 	@echo "installing what tests and checks need"
-	@$(PIP) -e ".[test,dev]"
+	@$(PIP) -e ".[test,dev,bench]"
 	@touch $@

@@ -15,7 +15,7 @@ FLOORS = (
     {"text", "flow", "transformer", "autoencoder"},
     {"weights", "adapt"},
     {"pipeline", "toybox"},
-    {"training", "evaluation"},
+    {"training", "evaluation", "benchmark"},
     {"cli", "server"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
@@ -35,6 +35,8 @@ LIBRARIES = {
     "typer": {"cli"},
     "click": {"cli"},
     "rich": {"cli"},
+    "diffusers": {"benchmark"},
+    "matplotlib": {"benchmark"},
 }
 """Library -> rooms that may import it; a library that is not named here is imported nowhere in src."""
 

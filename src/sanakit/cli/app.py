@@ -10,6 +10,7 @@ import typer
 
 from sanakit import __version__
 from sanakit.cli import clock
+from sanakit.cli.bench import bench
 from sanakit.cli.convert import convert
 from sanakit.cli.doctor import doctor
 from sanakit.cli.errors import guarded
@@ -47,7 +48,7 @@ def version() -> None:
     typer.echo(f"sanakit {__version__}")
 
 
-for _command in (generate, inspect, evaluate, convert, doctor, version):
+for _command in (generate, inspect, evaluate, convert, bench, doctor, version):
     app.command()(guarded(_command))
 
 

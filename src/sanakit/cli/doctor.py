@@ -22,7 +22,6 @@ from sanakit.cli.options import (
 
 if TYPE_CHECKING:
     from sanakit.base.precision import Precision
-    from sanakit.pipeline.memory import Shapes
 
 _LIBRARIES = ("torch", "transformers", "safetensors", "huggingface-hub", "pillow", "typer")
 
@@ -86,8 +85,9 @@ def _kernels(precision: Precision) -> list[str]:
 def _memory(name: str, size: str | None, precision: Precision) -> dict[str, Any]:
     """Bytes per stage; a model that is not on this machine is estimated if its name is a published one."""
     from sanakit.pipeline.memory import available_bytes, estimate, fits_together
+    from sanakit.pipeline.shapes import shapes_of
 
-    shapes = _shapes(name)
+    shapes = shapes_of(name)
     side = shapes.transformer.sample_size * shapes.autoencoder.ratio
     width, height = parse_size(size) if size else (side, side)
     _check(width, height)
@@ -112,25 +112,6 @@ def _check(width: int, height: int) -> None:
     from sanakit.pipeline.request import ImageRequest
 
     ImageRequest(prompt="size", width=width, height=height)
-
-
-def _shapes(name: str) -> Shapes:
-    """The configurations of a published model by its short name, else of a model that is here; nothing is fetched."""
-    from sanakit import autoencoder, transformer
-    from sanakit.base.errors import ModelNotFoundError
-    from sanakit.pipeline.memory import Shapes
-    from sanakit.text import GEMMA_2_2B
-    from sanakit.weights import PUBLISHED, read_descriptor, resolve
-
-    if name in transformer.PRESETS and name in PUBLISHED:
-        decoder = autoencoder.PRESETS["f32c32-sana-1.1"]
-        return Shapes(transformer=transformer.PRESETS[name], autoencoder=decoder, text=GEMMA_2_2B)
-
-    def refuse(text: str) -> None:
-        raise ModelNotFoundError(f"the model is not on this machine, and doctor downloads nothing ({text}).")
-
-    found = read_descriptor(resolve(name, announce=refuse))
-    return Shapes(transformer=found.transformer, autoencoder=found.autoencoder, text=found.text_config)
 
 
 def _lines(found: dict[str, Any]) -> list[str]:

@@ -37,7 +37,8 @@ def linear_attention(
     Returns:
         [B, N, H, E] in the dtype of `value`.
     """
-    with torch.autocast(value.device.type, enabled=False):
+    # Shapes alone (on "meta") are computed as well, and autocast knows no such device.
+    with torch.autocast("cpu" if value.is_meta else value.device.type, enabled=False):
         q, k, v = query.relu().float(), key.relu().float(), value.float()
         total = torch.einsum("bnhd,bhd->bnh", q, k.sum(dim=1)).unsqueeze(-1)
         if angles is not None:

@@ -1,0 +1,45 @@
+"""How many operations a stage needs: counted on our plain graph, with all that is known beforehand left out.
+
+Left out are padding, keys and values of the text, and attention to a text of one token.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from sanakit.autoencoder import DCAE
+from sanakit.benchmark.stages import INSTRUCTION, WORDS, Subject
+from sanakit.text import build_gemma
+from sanakit.transformer import SanaTransformer, TextMemory
+
+
+def operations(stage: str, subject: Subject) -> float:
+    """Operations of text, step or decode; a multiplication and a sum are two."""
+    with torch.device("meta"), torch.no_grad():
+        return {"text": _text, "step": _step, "decode": _decode}[stage](subject)
+
+
+def _text(subject: Subject) -> float:
+    """Two per weight and token; looking tokens up costs nothing."""
+    model = build_gemma(subject.shapes.text, "meta")
+    weights = sum(p.numel() for name, p in model.named_parameters() if "embed_tokens" not in name)
+    return 2.0 * weights * (INSTRUCTION + WORDS + 1)
+
+
+def _step(subject: Subject) -> float:
+    model = SanaTransformer(subject.shapes.transformer).eval()
+    words = subject.words(torch.float32, WORDS).to(device=torch.device("meta"))
+    memory = TextMemory(model.read(words, 1).blocks, None)
+    latent = torch.empty(2, *subject.latent)
+    guidance = torch.empty(1) if model.config.guidance_embed else None
+    with FlopCounterMode(display=False) as counter:
+        model(latent, torch.empty(1), memory, guidance)
+    return float(counter.get_total_flops())
+
+
+def _decode(subject: Subject) -> float:
+    model = DCAE(subject.shapes.autoencoder).eval()
+    with FlopCounterMode(display=False) as counter:
+        model.decode(torch.empty(1, *subject.latent))
+    return float(counter.get_total_flops())

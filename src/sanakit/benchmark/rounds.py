@@ -1,0 +1,103 @@
+"""Timing several ways to do one thing: in turn, round after round, so that a machine's moods fall on all alike."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sanakit.base.heap import give_back, keep_no_pages, keep_pages
+
+Work = Callable[[], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """One way to do it: `work` gives the result.
+
+    pages: whether the C library keeps its pages meanwhile. once: the first run is the only one, and counts.
+    """
+
+    work: Work
+    pages: bool = False
+    once: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """Seconds of all rounds, bytes of memory that the work added (None where the system does not tell), the result."""
+
+    seconds: tuple[float, ...]
+    added: int | None
+    result: Tensor
+
+    @property
+    def median(self) -> float:
+        """Of the rounds."""
+        return statistics.median(self.seconds)
+
+
+def alternate(
+    contenders: Mapping[str, Contender],
+    rounds: int,
+    told: Callable[[str, float], object] = lambda name, seconds: None,
+) -> dict[str, Timing]:
+    """Run everyone once unmeasured (compilation, caches), then `rounds` times in turn.
+
+    told: hears each measured duration.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    results: dict[str, Tensor] = {}
+    added: dict[str, int | None] = {}
+    for number in range(rounds + 1):
+        for name, contender in contenders.items():
+            if contender.once and number > 0:
+                continue
+            (keep_pages if contender.pages else keep_no_pages)()
+            duration, memory, result = _measured(contender.work)
+            if number == 0:
+                added[name], results[name] = memory, result.float().clone()
+            if number == 0 and not contender.once:
+                continue
+            seconds[name].append(duration)
+            told(name, duration)
+    keep_no_pages()
+    return {
+        name: Timing(seconds=tuple(seconds[name]), added=added[name], result=results[name])
+        for name in contenders
+    }
+
+
+@torch.no_grad()
+def _measured(work: Work) -> tuple[float, int | None, Tensor]:
+    gc.collect()
+    give_back()
+    before = _status("VmRSS") if _reset_peak() else None
+    begun = time.perf_counter()
+    result = work()
+    duration = time.perf_counter() - begun
+    peak = None if before is None else _status("VmHWM")
+    return duration, None if peak is None or before is None else max(0, peak - before), result
+
+
+def _reset_peak() -> bool:
+    """Set the peak of this process's memory to what it holds now; False where the system has no such thing."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return False
+    return True
+
+
+def _status(name: str) -> int | None:
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)

@@ -1,0 +1,109 @@
+"""`sanakit bench`: stages of a picture timed side by side with diffusers, with the machine's limit beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sanakit.cli import options as o
+
+if TYPE_CHECKING:
+    from sanakit.benchmark.stages import Subject
+
+_STAGES = ("text", "step", "decode")
+_SIDES = (16, 32, 64, 128)
+
+
+def bench(
+    stages: Annotated[str, typer.Option(help="Of text, step, decode, with commas.")] = ",".join(_STAGES),
+    engines: Annotated[
+        str | None, typer.Option(help="Who runs, with commas.", show_default="sanakit, int8 and diffusers")
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="A published model's short name, or a folder; weights are random.")
+    ] = "sana-0.6b-1024",
+    size: o.SizeOption = None,
+    dtype: o.DtypeOption = None,
+    rounds: Annotated[int, typer.Option(help="Measured rounds, in turn.")] = 3,
+    full: Annotated[bool, typer.Option("--full", help="All engines, and how time grows with size.")] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the rows to this file.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw the rows to this file.")] = None,
+    debug: o.DebugOption = False,
+) -> None:
+    """Time text, one guided step and decode, ours and diffusers', in one process with the same weights."""
+    from sanakit.base.errors import RequestError
+    from sanakit.base.files import ensure_writable_folder
+    from sanakit.base.precision import decide
+    from sanakit.benchmark import bench as run
+    from sanakit.benchmark import engines as known
+    from sanakit.benchmark import measure_machine, report
+    from sanakit.cli.errors import tell
+
+    if rounds < 1:
+        raise RequestError(f"rounds must be 1 or more, not {rounds}.")
+    names = _words(engines) or (known.FULL if full else known.DEFAULT)
+    chosen, wanted = known.engines_of(names), _stages(stages)
+    subject = _subject(model, size, decide("cpu", dtype).dtype)
+    for path in (json_file, plot):
+        if path is not None:
+            ensure_writable_folder(path.parent)
+    machine = measure_machine()
+    typer.echo("\n".join(machine.lines()))
+    typer.echo(report.HEADER)
+    rows = []
+    for row in run(model, subject, wanted, chosen, machine, rounds, tell):
+        typer.echo(report.line(row))
+        rows.append(row)
+    typer.echo("\n".join(report.ratios(rows)))
+    if full:
+        _growth(subject, rounds)
+    if json_file is not None:
+        report.write_json(json_file, machine, rows)
+    if plot is not None:
+        report.write_plot(plot, rows, f"{model}, {subject.width}x{subject.height}")
+
+
+def _words(text: str | None) -> tuple[str, ...]:
+    return tuple(word.strip() for word in (text or "").split(",") if word.strip())
+
+
+def _stages(text: str) -> tuple[str, ...]:
+    from sanakit.base.errors import RequestError
+
+    found = _words(text)
+    for name in found:
+        if name not in _STAGES:
+            raise RequestError(f"there is no stage {name!r} to time: choose from {', '.join(_STAGES)}.")
+    if not found:
+        raise RequestError(f"name at least one stage: {', '.join(_STAGES)}.")
+    return found
+
+
+def _subject(model: str, size: str | None, dtype: object) -> Subject:
+    import torch
+
+    from sanakit.base.grid import check_size
+    from sanakit.benchmark.stages import Subject
+    from sanakit.pipeline.shapes import shapes_of
+
+    assert isinstance(dtype, torch.dtype)
+    shapes = shapes_of(model)
+    side = shapes.transformer.sample_size * shapes.autoencoder.ratio
+    width, height = o.parse_size(size) if size else (side, side)
+    check_size(width, height, shapes.autoencoder.ratio * shapes.transformer.patch_size)
+    return Subject(shapes=shapes, width=width, height=height, dtype=dtype)
+
+
+def _growth(subject: Subject, rounds: int) -> None:
+    from sanakit.benchmark.scaling import attention_table, growth
+
+    for found in growth(subject.shapes.transformer, _SIDES, subject.dtype, rounds):
+        typer.echo(str(found))
+    table = attention_table(rounds)
+    typer.echo(
+        "attention alone, B=4 N=4096 H=16 D=64: " + ", ".join(f"{n} {s:.3f} s" for n, s in table.items())
+    )

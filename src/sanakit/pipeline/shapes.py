@@ -1,0 +1,27 @@
+"""The configurations of a model by its name, without its weights: for estimates and for the benchmark."""
+
+from __future__ import annotations
+
+from sanakit.autoencoder import PRESETS as AUTOENCODERS
+from sanakit.base.errors import ModelNotFoundError
+from sanakit.pipeline.memory import Shapes
+from sanakit.text import GEMMA_2_2B
+from sanakit.transformer import PRESETS
+from sanakit.weights import PUBLISHED, read_descriptor, resolve
+
+
+def shapes_of(name: str) -> Shapes:
+    """A published model by its short name, else a model that is on this machine; nothing is fetched.
+
+    Raises ModelNotFoundError where it is neither.
+    """
+    if name in PRESETS and name in PUBLISHED:
+        return Shapes(transformer=PRESETS[name], autoencoder=AUTOENCODERS["f32c32-sana-1.1"], text=GEMMA_2_2B)
+
+    def refuse(text: str) -> None:
+        raise ModelNotFoundError(
+            f"the model is not on this machine, and nothing is downloaded here ({text})."
+        )
+
+    found = read_descriptor(resolve(name, announce=refuse))
+    return Shapes(transformer=found.transformer, autoencoder=found.autoencoder, text=found.text_config)

@@ -1,0 +1,91 @@
+"""The benchmark at toy size: peers compute the same, rows are complete, pictures are sums, disagreement stops it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from sanakit.base import NumericsError, RequestError
+from sanakit.benchmark import Machine, bench
+from sanakit.benchmark import run as run_module
+from sanakit.benchmark.cost import operations
+from sanakit.benchmark.engines import DEFAULT, FULL, engines_of
+from sanakit.benchmark.report import line, ratios
+from sanakit.benchmark.run import Row
+from sanakit.benchmark.stages import Subject
+from sanakit.pipeline.shapes import shapes_of
+
+FIELDS = {
+    "stage", "model", "size", "dtype", "engine", "seconds", "limit_seconds", "share_of_limit", "peak_gb", "error"
+}  # fmt: skip
+MACHINE = Machine(products={"float32": 1e11, "bfloat16": 1e12, "int8": 4e12}, copy=2e10, threads=2)
+
+
+@pytest.fixture(scope="module")
+def subject() -> Subject:
+    return Subject(shapes=shapes_of("toybox"), width=96, height=64, dtype=torch.float32)
+
+
+@pytest.fixture(scope="module")
+def rows(subject: Subject) -> list[Row]:
+    engines = engines_of(("sanakit", "sanakit-plain", "diffusers"))
+    return list(bench("toybox", subject, ("text", "step", "decode"), engines, MACHINE, rounds=1))
+
+
+def test_every_stage_has_every_engine_and_a_picture(rows: list[Row]) -> None:
+    assert [(row.stage, row.engine) for row in rows] == [
+        (stage, engine)
+        for stage in ("text", "step", "decode", "picture")
+        for engine in ("sanakit", "sanakit-plain", "diffusers")
+    ]
+
+
+def test_engines_agree_with_the_exact_one(rows: list[Row]) -> None:
+    for row in rows:
+        assert row.error is None or row.error < 1e-4, row
+    assert {row.engine for row in rows if row.error is None and row.stage == "step"} == {"sanakit-plain"}
+
+
+def test_rows_are_consistent(rows: list[Row], subject: Subject) -> None:
+    for row in rows:
+        assert row.low <= row.seconds <= row.high
+        assert row.share_of_limit == pytest.approx(row.limit_seconds / row.seconds)
+        assert set(row.to_json()) >= FIELDS
+    step = next(row for row in rows if row.stage == "step")
+    assert step.limit_seconds == pytest.approx(operations("step", subject) / 1e11)
+    parts = {row.stage: row.seconds for row in rows if row.engine == "sanakit"}
+    assert parts["picture"] == pytest.approx(parts["text"] + 20 * parts["step"] + parts["decode"])
+
+
+def test_operations_grow_with_the_picture(subject: Subject) -> None:
+    larger = replace(subject, width=192, height=128)
+    assert operations("decode", larger) == pytest.approx(4 * operations("decode", subject), rel=0.01)
+    assert operations("step", larger) / operations("step", subject) == pytest.approx(4, rel=0.05)
+    assert operations("text", larger) == operations("text", subject)
+
+
+def test_the_published_size_counts_what_is_known_of_it() -> None:
+    found = Subject(shapes=shapes_of("sana-0.6b-1024"), width=1024, height=1024, dtype=torch.bfloat16)
+    assert operations("decode", found) == pytest.approx(8.37e12, rel=0.01)
+    assert operations("step", found) == pytest.approx(1.92e12, rel=0.02)
+
+
+def test_engines_that_disagree_are_not_timed(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "AGREES", 1e-12)
+    with pytest.raises(NumericsError, match="diffusers differs from sanakit-plain|sanakit differs"):
+        list(bench("toybox", subject, ("step",), engines_of(("sanakit-plain", "diffusers")), MACHINE, 1))
+
+
+def test_words_about_rows(rows: list[Row]) -> None:
+    assert "sanakit-plain" in line(rows[1])
+    told = ratios(rows)
+    assert told[0].startswith("text: against sanakit: sanakit-plain ")
+    assert len(told) == 8  # two engines of ours in four stages
+
+
+def test_unknown_engines_are_refused() -> None:
+    assert set(DEFAULT) <= set(FULL)
+    with pytest.raises(RequestError, match="no engine 'warp' to time: choose from sanakit, "):
+        engines_of(("warp",))
