@@ -92,7 +92,7 @@ def test_what_was_prepared_is_used(row: str) -> None:
     with choice.force("int8_matmul", row):
         prepared = prepare_int8(weight, x)
         assert (prepared is None) == (row == "reference")
-        got = int8_matmul(x, weight, steps, bias, prepared)
+        got = int8_matmul(x, weight, steps, bias, prepared=prepared)
         assert got.dtype == torch.bfloat16
         assert torch.equal(got, int8_matmul(x, weight, steps, bias))
 
@@ -107,3 +107,18 @@ def test_the_error_against_the_unrounded_product_is_small() -> None:
     wanted = x @ weight.T
     error = torch.linalg.norm(int8_matmul(x, rounded, steps, None) - wanted) / torch.linalg.norm(wanted)
     assert 0.002 < error < 0.02
+
+
+@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("tokens", [1, 511, 1025])
+def test_many_tokens_and_an_activation(row: str, dtype: torch.dtype, tokens: int) -> None:
+    """More rows than are taken at a time, drawing only: as the reference, up to the rounding of the dtype."""
+    weight, steps, bias = layer(40, 24)
+    x, bias = torch.randn(tokens, 40).to(dtype), bias.to(dtype)
+    wanted = reference.int8_matmul(x.float(), weight, steps, bias.float(), "silu").double()
+    with torch.no_grad(), choice.force("int8_matmul", row):
+        got = int8_matmul(x, weight, steps, bias, "silu")
+    assert got.dtype == dtype
+    bound = 1e-5 if dtype == torch.float32 else 1e-2
+    assert torch.linalg.norm(got.double() - wanted) <= bound * torch.linalg.norm(wanted)

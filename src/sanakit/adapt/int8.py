@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sanakit.adapt.select import RARE, reason_to_keep
 from sanakit.kernels import int8_matmul, prepare_int8
 from sanakit.kernels.int8_matmul import quantise_rows
+from sanakit.kernels.linear import Act
 
 KEPT: dict[str, str] = {
     **RARE,
@@ -28,16 +29,21 @@ SMALLEST = 256
 
 
 class Int8Linear(nn.Module):
-    """A linear layer with int8 weights [O, K] and a step per output; activations are rounded on the way in."""
+    """A linear layer with int8 weights [O, K] and a step per output; activations are rounded on the way in.
+
+    act: "silu" or "none", on the way out.
+    """
 
     weight: Tensor
     steps: Tensor
 
-    def __init__(self, weight: Tensor, steps: Tensor, bias: nn.Parameter | None) -> None:
+    def __init__(
+        self, weight: Tensor, steps: Tensor, bias: nn.Parameter | Tensor | None, act: Act = "none"
+    ) -> None:
         super().__init__()
         self.register_buffer("weight", weight)
         self.register_buffer("steps", steps)
-        self.bias = bias
+        self.bias, self.act = bias, act
         self._prepared: dict[torch.dtype, Tensor | None] = {}
 
     @classmethod
@@ -55,7 +61,16 @@ class Int8Linear(nn.Module):
         """[..., K] -> [..., O] in the dtype of x."""
         if x.dtype not in self._prepared:
             self._prepared[x.dtype] = prepare_int8(self.weight, x)
-        return int8_matmul(x, self.weight, self.steps, self.bias, self._prepared[x.dtype])
+        return int8_matmul(x, self.weight, self.steps, self.bias, self.act, self._prepared[x.dtype])
+
+    def halves(self, act: Act) -> tuple[Int8Linear, Int8Linear]:
+        """The first and the second half of the outputs as layers of their own, each with an activation."""
+        biases = (None, None) if self.bias is None else self.bias.detach().chunk(2)
+        first, second = (
+            Int8Linear(weight, steps, bias, act)
+            for weight, steps, bias in zip(self.weight.chunk(2), self.steps.chunk(2), biases, strict=True)
+        )
+        return first, second
 
 
 @dataclass(frozen=True, kw_only=True)

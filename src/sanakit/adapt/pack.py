@@ -50,7 +50,7 @@ def pack(model: nn.Module) -> PackReport:
 
 def _packed(name: str, module: nn.Module) -> Callable[[], nn.Module] | None:
     """What builds the packed form of a module; None where it stays."""
-    if isinstance(module, MixFFN) and type(module.expand) is nn.Linear:
+    if isinstance(module, MixFFN):
         return partial(PackedMixFFN, module)
     if isinstance(module, GatedConv):
         return partial(PackedGatedConv, module)

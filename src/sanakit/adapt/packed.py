@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from sanakit.adapt.int8 import Int8Linear
 from sanakit.autoencoder.stages import GatedConv
 from sanakit.base.grid import Grid
 from sanakit.kernels import depthwise_glu
@@ -17,6 +18,7 @@ from sanakit.kernels.linear import Act
 from sanakit.layers.mix_ffn import MixFFN
 from sanakit.layers.resample import Upsample
 
+Dense = nn.Linear | nn.Conv2d  # of 1x1
 Product = Callable[[Tensor, Tensor, Tensor | None, Act], Tensor]
 
 
@@ -43,22 +45,30 @@ class PackedLinear(nn.Module):
 class PackedMix(nn.Module):
     """1x1, SiLU, depthwise 3x3, gate, 1x1: value and gate are products of their own, so each leaves it activated."""
 
-    def __init__(
-        self, expand: nn.Linear | nn.Conv2d, depthwise: nn.Conv2d, project: nn.Linear | nn.Conv2d
-    ) -> None:
+    def __init__(self, expand: Dense | Int8Linear, depthwise: nn.Conv2d, project: Dense | Int8Linear) -> None:
         super().__init__()
-        biases = (None, None) if expand.bias is None else expand.bias.chunk(2)
-        weights = expand.weight.flatten(1).chunk(2)
-        self.value = PackedLinear.of(weights[0], biases[0], "silu")
-        self.gate = PackedLinear.of(weights[1], biases[1], "silu")
+        self.value, self.gate = _halves(expand)
         self.weight, self.bias = depthwise.weight.detach().clone(), _copy(depthwise.bias)
-        self.project = PackedLinear.of(project.weight.flatten(1), project.bias)
+        self.project = (
+            project
+            if isinstance(project, Int8Linear)
+            else PackedLinear.of(project.weight.flatten(1), project.bias)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, h, w, D] -> [B, h, w, D]."""
         value, gate = (half(x).permute(0, 3, 1, 2) for half in (self.value, self.gate))  # [B, F, h, w]
         out: Tensor = self.project(depthwise_glu(value, gate, self.weight, self.bias).permute(0, 2, 3, 1))
         return out
+
+
+def _halves(expand: Dense | Int8Linear) -> tuple[nn.Module, nn.Module]:
+    """Value and gate, each with its SiLU."""
+    if isinstance(expand, Int8Linear):
+        return expand.halves("silu")
+    biases = (None, None) if expand.bias is None else expand.bias.chunk(2)
+    weights = expand.weight.flatten(1).chunk(2)
+    return PackedLinear.of(weights[0], biases[0], "silu"), PackedLinear.of(weights[1], biases[1], "silu")
 
 
 class PackedMixFFN(nn.Module):

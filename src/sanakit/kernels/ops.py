@@ -74,7 +74,12 @@ def _training(*tensors: Tensor | None) -> int:
 
 
 def int8_matmul(
-    x: Tensor, weight: Tensor, steps: Tensor, bias: Tensor | None, prepared: Tensor | None = None
+    x: Tensor,
+    weight: Tensor,
+    steps: Tensor,
+    bias: Tensor | None,
+    act: Act = "none",
+    prepared: Tensor | None = None,
 ) -> Tensor:
     """W8A8 product: x [..., K], int8 weight [O, K], steps [O] -> [..., O]; see `int8_matmul/reference.py`.
 
@@ -82,8 +87,8 @@ def int8_matmul(
     """
     row = select("int8_matmul", Problem.of("int8_matmul", x))
     if row.prepare is None:
-        return row.run(x, weight, steps, bias)
-    return row.run(x, weight, steps, bias, row.prepare(weight) if prepared is None else prepared)
+        return row.run(x, weight, steps, bias, act)
+    return row.run(x, weight, steps, bias, act, row.prepare(weight) if prepared is None else prepared)
 
 
 def prepare_int8(weight: Tensor, like: Tensor) -> Tensor | None:

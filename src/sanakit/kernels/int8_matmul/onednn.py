@@ -1,12 +1,21 @@
-"""W8A8 products on CPUs through oneDNN: weights packed once, whole sums in int32, steps applied to the result."""
+"""W8A8 products on CPUs through oneDNN: weights packed once, whole sums in int32, steps applied to the result.
+
+In half precision the sums are rounded once before and once after the step of their row, a hundredth of the error that
+int8 itself makes.
+"""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from sanakit.kernels.int8_matmul.reference import quantise_rows
+from sanakit.kernels.int8_matmul.reference import LARGEST
+from sanakit.kernels.linear.reference import Act
 from sanakit.kernels.problem import Problem
+
+_ROWS = 512
+_TINY = torch.finfo(torch.float32).tiny
 
 
 def refuses(problem: Problem) -> str | None:
@@ -24,10 +33,35 @@ def pack(weight: Tensor) -> Tensor:
     return packed
 
 
-def int8_matmul(x: Tensor, weight: Tensor, steps: Tensor, bias: Tensor | None, packed: Tensor) -> Tensor:
+def int8_matmul(
+    x: Tensor, weight: Tensor, steps: Tensor, bias: Tensor | None, act: Act, packed: Tensor
+) -> Tensor:
     """As the reference, with the weight packed by `pack` as well."""
-    product: Tensor = _Product.apply(x.reshape(-1, x.shape[-1]), weight, steps, bias, packed)  # type: ignore[no-untyped-call]
-    return product.reshape(*x.shape[:-1], len(weight))
+    rows = x.reshape(-1, x.shape[-1])
+    if torch.is_grad_enabled() and (x.requires_grad or (bias is not None and bias.requires_grad)):
+        product: Tensor = _Product.apply(rows, weight, steps, bias, packed)  # type: ignore[no-untyped-call]
+        product = F.silu(product) if act == "silu" else product
+    else:
+        product = _product(rows, steps, bias, act, packed)
+    return product.reshape(*x.shape[:-1], len(steps))
+
+
+def _product(x: Tensor, steps: Tensor, bias: Tensor | None, act: Act, packed: Tensor) -> Tensor:
+    """x [N, K] -> [N, O], some rows at a time, so that what is rounded and scaled is still in the cache."""
+    out = torch.empty(len(x), len(steps), dtype=x.dtype)
+    none, zero = torch.zeros(len(steps), dtype=torch.int32), x.new_zeros(1)
+    for start in range(0, len(x), _ROWS):
+        part, window = x[start : start + _ROWS], out[start : start + _ROWS]
+        per_row = part.abs().amax(1, keepdim=True).float().div_(LARGEST).clamp_min_(_TINY)
+        # A row with NaN or Inf has such a step, and whatever its values round to, its product is NaN.
+        values = (part / per_row).round_().to(torch.int8)
+        sums = torch.ops.onednn.qlinear_pointwise(
+            values, 1.0, 0, packed, steps, none, None, 1.0, 0, x.dtype, "none", [], ""
+        )
+        torch.addcmul(zero if bias is None else bias, sums, per_row, out=window)
+        if act == "silu":
+            F.silu(window, inplace=True)
+    return out
 
 
 class _Product(torch.autograd.Function):
@@ -44,14 +78,7 @@ class _Product(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(weight, steps)
         ctx.has_bias = bias is not None  # type: ignore[attr-defined]
-        values, per_row = quantise_rows(x)
-        none = torch.zeros(len(weight), dtype=torch.int32)
-        sums = torch.ops.onednn.qlinear_pointwise(
-            values, 1.0, 0, packed, steps, none, None, 1.0, 0, torch.float32, "none", [], ""
-        )
-        scaled = sums.mul_(per_row[:, None])
-        out: Tensor = (scaled if bias is None else scaled.add_(bias)).to(x.dtype)
-        return out
+        return _product(x, steps, bias, "none", packed)
 
     @staticmethod
     def backward(

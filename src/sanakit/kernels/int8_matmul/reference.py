@@ -11,7 +11,10 @@ with the sum exact. Steps of tokens are taken from the tokens at hand, so nothin
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
+
+from sanakit.kernels.linear.reference import Act
 
 LARGEST = 127
 
@@ -32,7 +35,7 @@ def quantise_rows(x: Tensor) -> tuple[Tensor, Tensor]:
     return values.nan_to_num(0.0).to(torch.int8), steps
 
 
-def int8_matmul(x: Tensor, weight: Tensor, steps: Tensor, bias: Tensor | None) -> Tensor:
+def int8_matmul(x: Tensor, weight: Tensor, steps: Tensor, bias: Tensor | None, act: Act = "none") -> Tensor:
     """Multiply tokens by quantised weights.
 
     Args:
@@ -40,6 +43,7 @@ def int8_matmul(x: Tensor, weight: Tensor, steps: Tensor, bias: Tensor | None) -
         weight: int8 [O, K].
         steps: float32 [O].
         bias: [O] or None.
+        act: "silu" or "none", on the result.
 
     Returns:
         [..., O] in the dtype of x. The gradient is that of the product with the weights as they are; rounding of x
@@ -49,4 +53,5 @@ def int8_matmul(x: Tensor, weight: Tensor, steps: Tensor, bias: Tensor | None) -
     wide = x.double()
     rounded = wide + (values.double() * per_row.double()[..., None] - wide).detach()
     product = rounded @ (weight.double() * steps.double()[:, None]).T
-    return (product if bias is None else product + bias.double()).to(x.dtype)
+    out = (product if bias is None else product + bias.double()).to(x.dtype)
+    return F.silu(out) if act == "silu" else out
