@@ -16,6 +16,7 @@ from sanakit.benchmark.models import random_decoder, random_text_encoder, random
 from sanakit.benchmark.peers import peer_decoder, peer_transformer
 from sanakit.pipeline.engine import apply_engine, choose_engine
 from sanakit.pipeline.memory import Shapes
+from sanakit.pipeline.stages import decode_latent
 from sanakit.transformer import SanaTransformer, TextMemory
 
 WORDS = 40
@@ -78,13 +79,13 @@ def step(subject: Subject, spec: EngineSpec) -> tuple[Callable[[], Tensor], int]
 
 
 def decode(subject: Subject, spec: EngineSpec) -> tuple[Callable[[], Tensor], int]:
-    """One latent to pixels; and the bytes of the decoder's weights."""
+    """One latent to pixels, large ones in tiles where ours decides so; and the bytes of the decoder's weights."""
     dtype = spec.dtype or subject.dtype
     model = random_decoder(subject.shapes.autoencoder, dtype)
     latent, size = subject.noise(1, dtype), _bytes(model)
     if spec.fast is not None:
         _bring(spec.fast, "decoder", model, dtype)
-        return lambda: model.decode(latent), size
+        return lambda: decode_latent(model, latent), size
     peer = _maybe_compiled(peer_decoder(model), spec)
     return lambda: peer(latent), size
 

@@ -215,12 +215,12 @@ def decode(autoencoder: DCAE, latent: Tensor, request: ImageRequest) -> Tensor:
     """Stage three: latent [1, C, h, w] -> pixels [1, 3, height, width] float32 of the size asked for, about -1..1."""
     weight = autoencoder.decoder.entry.weight
     unscaled = (latent / autoencoder.config.scaling_factor).to(weight.device, weight.dtype)
-    pixels = watched(autoencoder, lambda: _decode(autoencoder, unscaled), "decode").float()
+    pixels = watched(autoencoder, lambda: decode_latent(autoencoder, unscaled), "decode").float()
     return fit(pixels, request.width or pixels.shape[-1], request.height or pixels.shape[-2])
 
 
-def _decode(autoencoder: DCAE, latent: Tensor) -> Tensor:
-    """[1, C, h, w] -> [1, 3, H, W], in tiles when large or when a GPU has no memory for the whole."""
+def decode_latent(autoencoder: DCAE, latent: Tensor) -> Tensor:
+    """Unscaled [1, C, h, w] -> [1, 3, H, W], in tiles when large or when a GPU has no memory for the whole."""
     height, width = (side * autoencoder.config.ratio for side in latent.shape[-2:])
     if needs_tiles(autoencoder.config, width, height, latent.dtype, total_bytes(latent.device)):
         return decode_tiled(autoencoder, latent)

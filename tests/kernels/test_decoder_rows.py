@@ -1,0 +1,153 @@
+"""The operators of the autoencoder against float64: every row that takes the problem, values, gradients, odd sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from sanakit.kernels import choice, conv, residual_norm
+from sanakit.kernels.choice import Problem
+from sanakit.kernels.residual_norm import chunked
+from sanakit.kernels.upsample_conv import quarters, upsample_conv
+
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
+LAYOUTS = [torch.contiguous_format, torch.channels_last]
+
+
+def able(op: str, dtype: torch.dtype) -> list[choice.Implementation]:
+    problem = Problem(op, "cpu", dtype)
+    return [row for row in choice.TABLE if row.op == op and row.refuses(problem) is None]
+
+
+def near(got: Tensor, wanted: Tensor, tolerance: float) -> None:
+    assert got.shape == wanted.shape
+    assert torch.linalg.norm(got.double() - wanted) <= tolerance * torch.linalg.norm(wanted) + 1e-12
+
+
+def poisoned(run: Callable[[], Tensor]) -> Tensor:
+    """The result of `run` where fresh memory is likely to hold NaN."""
+    junk = [torch.full((1 << n,), float("nan")) for n in range(4, 14)]
+    del junk
+    return run()
+
+
+def naive_norm(x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    wide = x.double()
+    normed = wide / (wide.square().mean(1, keepdim=True) + eps).sqrt()
+    out = normed * weight.double()[:, None, None] + bias.double()[:, None, None]
+    return out if residual is None else out + residual.double()
+
+
+def naive_upsample(x: Tensor, weight: Tensor, bias: Tensor | None, shortcut: bool) -> Tensor:
+    wide = x.double()
+    large = wide.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    out = F.conv2d(large, weight.double(), None if bias is None else bias.double(), padding=1)
+    if not shortcut:
+        return out
+    repeated = wide.repeat_interleave(4 * len(weight) // x.shape[1], dim=1)  # [B, 4D, h, w]
+    places = repeated.unflatten(1, (-1, 2, 2)).permute(0, 1, 4, 2, 5, 3)  # [B, D, h, 2, w, 2]
+    return out + places.flatten(4).flatten(2, 3)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("size", [(1, 1, 1, 1, 1), (2, 3, 5, 3, 7), (1, 33, 4, 9, 3)])
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("act", ["none", "silu"])
+def test_conv(
+    dtype: torch.dtype, size: tuple[int, ...], kernel: int, layout: torch.memory_format, act: str
+) -> None:
+    batch, inputs, outputs, height, width = size
+    x = torch.randn(batch, inputs, height, width).to(dtype).contiguous(memory_format=layout)
+    weight, bias = torch.randn(outputs, inputs, kernel, kernel).to(dtype), torch.randn(outputs).to(dtype)
+    for b in (bias, None):
+        plain = F.conv2d(x.double(), weight.double(), None if b is None else b.double(), padding=kernel // 2)
+        for row in able("conv", dtype):
+            with choice.force("conv", row.name):
+                got = poisoned(lambda b=b: conv(x, weight, b, act))
+            near(got, F.silu(plain) if act == "silu" else plain, TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("size", [(1, 1, 1, 1), (2, 3, 5, 7), (3, 130, 4, 3)])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("adds", [True, False])
+def test_residual_norm(
+    dtype: torch.dtype,
+    size: tuple[int, ...],
+    layout: torch.memory_format,
+    adds: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(chunked, "_PIECE", 2 * size[1] + 1)  # pieces of two positions, the last one shorter
+    x, residual = (torch.randn(size).to(dtype).contiguous(memory_format=layout) * 3 for _ in range(2))
+    weight, bias = torch.randn(size[1]).to(dtype), torch.randn(size[1]).to(dtype)
+    added = residual if adds else None
+    for row in able("residual_norm", dtype):
+        with choice.force("residual_norm", row.name):
+            got = poisoned(lambda: residual_norm(x, added, weight, bias, 1e-5))
+        assert got.dtype == dtype
+        near(got, naive_norm(x, added, weight, bias, 1e-5), TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("channels", [(1, 1), (4, 4), (8, 4), (8, 2), (4, 6), (3, 3)])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("shortcut", [True, False])
+def test_upsample_conv(
+    dtype: torch.dtype, channels: tuple[int, int], layout: torch.memory_format, shortcut: bool
+) -> None:
+    """Shortcuts that repeat channels, keep them, or thin them out, and sizes of one position."""
+    inputs, outputs = channels
+    weight, bias = torch.randn(outputs, inputs, 3, 3).to(dtype), torch.randn(outputs).to(dtype)
+    for height, width in ((1, 1), (3, 5)):
+        x = torch.randn(2, inputs, height, width).to(dtype).contiguous(memory_format=layout)
+        for row in able("upsample_conv", dtype):
+            ready = weight if row.prepare is None else row.prepare(weight)
+            for b in (bias, None):
+                got = poisoned(lambda x=x, b=b, row=row, ready=ready: row.run(x, ready, b, shortcut))
+                near(got, naive_upsample(x, weight, b, shortcut), TOLERANCE[dtype])
+
+
+def test_nine_taps_are_sixteen() -> None:
+    """Each of the nine taps stands once in every quarter."""
+    ready = quarters.prepare(torch.ones(1, 1, 3, 3))
+    assert ready.shape == (4, 1, 1, 2, 2)
+    assert ready.sum((1, 2, 3, 4)).tolist() == [9.0] * 4
+    assert ready[0, 0, 0].tolist() == [[1.0, 2.0], [2.0, 4.0]]
+
+
+@pytest.mark.parametrize("op", ["conv", "residual_norm"])
+def test_gradients_are_those_of_the_formula(op: str) -> None:
+    x, residual = (torch.randn(2, 3, 4, 5, requires_grad=True) for _ in range(2))
+    weight = torch.randn((4, 3, 3, 3) if op == "conv" else (3,), requires_grad=True)
+    bias = torch.randn(len(weight), requires_grad=True)
+    leaves = [x, weight, bias] if op == "conv" else [x, residual, weight, bias]
+    wide = [leaf.detach().double().requires_grad_() for leaf in leaves]
+    if op == "conv":
+        got, wanted = conv(*leaves, "silu"), F.silu(F.conv2d(*wide, padding=1))
+    else:
+        got, wanted = residual_norm(*leaves, 1e-5), naive_norm(*wide, 1e-5)
+    down = torch.randn_like(wanted)
+    for mine, theirs in zip(
+        torch.autograd.grad((got.double() * down).sum(), leaves),
+        torch.autograd.grad((wanted * down).sum(), wide),
+        strict=True,
+    ):
+        near(mine, theirs, 1e-5)
+
+
+def test_the_reference_of_upsampling_trains() -> None:
+    x, weight = torch.randn(1, 4, 3, 3, requires_grad=True), torch.randn(4, 4, 3, 3, requires_grad=True)
+    wide = [t.detach().double().requires_grad_() for t in (x, weight)]
+    down = torch.randn(1, 4, 6, 6, dtype=torch.float64)
+    got = torch.autograd.grad((upsample_conv(x, weight, None, True).double() * down).sum(), (x, weight))
+    wanted = torch.autograd.grad((naive_upsample(*wide, None, True) * down).sum(), wide)
+    for mine, theirs in zip(got, wanted, strict=True):
+        near(mine, theirs, 1e-5)
+    for op in ("conv", "residual_norm", "upsample_conv"):
+        assert "backward" in choice.explain(Problem(op, "cpu", torch.float32, (("training", 1),)))[0]
