@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,10 +30,10 @@ from sanakit.weights import save_weights
 
 WEIGHTS = Path("src/sanakit/toybox/judging")
 DECODED = RUNS / "decoded.pt"
-DECODED_COUNT = 3000
+DECODED_COUNT = 6000
 BATCH = 32
 CONFIG = LoopConfig(
-    folder=RUNS / "judge", steps=3_000, lr=1.5e-3, weight_decay=0.02, warmup=200, cooldown=0.5, ema=0.998,
+    folder=RUNS / "judge", steps=6_000, lr=1.5e-3, weight_decay=0.02, warmup=200, cooldown=0.5, ema=0.998,
     save_minutes=3, report_every=100,
 )  # fmt: skip
 FOCAL = 2.0
@@ -92,11 +91,10 @@ def train() -> None:
     forward = torch.compile(model)
 
     def batches(step: int) -> tuple[Tensor, Targets]:
-        indices = batch_indices(step, BATCH, len(shards), seed=3)
-        draw = random.Random(step)
-        chosen = [
-            decoded[i] if i < len(decoded) and draw.random() < 0.7 else shards.image(i) for i in indices
-        ]
+        # Every other picture went through the autoencoder, as drawn ones do.
+        drawn = batch_indices(step, BATCH, len(shards), seed=3)
+        indices = [index % len(decoded) if place % 2 else index for place, index in enumerate(drawn)]
+        chosen = [decoded[i] if place % 2 else shards.image(i) for place, i in enumerate(indices)]
         flipped = step % 2 == 1
         pictures = torch.stack(chosen).float() / 255
         pictures = pictures.flip(-1) if flipped else pictures

@@ -14,10 +14,12 @@ from sanakit.pipeline import (
     ImageRequest,
     Note,
     PictureDone,
+    Shapes,
     StageDone,
     StageStarted,
     Started,
     Step,
+    estimate,
     load,
     memory,
     stages,
@@ -335,3 +337,27 @@ def test_bad_models_and_sizes_are_refused_at_once(tiny: Folders, tmp_path):
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(WeightsError):
         load(tiny(Recipe(seed=77)), "cpu", "fp32").images(REQUEST)
+
+
+def test_memory_that_cannot_suffice_is_told_before_anything_is_loaded(
+    tiny: Folders, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("sanakit.pipeline.generate.available_bytes", lambda device: 1000)
+    model = open_model(tiny())
+    with pytest.raises(
+        RequestError, match=r"(text|denoise|decode) needs about .* GB of memory, 0.0 GB are free"
+    ):
+        model.generate(REQUEST)
+    assert not model.parts.is_loaded("text")
+
+
+def test_memory_that_may_not_suffice_is_remarked_once(tiny: Folders, monkeypatch: pytest.MonkeyPatch):
+    model = open_model(tiny())
+    found = model.descriptor
+    shapes = Shapes(transformer=found.transformer, autoencoder=found.autoencoder, text=found.text_config)
+    largest = max(estimate(shapes, 64, 64, torch.float32), key=lambda stage: stage.total)
+    monkeypatch.setattr("sanakit.pipeline.generate.available_bytes", lambda device: largest.total - 1)
+    notes = [event.message for event in model.generate(REQUEST) if isinstance(event, Note)]
+    assert any("it may fail" in note for note in notes)
+    assert model.frugal
+    assert not [event for event in model.generate(REQUEST) if isinstance(event, Note)]

@@ -31,7 +31,7 @@ from sanakit.pipeline.events import (
     Step,
 )
 from sanakit.pipeline.fingerprint import fingerprint
-from sanakit.pipeline.memory import Shapes, available_bytes, estimate, fits_together
+from sanakit.pipeline.memory import Shapes, available_bytes, estimate, fits_together, shortage
 from sanakit.pipeline.request import Defaults, ImageRequest
 from sanakit.text import final_prompt
 from sanakit.weights import Descriptor, read_descriptor, resolve
@@ -95,6 +95,7 @@ class Model:
         self.frugal = frugal
         self.engine = choose_engine(fast, precision)
         self.parts = Parts(descriptor, precision, self.engine, adapt)
+        self._warnings: list[str] = []
         self._prompts: OrderedDict[tuple[str, str, bool, bool], stages.Prompt] = OrderedDict()
 
     @property
@@ -133,19 +134,17 @@ class Model:
         """Draws a request, one picture after the other, and yields what happens (see `events.py`).
 
         stop: asked between steps; once it says True, `Cancelled` is the last event.
-        Raises RequestError before anything is loaded where the request does not fit the model, and before anything is
-        drawn where the prompt is too long; WeightsError while loading, and NumericsError where numbers stop being
-        finite.
+        Raises RequestError before anything is loaded where the request does not fit the model or the weights of one
+        stage do not fit into memory, and before anything is drawn where the prompt is too long; WeightsError while
+        loading, and NumericsError where numbers stop being finite.
         """
         request = request.complete(self.defaults)
         width, height = stages.drawn_size(self.descriptor, request)
+        self._plan_memory(width, height)
         return self._run(request, width, height, stop or (lambda: False))
 
     def _run(self, request: ImageRequest, width: int, height: int, stop: Stop) -> Iterator[Event]:
         run = _Timings()
-        if self.frugal is None:
-            with run.timed("load"):
-                self.frugal = self._is_tight(width, height)
         yield Started(request=request, drawn_width=width, drawn_height=height)
         for message in self._remarks(request):
             yield Note(message=message)
@@ -224,12 +223,20 @@ class Model:
         if self.frugal:
             self.parts.release(name)
 
-    def _is_tight(self, width: int, height: int) -> bool:
-        """Whether all parts together would not fit beside what a picture needs."""
-        found = self.descriptor
+    def _plan_memory(self, width: int, height: int) -> None:
+        """Decide `frugal` at the first request, and refuse what cannot be loaded at all."""
+        if self.frugal is not None:
+            return
+        found, available = self.descriptor, available_bytes(self.precision.device)
         shapes = Shapes(transformer=found.transformer, autoencoder=found.autoencoder, text=found.text_config)
         need = estimate(shapes, width, height, self.precision.dtype)
-        return not fits_together(need, available_bytes(self.precision.device))
+        short = shortage(need, available)
+        if short is not None and available is not None:
+            told = f"{short.stage} needs about {short.total / 1e9:.1f} GB of memory, {available / 1e9:.1f} GB are free"
+            if short.weights > available:
+                raise RequestError(f"{told}: free some, or choose a smaller model or dtype.")
+            self._warnings.append(f"{told}: it may fail; a smaller size needs less.")
+        self.frugal = not fits_together(need, available)
 
     def _tokens_cut(self, request: ImageRequest) -> list[str]:
         """One sentence for each text that is too long; raises RequestError where it must not be cut."""
@@ -253,7 +260,7 @@ class Model:
 
     def _remarks(self, request: ImageRequest) -> list[str]:
         """Sentences about parts of the request that have no effect."""
-        remarks = []
+        remarks, self._warnings = self._warnings, []
         if request.negative and not stages.needs_null(self.descriptor, request):
             remarks.append("the negative prompt has no effect without classifier-free guidance.")
         return remarks

@@ -89,6 +89,12 @@ def fits_together(stages: tuple[StageMemory, ...], available: int | None) -> boo
     return available is None or need <= _MARGIN * available
 
 
+def shortage(stages: tuple[StageMemory, ...], available: int | None) -> StageMemory | None:
+    """The stage that needs most, where even alone it needs more than there is; None where all fit one by one."""
+    largest = max(stages, key=lambda stage: stage.total)
+    return largest if available is not None and largest.total > available else None
+
+
 def needs_tiles(
     config: AutoencoderConfig, width: int, height: int, dtype: torch.dtype, total: int | None
 ) -> bool:
