@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from recipes.toybox import AUTOENCODER_BATCH, CROP, TRANSFORMER_BATCH
+from recipes.toybox import AUTOENCODER_BATCH, CROP, RETELLING, TRANSFORMER_BATCH
 from recipes.toybox_model import TOKENS, TextToVelocity
 from sanakit.autoencoder import DCAE
 from sanakit.autoencoder import PRESETS as AUTOENCODERS
@@ -81,7 +81,8 @@ def transformer(row: Row) -> float:
 
     def loss(batch: Tensor, _: torch.Generator) -> dict[str, Tensor]:
         with row.attention():
-            return velocity(forward(batch, torch.full((len(batch),), 500.0), ids, mask), batch)
+            predicted, told = forward(batch, torch.full((len(batch),), 500.0), ids, mask)
+        return {"loss": velocity(predicted, batch)["loss"] + RETELLING * told}
 
     return rate(row, model, loss, latent)
 

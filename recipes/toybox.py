@@ -57,11 +57,12 @@ DECODER = LoopConfig(
 )
 DECODER_BATCH = 4
 TRANSFORMER = LoopConfig(
-    folder=RUNS / "transformer", steps=18_000, lr=1e-3, weight_decay=0.01, warmup=200, cooldown=0.3, ema=0.999,
+    folder=RUNS / "transformer", steps=20_000, lr=1e-3, weight_decay=0.01, warmup=200, cooldown=0.3, ema=0.999,
     save_minutes=4,
 )  # fmt: skip
 TRANSFORMER_BATCH = 64
 CAPTION_DROPOUT = 0.1
+RETELLING = 0.03
 
 
 def render() -> None:
@@ -186,8 +187,9 @@ def train_transformer(steps: int | None = None) -> None:
         noise = noise_like(x0, generator)
         # Torch's flash attention takes a third of the step in its backward pass on a CPU; plain products a tenth.
         with sdpa_kernel(SDPBackend.MATH):
-            predicted = forward(path.point(x0, noise, t), (1000 * t).floor(), ids, mask)
-        return velocity(predicted, path.target(x0, noise, t))
+            predicted, told = forward(path.point(x0, noise, t), (1000 * t).floor(), ids, mask)
+        flow = velocity(predicted, path.target(x0, noise, t))["loss"]
+        return {"loss": flow + RETELLING * told, "flow": flow.detach(), "retelling": told.detach()}
 
     config = TRANSFORMER if steps is None else replace(TRANSFORMER, steps=steps)
     for report in Run(model, config).train(loss, batches):

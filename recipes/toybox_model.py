@@ -69,8 +69,27 @@ class TextToVelocity(nn.Module):
         self.transformer = initialise(SanaTransformer(TRANSFORMER))
         spread_text(self.text, self.transformer.text)
 
-    def forward(self, latent: Tensor, time: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
-        """latent [B, C, h, w], time [B], ids and mask [B, L] -> [B, C, h, w]."""
+    def forward(self, latent: Tensor, time: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """latent [B, C, h, w], time [B], ids and mask [B, L] -> velocity [B, C, h, w], and `retelling`."""
         states = self.text(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
         velocity: Tensor = self.transformer(latent, time, TextStates(states, mask))
-        return velocity
+        return velocity, retelling(states, ids, mask, self.text.embed_tokens.weight)
+
+
+def retelling(states: Tensor, ids: Tensor, mask: Tensor, table: Tensor) -> Tensor:
+    """How badly the last state of a caption tells its words: cross-entropy to each of them through their embeddings.
+
+    A text encoder that learns from the flow alone forgets what the flow does not use yet. Ours merged "left" and
+    "right" before the transformer knew one side from the other, and then had nothing to learn the sides by.
+
+    Args:
+        states: [B, L, C].
+        ids: [B, L], <bos> first.
+        mask: [B, L], real tokens first.
+        table: [V, C], the embeddings.
+    """
+    last = mask.sum(dim=1, keepdim=True) - 1  # [B, 1]
+    summary = states.gather(1, last[..., None].expand(-1, -1, states.shape[-1]))[:, 0]  # [B, C]
+    told = (summary @ table.T).float().log_softmax(dim=-1).gather(1, ids)  # [B, L]
+    words = mask[:, 1:]
+    return -(told[:, 1:] * words).sum() / words.sum().clamp_min(1)
