@@ -39,5 +39,5 @@ def test_captions_without_words_ask_for_nothing() -> None:
     states = torch.randn(1, 2, 3, requires_grad=True)
     loss = retelling(states, torch.zeros(1, 2, dtype=torch.long), mask, torch.randn(4, 3))
     loss.backward()
-    assert float(loss) == 0
+    assert loss.item() == 0
     assert not states.grad.any()
