@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from recipes.toybox import AUTOENCODER_BATCH, CROP, RETELLING, TRANSFORMER_BATCH
-from recipes.toybox_model import TOKENS, TextToVelocity
+from recipes.toybox import AUTOENCODER_BATCH, CROP, PLACING, TRANSFORMER_BATCH
+from recipes.toybox_model import TOKENS, Captions, TextToVelocity
 from sanakit.autoencoder import DCAE
 from sanakit.autoencoder import PRESETS as AUTOENCODERS
 from sanakit.training import LoopConfig, Run, reconstruction, velocity
@@ -77,12 +77,14 @@ def transformer(row: Row) -> float:
     forward = row.compile(model)
     mask = torch.arange(TOKENS) < torch.randint(6, TOKENS, (TRANSFORMER_BATCH, 1))
     ids = torch.randint(VOCABULARY, (TRANSFORMER_BATCH, TOKENS))
+    spot, place = torch.full((TRANSFORMER_BATCH,), 3), torch.arange(TRANSFORMER_BATCH) % 4
+    captions = Captions(ids, mask, spot, place, torch.arange(4))
     latent = torch.randn(TRANSFORMER_BATCH, 32, 8, 8)
 
     def loss(batch: Tensor, _: torch.Generator) -> dict[str, Tensor]:
         with row.attention():
-            predicted, told = forward(batch, torch.full((len(batch),), 500.0), ids, mask)
-        return {"loss": velocity(predicted, batch)["loss"] + RETELLING * told}
+            predicted, misplaced = forward(batch, torch.full((len(batch),), 500.0), captions)
+        return {"loss": velocity(predicted, batch)["loss"] + PLACING * misplaced}
 
     return rate(row, model, loss, latent)
 

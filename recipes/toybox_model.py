@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass, fields
 from pathlib import Path
 
+import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from sanakit.base.values import TextStates
 from sanakit.layers.embed import TextEmbed
 from sanakit.text import build_gemma, load_tokenizer, save_tokenizer, small_gemma, train_tokenizer
-from sanakit.toybox.captions import caption
+from sanakit.toybox.captions import caption, parse
 from sanakit.toybox.dataset import SceneShards
+from sanakit.toybox.grammar import SHAPES
 from sanakit.transformer import PRESETS, SanaTransformer, initialise
 
 TOKENS = 40
 VOCABULARY = 512
 TRANSFORMER = PRESETS["toybox"]
+PLACES = ("left", "right", "front", "behind")
+UNPLACED = -100
+_SECOND = {"left of": "right", "right of": "left", "in front of": "behind", "behind": "front"}
 
 
 def text_config(vocabulary: int) -> dict[str, object]:
@@ -35,16 +42,55 @@ def build_tokenizer(folder: Path, shards: SceneShards) -> PreTrainedTokenizerBas
     return load_tokenizer(folder)
 
 
-def caption_ids(
+@dataclass(frozen=True)
+class Captions:
+    """Tokens of a batch, and where its captions say that their second thing stands.
+
+    ids [B, L]; mask [B, L]; spot [B], the token that names the second thing; place [B], number of its word in `PLACES`,
+    or `UNPLACED` where nothing is said. words [4]: the tokens of `PLACES`.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    spot: Tensor
+    place: Tensor
+    words: Tensor
+
+    def to(self, device: torch.device) -> Captions:
+        """The same on a device."""
+        return Captions(*(getattr(self, field.name).to(device) for field in fields(self)))
+
+
+def draw_captions(
     tokenizer: PreTrainedTokenizerBase, shards: SceneShards, indices: list[int], step: int, dropout: float
-) -> tuple[Tensor, Tensor]:
-    """One caption per scene, drawn anew for each step: ids [B, L] and mask [B, L]. Dropped captions are empty."""
+) -> Captions:
+    """One caption per scene, drawn anew for each step. Dropped captions are empty."""
     lines = []
     for index in indices:
         rng = random.Random(step * 1_000_003 + index)
         lines.append("" if rng.random() < dropout else caption(shards.scene(index), rng))
+    return read_captions(tokenizer, lines)
+
+
+def read_captions(tokenizer: PreTrainedTokenizerBase, lines: list[str]) -> Captions:
+    """Captions as tokens, with the places that they name."""
     tokens = tokenizer(lines, padding="max_length", truncation=True, max_length=TOKENS, return_tensors="pt")
-    return tokens["input_ids"], tokens["attention_mask"].bool()
+    nouns = torch.tensor([tokenizer(shape)["input_ids"][-1] for shape in SHAPES])
+    named = torch.isin(tokens["input_ids"], nouns)  # [B, L]
+    spot = torch.where(named, torch.arange(TOKENS), 0).amax(dim=1)
+    return Captions(
+        ids=tokens["input_ids"],
+        mask=tokens["attention_mask"].bool(),
+        spot=spot,
+        place=torch.tensor([_place(line) for line in lines]),
+        words=torch.tensor([tokenizer(word)["input_ids"][-1] for word in PLACES]),
+    )
+
+
+def _place(line: str) -> int:
+    """Where the second thing of a caption stands, seen from the first."""
+    relation = parse(line).relation if line else None
+    return UNPLACED if relation is None else PLACES.index(_SECOND[relation])
 
 
 def spread_text(encoder: nn.Module, embed: TextEmbed) -> None:
@@ -69,27 +115,27 @@ class TextToVelocity(nn.Module):
         self.transformer = initialise(SanaTransformer(TRANSFORMER))
         spread_text(self.text, self.transformer.text)
 
-    def forward(self, latent: Tensor, time: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """latent [B, C, h, w], time [B], ids and mask [B, L] -> velocity [B, C, h, w], and `retelling`."""
-        states = self.text(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-        velocity: Tensor = self.transformer(latent, time, TextStates(states, mask))
-        return velocity, retelling(states, ids, mask, self.text.embed_tokens.weight)
+    def forward(self, latent: Tensor, time: Tensor, captions: Captions) -> tuple[Tensor, Tensor]:
+        """latent [B, C, h, w], time [B] -> velocity [B, C, h, w], and the loss of `placing`."""
+        states = self.text(
+            input_ids=captions.ids, attention_mask=captions.mask, use_cache=False
+        ).last_hidden_state
+        velocity: Tensor = self.transformer(latent, time, TextStates(states, captions.mask))
+        return velocity, placing(states, captions, self.text.embed_tokens.weight)
 
 
-def retelling(states: Tensor, ids: Tensor, mask: Tensor, table: Tensor) -> Tensor:
-    """How badly the last state of a caption tells its words: cross-entropy to each of them through their embeddings.
+def placing(states: Tensor, captions: Captions, table: Tensor) -> Tensor:
+    """How badly the state of a caption's second thing tells where it stands: cross-entropy over `PLACES`.
 
-    A text encoder that learns from the flow alone forgets what the flow does not use yet. Ours merged "left" and
-    "right" before the transformer knew one side from the other, and then had nothing to learn the sides by.
+    A text encoder that learns from the flow alone forgets what the flow does not use yet: ours merged "left" and
+    "right" before the transformer knew one side from the other, and then neither could learn from the other.
 
     Args:
         states: [B, L, C].
-        ids: [B, L], <bos> first.
-        mask: [B, L], real tokens first.
-        table: [V, C], the embeddings.
+        captions: of the states.
+        table: [V, C], the embeddings; a state tells a word by its product with the word's row.
     """
-    last = mask.sum(dim=1, keepdim=True) - 1  # [B, 1]
-    summary = states.gather(1, last[..., None].expand(-1, -1, states.shape[-1]))[:, 0]  # [B, C]
-    told = (summary @ table.T).float().log_softmax(dim=-1).gather(1, ids)  # [B, L]
-    words = mask[:, 1:]
-    return -(told[:, 1:] * words).sum() / words.sum().clamp_min(1)
+    named = states.gather(1, captions.spot[:, None, None].expand(-1, 1, states.shape[-1]))[:, 0]  # [B, C]
+    told = (named @ table[captions.words].T).float()  # [B, 4]
+    total = F.cross_entropy(told, captions.place, ignore_index=UNPLACED, reduction="sum")
+    return total / (captions.place != UNPLACED).sum().clamp_min(1)

@@ -1,43 +1,54 @@
-"""The losses of the Toybox recipe: what the last state of a caption must tell."""
+"""The Toybox recipe: captions as tokens with the places that they name, and the loss on those."""
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
 
-from recipes.toybox_model import retelling
-
-
-def test_a_state_that_points_at_its_words_tells_them() -> None:
-    table = 50 * torch.eye(6)
-    ids = torch.tensor([[2, 4, 5, 0], [2, 3, 0, 0]])
-    mask = torch.tensor([[True, True, True, False], [True, True, False, False]])
-    states = torch.randn(2, 4, 6)
-    states[0, 2] = (table[4] + table[5]) / 50
-    states[1, 1] = table[3] / 50
-    # Two words share the first sentence's probability, the second has one word for itself.
-    wanted = (2 * math.log(2) + 0) / 3
-    assert float(retelling(states, ids, mask, table)) == pytest.approx(wanted, abs=1e-5)
+from recipes.toybox_model import PLACES, UNPLACED, Captions, placing, read_captions
+from sanakit.text import load_tokenizer
+from sanakit.weights import resolve
 
 
-def test_padding_and_states_before_the_last_do_not_count() -> None:
+def test_captions_know_the_word_of_the_second_thing_and_its_side() -> None:
+    lines = {
+        "a red cube left of a blue pyramid on sand": ("pyramid", "right"),
+        "a scene with a cone to the right of a cylinder": ("cylinder", "left"),
+        "on grass, a small cone behind a striped sphere at night": ("sphere", "front"),
+        "a large cone in front of a cube": ("cube", "behind"),
+        "three green cones and a cube": ("cube", None),
+        "": (None, None),
+    }
+    tokenizer = load_tokenizer(resolve("toybox") / "tokenizer")
+    captions = read_captions(tokenizer, list(lines))
+    for row, (noun, place) in enumerate(lines.values()):
+        token = int(captions.ids[row, captions.spot[row]])
+        assert noun is None or tokenizer.decode([token]).strip() == noun
+        assert int(captions.place[row]) == (UNPLACED if place is None else PLACES.index(place))
+    assert tokenizer.decode(captions.words.tolist()).split() == list(PLACES)
+    assert captions.mask.sum(1).tolist()[-1] == 1  # an empty caption is <bos> alone
+
+
+def captions_of(spot: list[int], place: list[int]) -> Captions:
+    ids = torch.zeros(len(spot), 5, dtype=torch.long)
+    return Captions(ids, ids == 0, torch.tensor(spot), torch.tensor(place), torch.tensor([3, 5, 6, 8]))
+
+
+def test_the_loss_is_a_choice_between_the_places_at_the_named_token() -> None:
     torch.manual_seed(0)
-    table, ids = torch.randn(9, 5), torch.randint(9, (2, 4))
-    mask = torch.tensor([[True, True, True, False], [True, True, False, False]])
-    states = torch.randn(2, 4, 5)
-    before = retelling(states, ids, mask, table)
-    changed, others = states.clone(), ids.clone()
-    changed[0, [0, 1, 3]], changed[1, [0, 2, 3]] = 7.0, 7.0
-    others[0, 3], others[1, 2:] = 8, 8
-    assert torch.equal(retelling(changed, others, mask, table), before)
+    states, table = torch.randn(3, 5, 4), torch.randn(9, 4)
+    captions = captions_of([2, 4, 1], [1, UNPLACED, 3])
+    logits = torch.stack([states[0, 2], states[2, 1]]) @ table[[3, 5, 6, 8]].T
+    wanted = F.cross_entropy(logits, torch.tensor([1, 3]))
+    torch.testing.assert_close(placing(states, captions, table), wanted)
+    states[1], states[0, 0] = 100.0, 100.0
+    torch.testing.assert_close(placing(states, captions, table), wanted)
 
 
-def test_captions_without_words_ask_for_nothing() -> None:
-    mask = torch.tensor([[True, False]])
-    states = torch.randn(1, 2, 3, requires_grad=True)
-    loss = retelling(states, torch.zeros(1, 2, dtype=torch.long), mask, torch.randn(4, 3))
+def test_captions_that_place_nothing_ask_for_nothing() -> None:
+    states = torch.randn(2, 5, 4, requires_grad=True)
+    loss = placing(states, captions_of([0, 1], [UNPLACED, UNPLACED]), torch.randn(9, 4))
     loss.backward()
-    assert loss.item() == 0
+    assert loss.item() == pytest.approx(0.0)
     assert not states.grad.any()
