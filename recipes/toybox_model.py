@@ -61,15 +61,19 @@ class Captions:
         return Captions(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
-def draw_captions(
-    tokenizer: PreTrainedTokenizerBase, shards: SceneShards, indices: list[int], step: int, dropout: float
-) -> Captions:
+def draw_lines(shards: SceneShards, indices: list[int], step: int, dropout: float) -> list[str]:
     """One caption per scene, drawn anew for each step. Dropped captions are empty."""
     lines = []
     for index in indices:
         rng = random.Random(step * 1_000_003 + index)
         lines.append("" if rng.random() < dropout else caption(shards.scene(index), rng))
-    return read_captions(tokenizer, lines)
+    return lines
+
+
+def mirrored(line: str) -> str:
+    """The caption that says left for right and right for left: false for its scene, and true of every other word."""
+    other = {"left": "right", "right": "left"}
+    return " ".join(other.get(word, word) for word in line.split(" "))
 
 
 def read_captions(tokenizer: PreTrainedTokenizerBase, lines: list[str]) -> Captions:

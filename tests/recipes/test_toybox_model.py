@@ -1,4 +1,4 @@
-"""The Toybox recipe: captions as tokens with the places that they name, and the loss on those."""
+"""The Toybox recipe: captions as tokens with the places that they name, and the losses on places and sides."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from recipes.toybox_model import PLACES, UNPLACED, Captions, placing, read_captions
+from recipes.toybox import CONTRAST_GAP, TransformerBatch, side_contrast
+from recipes.toybox_model import PLACES, UNPLACED, Captions, mirrored, placing, read_captions
+from sanakit.flow.path import LinearPath
 from sanakit.text import load_tokenizer
 from sanakit.weights import resolve
 
@@ -52,3 +54,38 @@ def test_captions_that_place_nothing_ask_for_nothing() -> None:
     loss.backward()
     assert loss.item() == pytest.approx(0.0)
     assert not states.grad.any()
+
+
+def test_mirrored_captions_swap_sides_and_nothing_else() -> None:
+    assert mirrored("a red cube to the left of a cone on sand") == "a red cube to the right of a cone on sand"
+    assert mirrored("a cone right of a cube") == "a cone left of a cube"
+    assert mirrored("a bright cube behind a cone in daylight") == "a bright cube behind a cone in daylight"
+
+
+def test_the_contrast_falls_as_the_true_caption_is_worth_more() -> None:
+    """A network that predicts exactly under true captions, and is off by `miss` under mirrored ones."""
+    x0 = torch.randn(4, 2, 3, 3)
+    batch = TransformerBatch(x0, captions_of([1] * 4, [0] * 4), x0[:3], captions_of([1] * 6, [0] * 6))
+    path, found = LinearPath(), []
+
+    def network(point: torch.Tensor, time: torch.Tensor, captions: Captions, miss: float):
+        assert point.shape == (6, 2, 3, 3)
+        assert torch.equal(point[:3], point[3:])
+        assert torch.equal(time[:3], time[3:])
+        t = (time / 1000)[:, None, None, None]
+        clean = x0[:3].repeat(2, 1, 1, 1)
+        exact = (point - clean) / t.clamp_min(1e-3)
+        return exact + miss * (torch.arange(6) >= 3)[:, None, None, None], torch.zeros(())
+
+    for miss in (0.0, CONTRAST_GAP**0.5, 1.0):
+        generator = torch.Generator().manual_seed(0)
+        found.append(side_contrast(lambda *a, miss=miss: network(*a, miss), path, batch, generator).item())
+    assert found[0] == pytest.approx(0.693, abs=0.02)
+    assert found[1] == pytest.approx(0.313, abs=0.05)
+    assert found[2] < 1e-3
+
+
+def test_a_step_without_pairs_contrasts_nothing() -> None:
+    x0 = torch.randn(4, 2, 3, 3)
+    batch = TransformerBatch(x0, captions_of([1] * 4, [0] * 4), x0[:0], None)
+    assert side_contrast(None, LinearPath(), batch, torch.Generator()).item() == 0
