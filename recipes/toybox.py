@@ -18,20 +18,18 @@ import random
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from recipes.toybox_contrast import CONTRAST, EVERY, PAIRS, TransformerBatch, mirrored, side_contrast
 from recipes.toybox_model import (
-    Captions,
     TextToVelocity,
     build_tokenizer,
     draw_lines,
-    mirrored,
     read_captions,
     text_config,
 )
@@ -72,11 +70,6 @@ TRANSFORMER = LoopConfig(
 TRANSFORMER_BATCH = 64
 CAPTION_DROPOUT = 0.1
 PLACING = 0.1
-CONTRAST = 0.1
-CONTRAST_EVERY = 4  # steps
-CONTRAST_TIMES = (0.75, 0.98)  # where a picture's layout is decided
-CONTRAST_GAP = 0.025  # of the loss: half of what front and behind are worth there
-PAIRS = 6
 
 
 def render() -> None:
@@ -179,42 +172,6 @@ def encode_latents(count: int | None = None) -> None:
     print(f"latents {tuple(latents.shape)}, scaling factor {factor}")
 
 
-@dataclass(frozen=True)
-class TransformerBatch:
-    """Latents x0 [B, C, h, w] with captions; and of some scenes x0 [P, C, h, w] with captions [2P], true then mirrored.
-
-    pairs: None in steps that contrast nothing.
-    """
-
-    x0: Tensor
-    captions: Captions
-    sided: Tensor
-    pairs: Captions | None
-
-
-def side_contrast(
-    forward: Callable[..., tuple[Tensor, Tensor]],
-    path: LinearPath,
-    batch: TransformerBatch,
-    generator: torch.Generator,
-) -> Tensor:
-    """How little better a scene is predicted with its own caption than with the mirrored one, at the same noise.
-
-    Left and right are worth a thousandth of the flow's loss, far below what noise does to its gradient: 17,000 steps
-    did not find them. The difference of two predictions under one noise has nothing else in it.
-    """
-    if batch.pairs is None:
-        return torch.zeros((), device=batch.x0.device)
-    low, high = CONTRAST_TIMES
-    t = low + (high - low) * torch.rand(len(batch.sided), generator=generator).to(DEVICE)
-    noise = noise_like(batch.sided, generator)
-    point, target = path.point(batch.sided, noise, t), path.target(batch.sided, noise, t)
-    predicted, _ = forward(point.repeat(2, 1, 1, 1), (1000 * t).floor().repeat(2), batch.pairs)
-    errors = (predicted.float() - target.repeat(2, 1, 1, 1)).square().mean((1, 2, 3))
-    true, false = errors.chunk(2)
-    return F.softplus((true - false) / CONTRAST_GAP).mean()
-
-
 def train_transformer(steps: int | None = None) -> None:
     """Text encoder and flow transformer together: the captions are short, so the encoder learns from the flow."""
     shards = SceneShards(RUNS / "train")
@@ -231,7 +188,7 @@ def train_transformer(steps: int | None = None) -> None:
         lines = draw_lines(shards, indices, step, CAPTION_DROPOUT)
         sided = [place for place, line in enumerate(lines) if mirrored(line) != line][:PAIRS]
         pairs = None
-        if step % CONTRAST_EVERY == 0 and len(sided) == PAIRS:
+        if step % EVERY == 0 and len(sided) == PAIRS:
             told = [lines[place] for place in sided]
             pairs = read_captions(tokenizer, told + [mirrored(line) for line in told]).to(DEVICE)
         x0 = (latents[indices].float() * factor).to(DEVICE)

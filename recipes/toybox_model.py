@@ -70,12 +70,6 @@ def draw_lines(shards: SceneShards, indices: list[int], step: int, dropout: floa
     return lines
 
 
-def mirrored(line: str) -> str:
-    """The caption that says left for right and right for left: false for its scene, and true of every other word."""
-    other = {"left": "right", "right": "left"}
-    return " ".join(other.get(word, word) for word in line.split(" "))
-
-
 def read_captions(tokenizer: PreTrainedTokenizerBase, lines: list[str]) -> Captions:
     """Captions as tokens, with the places that they name."""
     tokens = tokenizer(lines, padding="max_length", truncation=True, max_length=TOKENS, return_tensors="pt")

@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from recipes.toybox import CONTRAST_GAP, TransformerBatch, side_contrast
-from recipes.toybox_model import PLACES, UNPLACED, Captions, mirrored, placing, read_captions
+from recipes.toybox_contrast import GAP, TransformerBatch, mirrored, side_contrast
+from recipes.toybox_model import PLACES, UNPLACED, Captions, placing, read_captions
 from sanakit.flow.path import LinearPath
 from sanakit.text import load_tokenizer
 from sanakit.weights import resolve
@@ -77,7 +77,7 @@ def test_the_contrast_falls_as_the_true_caption_is_worth_more() -> None:
         exact = (point - clean) / t.clamp_min(1e-3)
         return exact + miss * (torch.arange(6) >= 3)[:, None, None, None], torch.zeros(())
 
-    for miss in (0.0, CONTRAST_GAP**0.5, 1.0):
+    for miss in (0.0, GAP**0.5, 1.0):
         generator = torch.Generator().manual_seed(0)
         found.append(side_contrast(lambda *a, miss=miss: network(*a, miss), path, batch, generator).item())
     assert found[0] == pytest.approx(0.693, abs=0.02)
