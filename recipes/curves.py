@@ -20,9 +20,14 @@ def table(journal: dict[int, dict[str, float]], parts: int) -> str:
         low, high = last * part // parts, last * (part + 1) // parts
         rows = [entry for step, entry in journal.items() if low < step <= high]
         if rows:
-            means = (f"{mean(row.get(name, float('nan')) for row in rows):.3g}" for name in names)
+            means = (_mean([row[name] for row in rows if name in row]) for name in names)
             lines.append(f"| {low} to {high} | " + " | ".join(means) + " |")
     return "\n".join(lines)
+
+
+def _mean(values: list[float]) -> str:
+    """Empty for a loss that this part of the run did not have yet."""
+    return f"{mean(values):.3g}" if values else ""
 
 
 def main() -> None:
