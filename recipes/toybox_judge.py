@@ -1,6 +1,7 @@
 """Train the judge that ships with sanakit: `python -m recipes.toybox_judge [STAGE ...]`.
 
 Needs the rendered scenes of `recipes.toybox`, and its autoencoder. Stages, each resumable:
+  render    scenes with the combinations that the model must not see, so that the judge knows them
   decoded   pictures through the autoencoder, as one of the blemishes that the judge learns to see through
   train     the judge on rendered scenes, with noise, blur and those pictures
   measure   its accuracy on held-out scenes, as rendered and through the autoencoder
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,10 +20,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from recipes.toybox import DEVICE, RUNS, pixels_of, trained_autoencoder
+from recipes.toybox import DEVICE, RUNS, SIZE, pixels_of, trained_autoencoder
 from sanakit.base.files import atomic_write
 from sanakit.evaluation import Share
 from sanakit.toybox import Scene, SceneShards
+from sanakit.toybox.dataset import RenderProgress, render_dataset
 from sanakit.toybox.judging import Judge, Maps, Targets, read, targets_of
 from sanakit.toybox.judging.accuracy import accuracies
 from sanakit.toybox.judging.shipped import STEM
@@ -29,8 +32,9 @@ from sanakit.training import LoopConfig, Run, batch_indices
 from sanakit.weights import save_weights
 
 WEIGHTS = Path("src/sanakit/toybox/judging")
-DECODED = RUNS / "decoded.pt"
-DECODED_COUNT = 6000
+SCENES = (RUNS / "train", RUNS / "unseen")  # one half of every batch each
+UNSEEN = 6000
+DECODED = 3000  # of each
 BATCH = 32
 CONFIG = LoopConfig(
     folder=RUNS / "judge", steps=6_000, lr=1.5e-3, weight_decay=0.02, warmup=200, cooldown=0.5, ema=0.998,
@@ -39,19 +43,40 @@ CONFIG = LoopConfig(
 FOCAL = 2.0
 
 
-@torch.no_grad()
+def render() -> None:
+    """Render scenes of the combinations held out of the model's training: other ones than the 500 to measure on."""
+
+    def tell(progress: RenderProgress) -> None:
+        print(f"scene {progress.done}/{progress.total} eta {progress.remaining / 60:.1f} min", flush=True)
+
+    render_dataset(SCENES[1], UNSEEN, SIZE, "held_out", seed=2, workers=os.cpu_count() or 1, progress=tell)
+
+
 def decode() -> None:
-    """Write runs/toybox/decoded.pt: the first pictures through the autoencoder, uint8."""
-    shards, model = SceneShards(RUNS / "train"), trained_autoencoder()
+    """Write runs/toybox/decoded-{train,unseen}.pt."""
+    for folder in SCENES:
+        if not decoded_file(folder).exists():
+            decode_folder(folder)
+
+
+def decoded_file(folder: Path) -> Path:
+    """Where the pictures of a folder lie that went through the autoencoder."""
+    return RUNS / f"decoded-{folder.name}.pt"
+
+
+@torch.no_grad()
+def decode_folder(folder: Path) -> None:
+    """The first pictures of a folder through the autoencoder, uint8 [n, 3, H, W]."""
+    shards, model = SceneShards(folder), trained_autoencoder()
     through, parts = torch.compile(model), []
-    for start in range(0, DECODED_COUNT, 10):
+    for start in range(0, DECODED, 10):
         with torch.autocast(DEVICE.type, torch.bfloat16):
             found = through(pixels_of(shards, list(range(start, start + 10))).to(DEVICE)).float().cpu()
         parts.append(((found.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).contiguous())
         if start % 500 == 490:
-            print(f"decoded {start + 10}/{DECODED_COUNT}", flush=True)
+            print(f"decoded {folder.name} {start + 10}/{DECODED}", flush=True)
     pictures = torch.cat(parts)
-    atomic_write(DECODED, lambda path: torch.save(pictures, path))
+    atomic_write(decoded_file(folder), lambda path: torch.save(pictures, path))
 
 
 def blemished(pictures: Tensor, generator: torch.Generator) -> Tensor:
@@ -85,22 +110,26 @@ def loss_of(maps: Maps, targets: Targets) -> dict[str, Tensor]:
 
 def train() -> None:
     """Train the judge."""
-    shards, decoded = SceneShards(RUNS / "train"), torch.load(DECODED, weights_only=True, mmap=True)
+    shards = [SceneShards(folder) for folder in SCENES]
+    decoded = [torch.load(decoded_file(folder), weights_only=True, mmap=True) for folder in SCENES]
     torch.manual_seed(0)
     model = Judge().to(memory_format=torch.channels_last)
     forward = torch.compile(model)
 
+    def picture(place: int, drawn: int) -> tuple[Tensor, Scene]:
+        # Half of a batch shows unseen combinations; half of each half went through the autoencoder, as drawn ones do.
+        source, through = place % 2, place % 4 >= 2
+        index = drawn % (DECODED if through else len(shards[source]))
+        image = decoded[source][index] if through else shards[source].image(index)
+        return image, shards[source].scene(index)
+
     def batches(step: int) -> tuple[Tensor, Targets]:
-        # Every other picture went through the autoencoder, as drawn ones do.
-        drawn = batch_indices(step, BATCH, len(shards), seed=3)
-        indices = [index % len(decoded) if place % 2 else index for place, index in enumerate(drawn)]
-        chosen = [decoded[i] if place % 2 else shards.image(i) for place, i in enumerate(indices)]
+        drawn = batch_indices(step, BATCH, len(shards[0]), seed=3)
+        pictures, scenes = zip(*(picture(place, index) for place, index in enumerate(drawn)), strict=True)
         flipped = step % 2 == 1
-        pictures = torch.stack(chosen).float() / 255
-        pictures = pictures.flip(-1) if flipped else pictures
-        return pictures.contiguous(memory_format=torch.channels_last), targets_of(
-            [shards.scene(i) for i in indices], flipped
-        )
+        stacked = torch.stack(pictures).float() / 255
+        stacked = stacked.flip(-1) if flipped else stacked
+        return stacked.contiguous(memory_format=torch.channels_last), targets_of(list(scenes), flipped)
 
     def loss(batch: tuple[Tensor, Targets], generator: torch.Generator) -> dict[str, Tensor]:
         return loss_of(forward(blemished(batch[0], generator)), batch[1])
@@ -147,7 +176,13 @@ def ship() -> None:
     save_weights(WEIGHTS, tensors, STEM)
 
 
-STAGES: dict[str, Callable[[], None]] = {"decoded": decode, "train": train, "measure": measure, "ship": ship}
+STAGES: dict[str, Callable[[], None]] = {
+    "render": render,
+    "decoded": decode,
+    "train": train,
+    "measure": measure,
+    "ship": ship,
+}
 
 
 def main() -> None:
