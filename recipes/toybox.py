@@ -64,7 +64,7 @@ DECODER = LoopConfig(
 )
 DECODER_BATCH = 4
 TRANSFORMER = LoopConfig(
-    folder=RUNS / "transformer", steps=24_000, lr=1e-3, weight_decay=0.01, warmup=200, cooldown=0.3, ema=0.999,
+    folder=RUNS / "transformer", steps=23_000, lr=1e-3, weight_decay=0.01, warmup=200, cooldown=0.3, ema=0.999,
     save_minutes=4,
 )  # fmt: skip
 TRANSFORMER_BATCH = 64

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sanakit.kernels import choice, int8_matmul, prepare_int8
 from sanakit.kernels.choice import Problem
-from sanakit.kernels.int8_matmul import onednn, quantise_rows, reference
+from sanakit.kernels.int8_matmul import compiled, onednn, quantise_rows, quantise_tokens, reference
 
 SIZES = [((1, 1), 1), ((3, 5), 7), ((2, 33, 65), 130), ((4, 1152), 33)]
 ROWS = [
@@ -39,6 +39,32 @@ def test_rows_are_rounded_to_the_nearest_of_their_own_steps(dtype: torch.dtype) 
     assert (error <= steps.double()[..., None] * (0.5 + 1e-5)).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_steps_of_tokens_are_numbers_of_bf16_that_hold_every_value(dtype: torch.dtype) -> None:
+    x = (torch.randn(4, 50, 33) * torch.logspace(-3, 3, 50)[:, None]).to(dtype)
+    values, steps = quantise_tokens(x)
+    exact = x.double().abs().amax(-1) / 127
+    assert torch.equal(steps.bfloat16().float(), steps)
+    assert (steps >= exact).all()
+    assert (steps <= exact * (1 + 2**-7 + 1e-6)).all()
+    error = (values.double() * steps.double()[..., None] - x.double()).abs()
+    assert (error <= steps.double()[..., None] * (0.5 + 1e-5)).all()
+
+
+@pytest.mark.skipif(
+    onednn.refuses(Problem("int8_matmul", "cpu", torch.float32)) is not None, reason="no int8 products"
+)
+@pytest.mark.parametrize("act", ["none", "silu"])
+def test_what_the_compiler_is_given_equals_the_reference(act: str) -> None:
+    weight, steps, bias = layer(70, 37)
+    for x in (torch.randn(2, 9, 70), torch.randn(5, 70).bfloat16()):
+        got = compiled.int8_matmul(x, steps, bias.to(x.dtype), act, onednn.pack(weight))
+        wanted = reference.int8_matmul(x, weight, steps, bias.to(x.dtype), act)
+        assert got.dtype == x.dtype
+        rounding = 1e-6 if x.dtype == torch.float32 else 2**-6  # sums and result are rounded
+        torch.testing.assert_close(got, wanted, rtol=rounding, atol=rounding)
+
+
 def test_rows_of_zeros_stay_zero_and_broken_rows_show() -> None:
     x = torch.zeros(4, 8)
     x[1, 3], x[2, 3] = float("nan"), float("inf")
@@ -58,7 +84,7 @@ def test_values_and_gradients(row: str, shape: tuple[int, ...], outputs: int, ha
     """Sums over whole numbers are exact, so only the last roundings differ from float64."""
     weight, steps, bias = layer(shape[-1], outputs)
     x, bias = torch.randn(shape, requires_grad=True), bias.requires_grad_() if has_bias else None
-    values, per_row = quantise_rows(x.detach())
+    values, per_row = quantise_tokens(x.detach())
     wide = (values.double() @ weight.double().T) * per_row.double()[..., None] * steps.double()
     wanted = wide if bias is None else wide + bias.double()
     with choice.force("int8_matmul", row):

@@ -31,6 +31,8 @@ ENGINES: dict[str, EngineSpec] = {
     for spec in (
         EngineSpec(name="sanakit", fast="auto", pages=True),
         EngineSpec(name="sanakit-int8", fast="int8", pages=True),
+        EngineSpec(name="sanakit-compiled", fast="compiled", pages=True),
+        EngineSpec(name="sanakit-int8-compiled", fast="int8-compiled", pages=True),
         EngineSpec(name="sanakit-plain", fast="off"),
         EngineSpec(name="diffusers"),
         EngineSpec(name="diffusers-pages", pages=True),
@@ -40,7 +42,7 @@ ENGINES: dict[str, EngineSpec] = {
 }
 """Everyone that can be timed, by name."""
 
-DEFAULT = ("sanakit", "sanakit-int8", "diffusers", "diffusers-fp32")
+DEFAULT = ("sanakit", "sanakit-int8", "sanakit-int8-compiled", "diffusers", "diffusers-fp32")
 FULL = tuple(ENGINES)
 
 

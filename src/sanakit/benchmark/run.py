@@ -120,7 +120,7 @@ def _row(
     error: float | None,
 ) -> Row:
     dtype = str(spec.dtype or subject.dtype).removeprefix("torch.")
-    int8 = spec.fast == "int8" and stage == "step" and "int8" in machine.products
+    int8 = (spec.fast or "").startswith("int8") and stage == "step" and "int8" in machine.products
     limit = machine.limit(needed, "int8" if int8 else dtype)
     return Row(
         stage=stage,

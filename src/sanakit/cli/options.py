@@ -25,7 +25,9 @@ DeviceOption = Annotated[
 DtypeOption = Annotated[str | None, typer.Option(help="fp32, bf16, fp16 or auto.", show_default="auto")]
 FastOption = Annotated[
     str | None,
-    typer.Option(help="How to run: auto, off (plain torch) or int8.", show_default="auto"),
+    typer.Option(
+        help="How to run: auto, off (plain torch), int8, compiled or int8-compiled.", show_default="auto"
+    ),
 ]
 NegativeOption = Annotated[str | None, typer.Option(help="What to keep away from.", show_default=False)]
 StepsOption = Annotated[int | None, typer.Option(help="Solver steps.", show_default=_OWN)]

@@ -1,7 +1,8 @@
 """The operators as layers call them: the table is asked once per problem, then its row runs.
 
 While torch.compile traces, the reference is traced instead: the compiler fuses plain torch, and a choice made at trace
-time would be frozen into the graph without a word. The exception, on CPUs, is `mix_ffn/compiled.py`, which says why.
+time would be frozen into the graph without a word. The exceptions, on CPUs, are the files named `compiled.py`, which
+say why; parts that `adapt` packed have made their choice before.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from sanakit.kernels import mix_ffn as _mix_ffn
 from sanakit.kernels import modulated_norm as _norm
 from sanakit.kernels import residual_norm as _residual_norm
 from sanakit.kernels.choice import Problem, select
+from sanakit.kernels.int8_matmul import compiled as _compiled_int8
 from sanakit.kernels.linear import Act
 from sanakit.kernels.mix_ffn import compiled as _compiled
 
@@ -39,6 +41,9 @@ def gated_depthwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def depthwise_glu(value: Tensor, gate: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Depthwise 3x3 of activated halves, gate: [B, F, h, w] each -> the same; see `mix_ffn/reference.py`."""
+    if torch.compiler.is_compiling():
+        traced = _compiled.depthwise_glu if _drawn(value, weight) else _mix_ffn.depthwise_glu
+        return traced(value, gate, weight, bias)
     problem = Problem.of("depthwise_glu", value, training=_training(value, gate, weight, bias))
     return select("depthwise_glu", problem).run(value, gate, weight, bias)
 
@@ -68,6 +73,11 @@ def residual_norm(x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tens
     return select("residual_norm", problem).run(x, residual, weight, bias, eps)
 
 
+def _drawn(x: Tensor, weight: Tensor) -> bool:
+    """Whether oneDNN's fused forms run here: on a CPU, without gradients."""
+    return x.device.type == "cpu" and not _training(x, weight)
+
+
 def _training(*tensors: Tensor | None) -> int:
     """Whether a gradient will be asked for, as a fact of a problem."""
     return int(torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors))
@@ -85,6 +95,8 @@ def int8_matmul(
 
     prepared: what `prepare_int8` made of the weight, so that it is not made again at each call.
     """
+    if torch.compiler.is_compiling() and prepared is not None:
+        return _compiled_int8.int8_matmul(x, steps, bias, act, prepared)
     row = select("int8_matmul", Problem.of("int8_matmul", x))
     if row.prepare is None:
         return row.run(x, weight, steps, bias, act)

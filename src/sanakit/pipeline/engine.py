@@ -1,4 +1,4 @@
-"""How a model runs: as built, packed for a CPU, or packed in int8. Decided once, with the reason in words."""
+"""How a model runs: as built, packed for a CPU, in int8, compiled. Decided once, with the reason in words."""
 
 from __future__ import annotations
 
@@ -8,17 +8,23 @@ from typing import Literal
 from torch import nn
 
 from sanakit.adapt import pack, quantise
+from sanakit.adapt.compiled import compile_blocks, why_not
 from sanakit.base.errors import RequestError
 from sanakit.base.heap import keep_pages
 from sanakit.base.precision import Precision
 from sanakit.kernels.choice import Problem, explain, select
+from sanakit.transformer import SanaTransformer
 
-EngineName = Literal["plain", "packed", "int8"]
-FAST = ("auto", "off", "int8")
-"""What a user may ask for."""
+EngineName = Literal["plain", "packed", "int8", "compiled", "int8-compiled"]
 
-ASKED_BY: dict[str, str] = {"plain": "off", "packed": "auto", "int8": "int8"}
-"""Name of an engine -> what asks for it."""
+ASKED_BY: dict[str, EngineName] = {
+    "auto": "packed",
+    "off": "plain",
+    "int8": "int8",
+    "compiled": "compiled",
+    "int8-compiled": "int8-compiled",
+}
+"""What a user may ask for -> the engine; auto falls back to plain where nothing can be packed."""
 
 
 @dataclass(frozen=True)
@@ -28,29 +34,45 @@ class Engine:
     name: EngineName
     reason: str
 
+    @property
+    def int8(self) -> bool:
+        """Whether the transformer's wide layers are rounded."""
+        return self.name.startswith("int8")
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the transformer's blocks go through torch.compile."""
+        return self.name.endswith("compiled")
+
 
 def choose_engine(fast: str | None, precision: Precision) -> Engine:
-    """The engine for `fast`, one of auto (None), off and int8.
+    """The engine for `fast`, a key of `ASKED_BY`; None is auto.
 
-    Raises RequestError for another word, and where int8 was asked for and can't run.
+    Raises RequestError for another word, and where int8 or compiling was asked for and can't be had.
     """
-    if fast not in (None, *FAST):
-        raise RequestError(f"unknown engine {fast!r}; use {', '.join(FAST)}.")
+    if fast not in (None, *ASKED_BY):
+        raise RequestError(f"unknown engine {fast!r}; use {', '.join(ASKED_BY)}.")
     if fast == "off":
         return Engine("plain", "plain torch as asked")
-    if fast == "int8":
-        return _int8(precision)
-    refusal = _refusal("linear", precision)
-    if refusal is not None:
-        return Engine("plain", f"plain torch, because the packed form {refusal}")
-    return Engine("packed", "weights packed for oneDNN, activations inside the products")
+    if fast in (None, "auto"):
+        refusal = _refusal("linear", precision)
+        if refusal is not None:
+            return Engine("plain", f"plain torch, because the packed form {refusal}")
+        return Engine("packed", "weights packed for oneDNN, activations inside the products")
+    return _as_asked(Engine(ASKED_BY[fast], ""), precision)
 
 
-def _int8(precision: Precision) -> Engine:
-    refusal = _refusal("int8_matmul", precision) or _refusal("linear", precision)
+def _as_asked(engine: Engine, precision: Precision) -> Engine:
+    """The engine with its reason, or RequestError with the refusal."""
+    refusal = _refusal("int8_matmul", precision) if engine.int8 else None
+    refusal = refusal or _refusal("linear", precision)
+    if refusal is None and engine.compiled:
+        refusal = why_not()
     if refusal is not None:
-        raise RequestError(f"int8 was asked for, but it {refusal}: choose auto.")
-    return Engine("int8", "the transformer's wide layers in int8 as asked, the rest packed for oneDNN")
+        raise RequestError(f"{engine.name} was asked for, but it {refusal}: choose auto.")
+    int8 = ["the transformer's wide layers in int8"] if engine.int8 else []
+    compiled = ["its blocks compiled at the first step of each size"] if engine.compiled else []
+    return Engine(engine.name, ", ".join([*int8, *compiled, "the rest packed for oneDNN, as asked"]))
 
 
 def _refusal(op: str, precision: Precision) -> str | None:
@@ -69,7 +91,9 @@ def apply_engine(engine: Engine, part: str, module: nn.Module) -> None:
     if engine.name == "plain":
         return
     keep_pages()
-    if engine.name == "int8" and part == "transformer":
+    if engine.int8 and part == "transformer":
         quantise(module)
     if part != "text":
         pack(module)
+    if engine.compiled and isinstance(module, SanaTransformer):
+        compile_blocks(module)

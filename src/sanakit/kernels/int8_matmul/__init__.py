@@ -1,5 +1,5 @@
 """W8A8 products: int8 weights with a scale per output channel, int8 activations with a scale per token."""
 
-from sanakit.kernels.int8_matmul.reference import int8_matmul, quantise_rows
+from sanakit.kernels.int8_matmul.reference import int8_matmul, quantise_rows, quantise_tokens
 
-__all__ = ["int8_matmul", "quantise_rows"]
+__all__ = ["int8_matmul", "quantise_rows", "quantise_tokens"]

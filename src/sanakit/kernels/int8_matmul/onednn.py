@@ -10,12 +10,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from sanakit.kernels.int8_matmul.reference import LARGEST
+from sanakit.kernels.int8_matmul.reference import token_steps
 from sanakit.kernels.linear.reference import Act
 from sanakit.kernels.problem import Problem
 
 _ROWS = 512
-_TINY = torch.finfo(torch.float32).tiny
 
 
 def refuses(problem: Problem) -> str | None:
@@ -52,15 +51,21 @@ def _product(x: Tensor, steps: Tensor, bias: Tensor | None, act: Act, packed: Te
     none, zero = torch.zeros(len(steps), dtype=torch.int32), x.new_zeros(1)
     for start in range(0, len(x), _ROWS):
         part, window = x[start : start + _ROWS], out[start : start + _ROWS]
-        per_row = part.abs().amax(1, keepdim=True).float().div_(LARGEST).clamp_min_(_TINY)
+        per_row = token_steps(part)[:, None]  # [n, 1]
         # A row with NaN or Inf has such a step, and whatever its values round to, its product is NaN.
-        values = (part / per_row).round_().to(torch.int8)
-        sums = torch.ops.onednn.qlinear_pointwise(
-            values, 1.0, 0, packed, steps, none, None, 1.0, 0, x.dtype, "none", [], ""
-        )
-        torch.addcmul(zero if bias is None else bias, sums, per_row, out=window)
+        values = (part * per_row.reciprocal()).round_().to(torch.int8)
+        sums = multiply(values, packed, steps, none, x.dtype)
+        torch.addcmul(zero if bias is None else bias, sums, per_row.to(x.dtype), out=window)
         if act == "silu":
             F.silu(window, inplace=True)
+    return out
+
+
+def multiply(values: Tensor, packed: Tensor, steps: Tensor, zeros: Tensor, dtype: torch.dtype) -> Tensor:
+    """int8 [N, K] times packed weights -> [N, O] in `dtype`, scaled by the steps [O] of the outputs."""
+    out: Tensor = torch.ops.onednn.qlinear_pointwise(
+        values, 1.0, 0, packed, steps, zeros, None, 1.0, 0, dtype, "none", [], ""
+    )
     return out
 
 

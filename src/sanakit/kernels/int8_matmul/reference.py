@@ -5,7 +5,8 @@ row of activations (a token) have one step each, the largest value over 127, and
 
     y[n, o] = step_x[n] * step_w[o] * sum_k x_int8[n, k] * w_int8[o, k] + bias[o]
 
-with the sum exact. Steps of tokens are taken from the tokens at hand, so nothing has to be calibrated.
+with the sum exact. Steps of tokens are taken from the tokens at hand, so nothing has to be calibrated, and are numbers
+that bf16 has, so that a product in bf16 can be scaled in bf16 without a second error.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from torch import Tensor
 from sanakit.kernels.linear.reference import Act
 
 LARGEST = 127
+_NEXT = (
+    1 + 5 / 1024
+)  # times this, a number of bf16, 128 to 255 units of its last place, rounds to the one above it
 
 
 def quantise_rows(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -35,6 +39,20 @@ def quantise_rows(x: Tensor) -> tuple[Tensor, Tensor]:
     return values.nan_to_num(0.0).to(torch.int8), steps
 
 
+def quantise_tokens(x: Tensor) -> tuple[Tensor, Tensor]:
+    """As `quantise_rows`, by steps that are numbers of bf16: the next ones above, so that no value leaves the range."""
+    steps = token_steps(x)
+    values = (x.float() * steps.reciprocal()[..., None]).round()
+    return values.nan_to_num(0.0).to(torch.int8), steps
+
+
+def token_steps(x: Tensor) -> Tensor:
+    """[..., K] -> [...] in float32: the largest value over 127, rounded up to a number that bf16 has."""
+    exact = (x.abs().amax(dim=-1).float() / LARGEST).clamp_min(torch.finfo(torch.float32).tiny)
+    near = exact.to(torch.bfloat16).float()
+    return torch.where(near < exact, (near * _NEXT).to(torch.bfloat16).float(), near)
+
+
 def int8_matmul(x: Tensor, weight: Tensor, steps: Tensor, bias: Tensor | None, act: Act = "none") -> Tensor:
     """Multiply tokens by quantised weights.
 
@@ -49,7 +67,7 @@ def int8_matmul(x: Tensor, weight: Tensor, steps: Tensor, bias: Tensor | None, a
         [..., O] in the dtype of x. The gradient is that of the product with the weights as they are; rounding of x
         counts as the identity (the straight-through estimator, arXiv 1308.3432).
     """
-    values, per_row = quantise_rows(x.detach())
+    values, per_row = quantise_tokens(x.detach())
     wide = x.double()
     rounded = wide + (values.double() * per_row.double()[..., None] - wide).detach()
     product = rounded @ (weight.double() * steps.double()[:, None]).T

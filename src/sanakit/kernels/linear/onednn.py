@@ -12,7 +12,7 @@ from torch import Tensor
 from sanakit.kernels.linear.reference import Act
 from sanakit.kernels.problem import Problem
 
-_NAMES = {"none": "none", "silu": "swish"}
+_NAMES: dict[str, str] = {"none": "none", "silu": "swish"}
 
 
 def refuses(problem: Problem) -> str | None:
@@ -36,5 +36,24 @@ def pack(weight: Tensor) -> Tensor:
 
 def linear(x: Tensor, packed: Tensor, bias: Tensor | None, act: Act = "none") -> Tensor:
     """As the reference, with the weight packed by `pack`."""
+    if torch.compiler.is_compiling():
+        traced: Tensor = packed_linear(x, packed, bias, act)
+        return traced
     out: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, _NAMES[act], [], "")
     return out
+
+
+@torch.library.custom_op("sanakit::packed_linear", mutates_args=())
+def packed_linear(x: Tensor, packed: Tensor, bias: Tensor | None, act: str) -> Tensor:
+    """The same as one operator under torch.compile.
+
+    The compiler knows oneDNN's product with weights frozen into its graph only, and so one graph per block; an operator
+    that takes its weight is the same in all.
+    """
+    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, _NAMES[act], [], "")
+    return out
+
+
+@packed_linear.register_fake
+def _(x: Tensor, packed: Tensor, bias: Tensor | None, act: str) -> Tensor:
+    return x.new_empty((*x.shape[:-1], len(packed)))

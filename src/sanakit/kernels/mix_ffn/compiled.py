@@ -1,4 +1,4 @@
-"""The middle of the Mix-FFN under torch.compile on a CPU: its depthwise convolution as an operator of one layout.
+"""The middle of the Mix-FFN under torch.compile on a CPU: its depthwise convolutions as operators of one layout.
 
 Left to itself the compiler hands the convolution's backward pass channels-first copies of the block's widest
 tensors, on which oneDNN is slower, too. Channels last in and out leave nothing to copy.
@@ -18,6 +18,30 @@ def gated_depthwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     mixed = _depthwise(F.silu(x).contiguous(memory_format=_LAST), weight, bias)
     value, gate = mixed.chunk(2, dim=1)
     return value * F.silu(gate)
+
+
+def depthwise_glu(value: Tensor, gate: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """As the reference: [B, F, h, w] each -> [B, F, h, w]. The compiler joins the product with what follows."""
+    half = value.shape[1]
+    biases = (None, None) if bias is None else (bias[:half], bias[half:])
+    opened: Tensor = activated_depthwise(gate, weight[half:], biases[1])
+    mixed: Tensor = depthwise(value, weight[:half], biases[0])
+    return mixed * opened
+
+
+@torch.library.custom_op("sanakit::activated_depthwise", mutates_args=())
+def activated_depthwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """`depthwise`, then SiLU inside the convolution; for drawing, without a gradient."""
+    ones = [1, 1]
+    out: Tensor = torch.ops.mkldnn._convolution_pointwise(
+        x.contiguous(memory_format=_LAST), weight, bias, ones, ones, ones, len(weight), "swish", [], ""
+    )
+    return out
+
+
+@activated_depthwise.register_fake
+def _(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return torch.empty_like(x, memory_format=_LAST)
 
 
 def _depthwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
