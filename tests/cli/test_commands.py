@@ -123,6 +123,19 @@ def test_convert_there_and_back(sana: Sana, tiny: Folders, tmp_path: Path, recip
     assert all(torch.equal(before[key], after[key]) for key in before)
 
 
+def test_convert_to_int8_takes_a_name_and_writes_a_model_that_draws(sana: Sana):
+    (told,) = lines_of(sana("convert", "toybox", "small", "--dtype", "int8", "--json"))
+    assert (told["path"], told["int8"] > 50, "head.out" in told["kept"]) == ("small", True, True)
+    result = sana(
+        "generate", "a red cube", "--model", "small", "--steps", "1", "--fast", "off", "--out", "a.png"
+    )
+    assert result.exit_code == 0, result.stderr
+    again = sana("convert", "toybox", "small", "--dtype", "int8")
+    assert (again.exit_code, "exists already" in again.stderr) == (2, True)
+    wrong = sana("convert", "toybox", "small.pth", "--dtype", "int8")
+    assert (wrong.exit_code, "diffusers folder" in wrong.stderr) == (2, True)
+
+
 def test_a_pth_draws_with_the_parts_of_a_folder(sana: Sana, tiny: Folders, tmp_path: Path):
     folder = tiny(Recipe(width=1152, heads=36, cross_heads=16, depth=1))
     assert sana("convert", folder, "a.pth").exit_code == 0

@@ -6,13 +6,14 @@ the tokens at hand, so nothing is calibrated.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from sanakit.adapt.select import RARE, reason_to_keep
+from sanakit.base.errors import WeightsError
 from sanakit.kernels import int8_matmul, prepare_int8
 from sanakit.kernels.int8_matmul import quantise_rows
 from sanakit.kernels.linear import Act
@@ -71,6 +72,20 @@ class Int8Linear(nn.Module):
             for weight, steps, bias in zip(self.weight.chunk(2), self.steps.chunk(2), biases, strict=True)
         )
         return first, second
+
+
+def expect_int8(model: nn.Module, names: Iterable[str]) -> None:
+    """Replace the linear layers `names` of a model on the meta device by int8 ones, in place, to be loaded.
+
+    Raises WeightsError where a name is no linear layer of the model.
+    """
+    linears = dict(_linears(model))
+    for name in names:
+        if name not in linears:
+            raise WeightsError(f"the weights have {name!r} in int8, which is no linear layer of this model")
+        weight = torch.empty_like(linears[name].weight, dtype=torch.int8)
+        steps = torch.empty(len(weight), dtype=torch.float32, device=weight.device)
+        model.set_submodule(name, Int8Linear(weight, steps, linears[name].bias))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""`sanakit convert SOURCE TARGET`: the transformer between an official `.pth` and a diffusers folder, both ways."""
+"""`sanakit convert SOURCE TARGET`: between an official `.pth` and a diffusers folder, both ways; and into int8."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ def convert(
     source: Annotated[Path, typer.Argument(help="An official .pth, or a diffusers folder.")],
     target: Annotated[Path, typer.Argument(help="A folder to write, or a .pth.")],
     dtype: Annotated[
-        str | None, typer.Option(help="fp32, bf16 or fp16.", show_default="as in the source")
+        str | None,
+        typer.Option(help="fp32, bf16, fp16; int8 for a whole model.", show_default="as in the source"),
     ] = None,
     variant: Annotated[str | None, typer.Option(help="Which weights of a folder, such as fp16.")] = None,
     cross_heads: Annotated[
@@ -34,7 +35,13 @@ def convert(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Convert a transformer between an official .pth and a diffusers folder. No value changes unless --dtype asks."""
+    """Convert a transformer between an official .pth and a diffusers folder. No value changes unless --dtype asks.
+
+    With --dtype int8 a whole model (a name or a folder) is written to a folder, its transformer's wide layers in int8.
+    """
+    if dtype == "int8":
+        _to_int8(source, target, force, as_json)
+        return
     options: dict[str, Any] = {"dtype": _dtype(dtype), "variant": variant, "force": force}
     if source.suffix in _PTH:
         _check_target(target, folder=True)
@@ -53,6 +60,17 @@ def convert(
     typer.echo(json.dumps(told) if as_json else f"{target}  (depth {config.depth}, width {config.width})")
 
 
+def _to_int8(source: Path, target: Path, force: bool, as_json: bool) -> None:
+    _check_target(target, folder=True)
+    from sanakit.pipeline import write_int8_folder
+    from sanakit.weights import read_descriptor, resolve
+
+    report = write_int8_folder(read_descriptor(resolve(source)), target, force)
+    told = {"path": str(target), "int8": len(report.replaced), "kept": report.kept}
+    words = f"{target}  ({len(report.replaced)} layers in int8, {len(report.kept)} as they were)"
+    typer.echo(json.dumps(told) if as_json else words)
+
+
 def _dtype(name: str | None) -> Any:
     if name is None:
         return None
@@ -60,7 +78,7 @@ def _dtype(name: str | None) -> Any:
     from sanakit.base.precision import DTYPES
 
     if name not in DTYPES:
-        raise RequestError(f"unknown dtype {name!r}: use fp32, bf16 or fp16.")
+        raise RequestError(f"unknown dtype {name!r}: use fp32, bf16, fp16 or int8.")
     return DTYPES[name]
 
 

@@ -4,6 +4,7 @@ request      what is asked for                     parameters   the same as A111
 events       what happens meanwhile                assemble     folder -> loaded parts
 stages       text, denoise, decode as functions    generate     Model: a generator of events
 output       PNG with the request inside           memory       bytes per stage against what is free
+engine       how a model runs                      quantised    a model folder in int8
 
 Names are resolved when first used: a request can be made or a picture inspected without the model code.
 """
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from sanakit.pipeline.generate import Model, load
     from sanakit.pipeline.memory import Shapes, StageMemory, available_bytes, estimate, fits_together
     from sanakit.pipeline.output import Record, free_name, make_grid, read_picture, write_picture
+    from sanakit.pipeline.quantised import write_int8_folder
     from sanakit.pipeline.request import Defaults, ImageRequest
 
 _HOMES = {
@@ -37,6 +39,7 @@ _HOMES = {
     "generate": ("Model", "load"),
     "memory": ("Shapes", "StageMemory", "available_bytes", "estimate", "fits_together"),
     "output": ("Record", "free_name", "make_grid", "read_picture", "write_picture"),
+    "quantised": ("write_int8_folder",),
     "request": ("Defaults", "ImageRequest"),
 }  # fmt: skip
 
@@ -63,6 +66,7 @@ __all__ = [
     "load",
     "make_grid",
     "read_picture",
+    "write_int8_folder",
     "write_picture",
 ]
 

@@ -12,13 +12,22 @@ from typing import Literal
 import torch
 from torch import nn
 
+from sanakit.adapt import expect_int8
 from sanakit.autoencoder import DCAE
 from sanakit.base.heap import give_back
 from sanakit.base.precision import Precision
 from sanakit.pipeline.engine import Engine, apply_engine
 from sanakit.text import TextEncoder, build_gemma, load_tokenizer, restore_constants
 from sanakit.transformer import SanaTransformer
-from sanakit.weights import Descriptor, load_autoencoder, load_text_encoder, load_transformer
+from sanakit.weights import (
+    Descriptor,
+    holds_int8,
+    int8_layers,
+    load_autoencoder,
+    load_int8,
+    load_text_encoder,
+    load_transformer,
+)
 
 PartName = Literal["text", "transformer", "decoder"]
 Adapt = Callable[[PartName, nn.Module], None]
@@ -109,10 +118,12 @@ class Parts:
         with torch.device("meta"):
             model = SanaTransformer(found.transformer)
         self._edit("transformer", model)
-        load_transformer(
-            model, found.transformer, found.transformer_source,
-            dtype=self.dtype("transformer"), device=self.precision.device,
-        )  # fmt: skip
+        source, where = found.transformer_source, self.precision.device
+        if holds_int8(source):
+            expect_int8(model, int8_layers(source))
+            load_int8(model, source, dtype=self.dtype("transformer"), device=where)
+        else:
+            load_transformer(model, found.transformer, source, dtype=self.dtype("transformer"), device=where)
         apply_engine(self.engine, "transformer", model.eval().requires_grad_(False))
         return model
 

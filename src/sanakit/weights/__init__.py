@@ -4,12 +4,14 @@ rules       rows and tables, invertible           formats/    one table and its 
 read        safetensors and .pth, lazily          load        strictly onto meta-built modules
 save        diffusers folders                     convert     .pth <-> diffusers
 descriptor  what a model folder holds             catalog     name -> local path
+int8        transformers in int8
 """
 
 from sanakit.weights.catalog import resolve
 from sanakit.weights.convert import diffusers_to_pth, pth_to_diffusers
 from sanakit.weights.descriptor import Descriptor, read_descriptor
 from sanakit.weights.formats.diffusers_scheduler import Schedule
+from sanakit.weights.int8 import holds_int8, int8_layers, load_int8, save_int8
 from sanakit.weights.load import assign, load_autoencoder, load_text_encoder, load_transformer
 from sanakit.weights.published import PUBLISHED, Published
 from sanakit.weights.read import Weights, open_weights, read_pth
@@ -35,7 +37,10 @@ __all__ = [
     "Weights",
     "assign",
     "diffusers_to_pth",
+    "holds_int8",
+    "int8_layers",
     "load_autoencoder",
+    "load_int8",
     "load_text_encoder",
     "load_transformer",
     "open_weights",
@@ -44,6 +49,7 @@ __all__ = [
     "read_pth",
     "resolve",
     "save_autoencoder",
+    "save_int8",
     "save_text_encoder",
     "save_transformer",
     "save_weights",

@@ -25,21 +25,27 @@ def assign(
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
     where: str = "the weights",
+    as_stored: frozenset[str] = frozenset(),
 ) -> None:
     """Put (name, tensor) pairs into a module, meta-built or not, without copying it first.
 
-    dtype None keeps the dtype of the file; parameters and persistent buffers follow it.
+    dtype None keeps the dtype of the file; parameters and persistent buffers follow it, but for those named in
+    `as_stored`, which must have the module's dtype.
     Raises WeightsError, listing the first few, when names or shapes differ or a tensor is not floating; the module is
     then as before.
     """
-    wanted = {key: tensor.shape for key, tensor in module.state_dict().items()}
+    own = module.state_dict()
+    wanted = {key: tensor.shape for key, tensor in own.items()}
     state: dict[str, Tensor] = {}
     unfit: list[str] = []
     for name, tensor in pairs:
-        if name in wanted and (tensor.shape != wanted[name] or not tensor.is_floating_point()):
-            unfit.append(f"{name} {describe(tensor)} instead of {list(wanted[name])} floating")
+        kept = name in as_stored
+        fits = tensor.dtype == own[name].dtype if kept and name in own else tensor.is_floating_point()
+        if name in wanted and (tensor.shape != wanted[name] or not fits):
+            kind = str(own[name].dtype).removeprefix("torch.") if kept else "floating"
+            unfit.append(f"{name} {describe(tensor)} instead of {list(wanted[name])} {kind}")
         elif not unfit:
-            state[name] = tensor.to(device=device, dtype=dtype)
+            state[name] = tensor.to(device=device, dtype=None if kept else dtype)
     if unfit:
         raise WeightsError(f"{where} does not fit the configuration: {listed(unfit)}")
     check_keys(state, list(wanted), where)
