@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from sanakit.pipeline import PictureDone, read_picture
+from sanakit.pipeline.assemble import PartName, Parts
 from sanakit.pipeline.generate import Model
 from tests.cli.running import Sana, lines_of, pictures_in
 
@@ -27,6 +28,28 @@ def test_a_named_file(sana: Sana, tmp_path: Path):
         "total",
     ]
     assert result.stderr == ""
+
+
+def test_one_picture_never_holds_two_parts_and_several_load_each_once(
+    sana: Sana, monkeypatch: pytest.MonkeyPatch
+):
+    loaded: list[str] = []
+    held: list[int] = []
+    load = Parts.load
+
+    def watched(parts: Parts, name: PartName) -> None:
+        before = parts.is_loaded(name)
+        load(parts, name)
+        if not before:
+            loaded.append(name)
+            held.append(sum(parts.is_loaded(part) for part in ("text", "transformer", "decoder")))
+
+    monkeypatch.setattr(Parts, "load", watched)
+    assert sana.draw("a cube", "--out", "a.png").exit_code == 0
+    assert (loaded, held) == (["text", "transformer", "decoder"], [1, 1, 1])
+    loaded.clear()
+    assert sana.draw("a cube", "--out", "b", "--count", 3).exit_code == 0
+    assert loaded == ["text", "transformer", "decoder"]
 
 
 def test_a_folder_and_the_default_folder(sana: Sana, tmp_path: Path):

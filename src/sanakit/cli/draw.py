@@ -51,6 +51,8 @@ def draw(orders: Orders) -> None:
     grid = orders.grid if orders.grid is not None else record is not None and record.grid
     target = choose_target(orders.out, pictures, grid)
     model = _load(orders, record)
+    if pictures == 1:
+        model.frugal = True  # no part is needed twice
     runs = [model.generate(request) for request in requests]
     with open_display(pictures, quiet=orders.as_json) as display:
         report = Report(orders.as_json, waiting=not isinstance(display, Silent))

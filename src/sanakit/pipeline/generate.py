@@ -95,6 +95,7 @@ class Model:
         self.frugal = frugal
         self.engine = choose_engine(fast, precision)
         self.parts = Parts(descriptor, precision, self.engine, adapt)
+        self._planned = False
         self._warnings: list[str] = []
         self._prompts: OrderedDict[tuple[str, str, bool, bool], stages.Prompt] = OrderedDict()
 
@@ -224,8 +225,8 @@ class Model:
             self.parts.release(name)
 
     def _plan_memory(self, width: int, height: int) -> None:
-        """Decide `frugal` at the first request, and refuse what cannot be loaded at all."""
-        if self.frugal is not None:
+        """At the first request, refuse what cannot be loaded at all, and decide `frugal` where nobody has."""
+        if self._planned:
             return
         found, available = self.descriptor, available_bytes(self.precision.device)
         shapes = Shapes(transformer=found.transformer, autoencoder=found.autoencoder, text=found.text_config)
@@ -236,7 +237,9 @@ class Model:
             if short.weights > available:
                 raise RequestError(f"{told}: free some, or choose a smaller model or dtype.")
             self._warnings.append(f"{told}: it may fail; a smaller size needs less.")
-        self.frugal = not fits_together(need, available)
+        self._planned = True
+        if self.frugal is None:
+            self.frugal = not fits_together(need, available)
 
     def _tokens_cut(self, request: ImageRequest) -> list[str]:
         """One sentence for each text that is too long; raises RequestError where it must not be cut."""
