@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 import torch
 from torch import Tensor
 
 from sanakit.base import ConfigError
-from sanakit.kernels import choice, gated_depthwise, linear_attention, modulated_norm
+from sanakit.kernels import AttentionState, choice, gated_depthwise, linear_attention, modulated_norm
 from sanakit.kernels.linear_attention.reference import rotate_pairs
 from sanakit.kernels.mix_ffn.compiled import depthwise
 from sanakit.kernels.mix_ffn.compiled import gated_depthwise as compiled
@@ -97,6 +98,59 @@ def test_linear_attention_sums_in_float32(row: str) -> None:
     with choice.force("linear_attention", row):
         out = linear_attention(key, key, value)
     torch.testing.assert_close(out[0, 0, 0], value[0, :, 0].float().mean(0).half(), atol=1e-3, rtol=1e-2)
+
+
+@pytest.mark.parametrize("row", ["heads_first", "reference"])
+def test_masked_tokens_are_as_if_they_were_not_there(row: str) -> None:
+    """Values and gradients are those of the real tokens alone, and what padding holds does not matter."""
+    q, k, v = (torch.randn(2, 9, 3, 5) for _ in range(3))
+    mask = torch.arange(9) < torch.tensor([[6], [9]])
+    poisoned = [x.clone() for x in (k, v)]
+    for x in poisoned:
+        x[0, 6:] = float("nan")
+    inputs = [x.requires_grad_() for x in (q.clone(), *poisoned)]
+    with choice.force("linear_attention", row):
+        got = linear_attention(*inputs, 1e-8, mask=mask)
+        for sample, count in enumerate((6, 9)):
+            alone = [x[sample : sample + 1, :count].clone().requires_grad_() for x in (q, k, v)]
+            wanted = linear_attention(*alone, 1e-8)
+            torch.testing.assert_close(got[sample : sample + 1, :count], wanted)
+            wanted.sum().backward()
+            got[sample, :count].sum().backward(retain_graph=True)
+            for x, part in zip(inputs, alone, strict=True):
+                torch.testing.assert_close(x.grad[sample, :count], part.grad[0])
+        assert all(not x.grad[0, 6:].any() for x in inputs[1:])
+
+
+@pytest.mark.parametrize("row", ["heads_first", "reference"])
+def test_blocks_that_hand_on_their_state_see_all_before_them(row: str) -> None:
+    """Block by block equals every token seeing its own block and the earlier ones: values and gradients."""
+    inputs = [torch.randn(2, 11, 3, 5, requires_grad=True) for _ in range(3)]
+    cuts = (0, 4, 5, 11)
+    with choice.force("linear_attention", row):
+        state, parts = AttentionState(), []
+        for start, stop in pairwise(cuts):
+            parts.append(linear_attention(*(x[:, start:stop] for x in inputs), 1e-8, state=state))
+    wanted = torch.cat(
+        [quadratic(inputs[0][:, a:b], inputs[1][:, :b], inputs[2][:, :b], 1e-8) for a, b in pairwise(cuts)], 1
+    )
+    got = torch.cat(parts, 1)
+    torch.testing.assert_close(got.double(), wanted, rtol=1e-4, atol=1e-5)
+    assert (state.product.shape, state.total.shape) == ((2, 3, 5, 5), (2, 3, 5))
+    assert state.product.dtype == torch.float32
+    weight = torch.randn_like(got)
+    found = torch.autograd.grad((got * weight).sum(), inputs, retain_graph=True)
+    asked = torch.autograd.grad((wanted * weight).sum(), inputs)
+    for one, other in zip(found, asked, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+def test_turned_blocks_hand_on_turned_sums() -> None:
+    q, k, v = (torch.randn(1, 8, 2, 6) for _ in range(3))
+    angles, state = torch.randn(8, 3), AttentionState()
+    linear_attention(q[:, :3], k[:, :3], v[:, :3], 1e-8, angles[:3], state=state)
+    got = linear_attention(q[:, 3:], k[:, 3:], v[:, 3:], 1e-8, angles[3:], state=state)
+    torch.testing.assert_close(got, linear_attention(q, k, v, 1e-8, angles)[:, 3:])
 
 
 def test_linear_attention_under_autocast_keeps_float32_sums() -> None:

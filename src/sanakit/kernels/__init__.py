@@ -3,6 +3,7 @@
 A reference is the documentation of its operator: it is what every faster implementation is tested against.
 """
 
+from sanakit.kernels.linear_attention import AttentionState
 from sanakit.kernels.ops import (
     conv,
     depthwise_glu,
@@ -15,6 +16,7 @@ from sanakit.kernels.ops import (
 )
 
 __all__ = [
+    "AttentionState",
     "conv",
     "depthwise_glu",
     "gated_depthwise",

@@ -18,17 +18,24 @@ from sanakit.kernels import residual_norm as _residual_norm
 from sanakit.kernels.choice import Problem, select
 from sanakit.kernels.int8_matmul import compiled as _compiled_int8
 from sanakit.kernels.linear import Act
+from sanakit.kernels.linear_attention import AttentionState
 from sanakit.kernels.mix_ffn import compiled as _compiled
 
 
 def linear_attention(
-    query: Tensor, key: Tensor, value: Tensor, eps: float = 1e-15, angles: Tensor | None = None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    eps: float = 1e-15,
+    angles: Tensor | None = None,
+    mask: Tensor | None = None,
+    state: AttentionState | None = None,
 ) -> Tensor:
     """ReLU linear attention, [B, N, H, D] each -> [B, N, H, D]; see `linear_attention/reference.py`."""
     if torch.compiler.is_compiling():
-        return _attention.linear_attention(query, key, value, eps, angles)
+        return _attention.linear_attention(query, key, value, eps, angles, mask, state)
     problem = Problem.of("linear_attention", value, rotary=int(angles is not None))
-    return select("linear_attention", problem).run(query, key, value, eps, angles)
+    return select("linear_attention", problem).run(query, key, value, eps, angles, mask, state)
 
 
 def gated_depthwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

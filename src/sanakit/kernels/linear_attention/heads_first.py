@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sanakit.kernels.linear_attention.state import AttentionState
 from sanakit.kernels.problem import Problem
 
 
@@ -20,15 +21,28 @@ def refuses(problem: Problem) -> str | None:
 
 
 def linear_attention(
-    query: Tensor, key: Tensor, value: Tensor, eps: float = 1e-15, angles: Tensor | None = None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    eps: float = 1e-15,
+    angles: Tensor | None = None,
+    mask: Tensor | None = None,
+    state: AttentionState | None = None,
 ) -> Tensor:
     """As the reference: [B, N, H, D] each -> [B, N, H, E]."""
     batch, tokens, heads = query.shape[:3]
     with torch.autocast(value.device.type, enabled=False):
         q, k, v = _heads_first(query).relu_(), _heads_first(key).relu_(), _heads_first(value)  # [B*H, N, D]
-        state = torch.bmm(k.transpose(1, 2), v)  # [B*H, D, E]
-        total = torch.bmm(q, k.sum(dim=1)[:, :, None])  # [B*H, N, 1]
-        mixed = torch.bmm(q, state) / (total + eps)
+        if mask is not None:
+            hidden = ~mask.repeat_interleave(heads, 0)[:, :, None]  # [B*H, N, 1]
+            k, v = k.masked_fill(hidden, 0), v.masked_fill(hidden, 0)
+        product, sums = torch.bmm(k.transpose(1, 2), v), k.sum(dim=1)  # [B*H, D, E], [B*H, D]
+        if state is not None:
+            split = (batch, heads)
+            product, sums = state.extend(product.unflatten(0, split), sums.unflatten(0, split))
+            product, sums = product.flatten(0, 1), sums.flatten(0, 1)
+        total = torch.bmm(q, sums[:, :, None])  # [B*H, N, 1]
+        mixed = torch.bmm(q, product) / (total + eps)
         return mixed.view(batch, heads, tokens, -1).transpose(1, 2).to(value.dtype)
 
 

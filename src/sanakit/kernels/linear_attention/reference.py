@@ -13,6 +13,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sanakit.kernels.linear_attention.state import AttentionState
+
 
 def rotate_pairs(x: Tensor, angles: Tensor) -> Tensor:
     """Turn the channel pairs (0, 1), (2, 3), ... of x [B, N, H, D] by `angles` [N, D/2] radians (arXiv 2104.09864)."""
@@ -22,7 +24,13 @@ def rotate_pairs(x: Tensor, angles: Tensor) -> Tensor:
 
 
 def linear_attention(
-    query: Tensor, key: Tensor, value: Tensor, eps: float = 1e-15, angles: Tensor | None = None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    eps: float = 1e-15,
+    angles: Tensor | None = None,
+    mask: Tensor | None = None,
+    state: AttentionState | None = None,
 ) -> Tensor:
     """Attend with ReLU features.
 
@@ -33,6 +41,8 @@ def linear_attention(
         eps: added to the denominator (1e-15 in diffusers, 1e-8 in the official code).
         angles: [N, D/2] rotary angles. They turn query and key after the ReLU in the numerator only: the denominator
             must stay positive (SANA-Video, arXiv 2509.24695, section 3.1).
+        mask: [B, N] bool, True for real tokens; nobody sees the others, whatever they hold.
+        state: sums over the tokens before these, which all of these see; these are added to it.
 
     Returns:
         [B, N, H, E] in the dtype of `value`.
@@ -40,8 +50,13 @@ def linear_attention(
     # Shapes alone (on "meta") are computed as well, and autocast knows no such device.
     with torch.autocast("cpu" if value.is_meta else value.device.type, enabled=False):
         q, k, v = query.relu().float(), key.relu().float(), value.float()
-        total = torch.einsum("bnhd,bhd->bnh", q, k.sum(dim=1)).unsqueeze(-1)
+        if mask is not None:
+            k, v = (x.masked_fill(~mask[:, :, None, None], 0) for x in (k, v))
+        plain, sums = q, k.sum(dim=1)  # the denominator's, [B, N, H, D] and [B, H, D]
         if angles is not None:
             q, k = rotate_pairs(q, angles), rotate_pairs(k, angles)
-        state = torch.einsum("bnhd,bnhe->bhde", k, v)
-        return (torch.einsum("bnhd,bhde->bnhe", q, state) / (total + eps)).to(value.dtype)
+        product = torch.einsum("bnhd,bnhe->bhde", k, v)
+        if state is not None:
+            product, sums = state.extend(product, sums)
+        total = torch.einsum("bnhd,bhd->bnh", plain, sums).unsqueeze(-1)
+        return (torch.einsum("bnhd,bhde->bnhe", q, product) / (total + eps)).to(value.dtype)
