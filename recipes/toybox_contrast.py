@@ -19,7 +19,7 @@ from torch import Tensor
 
 from recipes.toybox_model import Captions
 from sanakit.flow.path import LinearPath
-from sanakit.toybox.captions import parse, say
+from sanakit.toybox.captions import full_spec, parse, say
 from sanakit.toybox.grammar import (
     COLOURS,
     FLOORS,
@@ -39,6 +39,7 @@ EVERY = 2  # steps
 TIMES = (0.7, 0.98)  # where it is decided what stands where
 GAP = 0.025  # of the loss: half of what front and behind are worth there
 PAIRS = 8
+HALF_TOLD = 0.5  # of the scenes of two shapes
 RARE = 4  # how much more often a change is drawn that training makes little of: sides, and a thing only named
 
 
@@ -60,10 +61,24 @@ def true_and_false(line: str, scene: Scene, draw: random.Random) -> tuple[str, s
     if not line:
         return None
     spec, seed = parse(line), draw.random()
+    if draw.random() < HALF_TOLD:
+        spec = half_told(scene, draw) or spec
     false = (lie for lie in changes(spec, draw) if lie.relation != spec.relation or not shows(scene, lie))
     lies = [lie for lie in false if not is_held_out(lie)]  # no caption of any kind names what is held out
     told = draw.choice(lies) if lies else None
     return None if told is None else (say(spec, random.Random(seed)), say(told, random.Random(seed)))
+
+
+def half_told(scene: Scene, draw: random.Random) -> SceneSpec | None:
+    """Of a scene of two shapes, colour and material of one and the mere name of the other; None for other scenes.
+
+    One caption of fifty is of this kind, too few to learn that the second thing is not another of the first.
+    """
+    groups = full_spec(scene).groups
+    if len(scene.objects) != 2 or groups[0].shape == groups[-1].shape:
+        return None
+    told, named = draw.sample(groups, 2)
+    return SceneSpec(groups=(replace(told, size=None), GroupSpec(shape=named.shape)))
 
 
 def changes(spec: SceneSpec, draw: random.Random) -> Iterator[SceneSpec]:

@@ -9,11 +9,20 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from recipes.toybox_contrast import GAP, PAIRS, TransformerBatch, contrast, contrasted, shows, true_and_false
+from recipes.toybox_contrast import (
+    GAP,
+    PAIRS,
+    TransformerBatch,
+    contrast,
+    contrasted,
+    half_told,
+    shows,
+    true_and_false,
+)
 from recipes.toybox_model import PLACES, UNPLACED, Captions, placing, read_captions
 from sanakit.flow.path import LinearPath
 from sanakit.text import load_tokenizer
-from sanakit.toybox import Scene, SceneObject
+from sanakit.toybox import GroupSpec, Scene, SceneObject
 from sanakit.toybox.captions import caption, parse
 from sanakit.toybox.grammar import is_held_out
 from sanakit.toybox.sampling import sample_scene
@@ -96,6 +105,21 @@ def test_a_thing_only_named_is_most_often_taken_for_another_of_the_first() -> No
         > 60
     )
     assert true_and_false("", scene, random.Random(0)) is None
+
+
+def test_half_told_scenes_name_one_thing_in_full_and_the_other_by_its_shape() -> None:
+    seen = 0
+    for index in range(200):
+        scene = sample_scene(index)
+        spec = half_told(scene, random.Random(index))
+        if spec is None:
+            assert len(scene.objects) != 2 or len({item.shape for item in scene.objects}) == 1
+            continue
+        first, second = spec.groups
+        assert shows(scene, spec)
+        assert first.colour and first.material and second == GroupSpec(shape=second.shape)
+        seen += 1
+    assert seen > 30
 
 
 def test_a_batch_is_contrasted_in_its_first_scenes_with_captions() -> None:
