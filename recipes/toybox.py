@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from recipes.toybox_contrast import CONTRAST, EVERY, TransformerBatch, contrast, contrasted
+from recipes.toybox_contrast import CONTRAST, EVERY, PAIRS, TransformerBatch, mirrored, side_contrast
 from recipes.toybox_model import (
     TextToVelocity,
     build_tokenizer,
@@ -64,7 +64,7 @@ DECODER = LoopConfig(
 )
 DECODER_BATCH = 4
 TRANSFORMER = LoopConfig(
-    folder=RUNS / "transformer", steps=23_000, lr=1e-3, weight_decay=0.01, warmup=200, cooldown=0.3, ema=0.999,
+    folder=RUNS / "transformer", steps=20_000, lr=1e-3, weight_decay=0.01, warmup=200, cooldown=0.3, ema=0.999,
     save_minutes=4,
 )  # fmt: skip
 TRANSFORMER_BATCH = 64
@@ -186,12 +186,13 @@ def train_transformer(steps: int | None = None) -> None:
     def batches(step: int) -> TransformerBatch:
         indices = batch_indices(step, TRANSFORMER_BATCH, len(latents), seed=0)
         lines = draw_lines(shards, indices, step, CAPTION_DROPOUT)
-        chosen, pairs = [], None
-        if step % EVERY == 0:
-            chosen, told = contrasted(lines, [shards.scene(index) for index in indices], random.Random(step))
-            pairs = read_captions(tokenizer, told).to(DEVICE)
+        sided = [place for place, line in enumerate(lines) if mirrored(line) != line][:PAIRS]
+        pairs = None
+        if step % EVERY == 0 and len(sided) == PAIRS:
+            told = [lines[place] for place in sided]
+            pairs = read_captions(tokenizer, told + [mirrored(line) for line in told]).to(DEVICE)
         x0 = (latents[indices].float() * factor).to(DEVICE)
-        return TransformerBatch(x0, read_captions(tokenizer, lines).to(DEVICE), x0[chosen], pairs)
+        return TransformerBatch(x0, read_captions(tokenizer, lines).to(DEVICE), x0[sided], pairs)
 
     def loss(batch: TransformerBatch, generator: torch.Generator) -> dict[str, Tensor]:
         t = times.sample(len(batch.x0), generator).to(DEVICE)
@@ -199,15 +200,10 @@ def train_transformer(steps: int | None = None) -> None:
         # Torch's flash attention takes a third of the step in its backward pass on a CPU; plain products a tenth.
         with sdpa_kernel(SDPBackend.MATH):
             predicted, misplaced = forward(path.point(batch.x0, noise, t), (1000 * t).floor(), batch.captions)
-            worth = contrast(forward, path, batch, generator)
+            sides = side_contrast(forward, path, batch, generator)
         flow = velocity(predicted, path.target(batch.x0, noise, t))["loss"]
-        total = flow + PLACING * misplaced + CONTRAST * worth
-        return {
-            "loss": total,
-            "flow": flow.detach(),
-            "placing": misplaced.detach(),
-            "contrast": worth.detach(),
-        }
+        total = flow + PLACING * misplaced + CONTRAST * sides
+        return {"loss": total, "flow": flow.detach(), "placing": misplaced.detach(), "sides": sides.detach()}
 
     config = TRANSFORMER if steps is None else replace(TRANSFORMER, steps=steps)
     for report in Run(model, config).train(loss, batches):
