@@ -15,8 +15,7 @@ from pathlib import Path
 
 import torch
 
-from sanakit.autoencoder import DCAE
-from sanakit.benchmark.models import filled, random_text_encoder, random_transformer
+from sanakit.benchmark.models import random_autoencoder, random_text_encoder, random_transformer
 from sanakit.pipeline.shapes import shapes_of
 from sanakit.transformer import PRESETS
 from sanakit.weights import Descriptor, Schedule, resolve, write_folder
@@ -50,7 +49,7 @@ def write_random(name: str, folder: Path) -> None:
     write_folder(
         descriptor,
         transformer=random_transformer(shapes.transformer, dtype),
-        autoencoder=filled(lambda: DCAE(shapes.autoencoder), dtype),
+        autoencoder=random_autoencoder(shapes.autoencoder, dtype),
         text_encoder=random_text_encoder(shapes.text, dtype),
         tokenizer=resolve("toybox") / "tokenizer",
         dtype=dtype,

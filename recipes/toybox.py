@@ -41,6 +41,7 @@ from sanakit.flow.path import LinearPath
 from sanakit.flow.times import ShiftedTimes
 from sanakit.text import load_tokenizer
 from sanakit.toybox.dataset import RenderProgress, SceneShards, render_dataset
+from sanakit.toybox.grammar import Split
 from sanakit.training import LoopConfig, Run, batch_indices, reconstruction, velocity
 from sanakit.weights import Descriptor, Schedule, write_folder
 
@@ -74,13 +75,17 @@ PLACING = 0.1
 
 def render() -> None:
     """Render the scenes to train on, and those held out."""
+    render_scenes("held", HELD_SCENES, "held_out", seed=1)
+    render_scenes("train", TRAIN_SCENES, "train", seed=0)
+
+
+def render_scenes(name: str, count: int, split: Split, seed: int) -> None:
+    """Render scenes of a split to runs/toybox/NAME with every core, telling how far it is."""
 
     def tell(progress: RenderProgress) -> None:
         print(f"scene {progress.done}/{progress.total} eta {progress.remaining / 60:.1f} min", flush=True)
 
-    workers = os.cpu_count() or 1
-    render_dataset(RUNS / "held", HELD_SCENES, SIZE, "held_out", seed=1, workers=workers, progress=tell)
-    render_dataset(RUNS / "train", TRAIN_SCENES, SIZE, "train", seed=0, workers=workers, progress=tell)
+    render_dataset(RUNS / name, count, SIZE, split, seed=seed, workers=os.cpu_count() or 1, progress=tell)
 
 
 def pixels_of(shards: SceneShards, indices: list[int]) -> Tensor:

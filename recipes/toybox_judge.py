@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,11 +19,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from recipes.toybox import DEVICE, RUNS, SIZE, pixels_of, trained_autoencoder
+from recipes.toybox import DEVICE, RUNS, pixels_of, render_scenes, trained_autoencoder
 from sanakit.base.files import atomic_write
 from sanakit.evaluation import Share
 from sanakit.toybox import Scene, SceneShards
-from sanakit.toybox.dataset import RenderProgress, render_dataset
 from sanakit.toybox.judging import Judge, Maps, Targets, read, targets_of
 from sanakit.toybox.judging.accuracy import accuracies
 from sanakit.toybox.judging.shipped import STEM
@@ -45,11 +43,7 @@ FOCAL = 2.0
 
 def render() -> None:
     """Render scenes of the combinations held out of the model's training: other ones than the 500 to measure on."""
-
-    def tell(progress: RenderProgress) -> None:
-        print(f"scene {progress.done}/{progress.total} eta {progress.remaining / 60:.1f} min", flush=True)
-
-    render_dataset(SCENES[1], UNSEEN, SIZE, "held_out", seed=2, workers=os.cpu_count() or 1, progress=tell)
+    render_scenes(SCENES[1].name, UNSEEN, "held_out", seed=2)
 
 
 def decode() -> None:

@@ -11,12 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from sanakit.base.grid import Grid
-from sanakit.layers.block import LinearBlock
-from sanakit.layers.cross_attention import Memory
-from sanakit.transformer import SanaTransformer
+from sanakit.base.values import TextStates
+from sanakit.transformer import SanaTransformer, TextMemory
 
 CACHE = Path("~/.cache/sanakit/compiled")
 """Where compiled blocks are kept, unless TORCHINDUCTOR_CACHE_DIR says otherwise."""
@@ -44,9 +41,9 @@ def compile_blocks(model: SanaTransformer, backend: str = "inductor") -> None:
     """
     _name_cache()
     torch._dynamo.config.recompile_limit = _GRAPHS
+    model.read = _any_text(model.read)  # type: ignore[method-assign]
     for block in model.blocks:
-        assert isinstance(block, LinearBlock)
-        block.forward = _any_text(torch.compile(block.forward, dynamic=False, backend=backend))  # type: ignore[method-assign]
+        block.compile(dynamic=False, backend=backend)
 
 
 def _name_cache() -> None:
@@ -54,22 +51,15 @@ def _name_cache() -> None:
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(CACHE.expanduser()))
 
 
-def _any_text(run: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """`run`, told that the number of text tokens is free: else every prompt would be compiled for."""
+def _any_text(read: Callable[..., TextMemory]) -> Callable[..., TextMemory]:
+    """`read`, its number of text tokens marked as free: else every prompt would be compiled for."""
 
-    def forward(
-        x: Tensor,
-        signal: Tensor,
-        memory: Memory,
-        mask: Tensor | None,
-        grid: Grid,
-        angles: Tensor | None = None,
-        identity_rows: int = 0,
-    ) -> Tensor:
-        for part in (memory.key, memory.value):
-            torch._dynamo.maybe_mark_dynamic(part, _TEXT)
-        if mask is not None:
-            torch._dynamo.maybe_mark_dynamic(mask, 1)
-        return run(x, signal, memory, mask, grid, angles, identity_rows)
+    def marked(text: TextStates, lone: int = 0) -> TextMemory:
+        memory = read(text, lone)
+        for kept in memory.blocks:
+            torch._dynamo.maybe_mark_dynamic(kept.key, _TEXT)
+            torch._dynamo.maybe_mark_dynamic(kept.value, _TEXT)
+        torch._dynamo.maybe_mark_dynamic(memory.mask, 1)
+        return memory
 
-    return forward
+    return marked

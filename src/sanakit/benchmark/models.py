@@ -20,24 +20,29 @@ Built = TypeVar("Built", bound=nn.Module)
 
 def random_transformer(config: TransformerConfig, dtype: torch.dtype) -> SanaTransformer:
     """A transformer with random weights."""
-    return filled(lambda: SanaTransformer(config), dtype)
+    return _filled(lambda: SanaTransformer(config), dtype)
+
+
+def random_autoencoder(config: AutoencoderConfig, dtype: torch.dtype) -> DCAE:
+    """An autoencoder with random weights."""
+    return _filled(lambda: DCAE(config), dtype)
 
 
 def random_decoder(config: AutoencoderConfig, dtype: torch.dtype) -> DCAE:
-    """An autoencoder with random weights, without its encoder."""
-    model = filled(lambda: DCAE(config), dtype)
+    """The same without its encoder."""
+    model = random_autoencoder(config, dtype)
     model.encoder = None  # type: ignore[assignment]  # drawing needs the decoder only
     return model
 
 
 def random_text_encoder(config: TextConfig, dtype: torch.dtype) -> nn.Module:
     """A Gemma-2 with random weights."""
-    model = filled(lambda: build_gemma(config, "meta"), dtype)
+    model = _filled(lambda: build_gemma(config, "meta"), dtype)
     restore_constants(model)
     return model
 
 
-def filled(build: Callable[[], Built], dtype: torch.dtype, seed: int = 0) -> Built:
+def _filled(build: Callable[[], Built], dtype: torch.dtype, seed: int = 0) -> Built:
     """A model on the CPU: matrices with a variance of 1 / inputs, norms of 1, everything else 0."""
     with torch.device("meta"):
         model = build()

@@ -88,10 +88,7 @@ def _load(orders: Orders, record: Record | None) -> Model:
 
 def _engine_of(record: Record | None) -> str | None:
     """What asks for the engine of a picture; pictures that name none were drawn in plain torch."""
-    if record is None:
-        return None
-    asked = {engine: word for word, engine in ASKED_BY.items()}
-    return asked.get(record.made.get("engine", "plain"))  # type: ignore[call-overload, no-any-return]
+    return None if record is None else ASKED_BY.get(record.made.get("engine", "plain"))
 
 
 def _remark(job: Job, orders: Orders, record: Record | None) -> None:

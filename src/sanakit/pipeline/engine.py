@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import nn
 
@@ -15,23 +14,17 @@ from sanakit.base.precision import Precision
 from sanakit.kernels.choice import Problem, explain, select
 from sanakit.transformer import SanaTransformer
 
-EngineName = Literal["plain", "packed", "int8", "compiled", "int8-compiled"]
+_AS_ASKED = ("int8", "compiled", "int8-compiled")
 
-ASKED_BY: dict[str, EngineName] = {
-    "auto": "packed",
-    "off": "plain",
-    "int8": "int8",
-    "compiled": "compiled",
-    "int8-compiled": "int8-compiled",
-}
-"""What a user may ask for -> the engine; auto falls back to plain where nothing can be packed."""
+ASKED_BY: dict[str, str] = {"packed": "auto", "plain": "off", **{name: name for name in _AS_ASKED}}
+"""Name of an engine -> what asks for it; auto falls back to plain where nothing can be packed."""
 
 
 @dataclass(frozen=True)
 class Engine:
     """The form that loaded parts are brought into, and why."""
 
-    name: EngineName
+    name: str
     reason: str
 
     @property
@@ -46,12 +39,13 @@ class Engine:
 
 
 def choose_engine(fast: str | None, precision: Precision) -> Engine:
-    """The engine for `fast`, a key of `ASKED_BY`; None is auto.
+    """The engine for `fast`, a word of `ASKED_BY`; None is auto.
 
     Raises RequestError for another word, and where int8 or compiling was asked for and can't be had.
     """
-    if fast not in (None, *ASKED_BY):
-        raise RequestError(f"unknown engine {fast!r}; use {', '.join(ASKED_BY)}.")
+    words = ASKED_BY.values()
+    if fast not in (None, *words):
+        raise RequestError(f"unknown engine {fast!r}; use {', '.join(words)}.")
     if fast == "off":
         return Engine("plain", "plain torch as asked")
     if fast in (None, "auto"):
@@ -59,7 +53,7 @@ def choose_engine(fast: str | None, precision: Precision) -> Engine:
         if refusal is not None:
             return Engine("plain", f"plain torch, because the packed form {refusal}")
         return Engine("packed", "weights packed for oneDNN, activations inside the products")
-    return _as_asked(Engine(ASKED_BY[fast], ""), precision)
+    return _as_asked(Engine(fast, ""), precision)
 
 
 def _as_asked(engine: Engine, precision: Precision) -> Engine:

@@ -39,9 +39,8 @@ def write_int8_folder(found: Descriptor, target: Path, force: bool = False) -> I
     report = quantise(model.requires_grad_(False))
     if not report.replaced:
         raise RequestError(f"{source} has no layer that is wide enough for int8 to save anything.")
-    (target / _INDEX).unlink(
-        missing_ok=True
-    )  # a folder without it is no model: half a copy is never mistaken for one
+    # A folder without an index is no model, so half a copy is never mistaken for one.
+    (target / _INDEX).unlink(missing_ok=True)
     for file in sorted(found.folder.rglob("*")):
         place = file.relative_to(found.folder)
         if file.is_file() and source not in file.parents and place.name != _INDEX:

@@ -12,13 +12,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sanakit.base.files import atomic_write, ensure_writable_folder
 from sanakit.transformer import TransformerConfig
 from sanakit.weights.formats import diffusers_transformer
-from sanakit.weights.formats.fields import to_json
 from sanakit.weights.load import assign
 from sanakit.weights.read import Weights, open_weights, variants
-from sanakit.weights.save import MAX_SHARD_SIZE, save_weights
+from sanakit.weights.save import MAX_SHARD_SIZE, save_component
 
 __all__ = ["INT8_STEM", "holds_int8", "int8_layers", "load_int8", "save_int8"]
 
@@ -33,7 +31,11 @@ def holds_int8(source: Path) -> bool:
 
 def int8_layers(folder: Path) -> tuple[str, ...]:
     """Names of the layers that are in int8. Raises WeightsError as `open_weights`."""
-    return tuple(key.removesuffix(_STEPS) for key in open_weights(folder, INT8_STEM) if key.endswith(_STEPS))
+    return _rounded(open_weights(folder, INT8_STEM))
+
+
+def _rounded(weights: Weights) -> tuple[str, ...]:
+    return tuple(key.removesuffix(_STEPS) for key in weights if key.endswith(_STEPS))
 
 
 def save_int8(
@@ -44,10 +46,7 @@ def save_int8(
 ) -> list[Path]:
     """Write a rounded transformer's state as a component folder. Raises ConfigError, OutputError."""
     config_json = diffusers_transformer.to_config(config)
-    ensure_writable_folder(folder)
-    written = save_weights(folder, state, INT8_STEM, max_shard_size=max_shard_size)
-    atomic_write(folder / "config.json", to_json(config_json))
-    return [folder / "config.json", *written]
+    return save_component(folder, config_json, state, {"max_shard_size": max_shard_size}, INT8_STEM)
 
 
 def load_int8(
@@ -57,7 +56,6 @@ def load_int8(
 
     dtype is that of all that was not rounded; steps stay float32.
     """
-    weights: Weights = open_weights(folder, INT8_STEM)
-    layers = [key.removesuffix(_STEPS) for key in weights if key.endswith(_STEPS)]
-    kept = frozenset(f"{layer}{part}" for layer in layers for part in (".weight", _STEPS))
+    weights = open_weights(folder, INT8_STEM)
+    kept = frozenset(f"{layer}{part}" for layer in _rounded(weights) for part in (".weight", _STEPS))
     assign(module, weights.items(), dtype=dtype, device=device, where=str(folder), as_stored=kept)

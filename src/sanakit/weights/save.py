@@ -27,6 +27,7 @@ __all__ = [
     "MAX_SHARD_SIZE",
     "refuse_existing",
     "save_autoencoder",
+    "save_component",
     "save_text_encoder",
     "save_transformer",
     "save_weights",
@@ -107,7 +108,7 @@ def save_transformer(
     Raises ConfigError for what the format can't hold, WeightsError when model and config disagree, OutputError.
     """
     table, config_json = diffusers_transformer.table(config), diffusers_transformer.to_config(config)
-    return _save_component(folder, config_json, table.to_theirs(_state(model)), options)
+    return save_component(folder, config_json, table.to_theirs(_state(model)), options)
 
 
 def save_autoencoder(
@@ -115,7 +116,7 @@ def save_autoencoder(
 ) -> list[Path]:
     """Write a diffusers `AutoencoderDC` folder from our module or state dict; as `save_transformer`."""
     config_json, table = diffusers_autoencoder.to_config(config), diffusers_autoencoder.table(config)
-    return _save_component(folder, config_json, table.to_theirs(_state(model)), options)
+    return save_component(folder, config_json, table.to_theirs(_state(model)), options)
 
 
 def save_text_encoder(
@@ -126,16 +127,17 @@ def save_text_encoder(
     dtype: torch.dtype = options.get("dtype") or next(iter(state.values())).dtype
     name = {"architectures": ["Gemma2Model"], "dtype": str(dtype).removeprefix("torch.")}
     tensors = gemma.table(list(state)).to_theirs(state)
-    return _save_component(folder, {**config, **name}, tensors, options, TRANSFORMERS_STEM)
+    return save_component(folder, {**config, **name}, tensors, options, TRANSFORMERS_STEM)
 
 
-def _save_component(
+def save_component(
     folder: Path,
     config: Mapping[str, Any],
     tensors: Mapping[str, Tensor],
     options: Mapping[str, Any],
     stem: str = DIFFUSERS_STEM,
 ) -> list[Path]:
+    """Write config.json and the tensors of one component; options as in `save_weights`."""
     ensure_writable_folder(folder)
     atomic_write(folder / "config.json", to_json(config))
     return [folder / "config.json", *save_weights(folder, tensors, stem, **options)]

@@ -36,22 +36,21 @@ def pack(weight: Tensor) -> Tensor:
 
 def linear(x: Tensor, packed: Tensor, bias: Tensor | None, act: Act = "none") -> Tensor:
     """As the reference, with the weight packed by `pack`."""
-    if torch.compiler.is_compiling():
-        traced: Tensor = packed_linear(x, packed, bias, act)
-        return traced
+    out: Tensor = (packed_linear if torch.compiler.is_compiling() else _multiply)(x, packed, bias, act)
+    return out
+
+
+def _multiply(x: Tensor, packed: Tensor, bias: Tensor | None, act: str) -> Tensor:
     out: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, _NAMES[act], [], "")
     return out
 
 
-@torch.library.custom_op("sanakit::packed_linear", mutates_args=())
-def packed_linear(x: Tensor, packed: Tensor, bias: Tensor | None, act: str) -> Tensor:
-    """The same as one operator under torch.compile.
+packed_linear = torch.library.custom_op("sanakit::packed_linear", _multiply, mutates_args=())
+"""The same as one operator, for torch.compile.
 
-    The compiler knows oneDNN's product with weights frozen into its graph only, and so one graph per block; an operator
-    that takes its weight is the same in all.
-    """
-    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, _NAMES[act], [], "")
-    return out
+The compiler knows oneDNN's product with weights frozen into its graph only, and so one graph per block; an operator
+that takes its weight is the same in all.
+"""
 
 
 @packed_linear.register_fake

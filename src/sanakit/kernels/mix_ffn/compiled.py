@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from sanakit.kernels.mix_ffn import onednn
+
 _LAST = torch.channels_last
 
 
@@ -29,14 +31,10 @@ def depthwise_glu(value: Tensor, gate: Tensor, weight: Tensor, bias: Tensor | No
     return mixed * opened
 
 
-@torch.library.custom_op("sanakit::activated_depthwise", mutates_args=())
-def activated_depthwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """`depthwise`, then SiLU inside the convolution; for drawing, without a gradient."""
-    ones = [1, 1]
-    out: Tensor = torch.ops.mkldnn._convolution_pointwise(
-        x.contiguous(memory_format=_LAST), weight, bias, ones, ones, ones, len(weight), "swish", [], ""
-    )
-    return out
+activated_depthwise = torch.library.custom_op(
+    "sanakit::activated_depthwise", onednn.activated_depthwise, mutates_args=()
+)
+"""`depthwise`, then SiLU inside the convolution; for drawing, without a gradient."""
 
 
 @activated_depthwise.register_fake
