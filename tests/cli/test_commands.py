@@ -132,6 +132,13 @@ def test_convert_to_int8_takes_a_name_and_writes_a_model_that_draws(sana: Sana):
     assert result.exit_code == 0, result.stderr
     again = sana("convert", "toybox", "small", "--dtype", "int8")
     assert (again.exit_code, "exists already" in again.stderr) == (2, True)
+    ignored = sana("convert", "toybox", "other", "--dtype", "int8", "--cross-heads", "4")
+    assert (ignored.exit_code, "are for a .pth" in ignored.stderr) == (2, True)
+    missing = sana("convert", "toybox", "other", "--dtype", "int8", "--variant", "fp16")
+    assert (missing.exit_code, "no variant 'fp16'" in missing.stderr) == (2, True)
+    assert sana("convert", "toybox", "shards", "--dtype", "int8", "--shard-size", "5MB").exit_code == 0
+    assert len(list(Path("shards/transformer").glob("int8-*.safetensors"))) > 1
+    assert sana("generate", "a cube", "--model", "shards", "--steps", "1", "--out", "b.png").exit_code == 0
     wrong = sana("convert", "toybox", "small.pth", "--dtype", "int8")
     assert (wrong.exit_code, "diffusers folder" in wrong.stderr) == (2, True)
 

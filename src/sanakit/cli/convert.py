@@ -40,7 +40,8 @@ def convert(
     With --dtype int8 a whole model (a name or a folder) is written to a folder, its transformer's wide layers in int8.
     """
     if dtype == "int8":
-        _to_int8(source, target, force, as_json)
+        _refuse_pth_only(cross_heads, image_size, position_scale)
+        _to_int8(source, target, as_json, force=force, variant=variant, max_shard_size=shard_size)
         return
     options: dict[str, Any] = {"dtype": _dtype(dtype), "variant": variant, "force": force}
     if source.suffix in _PTH:
@@ -60,12 +61,22 @@ def convert(
     typer.echo(json.dumps(told) if as_json else f"{target}  (depth {config.depth}, width {config.width})")
 
 
-def _to_int8(source: Path, target: Path, force: bool, as_json: bool) -> None:
+def _refuse_pth_only(*given: float | None) -> None:
+    """Options that complete a `.pth` have no meaning for a whole model, which says it all itself."""
+    from sanakit.base.errors import RequestError
+
+    if any(value is not None for value in given):
+        raise RequestError(
+            "--cross-heads, --image-size and --position-scale are for a .pth, not for --dtype int8."
+        )
+
+
+def _to_int8(source: Path, target: Path, as_json: bool, **options: Any) -> None:
     _check_target(target, folder=True)
     from sanakit.pipeline import write_int8_folder
     from sanakit.weights import read_descriptor, resolve
 
-    report = write_int8_folder(read_descriptor(resolve(source)), target, force)
+    report = write_int8_folder(read_descriptor(resolve(source)), target, **options)
     told = {"path": str(target), "int8": len(report.replaced), "kept": report.kept}
     words = f"{target}  ({len(report.replaced)} layers in int8, {len(report.kept)} as they were)"
     typer.echo(json.dumps(told) if as_json else words)

@@ -12,16 +12,24 @@ from sanakit.base.errors import RequestError
 from sanakit.base.files import atomic_write, ensure_writable_folder
 from sanakit.transformer import SanaTransformer
 from sanakit.weights import Descriptor, holds_int8, load_transformer, save_int8
-from sanakit.weights.save import refuse_existing
+from sanakit.weights.save import MAX_SHARD_SIZE, refuse_existing
 
 __all__ = ["write_int8_folder"]
 
 _INDEX = "model_index.json"
 
 
-def write_int8_folder(found: Descriptor, target: Path, force: bool = False) -> Int8Report:
+def write_int8_folder(
+    found: Descriptor,
+    target: Path,
+    *,
+    force: bool = False,
+    variant: str | None = None,
+    max_shard_size: int | str = MAX_SHARD_SIZE,
+) -> Int8Report:
     """Write the model `found` to `target`, wide linear layers of its transformer in int8, the rest copied as it is.
 
+    variant: which weights of the transformer are rounded. max_shard_size: of its files, as in `save_weights`.
     Returns which layers were rounded, and why the others were not. Raises OutputError when the folder is occupied and
     `force` is false; RequestError when the model is no folder, is in int8 already or has no layer to round.
     """
@@ -35,7 +43,7 @@ def write_int8_folder(found: Descriptor, target: Path, force: bool = False) -> I
         raise RequestError(f"{target} is the model itself: choose another folder for its int8 form.")
     with torch.device("meta"):
         model = SanaTransformer(found.transformer)
-    load_transformer(model, found.transformer, source)
+    load_transformer(model, found.transformer, source, variant=variant)
     report = quantise(model.requires_grad_(False))
     if not report.replaced:
         raise RequestError(f"{source} has no layer that is wide enough for int8 to save anything.")
@@ -45,7 +53,7 @@ def write_int8_folder(found: Descriptor, target: Path, force: bool = False) -> I
         place = file.relative_to(found.folder)
         if file.is_file() and source not in file.parents and place.name != _INDEX:
             _copy(file, target / place)
-    save_int8(target / "transformer", found.transformer, model.state_dict())
+    save_int8(target / "transformer", found.transformer, model.state_dict(), max_shard_size)
     _copy(found.folder / _INDEX, target / _INDEX)
     return report
 
