@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import AutoencoderDC
 
-from sanakit.autoencoder import DCAE, PRESETS, AutoencoderConfig, Stage, decode_tiled, encode_tiled
+from sanakit.autoencoder import DCAE, PRESETS, AutoencoderConfig, Stage, bands, decode_tiled, encode_tiled
 from sanakit.base import ConfigError, RequestError
 from sanakit.weights.formats import diffusers_autoencoder
 from tests.oracles.bounds import within
@@ -70,6 +70,32 @@ def test_published_parameter_counts(name: str, count: int) -> None:
         model = DCAE(PRESETS[name])
     assert sum(p.numel() for p in model.parameters()) == count
     assert model.config.ratio == 32
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("rows", [1, 3, 7])
+def test_bands_give_every_row_as_the_whole_map_does(
+    name: str, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = CONFIGS[name]
+    model = twins(config)[0].double()
+    latent = torch.randn(2, config.latent_channels, 7, 5, dtype=torch.float64)
+    with torch.no_grad():
+        whole = model.decode(latent)
+        width = config.decoder[0].width
+        monkeypatch.setattr(bands, "BAND", 2 * width * rows * whole.shape[-1] * 8)
+        heights = set[int]()
+        model.decoder.norm.register_forward_pre_hook(lambda module, args: heights.add(args[0].shape[-2]))
+        banded = model.decode(latent)
+    assert max(heights) < whole.shape[-2] // 2
+    torch.testing.assert_close(banded, whole, rtol=0, atol=1e-12)
+
+
+def test_gradients_never_run_in_bands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bands, "BAND", 1)
+    model, latent = DCAE(SANA), torch.randn(1, 4, 3, 3, requires_grad=True)
+    model.decode(latent).sum().backward()
+    assert latent.grad is not None and bool(latent.grad.any())
 
 
 def test_one_tile_is_the_plain_decode() -> None:

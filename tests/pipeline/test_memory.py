@@ -39,7 +39,7 @@ def test_parameters_of_a_loaded_model(tiny: Folders):
 def test_work_grows_with_size_until_tiles_hold_it_back():
     sizes = [estimate(BIG, side, side, torch.bfloat16) for side in (512, 1024, 2048, 4096)]
     assert [stages[1].work for stages in sizes] == sorted(stages[1].work for stages in sizes)
-    assert sizes[2][2].work == 4 * sizes[1][2].work
+    assert 2 * sizes[1][2].work < sizes[2][2].work < 4 * sizes[1][2].work  # bands are no larger
     assert sizes[3][2].work < sizes[2][2].work
 
 
@@ -61,7 +61,9 @@ def test_tiles_are_for_large_pictures_and_small_machines():
     config, fp32 = BIG.autoencoder, torch.float32
     assert not memory.needs_tiles(config, 1024, 1024, fp32, 16 * 2**30)
     assert not memory.needs_tiles(config, 2048, 2048, fp32, None)
-    assert memory.needs_tiles(config, 2048, 2048, fp32, 16 * 2**30)
+    assert not memory.needs_tiles(config, 2048, 2048, fp32, 16 * 2**30)
+    assert memory.needs_tiles(config, 2048, 2048, fp32, 6 * 2**30)
+    assert memory.needs_tiles(config, 2048, 2048, fp32, 16 * 2**30, "cuda")
     assert memory.needs_tiles(config, 4096, 4096, fp32, None)
 
 

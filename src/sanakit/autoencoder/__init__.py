@@ -1,8 +1,9 @@
 """DC-AE: pictures to deeply compressed latents and back (f32c32: 1024 px is 32 x 32 positions of 32 channels)."""
 
+from sanakit.autoencoder.bands import BAND
 from sanakit.autoencoder.config import AutoencoderConfig, Stage
 from sanakit.autoencoder.model import DCAE
 from sanakit.autoencoder.presets import PRESETS
 from sanakit.autoencoder.tiling import decode_tiled, encode_tiled
 
-__all__ = ["DCAE", "PRESETS", "AutoencoderConfig", "Stage", "decode_tiled", "encode_tiled"]
+__all__ = ["BAND", "DCAE", "PRESETS", "AutoencoderConfig", "Stage", "decode_tiled", "encode_tiled"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from sanakit.autoencoder.bands import in_bands
 from sanakit.autoencoder.config import AutoencoderConfig
 from sanakit.autoencoder.stages import build_blocks
 from sanakit.layers.norm import ChannelRMSNorm
@@ -45,9 +46,17 @@ class DecoderStage(nn.Module):
             width = config.decoder[index + 1].width
             self.up = Upsample(width, stage.width, shuffle=config.upsample == "shuffle")
         self.blocks = build_blocks(stage, config.head_dim)
+        self.width, self.reach = stage.width, 2 * stage.depth
+        self.local = stage.kind == "res"
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C_s+1, h, w] -> [B, C_s, 2h, 2w]."""
+        if self.up is None or not self.local:
+            return self.run(x)
+        return in_bands(self.run, x, width=self.width, reach=self.reach)
+
+    def run(self, x: Tensor) -> Tensor:
+        """`forward`, on the whole of a map or on a band of it."""
         x = x if self.up is None else self.up(x)
         for block in self.blocks:
             x = block(x)
@@ -92,6 +101,7 @@ class Decoder(nn.Module):
         self.entry = nn.Conv2d(config.latent_channels, last.width, 3, padding=1)
         self.stages = nn.ModuleList(DecoderStage(config, s) for s in range(len(config.decoder)))
         self.norm = ChannelRMSNorm(final)
+        self.reach = 2 * first.depth + 1
         self.exit: nn.Module = (
             nn.Conv2d(final, 3, 3, padding=1)
             if first.depth > 0
@@ -103,9 +113,15 @@ class Decoder(nn.Module):
         x = self.entry(latent)
         if self.repeats:
             x = x + latent.repeat_interleave(self.repeats, dim=1)
-        for stage in reversed(self.stages):
+        for stage in reversed(self.stages[1:]):
             x = stage(x)
-        out: Tensor = self.exit(self.act(self.norm(x)))
+        return in_bands(self.finish, x, width=len(self.norm.weight), reach=self.reach)
+
+    def finish(self, x: Tensor) -> Tensor:
+        """The finest stage and the way out, on a map or on a band of it: [B, C_1, h, w] -> [B, 3, 2h, 2w]."""
+        finest = self.stages[0]
+        assert isinstance(finest, DecoderStage)
+        out: Tensor = self.exit(self.act(self.norm(finest.run(x))))
         return out
 
 

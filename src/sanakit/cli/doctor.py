@@ -91,7 +91,7 @@ def _memory(name: str, size: str | None, precision: Precision) -> dict[str, Any]
     side = shapes.transformer.sample_size * shapes.autoencoder.ratio
     width, height = parse_size(size) if size else (side, side)
     _check(width, height)
-    stages = estimate(shapes, width, height, precision.dtype)
+    stages = estimate(shapes, width, height, precision.dtype, device=precision.device.type)
     available = available_bytes(precision.device)
     rows = {
         stage.stage: {"parameters": stage.parameters, "weights": stage.weights, "work": stage.work}

@@ -230,7 +230,7 @@ class Model:
             return
         found, available = self.descriptor, available_bytes(self.precision.device)
         shapes = Shapes(transformer=found.transformer, autoencoder=found.autoencoder, text=found.text_config)
-        need = estimate(shapes, width, height, self.precision.dtype)
+        need = estimate(shapes, width, height, self.precision.dtype, device=self.precision.device.type)
         short = shortage(need, available)
         if short is not None and available is not None:
             told = f"{short.stage} needs about {short.total / 1e9:.1f} GB of memory, {available / 1e9:.1f} GB are free"

@@ -17,7 +17,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from sanakit.autoencoder import DCAE, AutoencoderConfig, Stage
+from sanakit.autoencoder import BAND, DCAE, AutoencoderConfig, Stage
 from sanakit.text import MAX_TOKENS, TextConfig
 from sanakit.transformer import SanaTransformer, TransformerConfig
 
@@ -26,6 +26,7 @@ TILE_ABOVE = 2048 * 2048
 
 TILE = 1024
 _INSTRUCTION_TOKENS = 256
+_BANDS = 7  # maps of a band alive at once, with what a heap that keeps its pages wastes between them
 _MARGIN = 0.8
 
 Config = TypeVar("Config")
@@ -56,12 +57,12 @@ class Shapes:
 
 
 def estimate(
-    shapes: Shapes, width: int, height: int, dtype: torch.dtype, branches: int = 2
+    shapes: Shapes, width: int, height: int, dtype: torch.dtype, branches: int = 2, device: str = "cpu"
 ) -> tuple[StageMemory, ...]:
     """Memory of the stages text, denoise and decode for one picture of width x height pixels.
 
-    branches: passes through the transformer in one batch, 2 with classifier-free guidance. With fp16 the text encoder
-    and the decoder are float32 (see `assemble.Parts`).
+    branches: passes through the transformer in one batch, 2 with classifier-free guidance. device: its type; on a CPU
+    wide maps are decoded in bands. With fp16 the text encoder and the decoder are float32 (see `assemble.Parts`).
     """
     size = dtype.itemsize
     outer = 4 if dtype == torch.float16 else size
@@ -74,7 +75,7 @@ def estimate(
     work = (
         _text_work(shapes.text, outer),
         _denoise_work(shapes.transformer, tokens * branches, size),
-        _decode_work(shapes.autoencoder, width, height, outer),
+        _decode_work(shapes.autoencoder, width, height, outer, device == "cpu"),
     )
     rows = zip(("text", "denoise", "decode"), parameters, (outer, size, outer), work, strict=True)
     return tuple(
@@ -96,13 +97,18 @@ def shortage(stages: tuple[StageMemory, ...], available: int | None) -> StageMem
 
 
 def needs_tiles(
-    config: AutoencoderConfig, width: int, height: int, dtype: torch.dtype, total: int | None
+    config: AutoencoderConfig,
+    width: int,
+    height: int,
+    dtype: torch.dtype,
+    total: int | None,
+    device: str = "cpu",
 ) -> bool:
     """Whether to decode in tiles: for large pictures, and where decoding would take half of `total` bytes.
 
     Depends on what the machine has and not on what is free, so that a machine always draws the same bits.
     """
-    whole = _decoder_peak(config, width * height, dtype.itemsize)
+    whole = _decoder_peak(config, width * height, dtype.itemsize, device == "cpu")
     return width * height > TILE_ABOVE or (total is not None and whole > total // 2)
 
 
@@ -187,22 +193,30 @@ def _denoise_work(config: TransformerConfig, tokens: int, size: int) -> int:
     return tokens * (size * (6 * 2 * hidden + 6 * config.width) + 4 * 2 * config.width)
 
 
-def _decode_work(config: AutoencoderConfig, width: int, height: int, size: int) -> int:
+def _decode_work(config: AutoencoderConfig, width: int, height: int, size: int, banded: bool) -> int:
     """The largest stage of the decoder, or of one tile where the picture is decoded in tiles."""
     pixels = width * height
     if pixels <= TILE_ABOVE:
-        return _decoder_peak(config, pixels, size)
-    return _decoder_peak(config, min(width, TILE) * min(height, TILE), size) + pixels * 4 * 4
+        return _decoder_peak(config, pixels, size, banded)
+    return _decoder_peak(config, min(width, TILE) * min(height, TILE), size, banded) + pixels * 4 * 4
 
 
-def _decoder_peak(config: AutoencoderConfig, pixels: int, size: int) -> int:
-    """The widest stage. A channel of it costs three tensors in the dtype and four in float32, for the norms."""
-    wide = (_channels(stage) / 4**index for index, stage in enumerate(config.decoder))
-    return int(pixels * (3 * size + 4 * 4) * max(wide))
+def _decoder_peak(config: AutoencoderConfig, pixels: int, size: int, banded: bool) -> int:
+    """The widest stage; with bands the widest of either kind, for the heap keeps the pages of the one before."""
+    peaks: dict[str, int] = {"res": 0, "evit": 0}
+    for index, stage in enumerate(config.decoder):
+        need = _stage_peak(stage, pixels // 4**index, size, banded)
+        peaks[stage.kind] = max(peaks[stage.kind], need)
+    return sum(peaks.values()) if banded else max(peaks.values())
 
 
-def _channels(stage: Stage) -> int:
-    """Channels that count: an EfficientViT block widens its own eightfold in its FFN."""
+def _stage_peak(stage: Stage, positions: int, size: int, banded: bool) -> int:
+    """A channel costs three tensors in the dtype and four in float32, for the norms; in bands, a band's maps.
+
+    An EfficientViT block widens its own channels eightfold in its FFN, of which half count.
+    """
     if stage.depth == 0:
         return 0
-    return stage.width if stage.kind == "res" else 4 * stage.width
+    channels = stage.width if stage.kind == "res" else 4 * stage.width
+    whole = positions * channels * (3 * size + 4 * 4)
+    return min(whole, _BANDS * BAND) if banded and stage.kind == "res" else whole

@@ -222,7 +222,8 @@ def decode(autoencoder: DCAE, latent: Tensor, request: ImageRequest) -> Tensor:
 def decode_latent(autoencoder: DCAE, latent: Tensor) -> Tensor:
     """Unscaled [1, C, h, w] -> [1, 3, H, W], in tiles when large or when a GPU has no memory for the whole."""
     height, width = (side * autoencoder.config.ratio for side in latent.shape[-2:])
-    if needs_tiles(autoencoder.config, width, height, latent.dtype, total_bytes(latent.device)):
+    total = total_bytes(latent.device)
+    if needs_tiles(autoencoder.config, width, height, latent.dtype, total, latent.device.type):
         return decode_tiled(autoencoder, latent)
     try:
         return autoencoder.decode(latent)

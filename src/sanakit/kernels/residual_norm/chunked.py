@@ -23,18 +23,21 @@ def refuses(problem: Problem) -> str | None:
 
 def residual_norm(x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     """As the reference; the result is channels last."""
-    rows = _rows(x)
+    rows, (width, step) = _rows(x), (x.shape[1], max(1, _PIECE // x.shape[1]))
     out = torch.empty_like(x, memory_format=torch.channels_last)
     added = None if residual is None else _rows(residual)
-    wide_weight, wide_bias = weight.float(), bias.float()
-    step = max(1, _PIECE // rows.shape[1])
+    wide_weight, wide_bias, buffer = (
+        weight.float(),
+        bias.float(),
+        x.new_empty(step, width, dtype=torch.float32),
+    )
     for start in range(0, len(rows), step):
         window = slice(start, start + step)
-        part = rows[window]
-        norm = torch.linalg.vector_norm(part, dim=1, keepdim=True, dtype=torch.float32)
-        scale = norm.square_().div_(rows.shape[1]).add_(eps).rsqrt_()  # [n, 1]
-        sums = (part * scale).mul_(wide_weight).add_(wide_bias)
-        _rows(out)[window] = sums if added is None else sums.add_(added[window])
+        wide = buffer[: len(rows[window])].copy_(rows[window])
+        norm = torch.linalg.vector_norm(wide, dim=1, keepdim=True)  # [n, 1]
+        wide *= norm.square_().div_(width).add_(eps).rsqrt_()
+        torch.addcmul(wide_bias, wide, wide_weight, out=wide)
+        _rows(out)[window] = wide if added is None else wide.add_(added[window])
     return out
 
 
