@@ -46,11 +46,13 @@ def test_what_is_replaced_and_what_is_kept_has_a_reason(model: SanaTransformer) 
     report = quantise(model)
     assert {
         "blocks.1.attention.qkv",
-        "blocks.0.cross.q",
+        "blocks.0.attention.out",
         "blocks.0.ffn.expand",
         "blocks.1.ffn.project",
     } <= set(report.replaced)
-    assert {"blocks.0.cross.kv", "modulation", "head.out", "text.input"} <= set(report.kept)
+    assert {"blocks.0.cross.kv", "blocks.0.cross.q", "modulation", "head.out", "text.input"} <= set(
+        report.kept
+    )
     assert set(report.replaced) | set(report.kept) == before
     assert not set(report.replaced) & set(report.kept)
     assert all(report.kept.values())

@@ -125,7 +125,7 @@ def test_convert_there_and_back(sana: Sana, tiny: Folders, tmp_path: Path, recip
 
 def test_convert_to_int8_takes_a_name_and_writes_a_model_that_draws(sana: Sana):
     (told,) = lines_of(sana("convert", "toybox", "small", "--dtype", "int8", "--json"))
-    assert (told["path"], told["int8"] > 50, "head.out" in told["kept"]) == ("small", True, True)
+    assert (told["path"], told["int8"] >= 40, "head.out" in told["kept"]) == ("small", True, True)
     result = sana(
         "generate", "a red cube", "--model", "small", "--steps", "1", "--fast", "off", "--out", "a.png"
     )

@@ -38,7 +38,7 @@ def test_the_folder_is_whole_and_smaller(folder: Path) -> None:
     assert names <= {p.relative_to(folder) for p in folder.rglob("*")}
     assert [p.name for p in (folder / "transformer").glob("*.safetensors")] == ["int8.safetensors"]
     full = (source / "transformer/diffusion_pytorch_model.safetensors").stat().st_size
-    assert (folder / "transformer/int8.safetensors").stat().st_size < 0.62 * full
+    assert (folder / "transformer/int8.safetensors").stat().st_size < 0.7 * full
 
 
 @pytest.mark.skipif(NO_INT8 is not None, reason="this CPU or torch has no int8 products, and int8 is refused")

@@ -21,6 +21,8 @@ from sanakit.kernels.linear import Act
 KEPT: dict[str, str] = {
     **RARE,
     "*.cross.kv": "runs once per picture",
+    "*.cross.q": "reads tokens before any norm: with cross.out as much error as all else, and no time saved",
+    "*.cross.out": "as cross.q",
     "head.out": "its rounding would stand in the picture",
 }
 """Names of layers of the transformer (`*` for any) that are not quantised, and why."""

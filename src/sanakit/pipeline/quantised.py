@@ -1,4 +1,4 @@
-"""A model folder with its transformer in int8: rounded once, half the bytes to keep and to load."""
+"""A model folder with its transformer in int8: rounded once, two thirds of the bytes to keep and to load."""
 
 from __future__ import annotations
 
