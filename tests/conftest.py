@@ -8,6 +8,8 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["TRITON_INTERPRET"] = "1"  # kernels run on the CPU
+os.environ["TRITON_DEFAULT_FP_FUSION"] = "1"  # said here, Triton does not warn that its default will change
 os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("SANAKIT_TEST_GPU", "")
 
 import pytest

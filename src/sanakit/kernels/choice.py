@@ -17,18 +17,23 @@ from torch import Tensor
 from sanakit.base.errors import ConfigError
 from sanakit.kernels.conv import onednn as conv_onednn
 from sanakit.kernels.conv import reference as conv
+from sanakit.kernels.int8_matmul import gpu as int8_gpu
 from sanakit.kernels.int8_matmul import onednn as int8_onednn
 from sanakit.kernels.int8_matmul import reference as int8_matmul
 from sanakit.kernels.linear import onednn as linear_onednn
 from sanakit.kernels.linear import reference as linear
+from sanakit.kernels.linear_attention import gpu as linear_attention_gpu
 from sanakit.kernels.linear_attention import heads_first
 from sanakit.kernels.linear_attention import reference as linear_attention
+from sanakit.kernels.mix_ffn import gpu as mix_ffn_gpu
 from sanakit.kernels.mix_ffn import onednn as mix_ffn_onednn
 from sanakit.kernels.mix_ffn import reference as mix_ffn
+from sanakit.kernels.modulated_norm import gpu as modulated_norm_gpu
 from sanakit.kernels.modulated_norm import layer_norm
 from sanakit.kernels.modulated_norm import reference as modulated_norm
 from sanakit.kernels.problem import Problem
 from sanakit.kernels.residual_norm import chunked
+from sanakit.kernels.residual_norm import gpu as residual_norm_gpu
 from sanakit.kernels.residual_norm import reference as residual_norm
 from sanakit.kernels.upsample_conv import quarters
 from sanakit.kernels.upsample_conv import reference as upsample_conv
@@ -55,19 +60,26 @@ class Implementation:
 
 
 TABLE: tuple[Implementation, ...] = (
+    Implementation(
+        "linear_attention", "triton", linear_attention_gpu.linear_attention, linear_attention_gpu.refuses
+    ),
     Implementation("linear_attention", "heads_first", heads_first.linear_attention, heads_first.refuses),
     Implementation("linear_attention", "reference", linear_attention.linear_attention),
+    Implementation("gated_depthwise", "triton", mix_ffn_gpu.gated_depthwise, mix_ffn_gpu.refuses),
     Implementation("gated_depthwise", "reference", mix_ffn.gated_depthwise),
     Implementation("depthwise_glu", "onednn", mix_ffn_onednn.depthwise_glu, mix_ffn_onednn.refuses),
     Implementation("depthwise_glu", "reference", mix_ffn.depthwise_glu),
+    Implementation("modulated_norm", "triton", modulated_norm_gpu.modulated_norm, modulated_norm_gpu.refuses),
     Implementation("modulated_norm", "layer_norm", layer_norm.modulated_norm, layer_norm.refuses),
     Implementation("modulated_norm", "reference", modulated_norm.modulated_norm),
     Implementation("linear", "onednn", linear_onednn.linear, linear_onednn.refuses, linear_onednn.pack),
     Implementation("linear", "reference", linear.linear),
+    Implementation("int8_matmul", "triton", int8_gpu.int8_matmul, int8_gpu.refuses),
     Implementation("int8_matmul", "onednn", int8_onednn.int8_matmul, int8_onednn.refuses, int8_onednn.pack),
     Implementation("int8_matmul", "reference", int8_matmul.int8_matmul),
     Implementation("conv", "onednn", conv_onednn.conv, conv_onednn.refuses),
     Implementation("conv", "reference", conv.conv),
+    Implementation("residual_norm", "triton", residual_norm_gpu.residual_norm, residual_norm_gpu.refuses),
     Implementation("residual_norm", "chunked", chunked.residual_norm, chunked.refuses),
     Implementation("residual_norm", "reference", residual_norm.residual_norm),
     Implementation("upsample_conv", "quarters", quarters.upsample_conv, quarters.refuses, quarters.prepare),

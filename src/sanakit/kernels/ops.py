@@ -34,7 +34,8 @@ def linear_attention(
     """ReLU linear attention, [B, N, H, D] each -> [B, N, H, D]; see `linear_attention/reference.py`."""
     if torch.compiler.is_compiling():
         return _attention.linear_attention(query, key, value, eps, angles, mask, state)
-    problem = Problem.of("linear_attention", value, rotary=int(angles is not None))
+    widest = max(query.shape[-1], value.shape[-1])
+    problem = Problem.of("linear_attention", value, rotary=int(angles is not None), width=widest)
     return select("linear_attention", problem).run(query, key, value, eps, angles, mask, state)
 
 
@@ -60,7 +61,8 @@ def modulated_norm(x: Tensor, shift: Tensor, scale: Tensor, eps: float = 1e-6) -
     if torch.compiler.is_compiling():
         return _norm.modulated_norm(x, shift, scale, eps)
     shared = shift.shape[0] == scale.shape[0] == shift.shape[1] == scale.shape[1] == 1
-    problem = Problem.of("modulated_norm", x, modulations=1 if shared else len(x))
+    per_token = int(max(shift.shape[1], scale.shape[1]) > 1)
+    problem = Problem.of("modulated_norm", x, modulations=1 if shared else len(x), per_token=per_token)
     return select("modulated_norm", problem).run(x, shift, scale, eps)
 
 

@@ -58,10 +58,9 @@ def choose_engine(fast: str | None, precision: Precision) -> Engine:
 
 def _as_asked(engine: Engine, precision: Precision) -> Engine:
     """The engine with its reason, or RequestError with the refusal."""
-    refusal = _refusal("int8_matmul", precision) if engine.int8 else None
-    refusal = refusal or _refusal("linear", precision)
-    if refusal is None and engine.compiled:
-        refusal = why_not()
+    refusal = _refusal("int8_matmul" if engine.int8 else "linear", precision)
+    if engine.compiled:
+        refusal = refusal or _refusal("linear", precision) or why_not()
     if refusal is not None:
         raise RequestError(f"{engine.name} was asked for, but it {refusal}: choose auto.")
     int8 = ["the transformer's wide layers in int8"] if engine.int8 else []
@@ -70,11 +69,12 @@ def _as_asked(engine: Engine, precision: Precision) -> Engine:
 
 
 def _refusal(op: str, precision: Precision) -> str | None:
-    """Why the fast row of an operator does not run here; None where it does."""
+    """Why no fast row of an operator runs here; None where one does."""
     problem = Problem(op, precision.device.type, precision.dtype)
     if select(op, problem).name != "reference":
         return None
-    return explain(problem)[0].partition("refuses: ")[2] or "was switched off"
+    refusals = [line.split(": ", 3) for line in explain(problem) if "refuses: " in line]
+    return "; ".join(f"{reason} ({row})" for _, row, _, reason in refusals) or "was switched off"
 
 
 def apply_engine(engine: Engine, part: str, module: nn.Module) -> None:

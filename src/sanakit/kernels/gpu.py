@@ -1,0 +1,82 @@
+"""What the Triton rows of the table have in common: when they refuse, in words, and how work is cut into pieces."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sanakit.kernels.problem import Problem
+
+OLDEST = (8, 0)
+"""The oldest compute capability with bf16 products on tensor cores (Ampere)."""
+
+PROGRAMS_PER_UNIT = 4
+"""Programs that keep a multiprocessor busy while others wait for memory."""
+
+
+def refuses(problem: Problem) -> str | None:
+    """Why no kernel runs on this problem; None where one does."""
+    if problem.device != "cuda":
+        return "runs on CUDA GPUs only"
+    if problem.dtype not in (torch.bfloat16, torch.float16, torch.float32):
+        return f"has no kernel for {str(problem.dtype).removeprefix('torch.')}"
+    return why_not()
+
+
+@cache
+def why_not() -> str | None:
+    """Why Triton's kernels can't run on this machine's GPU; None where they can."""
+    if find_spec("triton") is None:
+        return "needs the package triton, which is not installed"
+    if not torch.cuda.is_available():
+        return "needs a CUDA GPU and its driver"
+    found = torch.cuda.get_device_capability()
+    if found < OLDEST:
+        wanted, have = (".".join(map(str, pair)) for pair in (OLDEST, found))
+        return f"needs a GPU of compute capability {wanted} or newer, and this one has {have}"
+    return None
+
+
+class Later:
+    """A module of kernels, imported when first used: importing Triton takes a second, and few machines have it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(import_module(self._name), name)
+
+
+def pieces(length: int, tile: int, programs: int, device: torch.device) -> tuple[int, int]:
+    """Cut `length` so that `programs` times the number of pieces fill the chip.
+
+    Returns:
+        The number of pieces and the length of one, a multiple of `tile`; none is empty.
+    """
+    tiles = -(-length // tile)
+    wanted = max(1, -(-units(device) * PROGRAMS_PER_UNIT // programs))
+    each = -(-tiles // min(wanted, tiles))
+    return -(-tiles // each), each * tile
+
+
+@cache
+def units(device: torch.device) -> int:
+    """Multiprocessors of a GPU; of the interpreter, which runs kernels on CPUs for tests, two."""
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 2
+
+
+def operand(x: Tensor) -> object:
+    """The dtype, as Triton names it, in which values of `x` enter tensor cores: their own.
+
+    The interpreter can't multiply bf16; it gets the same values in float32.
+    """
+    import triton
+    import triton.language as tl
+
+    names = {torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
+    return tl.float32 if triton.knobs.runtime.interpret else names.get(x.dtype, tl.float32)

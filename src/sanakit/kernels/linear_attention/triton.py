@@ -1,0 +1,262 @@
+"""ReLU linear attention on GPUs: two passes over memory, products on tensor cores, sums in float32.
+
+The sums over keys and values are one pass, split over the sequence where batch x heads alone would leave the chip idle;
+the answers to the queries are the other. Both read q, k, v where the projection left them: [B, N, H, D] of any strides,
+D any size. What is rounded is what the reference rounds: the inputs to their own dtype and the result.
+With S = sum_j k_j^T v_j, z = sum_j k_j, both after the ReLU, the gradients of o = q S / (q z + eps) are
+
+    g = do / (q z + eps)      c = -(do . o) / (q z + eps)
+    dq = g S^T + c z          dS = sum_n q_n^T g_n     dz = sum_n c_n q_n
+    dk = v dS^T + dz          dv = k dS
+
+Letters: B batch, N tokens, H heads, D and E their key and value width, P pieces of the sequence.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from sanakit.kernels.gpu import operand, pieces
+
+TILES = {16: (64, 4, 3), 32: (64, 4, 3), 64: (64, 4, 2), 128: (32, 8, 1)}
+"""Width of a head, padded -> tokens of a tile, warps, stages of loading. Wide heads need the registers for S."""
+
+
+def sums(key: Tensor, value: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """key [B, N, H, D], value [B, N, H, E], mask [B, N] bool -> S [B, H, D, E] and z [B, H, D] in float32."""
+    (batch, tokens, heads, width), outputs = key.shape, value.shape[-1]
+    sizes = _sizes(key, width, outputs)
+    parts, length = pieces(tokens, int(sizes["TOKENS"]), batch * heads, key.device)
+    product = key.new_empty(batch, heads, parts, width, outputs, dtype=torch.float32)
+    total = key.new_empty(batch, heads, parts, width, dtype=torch.float32)
+    _sums[(batch * heads, parts)](
+        key, value, value if mask is None else mask, product, total,
+        *key.stride()[:3], *value.stride()[:3], heads, tokens, length, parts,
+        HAS_MASK=mask is not None, **sizes,
+    )  # fmt: skip
+    return product.sum(2), total.sum(2)
+
+
+def answer(query: Tensor, product: Tensor, total: Tensor, eps: float) -> Tensor:
+    """query [B, N, H, D], S [B, H, D, E], z [B, H, D] -> [B, N, H, E] in the dtype of the query."""
+    (batch, tokens, heads, width), outputs = query.shape, product.shape[-1]
+    out, sizes = query.new_empty(batch, tokens, heads, outputs), _sizes(query, width, outputs)
+    _answer[(batch * heads, triton.cdiv(tokens, sizes["TOKENS"]))](
+        query, product.contiguous(), total.contiguous(), out,
+        *query.stride()[:3], *out.stride()[:3], heads, tokens, eps, **sizes,
+    )  # fmt: skip
+    return out
+
+
+def answer_backward(
+    grad: Tensor, query: Tensor, product: Tensor, total: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradient of `answer` [B, N, H, E] -> those of query, S and z.
+
+    Two kernels: S and its gradient do not fit the registers of one.
+    """
+    (batch, tokens, heads, width), outputs = query.shape, product.shape[-1]
+    grad, total = grad if grad.stride(-1) == 1 else grad.contiguous(), total.contiguous()
+    into_query = query.new_empty(query.shape)
+    slopes = total.new_empty(batch, heads, tokens)  # c
+    sizes = _sizes(query, width, outputs)
+    _into_query[(batch * heads, triton.cdiv(tokens, sizes["TOKENS"]))](
+        grad, query, product.contiguous(), total, into_query, slopes,
+        *grad.stride()[:3], *query.stride()[:3], *into_query.stride()[:3], heads, tokens, eps, **sizes,
+    )  # fmt: skip
+    parts, length = pieces(tokens, sizes["TOKENS"], batch * heads, query.device)
+    into_product = product.new_empty(batch, heads, parts, width, outputs)
+    into_total = total.new_empty(batch, heads, parts, width)
+    _into_sums[(batch * heads, parts)](
+        grad, query, total, slopes, into_product, into_total,
+        *grad.stride()[:3], *query.stride()[:3], heads, tokens, length, parts, eps, **sizes,
+    )  # fmt: skip
+    return into_query, into_product.sum(2), into_total.sum(2)
+
+
+def sums_backward(
+    into_product: Tensor, into_total: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """The gradients of `sums` -> those of key and value."""
+    (batch, tokens, heads, width), outputs = key.shape, value.shape[-1]
+    into_key, into_value = key.new_empty(key.shape), value.new_empty(value.shape)
+    sizes = _sizes(key, width, outputs)
+    _sums_backward[(batch * heads, triton.cdiv(tokens, sizes["TOKENS"]))](
+        into_product.contiguous(), into_total.contiguous(), key, value, value if mask is None else mask,
+        into_key, into_value, *key.stride()[:3], *value.stride()[:3],
+        *into_key.stride()[:3], *into_value.stride()[:3], heads, tokens,
+        HAS_MASK=mask is not None, **sizes,
+    )  # fmt: skip
+    return into_key, into_value
+
+
+def _sizes(x: Tensor, width: int, outputs: int) -> dict[str, Any]:
+    """What is fixed when a kernel is compiled. Half precision enters tensor cores as it is, float32 stays exact."""
+    padded = [max(16, triton.next_power_of_2(size)) for size in (width, outputs)]
+    tokens, warps, stages = TILES[max(padded)]
+    return {
+        "D": width,
+        "E": outputs,
+        "DP": padded[0],
+        "EP": padded[1],
+        "TOKENS": tokens,
+        "WIDE": "ieee" if x.dtype == torch.float32 else "tf32",
+        "NARROW": operand(x),
+        "num_warps": warps,
+        "num_stages": stages,
+    }
+
+
+@triton.jit
+def _load(base, tokens, last, stride, WIDTH: tl.constexpr, PADDED: tl.constexpr):
+    """One head of some tokens [T, PADDED], zero from token `last` on and beyond the width."""
+    columns = tl.arange(0, PADDED)
+    inside = (tokens < last)[:, None] & (columns < WIDTH)[None, :]
+    return tl.load(base + tokens[:, None] * stride + columns[None, :], mask=inside, other=0.0)
+
+
+@triton.jit
+def _relu(x):
+    """ReLU in float32 that lets NaN through, as torch does."""
+    return tl.maximum(x.to(tl.float32), 0.0, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def _save(base, x, tokens, last, stride, WIDTH: tl.constexpr, PADDED: tl.constexpr):
+    """The reverse of `_load`."""
+    columns = tl.arange(0, PADDED)
+    inside = (tokens < last)[:, None] & (columns < WIDTH)[None, :]
+    tl.store(base + tokens[:, None] * stride + columns[None, :], x.to(base.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _load_state(product, total, place, D: tl.constexpr, E: tl.constexpr, DP: tl.constexpr, EP: tl.constexpr):
+    """S [DP, EP] and z [DP] of one head, padded by zeros."""
+    d, e = tl.arange(0, DP), tl.arange(0, EP)
+    at = place * D * E + d[:, None] * E + e[None, :]
+    s = tl.load(product + at, mask=(d < D)[:, None] & (e < E)[None, :], other=0.0)
+    return s, tl.load(total + place * D + d, mask=d < D, other=0.0)
+
+
+@triton.jit
+def _save_state(
+    product, total, s, z, place, D: tl.constexpr, E: tl.constexpr, DP: tl.constexpr, EP: tl.constexpr
+):
+    d, e = tl.arange(0, DP), tl.arange(0, EP)
+    at = place * D * E + d[:, None] * E + e[None, :]
+    tl.store(product + at, s, mask=(d < D)[:, None] & (e < E)[None, :])
+    tl.store(total + place * D + d, z, mask=d < D)
+
+
+@triton.jit
+def _seen(mask, sample, tokens, n, HAS_MASK: tl.constexpr):
+    """1 for tokens that anyone may see, 0 for the others [T]."""
+    seen = tokens < n
+    if HAS_MASK:
+        seen = seen & (tl.load(mask + sample * n + tokens, mask=seen, other=0) != 0)
+    return seen
+
+
+@triton.jit
+def _sums(
+    key, value, mask, product, total, kb, kn, kh, vb, vn, vh, heads, n, length, parts,
+    D: tl.constexpr, E: tl.constexpr, DP: tl.constexpr, EP: tl.constexpr,
+    TOKENS: tl.constexpr, WIDE: tl.constexpr, NARROW: tl.constexpr, HAS_MASK: tl.constexpr,
+):  # fmt: skip
+    pair, part = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    sample, head = pair // heads, pair % heads
+    keys, values = key + sample * kb + head * kh, value + sample * vb + head * vh
+    s, z = tl.zeros((DP, EP), tl.float32), tl.zeros((DP,), tl.float32)
+    last = tl.minimum(n, (part + 1) * length)
+    for start in range(part * length, last, TOKENS):
+        tokens = start + tl.arange(0, TOKENS)
+        k = _relu(_load(keys, tokens, last, kn, D, DP))
+        v = _load(values, tokens, last, vn, E, EP).to(tl.float32)
+        if HAS_MASK:
+            seen = _seen(mask, sample, tokens, n, HAS_MASK)[:, None]
+            k, v = tl.where(seen, k, 0.0), tl.where(seen, v, 0.0)
+        s = tl.dot(tl.trans(k.to(NARROW)), v.to(NARROW), s, input_precision="ieee")
+        z += tl.sum(k, 0)
+    _save_state(product, total, s, z, pair * parts + part, D, E, DP, EP)
+
+
+@triton.jit
+def _answer(
+    query, product, total, out, qb, qn, qh, ob, on, oh, heads, n, eps,
+    D: tl.constexpr, E: tl.constexpr, DP: tl.constexpr, EP: tl.constexpr,
+    TOKENS: tl.constexpr, WIDE: tl.constexpr, NARROW: tl.constexpr,
+):  # fmt: skip
+    pair, tokens = tl.program_id(0).to(tl.int64), tl.program_id(1) * TOKENS + tl.arange(0, TOKENS)
+    sample, head = pair // heads, pair % heads
+    s, z = _load_state(product, total, pair, D, E, DP, EP)
+    q = _relu(_load(query + sample * qb + head * qh, tokens, n, qn, D, DP))
+    mixed = tl.dot(q, s, input_precision=WIDE) / (tl.sum(q * z[None, :], 1) + eps)[:, None]
+    _save(out + sample * ob + head * oh, mixed, tokens, n, on, E, EP)
+
+
+@triton.jit
+def _into_query(
+    grad, query, product, total, into_query, slopes,
+    gb, gn, gh, qb, qn, qh, ib, in_, ih, heads, n, eps,
+    D: tl.constexpr, E: tl.constexpr, DP: tl.constexpr, EP: tl.constexpr,
+    TOKENS: tl.constexpr, WIDE: tl.constexpr, NARROW: tl.constexpr,
+):  # fmt: skip
+    pair, tokens = tl.program_id(0).to(tl.int64), tl.program_id(1) * TOKENS + tl.arange(0, TOKENS)
+    sample, head = pair // heads, pair % heads
+    s, z = _load_state(product, total, pair, D, E, DP, EP)
+    q = _relu(_load(query + sample * qb + head * qh, tokens, n, qn, D, DP))
+    below = tl.sum(q * z[None, :], 1) + eps
+    g = _load(grad + sample * gb + head * gh, tokens, n, gn, E, EP).to(tl.float32) / below[:, None]
+    back = tl.dot(g, tl.trans(s), input_precision=WIDE)  # g S^T, [T, D]
+    c = -tl.sum(back * q, 1) / below
+    dq = back + c[:, None] * z[None, :]
+    _save(into_query + sample * ib + head * ih, tl.where(q > 0, dq, 0.0), tokens, n, in_, D, DP)
+    tl.store(slopes + pair * n + tokens, c, mask=tokens < n)
+
+
+@triton.jit
+def _into_sums(
+    grad, query, total, slopes, into_product, into_total,
+    gb, gn, gh, qb, qn, qh, heads, n, length, parts, eps,
+    D: tl.constexpr, E: tl.constexpr, DP: tl.constexpr, EP: tl.constexpr,
+    TOKENS: tl.constexpr, WIDE: tl.constexpr, NARROW: tl.constexpr,
+):  # fmt: skip
+    pair, part, d = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.arange(0, DP)
+    sample, head = pair // heads, pair % heads
+    z = tl.load(total + pair * D + d, mask=d < D, other=0.0)
+    ds, dz = tl.zeros((DP, EP), tl.float32), tl.zeros((DP,), tl.float32)
+    last = tl.minimum(n, (part + 1) * length)
+    for start in range(part * length, last, TOKENS):
+        tokens = start + tl.arange(0, TOKENS)
+        q = _relu(_load(query + sample * qb + head * qh, tokens, last, qn, D, DP))
+        do = _load(grad + sample * gb + head * gh, tokens, last, gn, E, EP).to(tl.float32)
+        c = tl.load(slopes + pair * n + tokens, mask=tokens < last, other=0.0)
+        g = do / (tl.sum(q * z[None, :], 1) + eps)[:, None]
+        ds = tl.dot(tl.trans(q), g, ds, input_precision=WIDE)
+        dz += tl.sum(c[:, None] * q, 0)
+    _save_state(into_product, into_total, ds, dz, pair * parts + part, D, E, DP, EP)
+
+
+@triton.jit
+def _sums_backward(
+    into_product, into_total, key, value, mask, into_key, into_value,
+    kb, kn, kh, vb, vn, vh, ikb, ikn, ikh, ivb, ivn, ivh, heads, n,
+    D: tl.constexpr, E: tl.constexpr, DP: tl.constexpr, EP: tl.constexpr,
+    TOKENS: tl.constexpr, WIDE: tl.constexpr, NARROW: tl.constexpr, HAS_MASK: tl.constexpr,
+):  # fmt: skip
+    pair, tokens = tl.program_id(0).to(tl.int64), tl.program_id(1) * TOKENS + tl.arange(0, TOKENS)
+    sample, head = pair // heads, pair % heads
+    ds, dz = _load_state(into_product, into_total, pair, D, E, DP, EP)
+    k = _relu(_load(key + sample * kb + head * kh, tokens, n, kn, D, DP))
+    v = _load(value + sample * vb + head * vh, tokens, n, vn, E, EP).to(tl.float32)
+    seen = _seen(mask, sample, tokens, n, HAS_MASK)[:, None]
+    k, v = tl.where(seen, k, 0.0), tl.where(seen, v, 0.0)
+    dk = tl.dot(v, tl.trans(ds), input_precision=WIDE) + dz[None, :]
+    dv = tl.dot(k, ds, input_precision=WIDE)
+    _save(into_key + sample * ikb + head * ikh, tl.where(k > 0, dk, 0.0), tokens, n, ikn, D, DP)
+    _save(into_value + sample * ivb + head * ivh, tl.where(seen, dv, 0.0), tokens, n, ivn, E, EP)

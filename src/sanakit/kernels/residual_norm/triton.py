@@ -1,0 +1,48 @@
+"""RMS norm over the channels of a map, and a residual, on GPUs: every position is read once and written once.
+
+Letters: M positions (batch x height x width), C channels. Maps are channels last: a position's channels lie together.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+VALUES, WARPS = 4096, 4
+"""Values of a program, some positions of all their channels; and its warps."""
+
+_LAST = torch.channels_last
+
+
+def residual_norm(x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """As the reference: x and residual [B, C, h, w], weight and bias [C] -> [B, C, h, w], channels last."""
+    x = x.contiguous(memory_format=_LAST)
+    added = x if residual is None else residual.contiguous(memory_format=_LAST)
+    out = torch.empty_like(x, memory_format=_LAST)
+    channels, positions = x.shape[1], x.numel() // x.shape[1]
+    padded = triton.next_power_of_2(channels)
+    rows = max(1, VALUES // padded)
+    _norm[(triton.cdiv(positions, rows),)](
+        x, added, weight, bias, out, positions, eps,
+        HAS_RESIDUAL=residual is not None, C=channels, PADDED=padded, ROWS=rows, num_warps=WARPS,
+    )  # fmt: skip
+    return out
+
+
+@triton.jit
+def _norm(
+    x, residual, weight, bias, out, positions, eps,
+    HAS_RESIDUAL: tl.constexpr, C: tl.constexpr, PADDED: tl.constexpr, ROWS: tl.constexpr,
+):  # fmt: skip
+    m, c = tl.program_id(0) * ROWS + tl.arange(0, ROWS), tl.arange(0, PADDED)
+    inside = (m < positions)[:, None] & (c < C)[None, :]
+    at = m.to(tl.int64)[:, None] * C + c[None, :]
+    values = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
+    scale = tl.rsqrt(tl.sum(values * values, 1) / C + eps)[:, None]
+    y = values * scale * tl.load(weight + c, mask=c < C, other=0.0).to(tl.float32)[None, :]
+    y += tl.load(bias + c, mask=c < C, other=0.0).to(tl.float32)[None, :]
+    if HAS_RESIDUAL:
+        y += tl.load(residual + at, mask=inside, other=0.0).to(tl.float32)
+    tl.store(out + at, y.to(out.dtype.element_ty), mask=inside)

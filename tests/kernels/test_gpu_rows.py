@@ -1,0 +1,237 @@
+"""Triton kernels through Triton's interpreter, on the CPU, against float64: values, gradients, odd sizes, poison.
+
+The environment variable that turns the interpreter on is set in tests/conftest.py, before anything imports Triton.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+pytest.importorskip("triton", reason="Triton has no wheel for this system, and its kernels never run here")
+
+from sanakit.kernels import AttentionState, gpu
+from sanakit.kernels.int8_matmul import gpu as int8_gpu
+from sanakit.kernels.int8_matmul import reference as int8
+from sanakit.kernels.int8_matmul import triton as int8_kernels
+from sanakit.kernels.linear_attention import gpu as attention_gpu
+from sanakit.kernels.linear_attention import reference as attention
+from sanakit.kernels.mix_ffn import gpu as mix_gpu
+from sanakit.kernels.mix_ffn import reference as mix
+from sanakit.kernels.modulated_norm import gpu as norm_gpu
+from sanakit.kernels.modulated_norm import reference as norm
+from sanakit.kernels.problem import Problem
+from sanakit.kernels.residual_norm import gpu as residual_gpu
+from sanakit.kernels.residual_norm import reference as residual
+
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
+
+
+@pytest.fixture(autouse=True)
+def poison(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever a kernel does not write is NaN, or for whole numbers 77."""
+    empty, like = torch.Tensor.new_empty, torch.empty_like
+
+    def filled(x: Tensor) -> Tensor:
+        return x.fill_(float("nan") if x.is_floating_point() else 77) if x.device.type == "cpu" else x
+
+    monkeypatch.setattr(torch.Tensor, "new_empty", lambda self, *a, **k: filled(empty(self, *a, **k)))
+    monkeypatch.setattr(torch, "empty_like", lambda x, *a, **k: filled(like(x, *a, **k)))
+    yield
+
+
+def near(got: Tensor, wanted: Tensor, tolerance: float) -> None:
+    assert got.shape == wanted.shape
+    assert bool(torch.isfinite(got).all())
+    assert torch.linalg.norm(got.double() - wanted) <= tolerance * torch.linalg.norm(wanted) + 1e-12
+
+
+def same_gradients(
+    run: Callable[..., Tensor], wanted: Callable[..., Tensor], inputs: Sequence[Tensor], tolerance: float
+) -> None:
+    """Values and gradients of `run` on `inputs` are those of `wanted` in float64."""
+    ours = [x.clone().requires_grad_() for x in inputs]
+    exact = [x.double().requires_grad_() for x in inputs]
+    got, want = run(*ours), wanted(*exact)
+    near(got.detach(), want.detach(), tolerance)
+    grad = torch.randn_like(want)
+    got.backward(grad.to(got.dtype))
+    want.backward(grad)
+    for mine, theirs in zip(ours, exact, strict=True):
+        assert mine.grad is not None and theirs.grad is not None
+        near(mine.grad, theirs.grad, 3 * tolerance)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("size", [(1, 1, 1, 1, 1), (2, 67, 3, 32, 32), (1, 70, 1, 112, 20)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_linear_attention(dtype: torch.dtype, size: tuple[int, ...], masked: bool) -> None:
+    batch, tokens, heads, width, outputs = size
+    joined = torch.randn(batch, tokens, heads, 2 * width + outputs).to(
+        dtype
+    )  # parts of one tensor: odd strides
+    mask = torch.rand(batch, tokens) > 0.4 if masked else None
+    if mask is not None:
+        mask[:, 0] = True
+        joined[~mask][:, :, width:] = float("nan")
+    same_gradients(
+        lambda x: attention_gpu.linear_attention(*x.split([width, width, outputs], -1), 1e-15, None, mask),
+        lambda x: attention.linear_attention(*x.split([width, width, outputs], -1), 1e-15, None, mask),
+        [joined], TOLERANCE[dtype],
+    )  # fmt: skip
+
+
+def test_linear_attention_in_pieces_is_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    query, key, value = (torch.randn(1, 300, 1, 8) for _ in range(3))
+    monkeypatch.setattr(gpu, "units", lambda device: 2)
+    assert gpu.pieces(300, 64, 1, query.device) == (5, 64)
+    got = attention_gpu.linear_attention(query, key, value)
+    near(got, attention.linear_attention(query.double(), key.double(), value.double()), 1e-5)
+
+
+def test_linear_attention_carries_a_state_and_its_gradient() -> None:
+    def blockwise(run: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def forward(*inputs: Tensor) -> Tensor:
+            state = AttentionState()
+            parts = zip(*(x.split(11, dim=1) for x in inputs), strict=True)
+            return torch.cat([run(*part, 1e-15, None, None, state) for part in parts], dim=1)
+
+        return forward
+
+    inputs = [torch.randn(2, 31, 2, 16) for _ in range(3)]
+    same_gradients(
+        blockwise(attention_gpu.linear_attention), blockwise(attention.linear_attention), inputs, 1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "bias", "dtype"),
+    [
+        ((1, 1, 1, 1), True, torch.float32),
+        ((2, 3, 5, 11), False, torch.bfloat16),
+        ((1, 66, 10, 3), True, torch.float32),
+    ],
+)
+def test_gated_depthwise(size: tuple[int, ...], bias: bool, dtype: torch.dtype) -> None:
+    batch, hidden, height, width = size
+    x = torch.randn(batch, 2 * hidden, height, width).to(dtype)
+    weight = torch.randn(2 * hidden, 1, 3, 3).to(dtype)
+    added = [torch.randn(2 * hidden).to(dtype)] if bias else []
+    same_gradients(
+        lambda x, w, *b: mix_gpu.gated_depthwise(x, w, b[0] if b else None),
+        lambda x, w, *b: mix.gated_depthwise(x, w, b[0] if b else None),
+        [x, weight, *added], TOLERANCE[dtype],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("size", [(1, 1, 2), (3, 7, 100), (2, 5, 128)])
+@pytest.mark.parametrize("shared", [True, False])
+def test_modulated_norm(dtype: torch.dtype, size: tuple[int, ...], shared: bool) -> None:
+    batch, tokens, width = size
+    x = (torch.randn(batch, tokens, width) + 3).to(dtype)
+    both = torch.randn(1 if shared else batch, 2, width).to(dtype)
+    same_gradients(
+        lambda x, m: norm_gpu.modulated_norm(x, *m.chunk(2, dim=1), 1e-3),
+        lambda x, m: norm.modulated_norm(x, *m.chunk(2, dim=1), 1e-3),
+        [x, both], 3 * TOLERANCE[dtype],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("size", [(1, 1, 1, 1), (2, 100, 3, 5), (1, 64, 9, 7)])
+@pytest.mark.parametrize("adds", [True, False])
+def test_residual_norm(dtype: torch.dtype, size: tuple[int, ...], adds: bool) -> None:
+    x, added = torch.randn(size).to(dtype), torch.randn(size).to(dtype) if adds else None
+    weight, bias = torch.randn(size[1]).to(dtype), torch.randn(size[1]).to(dtype)
+    got = residual_gpu.residual_norm(x, added, weight, bias, 1e-5)
+    wide = None if added is None else added.double()
+    near(
+        got, residual.residual_norm(x.double(), wide, weight.double(), bias.double(), 1e-5), TOLERANCE[dtype]
+    )
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_tokens_are_rounded_as_the_reference_rounds(dtype: torch.dtype) -> None:
+    x = (torch.randn(40, 300) * torch.logspace(-6, 4, 40)[:, None]).to(dtype)
+    x[3] = 0
+    values, steps = int8_kernels.quantise(x)
+    wanted, wanted_steps = int8.quantise_tokens(x)
+    assert torch.equal(values, wanted)
+    assert torch.equal(steps, wanted_steps)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("size", [(1, 1, 1), (5, 33, 7), (130, 300, 129)])
+@pytest.mark.parametrize("act", ["none", "silu"])
+def test_int8_product(dtype: torch.dtype, size: tuple[int, ...], act: str) -> None:
+    tokens, inputs, outputs = size
+    x, bias = torch.randn(tokens, inputs).to(dtype), torch.randn(outputs).to(dtype)
+    weight, steps = int8.quantise_rows(torch.randn(outputs, inputs))
+    for b in (bias, None):
+        got = int8_gpu.int8_matmul(x, weight, steps, b, act)
+        near(got, int8.int8_matmul(x.double(), weight, steps, b, act), TOLERANCE[dtype])
+
+
+def test_int8_product_has_the_gradient_of_the_reference() -> None:
+    weight, steps = int8.quantise_rows(torch.randn(9, 20))
+    same_gradients(
+        lambda x, b: int8_gpu.int8_matmul(x, weight, steps, b, "silu"),
+        lambda x, b: int8.int8_matmul(x, weight, steps, b, "silu"),
+        [torch.randn(2, 3, 20), torch.randn(9)], 1e-5,
+    )  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")  # numpy's, from inside the interpreter
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_what_is_not_finite_stays_visible(bad: float) -> None:
+    x = torch.randn(1, 6, 2, 4)
+    x[0, 2, 1, 0] = bad
+    assert not bool(torch.isfinite(attention_gpu.linear_attention(x, x, x)[:, :, 1]).any())
+    weight, steps = int8.quantise_rows(torch.randn(5, 4))
+    product = int8_gpu.int8_matmul(x[:, :, 1], weight, steps, None)
+    assert bool(product[0, 2].isnan().all()) and bool(product[0, :2].isfinite().all())
+
+
+def test_operators_keep_torchs_rules() -> None:
+    """Fakes, gradients and layouts as torch.library wants them, so that torch.compile may trace them."""
+    q, s, z = torch.randn(1, 5, 2, 4), torch.randn(1, 2, 4, 4), torch.rand(1, 2, 4)
+    checked = ("test_schema", "test_autograd_registration", "test_faketensor")
+    calls: list[tuple[Callable[..., object], tuple[object, ...]]] = [
+        (attention_gpu.attention_sums, (q, q, None)),
+        (attention_gpu.attention_answer, (q, s, z, 1e-15)),
+        (norm_gpu.normal_modulated, (torch.randn(2, 3, 8), torch.randn(1, 8), torch.randn(1, 8), 1e-6)),
+        (mix_gpu.gated_middle, (_last(torch.randn(1, 6, 2, 3)), torch.randn(9, 6), torch.randn(6))),
+        (
+            residual_gpu.residual_norm,
+            (_last(torch.randn(1, 6, 2, 3)), None, torch.randn(6), torch.randn(6), 1e-5),
+        ),
+    ]
+    for operator, arguments in calls:
+        torch.library.opcheck(operator, arguments, test_utils=checked)
+
+
+def test_every_row_says_why_it_does_not_run_here() -> None:
+    cuda = Problem("linear_attention", "cuda", torch.bfloat16, (("rotary", 1),))
+    assert attention_gpu.refuses(cuda) == "turns no rotary angles"
+    wide = Problem("linear_attention", "cuda", torch.bfloat16, (("rotary", 0), ("width", 256)))
+    assert "at most 128" in (attention_gpu.refuses(wide) or "")
+    assert gpu.refuses(Problem("x", "cpu", torch.bfloat16)) == "runs on CUDA GPUs only"
+    assert "float64" in (gpu.refuses(Problem("x", "cuda", torch.float64)) or "")
+
+
+def test_an_old_gpu_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu.why_not.cache_clear()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
+    try:
+        assert gpu.why_not() == "needs a GPU of compute capability 8.0 or newer, and this one has 7.5"
+    finally:
+        gpu.why_not.cache_clear()
+
+
+def _last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)
