@@ -20,7 +20,7 @@ from sanakit.pipeline.shapes import shapes_of
 FIELDS = {
     "stage", "model", "size", "dtype", "engine", "seconds", "limit_seconds", "share_of_limit", "peak_gb", "error"
 }  # fmt: skip
-MACHINE = Machine(products={"float32": 1e11, "bfloat16": 1e12, "int8": 4e12}, copy=2e10, threads=2)
+MACHINE = Machine(products={"float32": 1e11, "bfloat16": 1e12, "int8": 4e12}, copy=2e10, name="2 threads")
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,12 @@ from PIL import Image
 from sanakit.benchmark import Machine
 from tests.cli.running import Sana
 
-MACHINE = Machine(products={"float32": 1e11, "bfloat16": 1e12, "int8": 4e12}, copy=2e10, threads=2)
+MACHINE = Machine(products={"float32": 1e11, "bfloat16": 1e12, "int8": 4e12}, copy=2e10, name="2 threads")
 
 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sanakit.benchmark.measure_machine", lambda: MACHINE)
+    monkeypatch.setattr("sanakit.benchmark.measure_machine", lambda device: MACHINE)
 
 
 def test_rows_and_plot_are_written(sana: Sana, tmp_path: Path) -> None:

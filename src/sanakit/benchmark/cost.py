@@ -5,6 +5,8 @@ Left out are padding, keys and values of the text, and attention to a text of on
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -16,8 +18,9 @@ from sanakit.transformer import SanaTransformer, TextMemory
 
 def operations(stage: str, subject: Subject) -> float:
     """Operations of text, step or decode; a multiplication and a sum are two."""
-    with torch.device("meta"), torch.no_grad():
-        return {"text": _text, "step": _step, "decode": _decode}[stage](subject)
+    shapes = replace(subject, device=torch.device("meta"))
+    with shapes.device, torch.no_grad():
+        return {"text": _text, "step": _step, "decode": _decode}[stage](shapes)
 
 
 def _text(subject: Subject) -> float:
@@ -29,7 +32,7 @@ def _text(subject: Subject) -> float:
 
 def _step(subject: Subject) -> float:
     model = SanaTransformer(subject.shapes.transformer).eval()
-    words = subject.words(torch.float32, WORDS).to(device=torch.device("meta"))
+    words = subject.words(torch.float32, WORDS)
     memory = TextMemory(model.read(words, 1).blocks, None)
     latent = torch.empty(2, *subject.latent)
     guidance = torch.empty(1) if model.config.guidance_embed else None

@@ -42,6 +42,7 @@ ENGINES: dict[str, EngineSpec] = {
 }
 """Everyone that can be timed, by name."""
 
+ON_GPU = ("sanakit", "sanakit-int8", "diffusers", "diffusers-compiled")
 DEFAULT = ("sanakit", "sanakit-int8", "sanakit-int8-compiled", "diffusers", "diffusers-fp32")
 FULL = tuple(ENGINES)
 

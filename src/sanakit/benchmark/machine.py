@@ -15,6 +15,8 @@ from sanakit.kernels.choice import Problem, select
 SHAPES = ((2048, 1152, 1152), (2048, 1152, 5760), (2048, 2880, 1152), (4096, 2240, 6720))
 """Tokens, inputs and outputs of products as they occur; the best of them is the machine's rate."""
 
+DTYPES = (torch.float32, torch.bfloat16)
+CPU = torch.device("cpu")
 _COPIED = 256 << 20
 
 
@@ -27,7 +29,7 @@ class Machine:
 
     products: dict[str, float]
     copy: float
-    threads: int
+    name: str
 
     def limit(self, operations: float, dtype: torch.dtype | str) -> float:
         """Seconds that so many operations take at the rate of their dtype."""
@@ -36,51 +38,58 @@ class Machine:
     def lines(self) -> list[str]:
         """The figures, one per line."""
         rates = [f"{name:<9} {rate / 1e9:8.0f} G operations/s" for name, rate in self.products.items()]
-        return [f"{self.threads} threads", *rates, f"copy      {self.copy / 1e9:8.1f} GB/s"]
+        return [self.name, *rates, f"copy      {self.copy / 1e9:8.1f} GB/s"]
 
 
-def measure_machine(dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.bfloat16)) -> Machine:
-    """Measure products in `dtypes` and, where there are any, in int8. Takes a few seconds."""
+def measure_machine(device: torch.device = CPU) -> Machine:
+    """Measure products in float32, bf16 and, where there are any, int8. Takes a few seconds."""
     keep_pages()
     try:
-        products = {str(dtype).removeprefix("torch."): _best(dtype) for dtype in dtypes}
-        if select("int8_matmul", Problem("int8_matmul", "cpu", torch.bfloat16)).name == "onednn":
-            products["int8"] = max(_int8_rate(*shape) for shape in SHAPES)
-        source = torch.ones(_COPIED, dtype=torch.uint8)
+        products = {str(dtype).removeprefix("torch."): _best(dtype, device) for dtype in DTYPES}
+        int8 = select("int8_matmul", Problem("int8_matmul", device.type, torch.bfloat16)).name
+        if int8 in _INT8:
+            products["int8"] = max(_INT8[int8](*shape) for shape in SHAPES)
+        source = torch.ones(_COPIED, dtype=torch.uint8, device=device)
         target = torch.empty_like(source)
-        seconds = median_seconds(lambda: target.copy_(source))
+        seconds = median_seconds(lambda: target.copy_(source), device=device)
     finally:
         keep_no_pages()
-    return Machine(products=products, copy=2 * _COPIED / seconds, threads=torch.get_num_threads())
+    cuda = device.type == "cuda"
+    name = torch.cuda.get_device_name() if cuda else f"{torch.get_num_threads()} threads"
+    return Machine(products=products, copy=2 * _COPIED / seconds, name=name)
 
 
-def median_seconds(work: Callable[[], object], rounds: int = 7) -> float:
+def median_seconds(work: Callable[[], object], rounds: int = 7, device: torch.device = CPU) -> float:
     """Median duration of `work` after one call that does not count."""
+    wait: Callable[[], object] = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     work()
     found = []
     for _ in range(rounds):
+        wait()
         begun = time.perf_counter()
         work()
+        wait()
         found.append(time.perf_counter() - begun)
     return statistics.median(found)
 
 
-def _best(dtype: torch.dtype) -> float:
-    return max(_rate(dtype, *shape) for shape in SHAPES)
+def _best(dtype: torch.dtype, device: torch.device) -> float:
+    return max(_rate(dtype, device, *shape) for shape in SHAPES)
 
 
 @torch.no_grad()
-def _rate(dtype: torch.dtype, tokens: int, inputs: int, outputs: int) -> float:
+def _rate(dtype: torch.dtype, device: torch.device, tokens: int, inputs: int, outputs: int) -> float:
     """Operations per second of the faster of plain and packed products of one shape."""
-    x, weight = torch.randn(tokens, inputs).to(dtype), torch.randn(outputs, inputs).to(dtype)
+    x = torch.randn(tokens, inputs, device=device).to(dtype)
+    weight = torch.randn(outputs, inputs, device=device).to(dtype)
     row = select("linear", Problem.of("linear", x))
     prepared = weight if row.prepare is None else row.prepare(weight)
-    plain = median_seconds(lambda: torch.nn.functional.linear(x, weight))
-    packed = median_seconds(lambda: row.run(x, prepared, None))
+    plain = median_seconds(lambda: torch.nn.functional.linear(x, weight), device=device)
+    packed = median_seconds(lambda: row.run(x, prepared, None), device=device)
     return 2 * tokens * inputs * outputs / min(plain, packed)
 
 
-def _int8_rate(tokens: int, inputs: int, outputs: int) -> float:
+def _int8_cpu(tokens: int, inputs: int, outputs: int) -> float:
     """The bare product of two int8 matrices, without rounding its inputs."""
     x = torch.randint(-127, 128, (tokens, inputs), dtype=torch.int8)
     packed = torch.ops.onednn.qlinear_prepack(
@@ -93,3 +102,16 @@ def _int8_rate(tokens: int, inputs: int, outputs: int) -> float:
         )
     )
     return 2 * tokens * inputs * outputs / seconds
+
+
+def _int8_gpu(tokens: int, inputs: int, outputs: int) -> float:
+    """The same by torch's own product on a GPU."""
+    device = torch.device("cuda")
+    x = torch.randint(-127, 128, (tokens, inputs), dtype=torch.int8, device=device)
+    weight = torch.randint(-127, 128, (outputs, inputs), dtype=torch.int8, device=device).t()
+    seconds = median_seconds(lambda: torch._int_mm(x, weight), device=device)
+    return 2 * tokens * inputs * outputs / seconds
+
+
+_INT8 = {"onednn": _int8_cpu, "triton": _int8_gpu}
+"""Row of the table for int8 products -> what measures their rate."""

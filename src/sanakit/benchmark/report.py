@@ -43,7 +43,7 @@ def ratios(rows: Sequence[Row]) -> list[str]:
 
 def write_json(path: Path, machine: Machine, rows: Sequence[Row]) -> None:
     """The machine's rates and all rows."""
-    rates = {"threads": machine.threads, "products": machine.products, "copy": machine.copy}
+    rates = {"machine": machine.name, "products": machine.products, "copy": machine.copy}
     data = {"machine": rates, "rows": [row.to_json() for row in rows]}
     atomic_write(path, (json.dumps(data, indent=1) + "\n").encode())
 

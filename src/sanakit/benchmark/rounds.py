@@ -15,6 +15,7 @@ from torch import Tensor
 from sanakit.base.heap import give_back, keep_no_pages, keep_pages
 
 Work = Callable[[], Tensor]
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +48,11 @@ def alternate(
     contenders: Mapping[str, Contender],
     rounds: int,
     told: Callable[[str, float], object] = lambda name, seconds: None,
+    device: torch.device = CPU,
 ) -> dict[str, Timing]:
     """Run everyone once unmeasured (compilation, caches), then `rounds` times in turn.
 
-    told: hears each measured duration.
+    told: hears each measured duration. device: where the work is done, and whose memory counts.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     results: dict[str, Tensor] = {}
@@ -60,9 +62,9 @@ def alternate(
             if contender.once and number > 0:
                 continue
             (keep_pages if contender.pages else keep_no_pages)()
-            duration, memory, result = _measured(contender.work)
+            duration, memory, result = _measured(contender.work, device)
             if number == 0:
-                added[name], results[name] = memory, result.float().clone()
+                added[name], results[name] = memory, result.float().cpu().clone()
             if number == 0 and not contender.once:
                 continue
             seconds[name].append(duration)
@@ -75,15 +77,31 @@ def alternate(
 
 
 @torch.no_grad()
-def _measured(work: Work) -> tuple[float, int | None, Tensor]:
+def _measured(work: Work, device: torch.device) -> tuple[float, int | None, Tensor]:
     gc.collect()
     give_back()
-    before = _status("VmRSS") if _reset_peak() else None
+    before = _held(device)
     begun = time.perf_counter()
     result = work()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
     duration = time.perf_counter() - begun
-    peak = None if before is None else _status("VmHWM")
+    peak = _peak(device)
     return duration, None if peak is None or before is None else max(0, peak - before), result
+
+
+def _held(device: torch.device) -> int | None:
+    """Bytes held now, from which the peak is counted anew; None where the system does not tell."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated()
+    return _status("VmRSS") if _reset_peak() else None
+
+
+def _peak(device: torch.device) -> int | None:
+    return torch.cuda.max_memory_allocated() if device.type == "cuda" else _status("VmHWM")
 
 
 def _reset_peak() -> bool:

@@ -93,7 +93,9 @@ def _stage(
     for spec in engines:
         work, weights[spec.name] = STAGES[stage](subject, spec)
         contenders[spec.name] = Contender(work=work, pages=spec.pages, once=spec.once)
-    timings = alternate(contenders, rounds, lambda name, seconds: tell(f"{stage}: {name} {seconds:.2f} s"))
+    timings = alternate(
+        contenders, rounds, lambda name, seconds: tell(f"{stage}: {name} {seconds:.2f} s"), subject.device
+    )
     contenders.clear()
     subject.shared.clear()
     gc.collect()

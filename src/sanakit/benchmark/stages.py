@@ -19,6 +19,8 @@ from sanakit.pipeline.memory import Shapes
 from sanakit.pipeline.stages import decode_latent
 from sanakit.transformer import SanaTransformer, TextMemory
 
+CPU = torch.device("cpu")
+
 WORDS = 40
 """Real tokens of the prompt: two or three sentences."""
 PADDED = 300
@@ -28,7 +30,7 @@ INSTRUCTION = 240
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """What is timed: shapes, size in pixels, and the dtype of the run.
+    """What is timed: shapes, size in pixels, the dtype of the run and the device.
 
     shared: text encoders that engines have in common, by dtype; cleared after a stage, for they are large.
     """
@@ -37,6 +39,7 @@ class Subject:
     width: int
     height: int
     dtype: torch.dtype
+    device: torch.device = CPU
     shared: dict[torch.dtype, nn.Module] = field(default_factory=dict)
 
     @property
@@ -45,27 +48,29 @@ class Subject:
         ratio = self.shapes.autoencoder.ratio
         return self.shapes.transformer.latent_channels, self.height // ratio, self.width // ratio
 
-    def noise(self, batch: int, dtype: torch.dtype, device: str = "cpu") -> Tensor:
+    def noise(self, batch: int, dtype: torch.dtype) -> Tensor:
         """[B, C, h, w]."""
         generator = torch.Generator().manual_seed(1)
-        return torch.randn(1, *self.latent, generator=generator).expand(batch, -1, -1, -1).to(device, dtype)
+        one = torch.randn(1, *self.latent, generator=generator)
+        return one.expand(batch, -1, -1, -1).to(self.device, dtype)
 
     def words(self, dtype: torch.dtype, length: int) -> TextStates:
         """A null prompt of one token and a prompt of `WORDS`, padded to `length` of at most `PADDED`."""
         generator = torch.Generator().manual_seed(2)
         states = torch.randn(2, PADDED, self.shapes.transformer.text_width, generator=generator).to(dtype)
-        return TextStates(states[:, :length], torch.arange(length) < torch.tensor([[1], [WORDS]]))
+        mask = torch.arange(length) < torch.tensor([[1], [WORDS]])
+        return TextStates(states[:, :length], mask).to(device=self.device)
 
 
 def step(subject: Subject, spec: EngineSpec) -> tuple[Callable[[], Tensor], int]:
     """One step with guidance, two branches in one batch; and the bytes of its weights."""
     dtype = spec.dtype or subject.dtype
-    model = random_transformer(subject.shapes.transformer, dtype)
-    noise, time = subject.noise(2, dtype), torch.tensor([500.0])
-    guidance = torch.tensor([4.5]) if model.config.guidance_embed else None
+    model = random_transformer(subject.shapes.transformer, dtype).to(subject.device)
+    noise, time = subject.noise(2, dtype), torch.tensor([500.0], device=subject.device)
+    guidance = torch.tensor([4.5], device=subject.device) if model.config.guidance_embed else None
     if spec.fast is not None:
         size = _bytes(model)
-        _bring(spec.fast, "transformer", model, dtype)
+        _bring(spec.fast, "transformer", model, Precision(subject.device, dtype, "as asked"))
         memory = _memory(model, subject.words(dtype, WORDS))
         return lambda: model(noise, time, memory, guidance), size
     text = subject.words(dtype, PADDED)
@@ -81,10 +86,10 @@ def step(subject: Subject, spec: EngineSpec) -> tuple[Callable[[], Tensor], int]
 def decode(subject: Subject, spec: EngineSpec) -> tuple[Callable[[], Tensor], int]:
     """One latent to pixels, large ones in tiles where ours decides so; and the bytes of the decoder's weights."""
     dtype = spec.dtype or subject.dtype
-    model = random_decoder(subject.shapes.autoencoder, dtype)
+    model = random_decoder(subject.shapes.autoencoder, dtype).to(subject.device)
     latent, size = subject.noise(1, dtype), _bytes(model)
     if spec.fast is not None:
-        _bring(spec.fast, "decoder", model, dtype)
+        _bring(spec.fast, "decoder", model, Precision(subject.device, dtype, "as asked"))
         return lambda: decode_latent(model, latent), size
     peer = _maybe_compiled(peer_decoder(model), spec)
     return lambda: peer(latent), size
@@ -94,11 +99,11 @@ def text(subject: Subject, spec: EngineSpec) -> tuple[Callable[[], Tensor], int]
     """Prompt and null prompt to states: ours over real tokens only, diffusers over padding as well."""
     dtype = spec.dtype or subject.dtype
     if dtype not in subject.shared:
-        subject.shared[dtype] = random_text_encoder(subject.shapes.text, dtype)
+        subject.shared[dtype] = random_text_encoder(subject.shapes.text, dtype).to(subject.device)
     model = subject.shared[dtype]
     lengths = (INSTRUCTION + WORDS, 1)
     padded = (INSTRUCTION + PADDED - 2, PADDED) if spec.fast is None else lengths
-    batches = [_tokens(real, length) for real, length in zip(lengths, padded, strict=True)]
+    batches = [_tokens(real, length, subject.device) for real, length in zip(lengths, padded, strict=True)]
     run = _maybe_compiled(model, spec)
 
     def work() -> Tensor:
@@ -115,10 +120,10 @@ Stage = Callable[[Subject, EngineSpec], tuple[Callable[[], Tensor], int]]
 STAGES: dict[str, Stage] = {"text": text, "step": step, "decode": decode}
 
 
-def _tokens(real: int, length: int) -> tuple[Tensor, Tensor]:
+def _tokens(real: int, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Ids and mask [1, length] with `real` tokens."""
-    ids = torch.arange(length)[None] % 200 + 2
-    return ids, (torch.arange(length) < real)[None].long()
+    places = torch.arange(length, device=device)[None]
+    return places % 200 + 2, (places < real).long()
 
 
 def _memory(model: SanaTransformer, words: TextStates) -> TextMemory:
@@ -128,8 +133,7 @@ def _memory(model: SanaTransformer, words: TextStates) -> TextMemory:
     return TextMemory(memory.blocks, None)
 
 
-def _bring(fast: str, part: str, model: nn.Module, dtype: torch.dtype) -> None:
-    precision = Precision(torch.device("cpu"), dtype, "as asked")
+def _bring(fast: str, part: str, model: nn.Module, precision: Precision) -> None:
     apply_engine(choose_engine(fast, precision), part, model)
 
 

@@ -10,6 +10,7 @@ import typer
 from sanakit.cli import options as o
 
 if TYPE_CHECKING:
+    from sanakit.base.precision import Precision
     from sanakit.benchmark.stages import Subject
 
 _STAGES = ("text", "step", "decode")
@@ -25,6 +26,7 @@ def bench(
         str, typer.Option(help="A published model's short name, or a folder; weights are random.")
     ] = "sana-0.6b-1024",
     size: o.SizeOption = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     dtype: o.DtypeOption = None,
     rounds: Annotated[int, typer.Option(help="Measured rounds, in turn.")] = 3,
     full: Annotated[bool, typer.Option("--full", help="All engines, and how time grows with size.")] = False,
@@ -45,13 +47,17 @@ def bench(
 
     if rounds < 1:
         raise RequestError(f"rounds must be 1 or more, not {rounds}.")
-    names = _words(engines) or (known.FULL if full else known.DEFAULT)
+    precision = decide(device, dtype)
+    if full and precision.device.type != "cpu":
+        raise RequestError("--full asks how time grows on a CPU: leave it out, or give --device cpu.")
+    usual = known.DEFAULT if precision.device.type == "cpu" else known.ON_GPU
+    names = _words(engines) or (known.FULL if full else usual)
     chosen, wanted = known.engines_of(names), _stages(stages)
-    subject = _subject(model, size, decide("cpu", dtype).dtype)
+    subject = _subject(model, size, precision)
     for path in (json_file, plot):
         if path is not None:
             ensure_writable_folder(path.parent)
-    machine = measure_machine()
+    machine = measure_machine(subject.device)
     typer.echo("\n".join(machine.lines()))
     typer.echo(report.HEADER)
     rows = []
@@ -83,19 +89,16 @@ def _stages(text: str) -> tuple[str, ...]:
     return found
 
 
-def _subject(model: str, size: str | None, dtype: object) -> Subject:
-    import torch
-
+def _subject(model: str, size: str | None, precision: Precision) -> Subject:
     from sanakit.base.grid import check_size
     from sanakit.benchmark.stages import Subject
     from sanakit.pipeline.shapes import shapes_of
 
-    assert isinstance(dtype, torch.dtype)
     shapes = shapes_of(model)
     side = shapes.transformer.sample_size * shapes.autoencoder.ratio
     width, height = o.parse_size(size) if size else (side, side)
     check_size(width, height, shapes.autoencoder.ratio * shapes.transformer.patch_size)
-    return Subject(shapes=shapes, width=width, height=height, dtype=dtype)
+    return Subject(shapes=shapes, width=width, height=height, dtype=precision.dtype, device=precision.device)
 
 
 def _growth(subject: Subject, rounds: int) -> None:

@@ -1,0 +1,256 @@
+"""Kernels on a GPU, right first and then fast: `python -m bench.gpu [--json FILE]`, under ten minutes.
+
+Every Triton kernel is held against its reference on this GPU, with poisoned memory, and then timed: CUDA events,
+medians, the cache flushed between runs. Printed beside each time: the plain torch that it replaces, and its share of
+the copy rate (for products: of the best bf16 rate) that this GPU reached a moment before. Then whole stages, by
+`sanakit bench --device cuda`.
+
+`--device cpu --small` walks the same way through Triton's interpreter (TRITON_INTERPRET=1) and times nothing of use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sanakit.benchmark.machine import median_seconds
+from sanakit.kernels.int8_matmul import gpu as int8
+from sanakit.kernels.int8_matmul import reference as int8_reference
+from sanakit.kernels.linear_attention import gpu as attention
+from sanakit.kernels.linear_attention import reference as attention_reference
+from sanakit.kernels.mix_ffn import gpu as mix
+from sanakit.kernels.mix_ffn import reference as mix_reference
+from sanakit.kernels.modulated_norm import gpu as norm
+from sanakit.kernels.modulated_norm import reference as norm_reference
+from sanakit.kernels.residual_norm import gpu as residual
+from sanakit.kernels.residual_norm import reference as residual_reference
+
+ROUNDS = 20
+TOLERANCE = 0.02
+"""Relative error in bf16 beyond which a kernel is wrong, and nothing is timed."""
+
+STAGES = (
+    ("sana-0.6b-1024", ("512x512", "1024x1024", "2048x2048", "4096x4096")),
+    ("sana-1.6b-1024", ("1024x1024", "4096x4096")),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One kernel at one shape: ours, plain torch, and the least that has to be done (bytes moved, or operations)."""
+
+    name: str
+    ours: Callable[..., Tensor]
+    plain: Callable[..., Tensor]
+    inputs: tuple[Tensor, ...]
+    bytes: float = 0.0
+    operations: float = 0.0
+    backward: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What was measured; share: of the copy rate or of the rate of products."""
+
+    kernel: str
+    way: str
+    seconds: float
+    plain: float
+    share: float
+    error: float
+
+
+def cases(device: str, small: bool) -> Iterator[Case]:
+    """The shapes of Sana-0.6B at 1024 px and above, and the table of attention that the official code gives."""
+    dtype = torch.bfloat16
+
+    def normal(*size: int) -> Tensor:
+        return torch.randn(size, device=device).to(dtype)
+
+    lengths = (40,) if small else (4096, 16384, 65536)
+    for tokens in lengths:
+        joined = normal(1 if small else 4, tokens, 16, 3 * 64)
+        yield Case(
+            name=f"linear attention, {len(joined)} x {tokens} x 16 x 64",
+            ours=lambda x: attention.linear_attention(*x.chunk(3, dim=-1)),
+            plain=lambda x: attention_reference.linear_attention(*x.chunk(3, dim=-1)),
+            inputs=(joined,), bytes=joined.nbytes * (3 + 1) / 3,
+        )  # fmt: skip
+    batch, hidden, side, width = (1, 32, 6, 32) if small else (2, 2880, 32, 1152)
+    for scale in (1,) if small else (1, 4):
+        x = normal(batch, 2 * hidden, side * scale, side * scale).contiguous(
+            memory_format=torch.channels_last
+        )
+        yield Case(
+            name=f"Mix-FFN, {batch} x {2 * hidden} x {side * scale}^2",
+            ours=mix.gated_depthwise, plain=mix_reference.gated_depthwise,
+            inputs=(x, normal(2 * hidden, 1, 3, 3), normal(2 * hidden)), bytes=1.5 * x.nbytes,
+        )  # fmt: skip
+    x = normal(batch, side * side * (1 if small else 16), width)
+    yield Case(
+        name=f"modulated norm, {' x '.join(map(str, x.shape))}",
+        ours=norm.modulated_norm, plain=norm_reference.modulated_norm,
+        inputs=(x, normal(batch, 1, width), normal(batch, 1, width)), bytes=2 * x.nbytes,
+    )  # fmt: skip
+    rows = x.flatten(0, 1)
+    weight, steps = int8_reference.quantise_rows(normal(5 * width, width))
+    yield Case(
+        name=f"int8 product, {len(rows)} x {width} x {5 * width}",
+        ours=lambda x: int8.int8_matmul(x, weight, steps, None),
+        plain=lambda x: F.linear(x, (weight * steps[:, None]).to(x.dtype)),
+        inputs=(rows,), operations=2.0 * rows.numel() * 5 * width, backward=False,
+    )  # fmt: skip
+    channels, pixels = (16, 8) if small else (128, 1024)
+    x = normal(1, channels, pixels, pixels).contiguous(memory_format=torch.channels_last)
+    yield Case(
+        name=f"residual norm, {channels} x {pixels}^2",
+        ours=lambda x, r, w, b: residual.residual_norm(x, r, w, b, 1e-5),
+        plain=lambda x, r, w, b: residual_reference.residual_norm(x, r, w, b, 1e-5),
+        inputs=(x, normal(*x.shape), normal(channels), normal(channels)), bytes=3 * x.nbytes, backward=False,
+    )  # fmt: skip
+
+
+def check(case: Case) -> float:
+    """The largest relative error of values and gradients. Raises SystemExit where it is no rounding error."""
+    results = []
+    for run, cast in ((case.ours, torch.Tensor.clone), (case.plain, torch.Tensor.float)):
+        leaves = [cast(x.detach()).requires_grad_(case.backward) for x in case.inputs]
+        poison = [torch.full((1 << n,), float("nan"), device=leaves[0].device) for n in range(10, 24, 2)]
+        del poison
+        out = run(*leaves)
+        if case.backward:
+            out.backward(
+                torch.cos(torch.arange(out.numel(), device=out.device)).view(out.shape).to(out.dtype)
+            )
+        results.append([out.detach(), *(leaf.grad for leaf in leaves if leaf.grad is not None)])
+    found = max(_error(mine, wanted) for mine, wanted in zip(*results, strict=True))
+    if not found < TOLERANCE:
+        raise SystemExit(f"{case.name}: differs from the reference by {found:.1%}; nothing is timed")
+    return found
+
+
+def _error(mine: Tensor, wanted: Tensor) -> float:
+    return float(torch.linalg.norm(mine.double() - wanted.double()) / torch.linalg.norm(wanted.double()))
+
+
+def time_case(case: Case, error: float, copy: float, products: float, device: str) -> Iterator[Row]:
+    """Forward, and backward alone where there is one."""
+    least = case.bytes / copy + case.operations / products
+    with torch.no_grad():
+        ours, plain = (seconds(lambda r=r: r(*case.inputs), device) for r in (case.ours, case.plain))
+    yield Row(kernel=case.name, way="forward", seconds=ours, plain=plain, share=least / ours, error=error)
+    if case.backward:
+        ours, plain = (_backward_seconds(run, case.inputs, device) for run in (case.ours, case.plain))
+        # Reads what the forward pass read and its gradient, writes as much as it read.
+        yield Row(
+            kernel=case.name, way="backward", seconds=ours, plain=plain, share=2 * least / ours, error=error
+        )
+
+
+def _backward_seconds(run: Callable[..., Tensor], inputs: tuple[Tensor, ...], device: str) -> float:
+    leaves = [x.detach().clone().requires_grad_() for x in inputs]
+    out = run(*leaves)
+    grad = torch.ones_like(out)
+    return seconds(lambda: torch.autograd.grad(out, leaves, grad, retain_graph=True), device)
+
+
+def seconds(work: Callable[[], object], device: str) -> float:
+    """Median over rounds by CUDA events, the second-level cache overwritten in between."""
+    if device != "cuda":
+        return median_seconds(work, 1)
+    flush = torch.empty(256 << 20, dtype=torch.uint8, device=device)
+    found = []
+    for _ in range(ROUNDS + 3):
+        flush.zero_()
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        work()
+        end.record()
+        torch.cuda.synchronize()
+        found.append(begin.elapsed_time(end) / 1e3)
+    return statistics.median(found[3:])
+
+
+def rates(device: str, small: bool) -> tuple[float, float]:
+    """Bytes per second of a copy and operations per second of bf16 products, the best that this device does."""
+    size, side = (1 << 16, 64) if small else (1 << 30, 8192)
+    source = torch.ones(size, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    matrix = torch.randn(side, side, device=device).to(torch.bfloat16)
+    copy = 2 * size / seconds(lambda: target.copy_(source), device)
+    return copy, 2 * side**3 / seconds(lambda: matrix @ matrix, device)
+
+
+def softmax_row(tokens: int) -> str:
+    """What softmax attention takes at the same size."""
+    q, k, v = torch.randn(3, 4, 16, tokens, 64, device="cuda", dtype=torch.bfloat16)
+    took = seconds(lambda: F.scaled_dot_product_attention(q, k, v), "cuda")
+    return f"softmax attention, 4 x {tokens} x 16 x 64: {took * 1e3:.3f} ms"
+
+
+def main() -> None:
+    """Check, time, print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
+    parser.add_argument("--small", action="store_true", help="tiny shapes, no stages")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("bench.gpu times a CUDA GPU, and there is none here.")
+    torch.manual_seed(0)
+    errors = {case.name: check(case) for case in cases(options.device, options.small)}
+    print(f"{len(errors)} kernels agree with their references", flush=True)
+    copy, products = rates(options.device, options.small)
+    print(f"copy {copy / 1e9:.0f} GB/s, bf16 products {products / 1e12:.0f} T operations/s")
+    print(f"{'kernel':44} {'way':9} {'ms':>9} {'plain':>9} {'ratio':>6} {'share':>6} {'error':>7}")
+    rows = []
+    for case in cases(options.device, options.small):
+        for row in time_case(case, errors[case.name], copy, products, options.device):
+            rows.append(row)
+            times = f"{row.seconds * 1e3:9.3f} {row.plain * 1e3:9.3f} {row.plain / row.seconds:5.1f}x"
+            print(f"{row.kernel:44} {row.way:9} {times} {row.share:6.0%} {row.error:7.2%}", flush=True)
+    if options.json:
+        options.json.write_text(json.dumps([asdict(row) for row in rows]), encoding="utf-8")
+    if not options.small:
+        print("\n".join(softmax_row(tokens) for tokens in (4096, 16384)), flush=True)
+        stages()
+
+
+def stages() -> None:
+    """Whole stages beside diffusers, eager and compiled, one process for each size."""
+    program = Path(sys.executable).with_name("sanakit")
+    for model, sizes in STAGES:
+        for size in sizes:
+            engines = "sanakit,sanakit-int8,diffusers"
+            engines += ",diffusers-compiled" if size == "1024x1024" else ""
+            subprocess.run(
+                [
+                    program,
+                    "bench",
+                    "--device",
+                    "cuda",
+                    "--model",
+                    model,
+                    "--size",
+                    size,
+                    "--engines",
+                    engines,
+                ],
+                check=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""`python -m bench.gpu` from end to end through Triton's interpreter, at tiny shapes: it checks first, then times."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("triton", reason="Triton has no wheel for this system, and its kernels never run here")
+
+from bench import gpu
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    told = tmp_path / "rows.json"
+    monkeypatch.setattr(sys, "argv", ["bench.gpu", "--device", "cpu", "--small", "--json", str(told)])
+    return told
+
+
+def test_it_walks_through_every_kernel(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gpu.main()
+    assert "5 kernels agree with their references" in capsys.readouterr().out
+    rows = json.loads(small.read_text(encoding="utf-8"))
+    assert [(row["kernel"].split(",")[0], row["way"]) for row in rows] == [
+        ("linear attention", "forward"), ("linear attention", "backward"),
+        ("Mix-FFN", "forward"), ("Mix-FFN", "backward"),
+        ("modulated norm", "forward"), ("modulated norm", "backward"),
+        ("int8 product", "forward"), ("residual norm", "forward"),
+    ]  # fmt: skip
+    assert all(0 < row["error"] < gpu.TOLERANCE for row in rows)
+
+
+def test_a_wrong_kernel_is_not_timed(
+    small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    right = gpu.residual.residual_norm
+    monkeypatch.setattr(gpu.residual, "residual_norm", lambda *a: torch.roll(right(*a), 1, dims=0) + 0.1)
+    with pytest.raises(SystemExit, match="residual norm, 16 x 8.*differs from the reference"):
+        gpu.main()
+    assert "agree" not in capsys.readouterr().out
+
+
+def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["bench.gpu"])
+    with pytest.raises(SystemExit, match="there is none here"):
+        gpu.main()
