@@ -34,6 +34,8 @@ ENGINES: dict[str, EngineSpec] = {
         EngineSpec(name="sanakit-compiled", fast="compiled", pages=True),
         EngineSpec(name="sanakit-int8-compiled", fast="int8-compiled", pages=True),
         EngineSpec(name="sanakit-plain", fast="off"),
+        EngineSpec(name="sanakit-graphs", fast="graphs"),
+        EngineSpec(name="sanakit-int8-graphs", fast="int8-graphs"),
         EngineSpec(name="diffusers"),
         EngineSpec(name="diffusers-pages", pages=True),
         EngineSpec(name="diffusers-compiled", compiled=True),
@@ -42,9 +44,9 @@ ENGINES: dict[str, EngineSpec] = {
 }
 """Everyone that can be timed, by name."""
 
-ON_GPU = ("sanakit", "sanakit-int8", "diffusers", "diffusers-compiled")
+ON_GPU = ("sanakit", "sanakit-graphs", "sanakit-int8-graphs", "diffusers", "diffusers-compiled")
 DEFAULT = ("sanakit", "sanakit-int8", "sanakit-int8-compiled", "diffusers", "diffusers-fp32")
-FULL = tuple(ENGINES)
+FULL = tuple(name for name in ENGINES if not name.endswith("graphs"))
 
 
 def engines_of(names: tuple[str, ...]) -> list[EngineSpec]:

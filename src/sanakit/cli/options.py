@@ -26,7 +26,8 @@ DtypeOption = Annotated[str | None, typer.Option(help="fp32, bf16, fp16 or auto.
 FastOption = Annotated[
     str | None,
     typer.Option(
-        help="How to run: auto, off (plain torch), int8, compiled or int8-compiled.", show_default="auto"
+        help="How to run: auto, off (plain torch), int8, compiled, int8-compiled; on CUDA graphs, int8-graphs.",
+        show_default="auto",
     ),
 ]
 NegativeOption = Annotated[str | None, typer.Option(help="What to keep away from.", show_default=False)]

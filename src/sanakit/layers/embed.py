@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sanakit.layers.norm import RMSNorm
 
+CPU = torch.device("cpu")
 _MAX_PERIOD = 10_000.0
 _TEXT_NORM_INIT = 0.01
 
@@ -60,7 +61,9 @@ class TextEmbed(nn.Module):
 
 
 @lru_cache(maxsize=32)
-def position_table(height: int, width: int, channels: int, base: int, scale: float) -> Tensor:
+def position_table(
+    height: int, width: int, channels: int, base: int, scale: float, device: torch.device = CPU
+) -> Tensor:
     """The sin-cos table of the 2K and 4K checkpoints, for any size.
 
     Positions span [0, base / scale) along each side whatever the aspect ratio, so other sizes are interpolated.
@@ -71,6 +74,7 @@ def position_table(height: int, width: int, channels: int, base: int, scale: flo
         channels: D, a multiple of 4; the first half encodes columns, the second rows, each [sin | cos].
         base: side of the token grid in training.
         scale: position interpolation of the checkpoint (1 for 2K, 2 for 4K).
+        device: where the table is wanted; it is computed on the CPU, once for each.
 
     Returns:
         [1, h * w, D] float32, computed in float64.
@@ -82,4 +86,4 @@ def position_table(height: int, width: int, channels: int, base: int, scale: flo
     by_col = (cols[None, :, None] * omega).expand(height, width, quarter)
     by_row = (rows[:, None, None] * omega).expand(height, width, quarter)
     table = torch.cat([by_col.sin(), by_col.cos(), by_row.sin(), by_row.cos()], dim=-1)
-    return table.reshape(1, height * width, channels).float()
+    return table.reshape(1, height * width, channels).float().to(device)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sanakit.base.grid import Grid
 
+CPU = torch.device("cpu")
 _THETA = 10_000.0
 
 
@@ -22,8 +23,8 @@ def axis_channels(head_dim: int) -> tuple[int, int, int]:
 
 
 @lru_cache(maxsize=32)
-def rotary_angles(grid: Grid, head_dim: int) -> Tensor:
-    """[N, head_dim / 2] float32 radians for tokens in row-major (frame, row, column) order."""
+def rotary_angles(grid: Grid, head_dim: int, device: torch.device = CPU) -> Tensor:
+    """[N, head_dim / 2] float32 radians on a device, for tokens in row-major (frame, row, column) order."""
     axes = []
     for length, channels in zip((grid.frames, grid.height, grid.width), axis_channels(head_dim), strict=True):
         rates = _THETA ** (-torch.arange(0, channels, 2, dtype=torch.float64) / channels)
@@ -38,4 +39,4 @@ def rotary_angles(grid: Grid, head_dim: int) -> Tensor:
         ],
         dim=-1,
     )
-    return table.reshape(grid.tokens, head_dim // 2).float()
+    return table.reshape(grid.tokens, head_dim // 2).float().to(device)

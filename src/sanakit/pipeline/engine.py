@@ -8,13 +8,14 @@ from torch import nn
 
 from sanakit.adapt import pack, quantise
 from sanakit.adapt.compiled import compile_blocks, why_not
+from sanakit.adapt.graphs import record
 from sanakit.base.errors import RequestError
 from sanakit.base.heap import keep_pages
 from sanakit.base.precision import Precision
 from sanakit.kernels.choice import Problem, explain, select
 from sanakit.transformer import SanaTransformer
 
-_AS_ASKED = ("int8", "compiled", "int8-compiled")
+_AS_ASKED = ("int8", "compiled", "int8-compiled", "graphs", "int8-graphs")
 
 ASKED_BY: dict[str, str] = {"packed": "auto", "plain": "off", **{name: name for name in _AS_ASKED}}
 """Name of an engine -> what asks for it; auto falls back to plain where nothing can be packed."""
@@ -37,6 +38,11 @@ class Engine:
         """Whether the transformer's blocks go through torch.compile."""
         return self.name.endswith("compiled")
 
+    @property
+    def recorded(self) -> bool:
+        """Whether steps and decoding are recorded as CUDA graphs."""
+        return self.name.endswith("graphs")
+
 
 def choose_engine(fast: str | None, precision: Precision) -> Engine:
     """The engine for `fast`, a word of `ASKED_BY`; None is auto.
@@ -58,14 +64,24 @@ def choose_engine(fast: str | None, precision: Precision) -> Engine:
 
 def _as_asked(engine: Engine, precision: Precision) -> Engine:
     """The engine with its reason, or RequestError with the refusal."""
-    refusal = _refusal("int8_matmul" if engine.int8 else "linear", precision)
-    if engine.compiled:
-        refusal = refusal or _refusal("linear", precision) or why_not()
+    refusal = _why_not(engine, precision)
     if refusal is not None:
         raise RequestError(f"{engine.name} was asked for, but it {refusal}: choose auto.")
-    int8 = ["the transformer's wide layers in int8"] if engine.int8 else []
-    compiled = ["its blocks compiled at the first step of each size"] if engine.compiled else []
-    return Engine(engine.name, ", ".join([*int8, *compiled, "the rest packed for oneDNN, as asked"]))
+    done = ["the transformer's wide layers in int8"] if engine.int8 else []
+    done += ["its blocks compiled at the first step of each size"] if engine.compiled else []
+    done += (
+        ["steps and decoding recorded as CUDA graphs"] if engine.recorded else ["the rest packed for oneDNN"]
+    )
+    return Engine(engine.name, ", ".join([*done, "as asked"]))
+
+
+def _why_not(engine: Engine, precision: Precision) -> str | None:
+    if engine.recorded and precision.device.type != "cuda":
+        return f"records CUDA graphs, and this runs on {precision.device.type}"
+    needed = {"int8_matmul": engine.int8, "linear": engine.compiled}
+    refusals = (_refusal(op, precision) for op, wanted in needed.items() if wanted)
+    first = next((refusal for refusal in refusals if refusal is not None), None)
+    return first or (why_not() if engine.compiled else None)
 
 
 def _refusal(op: str, precision: Precision) -> str | None:
@@ -91,3 +107,5 @@ def apply_engine(engine: Engine, part: str, module: nn.Module) -> None:
         pack(module)
     if engine.compiled and isinstance(module, SanaTransformer):
         compile_blocks(module)
+    if engine.recorded:
+        record(module)

@@ -126,9 +126,10 @@ class SanaTransformer(nn.Module):
         if self.config.position_scale is None:
             return x
         base = self.config.sample_size // self.config.patch_size
-        table = position_table(grid.height, grid.width, self.config.width, base, self.config.position_scale)
+        scale = self.config.position_scale
+        table = position_table(grid.height, grid.width, self.config.width, base, scale, x.device)
         # The table stays float32 and only the sum is rounded: bf16 positions would merge neighbours at 4K.
-        return (x + table.to(x.device)).to(x.dtype)
+        return (x + table).to(x.dtype)
 
     def embed_time(self, time: Tensor, guidance: Tensor | None) -> Tensor:
         """[B] (and [B] guidance) -> [B, D]."""
@@ -148,7 +149,7 @@ class SanaTransformer(nn.Module):
     def _angles(self, grid: Grid, device: torch.device) -> Tensor | None:
         if not self.config.rotary:
             return None
-        return rotary_angles(grid, self.config.width // self.config.heads).to(device)
+        return rotary_angles(grid, self.config.width // self.config.heads, device)
 
 
 def build_block(config: TransformerConfig) -> LinearBlock:
