@@ -35,10 +35,11 @@ def poisoned(run: Callable[[], Tensor]) -> Tensor:
     return run()
 
 
-def naive_norm(x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+def naive_norm(x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor | None, eps: float) -> Tensor:
     wide = x.double()
     normed = wide / (wide.square().mean(1, keepdim=True) + eps).sqrt()
-    out = normed * weight.double()[:, None, None] + bias.double()[:, None, None]
+    out = normed * weight.double()[:, None, None]
+    out = out if bias is None else out + bias.double()[:, None, None]
     return out if residual is None else out + residual.double()
 
 
@@ -88,10 +89,11 @@ def test_residual_norm(
     weight, bias = torch.randn(size[1]).to(dtype), torch.randn(size[1]).to(dtype)
     added = residual if adds else None
     for row in able("residual_norm", dtype):
-        with choice.force("residual_norm", row.name):
-            got = poisoned(lambda: residual_norm(x, added, weight, bias, 1e-5))
-        assert got.dtype == dtype
-        near(got, naive_norm(x, added, weight, bias, 1e-5), TOLERANCE[dtype])
+        for b in (bias, None):
+            with choice.force("residual_norm", row.name):
+                got = poisoned(lambda b=b: residual_norm(x, added, weight, b, 1e-5))
+            assert got.dtype == dtype
+            near(got, naive_norm(x, added, weight, b, 1e-5), TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)

@@ -147,11 +147,11 @@ def test_modulated_norm(dtype: torch.dtype, size: tuple[int, ...], shared: bool)
 def test_residual_norm(dtype: torch.dtype, size: tuple[int, ...], adds: bool) -> None:
     x, added = torch.randn(size).to(dtype), torch.randn(size).to(dtype) if adds else None
     weight, bias = torch.randn(size[1]).to(dtype), torch.randn(size[1]).to(dtype)
-    got = residual_gpu.residual_norm(x, added, weight, bias, 1e-5)
     wide = None if added is None else added.double()
-    near(
-        got, residual.residual_norm(x.double(), wide, weight.double(), bias.double(), 1e-5), TOLERANCE[dtype]
-    )
+    for b in (bias, None):
+        got = residual_gpu.residual_norm(x, added, weight, b, 1e-5)
+        exact = None if b is None else b.double()
+        near(got, residual.residual_norm(x.double(), wide, weight.double(), exact, 1e-5), TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)

@@ -34,6 +34,7 @@ def draw(model: SanaTransformer, text) -> torch.Tensor:
         return model(torch.randn(2, 4, 3, 5), torch.tensor([10.0, 900.0]), text)
 
 
+@torch.no_grad()
 def test_a_text_that_was_read_gives_the_same_velocity(model: SanaTransformer, text: TextStates) -> None:
     assert torch.equal(draw(model, model.read(text)), draw(model, text))
 

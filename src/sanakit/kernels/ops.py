@@ -74,7 +74,9 @@ def conv(x: Tensor, weight: Tensor, bias: Tensor | None, act: Act = "none") -> T
     return select("conv", problem).run(x, weight, bias, act)
 
 
-def residual_norm(x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+def residual_norm(
+    x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor | None, eps: float
+) -> Tensor:
     """RMS norm over channels, and a sum: [B, C, h, w] -> the same; see `residual_norm/reference.py`."""
     if torch.compiler.is_compiling():
         return _residual_norm.residual_norm(x, residual, weight, bias, eps)

@@ -21,22 +21,24 @@ def refuses(problem: Problem) -> str | None:
     return "has no backward pass" if problem.fact("training") else None
 
 
-def residual_norm(x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+def residual_norm(
+    x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor | None, eps: float
+) -> Tensor:
     """As the reference; the result is channels last."""
     rows, (width, step) = _rows(x), (x.shape[1], max(1, _PIECE // x.shape[1]))
     out = torch.empty_like(x, memory_format=torch.channels_last)
     added = None if residual is None else _rows(residual)
-    wide_weight, wide_bias, buffer = (
-        weight.float(),
-        bias.float(),
-        x.new_empty(step, width, dtype=torch.float32),
-    )
+    wide_weight, wide_bias = weight.float(), None if bias is None else bias.float()
+    buffer = x.new_empty(min(step, len(rows)), width, dtype=torch.float32)
     for start in range(0, len(rows), step):
         window = slice(start, start + step)
         wide = buffer[: len(rows[window])].copy_(rows[window])
         norm = torch.linalg.vector_norm(wide, dim=1, keepdim=True)  # [n, 1]
         wide *= norm.square_().div_(width).add_(eps).rsqrt_()
-        torch.addcmul(wide_bias, wide, wide_weight, out=wide)
+        if wide_bias is None:
+            wide *= wide_weight
+        else:
+            torch.addcmul(wide_bias, wide, wide_weight, out=wide)
         _rows(out)[window] = wide if added is None else wide.add_(added[window])
     return out
 

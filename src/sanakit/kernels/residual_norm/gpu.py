@@ -18,11 +18,13 @@ def refuses(problem: Problem) -> str | None:
 
 
 @torch.library.custom_op("sanakit::residual_norm", mutates_args=())
-def residual_norm(x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+def residual_norm(
+    x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor | None, eps: float
+) -> Tensor:
     """As the reference, without a gradient: [B, C, h, w] -> [B, C, h, w], channels last."""
     return kernels.residual_norm(x, residual, weight, bias, eps)
 
 
 @residual_norm.register_fake
-def _(x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+def _(x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor | None, eps: float) -> Tensor:
     return torch.empty_like(x, memory_format=torch.channels_last)

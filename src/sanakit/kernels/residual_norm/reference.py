@@ -10,14 +10,16 @@ import torch
 from torch import Tensor
 
 
-def residual_norm(x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+def residual_norm(
+    x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor | None, eps: float
+) -> Tensor:
     """Normalise a map over its channels, and add.
 
     Args:
         x: [B, C, h, w].
         residual: [B, C, h, w], or None for no sum.
         weight: [C].
-        bias: [C].
+        bias: [C], or None.
         eps: added to the mean square.
 
     Returns:
@@ -25,5 +27,6 @@ def residual_norm(x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tens
     """
     wide = x.permute(0, 2, 3, 1).float()
     normed = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
-    out = (normed.to(weight.dtype) * weight + bias).to(x.dtype).permute(0, 3, 1, 2)
+    scaled = normed.to(weight.dtype) * weight
+    out = (scaled if bias is None else scaled + bias).to(x.dtype).permute(0, 3, 1, 2)
     return out if residual is None else residual + out

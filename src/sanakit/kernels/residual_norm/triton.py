@@ -16,7 +16,9 @@ VALUES, WARPS = 4096, 4
 _LAST = torch.channels_last
 
 
-def residual_norm(x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+def residual_norm(
+    x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor | None, eps: float
+) -> Tensor:
     """As the reference: x and residual [B, C, h, w], weight and bias [C] -> [B, C, h, w], channels last."""
     x = x.contiguous(memory_format=_LAST)
     added = x if residual is None else residual.contiguous(memory_format=_LAST)
@@ -25,8 +27,9 @@ def residual_norm(x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tens
     padded = triton.next_power_of_2(channels)
     rows = max(1, VALUES // padded)
     _norm[(triton.cdiv(positions, rows),)](
-        x, added, weight, bias, out, positions, eps,
-        HAS_RESIDUAL=residual is not None, C=channels, PADDED=padded, ROWS=rows, num_warps=WARPS,
+        x, added, weight, weight if bias is None else bias, out, positions, eps,
+        HAS_RESIDUAL=residual is not None, HAS_BIAS=bias is not None,
+        C=channels, PADDED=padded, ROWS=rows, num_warps=WARPS,
     )  # fmt: skip
     return out
 
@@ -34,7 +37,7 @@ def residual_norm(x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tens
 @triton.jit
 def _norm(
     x, residual, weight, bias, out, positions, eps,
-    HAS_RESIDUAL: tl.constexpr, C: tl.constexpr, PADDED: tl.constexpr, ROWS: tl.constexpr,
+    HAS_RESIDUAL: tl.constexpr, HAS_BIAS: tl.constexpr, C: tl.constexpr, PADDED: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
     m, c = tl.program_id(0) * ROWS + tl.arange(0, ROWS), tl.arange(0, PADDED)
     inside = (m < positions)[:, None] & (c < C)[None, :]
@@ -42,7 +45,8 @@ def _norm(
     values = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
     scale = tl.rsqrt(tl.sum(values * values, 1) / C + eps)[:, None]
     y = values * scale * tl.load(weight + c, mask=c < C, other=0.0).to(tl.float32)[None, :]
-    y += tl.load(bias + c, mask=c < C, other=0.0).to(tl.float32)[None, :]
+    if HAS_BIAS:
+        y += tl.load(bias + c, mask=c < C, other=0.0).to(tl.float32)[None, :]
     if HAS_RESIDUAL:
         y += tl.load(residual + at, mask=inside, other=0.0).to(tl.float32)
     tl.store(out + at, y.to(out.dtype.element_ty), mask=inside)
