@@ -23,7 +23,7 @@ from sanakit.cli.options import (
 if TYPE_CHECKING:
     from sanakit.base.precision import Precision
 
-_LIBRARIES = ("torch", "transformers", "safetensors", "huggingface-hub", "pillow", "typer")
+_LIBRARIES = ("torch", "triton", "transformers", "safetensors", "huggingface-hub", "pillow", "typer")
 
 
 def doctor(

@@ -13,6 +13,7 @@ from sanakit.base.errors import RequestError
 from sanakit.base.heap import keep_pages
 from sanakit.base.precision import Precision
 from sanakit.kernels.choice import Problem, explain, select
+from sanakit.kernels.gpu import why_not as why_no_kernels
 from sanakit.transformer import SanaTransformer
 
 _AS_ASKED = ("int8", "compiled", "int8-compiled", "graphs", "int8-graphs")
@@ -55,11 +56,17 @@ def choose_engine(fast: str | None, precision: Precision) -> Engine:
     if fast == "off":
         return Engine("plain", "plain torch as asked")
     if fast in (None, "auto"):
-        refusal = _refusal("linear", precision)
-        if refusal is not None:
-            return Engine("plain", f"plain torch, because the packed form {refusal}")
-        return Engine("packed", "weights packed for oneDNN, activations inside the products")
+        return _automatic(precision)
     return _as_asked(Engine(fast, ""), precision)
+
+
+def _automatic(precision: Precision) -> Engine:
+    refusal = _refusal("linear", precision)
+    if refusal is None:
+        return Engine("packed", "weights packed for oneDNN, activations inside the products")
+    if precision.device.type == "cuda" and why_no_kernels() is None:
+        return Engine("plain", "nothing replaced: Triton kernels run where the table has them")
+    return Engine("plain", f"plain torch, because the packed form {refusal}")
 
 
 def _as_asked(engine: Engine, precision: Precision) -> Engine:
