@@ -214,6 +214,14 @@ def test_operators_keep_torchs_rules() -> None:
         torch.library.opcheck(operator, arguments, test_utils=checked)
 
 
+def test_kernels_are_launched_where_their_tensors_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    guarded = []
+    device_of = torch.cuda.device_of
+    monkeypatch.setattr(torch.cuda, "device_of", lambda x: (guarded.append(x.shape), device_of(x))[1])
+    attention_gpu.linear_attention(*(torch.randn(1, 3, 1, 4) for _ in range(3)))
+    assert guarded == [(1, 3, 1, 4)] * 2
+
+
 def test_every_row_says_why_it_does_not_run_here() -> None:
     cuda = Problem("linear_attention", "cuda", torch.bfloat16, (("rotary", 1),))
     assert attention_gpu.refuses(cuda) == "turns no rotary angles"

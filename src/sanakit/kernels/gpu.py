@@ -43,13 +43,22 @@ def why_not() -> str | None:
 
 
 class Later:
-    """A module of kernels, imported when first used: importing Triton takes a second, and few machines have it."""
+    """A module of kernels, imported when first used: importing Triton takes a second, and few machines have it.
+
+    Its functions launch on the GPU of their first tensor, which need not be the current one.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(import_module(self._name), name)
+        launch = getattr(import_module(self._name), name)
+
+        def guarded(first: Tensor, *rest: object) -> Any:
+            with torch.cuda.device_of(first):
+                return launch(first, *rest)
+
+        return guarded
 
 
 def pieces(length: int, tile: int, programs: int, device: torch.device) -> tuple[int, int]:
