@@ -233,7 +233,7 @@ def stages() -> None:
     program = Path(sys.executable).with_name("sanakit")
     for model, sizes in STAGES:
         for size in sizes:
-            engines = "sanakit,sanakit-graphs,sanakit-int8-graphs,diffusers"
+            engines = "sanakit,sanakit-graphs,sanakit-int8-graphs,sanakit-fp8-graphs,diffusers"
             engines += ",diffusers-compiled" if size == "1024x1024" else ""
             subprocess.run(
                 [

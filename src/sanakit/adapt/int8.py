@@ -6,7 +6,7 @@ the tokens at hand, so nothing is calibrated.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -91,27 +91,38 @@ def expect_int8(model: nn.Module, names: Iterable[str]) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Int8Report:
+class QuantReport:
     """What `quantise` did: names of the layers it replaced, and name -> reason of those it left."""
 
     replaced: tuple[str, ...]
     kept: dict[str, str]
 
 
-def quantise(model: nn.Module, kept: dict[str, str] = KEPT, smallest: int = SMALLEST) -> Int8Report:
-    """Replace the linear layers of `model` by int8 ones, in place, but for those that `kept` names."""
+def quantise(
+    model: nn.Module,
+    kept: dict[str, str] = KEPT,
+    smallest: int = SMALLEST,
+    build: Callable[[nn.Linear], nn.Module] | None = None,
+    multiple: int = 1,
+) -> QuantReport:
+    """Replace the linear layers of `model` by rounded ones, in place, but for those that `kept` names.
+
+    build: makes a rounded layer; of int8 if none is given. multiple: of which inputs and outputs must be.
+    """
     replaced: list[str] = []
     left: dict[str, str] = {}
     for name, linear in list(_linears(model)):
         reason = reason_to_keep(name, kept)
         if reason is None and linear.in_features < smallest:
             reason = f"{linear.in_features} inputs: rounding them costs more than the product saves"
+        if linear.in_features % multiple or linear.out_features % multiple:
+            reason = reason or f"{linear.in_features} x {linear.out_features}: no multiples of {multiple}"
         if reason is not None:
             left[name] = reason
             continue
-        model.set_submodule(name, Int8Linear.of(linear))
+        model.set_submodule(name, (build or Int8Linear.of)(linear))
         replaced.append(name)
-    return Int8Report(replaced=tuple(replaced), kept=left)
+    return QuantReport(replaced=tuple(replaced), kept=left)
 
 
 def _linears(model: nn.Module) -> Iterator[tuple[str, nn.Linear]]:

@@ -36,6 +36,7 @@ ENGINES: dict[str, EngineSpec] = {
         EngineSpec(name="sanakit-plain", fast="off"),
         EngineSpec(name="sanakit-graphs", fast="graphs"),
         EngineSpec(name="sanakit-int8-graphs", fast="int8-graphs"),
+        EngineSpec(name="sanakit-fp8-graphs", fast="fp8-graphs"),
         EngineSpec(name="diffusers"),
         EngineSpec(name="diffusers-pages", pages=True),
         EngineSpec(name="diffusers-compiled", compiled=True),
@@ -44,7 +45,14 @@ ENGINES: dict[str, EngineSpec] = {
 }
 """Everyone that can be timed, by name."""
 
-ON_GPU = ("sanakit", "sanakit-graphs", "sanakit-int8-graphs", "diffusers", "diffusers-compiled")
+ON_GPU = (
+    "sanakit",
+    "sanakit-graphs",
+    "sanakit-int8-graphs",
+    "sanakit-fp8-graphs",
+    "diffusers",
+    "diffusers-compiled",
+)
 DEFAULT = ("sanakit", "sanakit-int8", "sanakit-int8-compiled", "diffusers", "diffusers-fp32")
 FULL = tuple(name for name in ENGINES if not name.endswith("graphs"))
 

@@ -26,7 +26,7 @@ DtypeOption = Annotated[str | None, typer.Option(help="fp32, bf16, fp16 or auto.
 FastOption = Annotated[
     str | None,
     typer.Option(
-        help="How to run: auto, off (plain torch), int8, compiled, int8-compiled; on CUDA graphs, int8-graphs.",
+        help="auto, off (plain torch), int8, compiled, int8-compiled; on CUDA also graphs, fp8 and both with graphs.",
         show_default="auto",
     ),
 ]

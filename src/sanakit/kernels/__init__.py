@@ -7,6 +7,7 @@ from sanakit.kernels.linear_attention import AttentionState
 from sanakit.kernels.ops import (
     conv,
     depthwise_glu,
+    fp8_matmul,
     gated_depthwise,
     int8_matmul,
     linear_attention,
@@ -19,6 +20,7 @@ __all__ = [
     "AttentionState",
     "conv",
     "depthwise_glu",
+    "fp8_matmul",
     "gated_depthwise",
     "int8_matmul",
     "linear_attention",

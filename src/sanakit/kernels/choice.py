@@ -17,6 +17,8 @@ from torch import Tensor
 from sanakit.base.errors import ConfigError
 from sanakit.kernels.conv import onednn as conv_onednn
 from sanakit.kernels.conv import reference as conv
+from sanakit.kernels.fp8_matmul import reference as fp8_matmul
+from sanakit.kernels.fp8_matmul import scaled as fp8_scaled
 from sanakit.kernels.int8_matmul import gpu as int8_gpu
 from sanakit.kernels.int8_matmul import onednn as int8_onednn
 from sanakit.kernels.int8_matmul import reference as int8_matmul
@@ -77,6 +79,8 @@ TABLE: tuple[Implementation, ...] = (
     Implementation("int8_matmul", "triton", int8_gpu.int8_matmul, int8_gpu.refuses),
     Implementation("int8_matmul", "onednn", int8_onednn.int8_matmul, int8_onednn.refuses, int8_onednn.pack),
     Implementation("int8_matmul", "reference", int8_matmul.int8_matmul),
+    Implementation("fp8_matmul", "scaled", fp8_scaled.fp8_matmul, fp8_scaled.refuses),
+    Implementation("fp8_matmul", "reference", fp8_matmul.fp8_matmul),
     Implementation("conv", "onednn", conv_onednn.conv, conv_onednn.refuses),
     Implementation("conv", "reference", conv.conv),
     Implementation("residual_norm", "triton", residual_norm_gpu.residual_norm, residual_norm_gpu.refuses),

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sanakit.kernels import conv as _conv
+from sanakit.kernels import fp8_matmul as _fp8
 from sanakit.kernels import linear_attention as _attention
 from sanakit.kernels import mix_ffn as _mix_ffn
 from sanakit.kernels import modulated_norm as _norm
@@ -118,3 +119,11 @@ def prepare_int8(weight: Tensor, like: Tensor) -> Tensor | None:
     """What the chosen row wants made of an int8 weight [O, K] for tokens such as `like`; None for nothing."""
     row = select("int8_matmul", Problem.of("int8_matmul", like))
     return None if row.prepare is None else row.prepare(weight)
+
+
+def fp8_matmul(x: Tensor, weight: Tensor, steps: Tensor, bias: Tensor | None, act: Act = "none") -> Tensor:
+    """Product in fp8: x [..., K], e4m3 weight [O, K], steps [O] -> [..., O]; see `fp8_matmul/reference.py`."""
+    if torch.compiler.is_compiling():
+        return _fp8.fp8_matmul(x, weight, steps, bias, act)
+    problem = Problem.of("fp8_matmul", x, training=_training(x, bias))
+    return select("fp8_matmul", problem).run(x, weight, steps, bias, act)

@@ -8,6 +8,7 @@ from torch import nn
 
 from sanakit.adapt import pack, quantise
 from sanakit.adapt.compiled import compile_blocks, why_not
+from sanakit.adapt.fp8 import to_fp8
 from sanakit.adapt.graphs import record
 from sanakit.base.errors import RequestError
 from sanakit.base.heap import keep_pages
@@ -16,7 +17,7 @@ from sanakit.kernels.choice import Problem, explain, select
 from sanakit.kernels.gpu import why_not as why_no_kernels
 from sanakit.transformer import SanaTransformer
 
-_AS_ASKED = ("int8", "compiled", "int8-compiled", "graphs", "int8-graphs")
+_AS_ASKED = ("int8", "compiled", "int8-compiled", "graphs", "int8-graphs", "fp8", "fp8-graphs")
 
 ASKED_BY: dict[str, str] = {"packed": "auto", "plain": "off", **{name: name for name in _AS_ASKED}}
 """Name of an engine -> what asks for it; auto falls back to plain where nothing can be packed."""
@@ -33,6 +34,11 @@ class Engine:
     def int8(self) -> bool:
         """Whether the transformer's wide layers are rounded."""
         return self.name.startswith("int8")
+
+    @property
+    def fp8(self) -> bool:
+        """Whether the transformer's wide layers are rounded to fp8."""
+        return self.name.startswith("fp8")
 
     @property
     def compiled(self) -> bool:
@@ -74,18 +80,18 @@ def _as_asked(engine: Engine, precision: Precision) -> Engine:
     refusal = _why_not(engine, precision)
     if refusal is not None:
         raise RequestError(f"{engine.name} was asked for, but it {refusal}: choose auto.")
-    done = ["the transformer's wide layers in int8"] if engine.int8 else []
+    rounded = "int8" if engine.int8 else "fp8" if engine.fp8 else None
+    done = [] if rounded is None else [f"the transformer's wide layers in {rounded}"]
     done += ["its blocks compiled at the first step of each size"] if engine.compiled else []
-    done += (
-        ["steps and decoding recorded as CUDA graphs"] if engine.recorded else ["the rest packed for oneDNN"]
-    )
+    done += ["steps and decoding recorded as CUDA graphs"] if engine.recorded else []
+    done += ["the rest packed for oneDNN"] if precision.device.type == "cpu" else []
     return Engine(engine.name, ", ".join([*done, "as asked"]))
 
 
 def _why_not(engine: Engine, precision: Precision) -> str | None:
     if engine.recorded and precision.device.type != "cuda":
         return f"records CUDA graphs, and this runs on {precision.device.type}"
-    needed = {"int8_matmul": engine.int8, "linear": engine.compiled}
+    needed = {"int8_matmul": engine.int8, "fp8_matmul": engine.fp8, "linear": engine.compiled}
     refusals = (_refusal(op, precision) for op, wanted in needed.items() if wanted)
     first = next((refusal for refusal in refusals if refusal is not None), None)
     return first or (why_not() if engine.compiled else None)
@@ -110,6 +116,8 @@ def apply_engine(engine: Engine, part: str, module: nn.Module) -> None:
     keep_pages()
     if engine.int8 and part == "transformer":
         quantise(module)
+    if engine.fp8 and part == "transformer":
+        to_fp8(module)
     if part != "text":
         pack(module)
     if engine.compiled and isinstance(module, SanaTransformer):

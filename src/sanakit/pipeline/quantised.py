@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from sanakit.adapt import Int8Report, quantise
+from sanakit.adapt import QuantReport, quantise
 from sanakit.base.errors import RequestError
 from sanakit.base.files import atomic_write, ensure_writable_folder
 from sanakit.transformer import SanaTransformer
@@ -26,7 +26,7 @@ def write_int8_folder(
     force: bool = False,
     variant: str | None = None,
     max_shard_size: int | str = MAX_SHARD_SIZE,
-) -> Int8Report:
+) -> QuantReport:
     """Write the model `found` to `target`, wide linear layers of its transformer in int8, the rest copied as it is.
 
     variant: which weights of the transformer are rounded. max_shard_size: of its files, as in `save_weights`.
