@@ -22,8 +22,11 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
+from sanakit.base.values import TextStates
 from sanakit.benchmark.machine import median_seconds
+from sanakit.benchmark.models import random_transformer
 from sanakit.kernels.int8_matmul import gpu as int8
 from sanakit.kernels.int8_matmul import reference as int8_reference
 from sanakit.kernels.linear_attention import gpu as attention
@@ -34,8 +37,10 @@ from sanakit.kernels.modulated_norm import gpu as norm
 from sanakit.kernels.modulated_norm import reference as norm_reference
 from sanakit.kernels.residual_norm import gpu as residual
 from sanakit.kernels.residual_norm import reference as residual_reference
+from sanakit.transformer import PRESETS
 
 ROUNDS = 20
+TEXT = 64
 TOLERANCE = 0.02
 """Relative error in bf16 beyond which a kernel is wrong, and nothing is timed."""
 
@@ -191,6 +196,36 @@ def rates(device: str, small: bool) -> tuple[float, float]:
     return copy, 2 * side**3 / seconds(lambda: matrix @ matrix, device)
 
 
+def training(device: str, small: bool, products: float) -> str:
+    """A flow-matching step, forward and backward, in bf16 autocast: pictures per second, share of the rate of products.
+
+    Counted are the products and convolutions of torch; what runs in Triton kernels is a hundredth of them.
+    """
+    name, batch = ("toybox", 2) if small else ("sana-0.6b-1024", 16)
+    config = PRESETS[name]
+    model = random_transformer(config, torch.float32).to(device).train().requires_grad_(True)
+    side = config.sample_size
+    noise = torch.randn(batch, config.latent_channels, side, side, device=device)
+    target = torch.randn_like(noise)
+    states = torch.randn(batch, TEXT, config.text_width, device=device)
+    text = TextStates(states, torch.ones(batch, TEXT, dtype=torch.bool, device=device))
+    moment = torch.full((batch,), 500.0, device=device)
+
+    def step() -> None:
+        model.zero_grad(set_to_none=True)
+        with torch.autocast(device, torch.bfloat16):
+            loss = F.mse_loss(model(noise, moment, text).float(), target)
+        loss.backward()
+
+    took = seconds(step, device)
+    with FlopCounterMode(display=False) as counter:
+        step()
+    share = counter.get_total_flops() / took / products
+    return (
+        f"training {name}, batch {batch}: {batch / took:.1f} pictures/s, {share:.0%} of the rate of products"
+    )
+
+
 def softmax_row(tokens: int) -> str:
     """What softmax attention takes at the same size."""
     q, k, v = torch.randn(3, 4, 16, tokens, 64, device="cuda", dtype=torch.bfloat16)
@@ -221,6 +256,7 @@ def main() -> None:
             rows.append(row)
             times = f"{row.seconds * 1e3:9.3f} {row.plain * 1e3:9.3f} {row.plain / row.seconds:5.1f}x"
             print(f"{row.kernel:44} {row.way:9} {times} {row.share:6.0%} {row.error:7.2%}", flush=True)
+    print(training(options.device, options.small, products), flush=True)
     if options.json:
         options.json.write_text(json.dumps([asdict(row) for row in rows]), encoding="utf-8")
     if not options.small:

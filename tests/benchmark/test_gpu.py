@@ -23,7 +23,9 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def test_it_walks_through_every_kernel(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
     gpu.main()
-    assert "5 kernels agree with their references" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "5 kernels agree with their references" in told
+    assert "training toybox, batch 2: " in told
     rows = json.loads(small.read_text(encoding="utf-8"))
     assert [(row["kernel"].split(",")[0], row["way"]) for row in rows] == [
         ("linear attention", "forward"), ("linear attention", "backward"),
