@@ -214,6 +214,22 @@ def test_operators_keep_torchs_rules() -> None:
         torch.library.opcheck(operator, arguments, test_utils=checked)
 
 
+def test_operators_are_whole_to_a_compiler() -> None:
+    """One graph without a break, forward and backward, and the numbers of the reference."""
+
+    def both(x: Tensor, w: Tensor) -> Tensor:
+        tokens = attention_gpu.linear_attention(*x.chunk(3, dim=-1)).flatten(2)  # [B, N, D]
+        maps = tokens.transpose(1, 2).unflatten(2, (2, 3))
+        return mix_gpu.gated_depthwise(maps, w, None)
+
+    def wanted(x: Tensor, w: Tensor) -> Tensor:
+        tokens = attention.linear_attention(*x.chunk(3, dim=-1)).flatten(2)
+        return mix.gated_depthwise(tokens.transpose(1, 2).unflatten(2, (2, 3)), w, None)
+
+    compiled = torch.compile(both, backend="aot_eager", fullgraph=True)
+    same_gradients(compiled, wanted, [torch.randn(1, 6, 2, 12), torch.randn(8, 1, 3, 3)], 1e-5)
+
+
 def test_kernels_are_launched_where_their_tensors_are(monkeypatch: pytest.MonkeyPatch) -> None:
     guarded = []
     device_of = torch.cuda.device_of
