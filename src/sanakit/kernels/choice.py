@@ -40,7 +40,7 @@ from sanakit.kernels.residual_norm import reference as residual_norm
 from sanakit.kernels.upsample_conv import quarters
 from sanakit.kernels.upsample_conv import reference as upsample_conv
 
-__all__ = ["TABLE", "Implementation", "Problem", "explain", "force", "operators", "select"]
+__all__ = ["TABLE", "Implementation", "Problem", "avoid", "explain", "force", "operators", "select"]
 
 
 def _never(_: Problem) -> str | None:
@@ -92,6 +92,7 @@ TABLE: tuple[Implementation, ...] = (
 """Every implementation there is, the preferred ones of an operator first."""
 
 _forced: ContextVar[tuple[tuple[str, str], ...]] = ContextVar("forced", default=())
+_avoided: ContextVar[frozenset[str]] = ContextVar("avoided", default=frozenset())
 
 
 def operators() -> tuple[str, ...]:
@@ -106,7 +107,7 @@ def select(op: str, problem: Problem) -> Implementation:
     """
     if problem.op != op:
         raise ConfigError(f"asked for {op} with a problem of {problem.op}; both must name one operator")
-    return _select(problem, dict(_forced.get()).get(op))
+    return _select(problem, dict(_forced.get()).get(op), _avoided.get())
 
 
 @contextmanager
@@ -120,6 +121,16 @@ def force(op: str, name: str) -> Iterator[None]:
         _forced.reset(token)
 
 
+@contextmanager
+def avoid(name: str) -> Iterator[None]:
+    """Within the block no row called `name` is taken, of any operator, unless it is forced."""
+    token = _avoided.set(_avoided.get() | {name})
+    try:
+        yield
+    finally:
+        _avoided.reset(token)
+
+
 def explain(problem: Problem) -> list[str]:
     """One line per row of the operator: chosen, refused with the reason, or not reached."""
     chosen = select(problem.op, problem)
@@ -131,6 +142,8 @@ def explain(problem: Problem) -> list[str]:
             verdict = "chosen, forced" if forced else "chosen"
         elif refusal is not None:
             verdict = f"refuses: {refusal}"
+        elif row.name in _avoided.get():
+            verdict = "able, avoided"
         else:
             verdict = "able, not chosen"
         lines.append(f"{problem.op}: {row.name}: {verdict}")
@@ -138,8 +151,9 @@ def explain(problem: Problem) -> list[str]:
 
 
 @cache
-def _select(problem: Problem, forced: str | None) -> Implementation:
-    rows = (_row(problem.op, forced),) if forced else _rows(problem.op)
+def _select(problem: Problem, forced: str | None, avoided: frozenset[str]) -> Implementation:
+    wanted = tuple(row for row in _rows(problem.op) if row.name not in avoided)
+    rows = (_row(problem.op, forced),) if forced else wanted
     refusals = []
     for row in rows:
         refusal = row.refuses(problem)

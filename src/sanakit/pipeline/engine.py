@@ -10,6 +10,7 @@ from sanakit.adapt import pack, quantise
 from sanakit.adapt.compiled import compile_blocks, why_not
 from sanakit.adapt.fp8 import to_fp8
 from sanakit.adapt.graphs import record
+from sanakit.adapt.plain import keep_plain
 from sanakit.base.errors import RequestError
 from sanakit.base.heap import keep_pages
 from sanakit.base.precision import Precision
@@ -19,7 +20,12 @@ from sanakit.transformer import SanaTransformer
 
 _AS_ASKED = ("int8", "compiled", "int8-compiled", "graphs", "int8-graphs", "fp8", "fp8-graphs")
 
-ASKED_BY: dict[str, str] = {"packed": "auto", "plain": "off", **{name: name for name in _AS_ASKED}}
+ASKED_BY: dict[str, str] = {
+    "packed": "auto",
+    "kernels": "auto",
+    "plain": "off",
+    **{name: name for name in _AS_ASKED},
+}
 """Name of an engine -> what asks for it; auto falls back to plain where nothing can be packed."""
 
 
@@ -56,7 +62,7 @@ def choose_engine(fast: str | None, precision: Precision) -> Engine:
 
     Raises RequestError for another word, and where int8 or compiling was asked for and can't be had.
     """
-    words = ASKED_BY.values()
+    words = tuple(dict.fromkeys(ASKED_BY.values()))
     if fast not in (None, *words):
         raise RequestError(f"unknown engine {fast!r}; use {', '.join(words)}.")
     if fast == "off":
@@ -71,7 +77,7 @@ def _automatic(precision: Precision) -> Engine:
     if refusal is None:
         return Engine("packed", "weights packed for oneDNN, activations inside the products")
     if precision.device.type == "cuda" and why_no_kernels() is None:
-        return Engine("plain", "nothing replaced: Triton kernels run where the table has them")
+        return Engine("kernels", "nothing replaced: Triton kernels run where the table has them")
     return Engine("plain", f"plain torch, because the packed form {refusal}")
 
 
@@ -112,6 +118,8 @@ def apply_engine(engine: Engine, part: str, module: nn.Module) -> None:
     The text encoder stays as it is: it runs once per picture, and packing costs as long as that.
     """
     if engine.name == "plain":
+        keep_plain(module)
+    if engine.name in ("plain", "kernels"):
         return
     keep_pages()
     if engine.int8 and part == "transformer":
