@@ -5,40 +5,21 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from sanakit.adapt.int8 import KEPT, QuantReport, quantise
+from sanakit.adapt.rounded import RoundedLinear
 from sanakit.kernels import fp8_matmul
 from sanakit.kernels.fp8_matmul import quantise_rows
-from sanakit.kernels.linear import Act
 
 _MULTIPLE = 16  # of the scaled matmul's inputs and outputs
 
 
-class Fp8Linear(nn.Module):
-    """A linear layer with e4m3 weights [O, K] and a step per output; activations are rounded on the way in.
-
-    act: "silu" or "none", on the way out.
-    """
-
-    weight: Tensor
-    steps: Tensor
-
-    def __init__(
-        self, weight: Tensor, steps: Tensor, bias: nn.Parameter | Tensor | None, act: Act = "none"
-    ) -> None:
-        super().__init__()
-        self.register_buffer("weight", weight)
-        self.register_buffer("steps", steps)
-        self.bias, self.act = bias, act
+class Fp8Linear(RoundedLinear):
+    """With weights in e4m3."""
 
     @classmethod
     def of(cls, linear: nn.Linear) -> Fp8Linear:
         """A linear layer, rounded."""
         weight, steps = quantise_rows(linear.weight.detach())
         return cls(weight, steps, linear.bias)
-
-    @property
-    def out_features(self) -> int:
-        """Number of outputs O."""
-        return len(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., K] -> [..., O] in the dtype of x."""

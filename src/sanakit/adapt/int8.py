@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from sanakit.adapt.rounded import RoundedLinear
 from sanakit.adapt.select import RARE, reason_to_keep
 from sanakit.base.errors import WeightsError
 from sanakit.kernels import int8_matmul, prepare_int8
@@ -31,22 +32,13 @@ SMALLEST = 256
 """Inputs of a layer below which a product in int8 saves less than its rounding costs."""
 
 
-class Int8Linear(nn.Module):
-    """A linear layer with int8 weights [O, K] and a step per output; activations are rounded on the way in.
-
-    act: "silu" or "none", on the way out.
-    """
-
-    weight: Tensor
-    steps: Tensor
+class Int8Linear(RoundedLinear):
+    """With weights in int8."""
 
     def __init__(
         self, weight: Tensor, steps: Tensor, bias: nn.Parameter | Tensor | None, act: Act = "none"
     ) -> None:
-        super().__init__()
-        self.register_buffer("weight", weight)
-        self.register_buffer("steps", steps)
-        self.bias, self.act = bias, act
+        super().__init__(weight, steps, bias, act)
         self._prepared: dict[torch.dtype, Tensor | None] = {}
 
     @classmethod
@@ -54,11 +46,6 @@ class Int8Linear(nn.Module):
         """A linear layer, rounded."""
         weight, steps = quantise_rows(linear.weight.detach())
         return cls(weight, steps, linear.bias)
-
-    @property
-    def out_features(self) -> int:
-        """Number of outputs O."""
-        return len(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., K] -> [..., O] in the dtype of x."""

@@ -9,10 +9,10 @@ and a row of activations have one step each, here the largest value over 448, ta
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from sanakit.kernels.linear.reference import Act
+from sanakit.kernels.rounded import rounded_product
 
 DTYPE = torch.float8_e4m3fn
 LARGEST = 448.0
@@ -44,12 +44,6 @@ def fp8_matmul(x: Tensor, weight: Tensor, steps: Tensor, bias: Tensor | None, ac
         act: "silu" or "none", on the result.
 
     Returns:
-        [..., O] in the dtype of x. The gradient is that of the product with the weights as they are; rounding of x
-        counts as the identity.
+        [..., O] in the dtype of x; for the gradient see `rounded_product`.
     """
-    values, per_row = quantise_rows(x.detach())
-    wide = x.double()
-    rounded = wide + (values.double() * per_row.double()[..., None] - wide).detach()
-    product = rounded @ (weight.double() * steps.double()[:, None]).T
-    out = (product if bias is None else product + bias.double()).to(x.dtype)
-    return F.silu(out) if act == "silu" else out
+    return rounded_product(x, quantise_rows(x.detach()), (weight, steps), bias, act)

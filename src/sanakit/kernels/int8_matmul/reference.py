@@ -12,10 +12,10 @@ that bf16 has, so that a product in bf16 can be scaled in bf16 without a second 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from sanakit.kernels.linear.reference import Act
+from sanakit.kernels.rounded import rounded_product
 
 LARGEST = 127
 _NEXT = (
@@ -64,12 +64,6 @@ def int8_matmul(x: Tensor, weight: Tensor, steps: Tensor, bias: Tensor | None, a
         act: "silu" or "none", on the result.
 
     Returns:
-        [..., O] in the dtype of x. The gradient is that of the product with the weights as they are; rounding of x
-        counts as the identity (the straight-through estimator, arXiv 1308.3432).
+        [..., O] in the dtype of x; for the gradient see `rounded_product`.
     """
-    values, per_row = quantise_tokens(x.detach())
-    wide = x.double()
-    rounded = wide + (values.double() * per_row.double()[..., None] - wide).detach()
-    product = rounded @ (weight.double() * steps.double()[:, None]).T
-    out = (product if bias is None else product + bias.double()).to(x.dtype)
-    return F.silu(out) if act == "silu" else out
+    return rounded_product(x, quantise_tokens(x.detach()), (weight, steps), bias, act)
