@@ -27,6 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from sanakit.base.values import TextStates
 from sanakit.benchmark.machine import median_seconds
 from sanakit.benchmark.models import random_transformer
+from sanakit.benchmark.run import difference
 from sanakit.kernels.int8_matmul import gpu as int8
 from sanakit.kernels.int8_matmul import reference as int8_reference
 from sanakit.kernels.linear_attention import gpu as attention
@@ -109,10 +110,11 @@ def cases(device: str, small: bool) -> Iterator[Case]:
     )  # fmt: skip
     rows = x.flatten(0, 1)
     weight, steps = int8_reference.quantise_rows(normal(5 * width, width))
+    wide = {cast: (weight * steps[:, None]).to(cast) for cast in (dtype, torch.float32)}
     yield Case(
         name=f"int8 product, {len(rows)} x {width} x {5 * width}",
         ours=lambda x: int8.int8_matmul(x, weight, steps, None),
-        plain=lambda x: F.linear(x, (weight * steps[:, None]).to(x.dtype)),
+        plain=lambda x: F.linear(x, wide[x.dtype]),
         inputs=(rows,), operations=2.0 * rows.numel() * 5 * width, backward=False,
     )  # fmt: skip
     channels, pixels = (16, 8) if small else (128, 1024)
@@ -138,14 +140,10 @@ def check(case: Case) -> float:
                 torch.cos(torch.arange(out.numel(), device=out.device)).view(out.shape).to(out.dtype)
             )
         results.append([out.detach(), *(leaf.grad for leaf in leaves if leaf.grad is not None)])
-    found = max(_error(mine, wanted) for mine, wanted in zip(*results, strict=True))
+    found = max(difference(mine, wanted) for mine, wanted in zip(*results, strict=True))
     if not found < TOLERANCE:
         raise SystemExit(f"{case.name}: differs from the reference by {found:.1%}; nothing is timed")
     return found
-
-
-def _error(mine: Tensor, wanted: Tensor) -> float:
-    return float(torch.linalg.norm(mine.double() - wanted.double()) / torch.linalg.norm(wanted.double()))
 
 
 def time_case(case: Case, error: float, copy: float, products: float, device: str) -> Iterator[Row]:

@@ -37,7 +37,7 @@ class Recorder:
 
 def test_a_shape_is_recorded_once_and_memory_is_never_shared() -> None:
     recorder = Recorder()
-    double = Recorded(lambda x: x * 2, recorder)
+    double = Recorded(lambda x, key: x * 2, recorder)
     x = torch.ones(3)
     first = double(x)
     second = double(x + 1)

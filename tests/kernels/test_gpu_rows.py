@@ -33,13 +33,14 @@ TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
 @pytest.fixture(autouse=True)
 def poison(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Whatever a kernel does not write is NaN, or for whole numbers 77."""
-    empty, like = torch.Tensor.new_empty, torch.empty_like
+    new, like, plain = torch.Tensor.new_empty, torch.empty_like, torch.empty
 
     def filled(x: Tensor) -> Tensor:
         return x.fill_(float("nan") if x.is_floating_point() else 77) if x.device.type == "cpu" else x
 
-    monkeypatch.setattr(torch.Tensor, "new_empty", lambda self, *a, **k: filled(empty(self, *a, **k)))
+    monkeypatch.setattr(torch.Tensor, "new_empty", lambda self, *a, **k: filled(new(self, *a, **k)))
     monkeypatch.setattr(torch, "empty_like", lambda x, *a, **k: filled(like(x, *a, **k)))
+    monkeypatch.setattr(torch, "empty", lambda *a, **k: filled(plain(*a, **k)))
     yield
 
 

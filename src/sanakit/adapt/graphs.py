@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -50,7 +51,7 @@ class _Kept:
 class Recorded:
     """A function of tensors that is recorded for each set of shapes and replayed from then on.
 
-    run: must launch the same kernels whenever shapes and `key` are the same.
+    run: of tensors and `key`; must launch the same kernels whenever shapes and key are the same.
     """
 
     def __init__(self, run: Callable[..., Tensor], recorder: Recorder = record_cuda) -> None:
@@ -58,21 +59,39 @@ class Recorded:
         self._kept: dict[Hashable, _Kept] = {}
 
     def __call__(self, *inputs: Tensor, key: Hashable = None) -> Tensor:
-        """`run(*inputs)`. key: what else the launches depend on."""
+        """`run(*inputs, key=key)`. key: what else the launches depend on."""
         place = (key, tuple((x.shape, x.dtype) for x in inputs))
         if place not in self._kept:
             fixed = tuple(x.detach().clone(memory_format=torch.contiguous_format) for x in inputs)
-            self._kept[place] = _Kept(fixed, *self._recorder(lambda: self._run(*fixed)))
+            self._kept[place] = _Kept(fixed, *self._recorder(lambda: self._run(*fixed, key=key)))
         kept = self._kept[place]
-        for target, x in zip(kept.inputs, inputs, strict=True):
-            target.copy_(x)
+        torch._foreach_copy_(kept.inputs, inputs)  # few launches for the many small tensors of a text
         kept.replay()
         return kept.out.clone()
 
 
+class _Form(NamedTuple):
+    """What a step depends on besides its tensors; residuals: their number."""
+
+    settled: bool
+    guided: bool
+    residuals: int
+    perturbation: Perturbation | None
+
+
 def record_steps(model: SanaTransformer, recorder: Recorder = record_cuda) -> None:
     """Replay the forward pass of `model`, in place: for drawing, without gradients."""
-    plain, recorded = model.forward, dict[Hashable, Recorded]()
+    plain, read = model.forward, model.read
+
+    def run(*flat: Tensor, key: _Form) -> Tensor:
+        parts = iter(flat)
+        latent, time = next(parts), next(parts)
+        guidance = next(parts) if key.guided else None
+        residuals = tuple(next(parts) for _ in range(key.residuals))
+        memory = _unflatten(tuple(parts), key.settled)
+        return plain(latent, time, memory, guidance, residuals, key.perturbation)
+
+    recorded = Recorded(run, recorder)
 
     def forward(
         latent: Tensor,
@@ -82,29 +101,21 @@ def record_steps(model: SanaTransformer, recorder: Recorder = record_cuda) -> No
         residuals: tuple[Tensor, ...] = (),
         perturbation: Perturbation | None = None,
     ) -> Tensor:
-        padded = _padded(text)
-        settled, scaled = padded.blocks[0].settled is not None, guidance is not None
-        key = (settled, scaled, len(residuals), perturbation)
+        memory = _padded(text)
+        settled = memory.blocks[0].settled is not None
+        form = _Form(settled, guidance is not None, len(residuals), perturbation)
+        given = () if guidance is None else (guidance,)
+        return recorded(latent, time, *given, *residuals, *_flatten(memory), key=form)
 
-        def run(*flat: Tensor) -> Tensor:
-            parts = iter(flat)
-            x, moment = next(parts), next(parts)
-            scale = next(parts) if scaled else None
-            added = tuple(next(parts) for _ in residuals)
-            memory = _unflatten(tuple(parts), settled)
-            return plain(x, moment, memory, scale, added, perturbation)
-
-        if key not in recorded:
-            recorded[key] = Recorded(run, recorder)
-        given = [] if guidance is None else [guidance]
-        return recorded[key](latent, time, *given, *residuals, *_flatten(padded))
-
+    # Padded when it is read, a text is not padded again at every step.
+    model.read = lambda text, lone=0: _padded(read(text, lone))  # type: ignore[method-assign]
     model.forward = forward  # type: ignore[method-assign, assignment]
 
 
 def record_decode(model: DCAE, recorder: Recorder = record_cuda) -> None:
     """Replay `model.decode`, in place."""
-    model.decode = Recorded(model.decode, recorder)  # type: ignore[method-assign, assignment]
+    plain = model.decode
+    model.decode = Recorded(lambda latent, key: plain(latent), recorder)  # type: ignore[method-assign, assignment]
 
 
 def record(module: nn.Module, recorder: Recorder = record_cuda) -> None:
@@ -119,8 +130,9 @@ def _padded(memory: TextMemory) -> TextMemory:
     """The same with a multiple of `TEXT_STEP` tokens, those that were added hidden by the mask."""
     first = memory.blocks[0].key
     samples, _, length, _ = first.shape
-    more = -length % TEXT_STEP
-    real = memory.mask
+    more, real = -length % TEXT_STEP, memory.mask
+    if more == 0 and real is not None:
+        return memory
     if real is None:
         real = torch.ones(samples, length, dtype=torch.bool, device=first.device)
     blocks = tuple(

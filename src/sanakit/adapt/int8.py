@@ -89,12 +89,12 @@ def quantise(
     model: nn.Module,
     kept: dict[str, str] = KEPT,
     smallest: int = SMALLEST,
-    build: Callable[[nn.Linear], nn.Module] | None = None,
+    build: Callable[[nn.Linear], nn.Module] = Int8Linear.of,
     multiple: int = 1,
 ) -> QuantReport:
     """Replace the linear layers of `model` by rounded ones, in place, but for those that `kept` names.
 
-    build: makes a rounded layer; of int8 if none is given. multiple: of which inputs and outputs must be.
+    build: makes a rounded layer. multiple: of which inputs and outputs must be.
     """
     replaced: list[str] = []
     left: dict[str, str] = {}
@@ -107,7 +107,7 @@ def quantise(
         if reason is not None:
             left[name] = reason
             continue
-        model.set_submodule(name, (build or Int8Linear.of)(linear))
+        model.set_submodule(name, build(linear))
         replaced.append(name)
     return QuantReport(replaced=tuple(replaced), kept=left)
 

@@ -46,7 +46,7 @@ def in_bands(run: Callable[[Tensor], Tensor], x: Tensor, *, width: int, reach: i
 
 def _like(band: Tensor, height: int) -> Tensor:
     """An empty [B, D, height, w] in the dtype and layout of a band."""
-    batch, channels, _, width = band.shape
+    size = (*band.shape[:2], height, band.shape[3])
     last = band.is_contiguous(memory_format=torch.channels_last)
     layout = torch.channels_last if last else torch.contiguous_format
-    return band.new_empty(batch, channels, height, width).contiguous(memory_format=layout)
+    return torch.empty(size, dtype=band.dtype, memory_format=layout)

@@ -10,7 +10,9 @@ import torch
 
 from sanakit.base.errors import RequestError
 
-__all__ = ["DTYPES", "Precision", "decide"]
+__all__ = ["CPU", "DTYPES", "Precision", "decide"]
+
+CPU = torch.device("cpu")
 
 DTYPES: dict[str, torch.dtype] = {
     "fp32": torch.float32,

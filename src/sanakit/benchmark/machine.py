@@ -10,13 +10,14 @@ from dataclasses import dataclass
 import torch
 
 from sanakit.base.heap import keep_no_pages, keep_pages
+from sanakit.base.precision import CPU
 from sanakit.kernels.choice import Problem, select
+from sanakit.kernels.int8_matmul import onednn
 
 SHAPES = ((2048, 1152, 1152), (2048, 1152, 5760), (2048, 2880, 1152), (4096, 2240, 6720))
 """Tokens, inputs and outputs of products as they occur; the best of them is the machine's rate."""
 
 DTYPES = (torch.float32, torch.bfloat16)
-CPU = torch.device("cpu")
 _COPIED = 256 << 20
 
 
@@ -92,15 +93,9 @@ def _rate(dtype: torch.dtype, device: torch.device, tokens: int, inputs: int, ou
 def _int8_cpu(tokens: int, inputs: int, outputs: int) -> float:
     """The bare product of two int8 matrices, without rounding its inputs."""
     x = torch.randint(-127, 128, (tokens, inputs), dtype=torch.int8)
-    packed = torch.ops.onednn.qlinear_prepack(
-        torch.randint(-127, 128, (outputs, inputs), dtype=torch.int8), None
-    )
+    packed = onednn.pack(torch.randint(-127, 128, (outputs, inputs), dtype=torch.int8))
     steps, none = torch.ones(outputs), torch.zeros(outputs, dtype=torch.int32)
-    seconds = median_seconds(
-        lambda: torch.ops.onednn.qlinear_pointwise(
-            x, 1.0, 0, packed, steps, none, None, 1.0, 0, torch.bfloat16, "none", [], ""
-        )
-    )
+    seconds = median_seconds(lambda: onednn.multiply(x, packed, steps, none, torch.bfloat16))
     return 2 * tokens * inputs * outputs / seconds
 
 

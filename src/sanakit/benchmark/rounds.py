@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from sanakit.base.heap import give_back, keep_no_pages, keep_pages
+from sanakit.base.precision import CPU
 
 Work = Callable[[], Tensor]
-CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sanakit.base.precision import Precision
+from sanakit.base.precision import CPU, Precision
 from sanakit.base.values import TextStates
 from sanakit.benchmark.engines import EngineSpec
 from sanakit.benchmark.models import random_decoder, random_text_encoder, random_transformer
@@ -18,8 +18,6 @@ from sanakit.pipeline.engine import apply_engine, choose_engine
 from sanakit.pipeline.memory import Shapes
 from sanakit.pipeline.stages import decode_latent
 from sanakit.transformer import SanaTransformer, TextMemory
-
-CPU = torch.device("cpu")
 
 WORDS = 40
 """Real tokens of the prompt: two or three sentences."""

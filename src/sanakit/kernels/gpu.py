@@ -33,11 +33,16 @@ def why_not() -> str | None:
     """Why Triton's kernels can't run on this machine's GPU; None where they can."""
     if find_spec("triton") is None:
         return "needs the package triton, which is not installed"
+    return why_no_chip(OLDEST)
+
+
+def why_no_chip(oldest: tuple[int, int]) -> str | None:
+    """Why there is no GPU of a compute capability or a newer one; None where there is."""
     if not torch.cuda.is_available():
         return "needs a CUDA GPU and its driver"
     found = torch.cuda.get_device_capability()
-    if found < OLDEST:
-        wanted, have = (".".join(map(str, pair)) for pair in (OLDEST, found))
+    if found < oldest:
+        wanted, have = (".".join(map(str, pair)) for pair in (oldest, found))
         return f"needs a GPU of compute capability {wanted} or newer, and this one has {have}"
     return None
 
@@ -59,6 +64,11 @@ class Later:
                 return launch(first, *rest)
 
         return guarded
+
+
+def dense_last(x: Tensor) -> Tensor:
+    """`x`, copied only where values along its last axis do not lie side by side."""
+    return x if x.stride(-1) == 1 else x.contiguous()
 
 
 def pieces(length: int, tile: int, programs: int, device: torch.device) -> tuple[int, int]:

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from sanakit.base.precision import CPU
 from sanakit.layers.norm import RMSNorm
 
-CPU = torch.device("cpu")
 _MAX_PERIOD = 10_000.0
 _TEXT_NORM_INIT = 0.01
 

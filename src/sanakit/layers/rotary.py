@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from sanakit.base.grid import Grid
+from sanakit.base.precision import CPU
 
-CPU = torch.device("cpu")
 _THETA = 10_000.0
 
 

@@ -1,4 +1,4 @@
-"""How a model runs: as built, packed for a CPU, in int8, compiled. Decided once, with the reason in words."""
+"""How a model runs: as built, packed, in few bits, compiled, recorded. Decided once, with the reason in words."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Engine:
 
     @property
     def int8(self) -> bool:
-        """Whether the transformer's wide layers are rounded."""
+        """Whether the transformer's wide layers are rounded to int8."""
         return self.name.startswith("int8")
 
     @property

@@ -7,6 +7,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from sanakit.kernels.fp8_matmul.reference import quantise_rows
+from sanakit.kernels.gpu import why_no_chip
 from sanakit.kernels.linear.reference import Act
 from sanakit.kernels.problem import Problem
 
@@ -18,12 +19,9 @@ def refuses(problem: Problem) -> str | None:
     """Why this row does not run a problem; None where it does."""
     if problem.device != "cuda":
         return "runs on CUDA GPUs only"
-    if not torch.cuda.is_available():
-        return "needs a CUDA GPU and its driver"
-    found = torch.cuda.get_device_capability()
-    if found < OLDEST:
-        wanted, have = (".".join(map(str, pair)) for pair in (OLDEST, found))
-        return f"needs a GPU of compute capability {wanted} or newer, and this one has {have}"
+    chip = why_no_chip(OLDEST)
+    if chip is not None:
+        return chip
     if problem.dtype != torch.bfloat16:
         return "gives bf16 only"
     return "has no backward pass" if problem.fact("training") else None

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sanakit.kernels import gpu
-from sanakit.kernels.gpu import Later
+from sanakit.kernels.gpu import Later, dense_last
 from sanakit.kernels.linear_attention.state import AttentionState
 from sanakit.kernels.problem import Problem
 
@@ -37,7 +37,7 @@ def linear_attention(
     state: AttentionState | None = None,
 ) -> Tensor:
     """As the reference, without angles: [B, N, H, D] each -> [B, N, H, E]."""
-    query, key, value = (x if x.stride(-1) == 1 else x.contiguous() for x in (query, key, value))
+    query, key, value = map(dense_last, (query, key, value))
     product, total = attention_sums(key, value, mask)
     if state is not None:
         product, total = state.extend(product, total)

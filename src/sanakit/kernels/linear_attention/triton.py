@@ -21,7 +21,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from sanakit.kernels.gpu import operand, pieces
+from sanakit.kernels.gpu import dense_last, operand, pieces
 
 TILES = {16: (64, 4, 3), 32: (64, 4, 3), 64: (64, 4, 2), 128: (32, 8, 1)}
 """Width of a head, padded -> tokens of a tile, warps, stages of loading. Wide heads need the registers for S."""
@@ -61,7 +61,7 @@ def answer_backward(
     Two kernels: S and its gradient do not fit the registers of one.
     """
     (batch, tokens, heads, width), outputs = query.shape, product.shape[-1]
-    grad, total = grad if grad.stride(-1) == 1 else grad.contiguous(), total.contiguous()
+    grad, total = dense_last(grad), total.contiguous()
     into_query = query.new_empty(query.shape)
     slopes = total.new_empty(batch, heads, tokens)  # c
     sizes = _sizes(query, width, outputs)

@@ -28,14 +28,14 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x [B, 2F, h, w] channels last, weight [9, 2F], bias [2F] -> [B, F, h, w] channels last."""
     batch, doubled, height, width = x.shape
     out = _map(x, doubled // 2)
-    _walk(x, weight, bias, out, out, out, backward=False)
+    _walk(x, weight, bias, out, out, backward=False)
     return out
 
 
 def into_middle(grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """The gradient of `forward` [B, F, h, w] -> that of the convolution's result [B, 2F, h, w]."""
     middle = _map(x, x.shape[1])
-    _walk(x, weight, bias, grad, middle, middle, backward=True)
+    _walk(x, weight, bias, grad, middle, backward=True)
     return middle
 
 
@@ -59,9 +59,8 @@ def _map(x: Tensor, channels: int) -> Tensor:
     return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
 
 
-def _walk(
-    x: Tensor, weight: Tensor, bias: Tensor | None, grad: Tensor, out: Tensor, middle: Tensor, backward: bool
-) -> None:
+def _walk(x: Tensor, weight: Tensor, bias: Tensor | None, grad: Tensor, out: Tensor, backward: bool) -> None:
+    """grad is read on the way back only."""
     batch, doubled, height, width = x.shape
     strips, blocks = triton.cdiv(width, COLUMNS), triton.cdiv(doubled // 2, CHANNELS)
     parts, rows = pieces(height, 8, strips * blocks * batch, x.device)

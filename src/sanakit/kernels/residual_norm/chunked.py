@@ -25,9 +25,9 @@ def residual_norm(
     x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor | None, eps: float
 ) -> Tensor:
     """As the reference; the result is channels last."""
-    rows, (width, step) = _rows(x), (x.shape[1], max(1, _PIECE // x.shape[1]))
+    rows, (width, step) = rows_of(x), (x.shape[1], max(1, _PIECE // x.shape[1]))
     out = torch.empty_like(x, memory_format=torch.channels_last)
-    added = None if residual is None else _rows(residual)
+    added = None if residual is None else rows_of(residual)
     wide_weight, wide_bias = weight.float(), None if bias is None else bias.float()
     buffer = x.new_empty(min(step, len(rows)), width, dtype=torch.float32)
     for start in range(0, len(rows), step):
@@ -39,10 +39,10 @@ def residual_norm(
             wide *= wide_weight
         else:
             torch.addcmul(wide_bias, wide, wide_weight, out=wide)
-        _rows(out)[window] = wide if added is None else wide.add_(added[window])
+        rows_of(out)[window] = wide if added is None else wide.add_(added[window])
     return out
 
 
-def _rows(x: Tensor) -> Tensor:
+def rows_of(x: Tensor) -> Tensor:
     """[B, C, h, w] -> [B*h*w, C], without a copy where x is channels last."""
     return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])

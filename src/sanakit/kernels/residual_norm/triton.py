@@ -10,43 +10,44 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from sanakit.kernels.gpu import dense_last
+from sanakit.kernels.residual_norm.chunked import rows_of
+
 VALUES, WARPS = 4096, 4
 """Values of a program, some positions of all their channels; and its warps."""
-
-_LAST = torch.channels_last
 
 
 def residual_norm(
     x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor | None, eps: float
 ) -> Tensor:
     """As the reference: x and residual [B, C, h, w], weight and bias [C] -> [B, C, h, w], channels last."""
-    x = x.contiguous(memory_format=_LAST)
-    added = x if residual is None else residual.contiguous(memory_format=_LAST)
-    out = torch.empty_like(x, memory_format=_LAST)
-    channels, positions = x.shape[1], x.numel() // x.shape[1]
+    rows, added = (dense_last(rows_of(y)) for y in (x, x if residual is None else residual))
+    out = torch.empty_like(x, memory_format=torch.channels_last)
+    positions, channels = rows.shape
     padded = triton.next_power_of_2(channels)
-    rows = max(1, VALUES // padded)
-    _norm[(triton.cdiv(positions, rows),)](
-        x, added, weight, weight if bias is None else bias, out, positions, eps,
+    each = max(1, VALUES // padded)
+    _norm[(triton.cdiv(positions, each),)](
+        rows, added, weight, weight if bias is None else bias, out,
+        rows.stride(0), added.stride(0), positions, eps,
         HAS_RESIDUAL=residual is not None, HAS_BIAS=bias is not None,
-        C=channels, PADDED=padded, ROWS=rows, num_warps=WARPS,
+        C=channels, PADDED=padded, ROWS=each, num_warps=WARPS,
     )  # fmt: skip
     return out
 
 
 @triton.jit
 def _norm(
-    x, residual, weight, bias, out, positions, eps,
+    x, residual, weight, bias, out, x_step, residual_step, positions, eps,
     HAS_RESIDUAL: tl.constexpr, HAS_BIAS: tl.constexpr, C: tl.constexpr, PADDED: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
     m, c = tl.program_id(0) * ROWS + tl.arange(0, ROWS), tl.arange(0, PADDED)
     inside = (m < positions)[:, None] & (c < C)[None, :]
-    at = m.to(tl.int64)[:, None] * C + c[None, :]
-    values = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
+    place = m.to(tl.int64)[:, None]
+    values = tl.load(x + place * x_step + c[None, :], mask=inside, other=0.0).to(tl.float32)
     scale = tl.rsqrt(tl.sum(values * values, 1) / C + eps)[:, None]
     y = values * scale * tl.load(weight + c, mask=c < C, other=0.0).to(tl.float32)[None, :]
     if HAS_BIAS:
         y += tl.load(bias + c, mask=c < C, other=0.0).to(tl.float32)[None, :]
     if HAS_RESIDUAL:
-        y += tl.load(residual + at, mask=inside, other=0.0).to(tl.float32)
-    tl.store(out + at, y.to(out.dtype.element_ty), mask=inside)
+        y += tl.load(residual + place * residual_step + c[None, :], mask=inside, other=0.0).to(tl.float32)
+    tl.store(out + place * C + c[None, :], y.to(out.dtype.element_ty), mask=inside)
