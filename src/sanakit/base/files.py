@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sanakit.base.errors import OutputError
 
-__all__ = ["atomic_write", "ensure_writable_folder"]
+__all__ = ["atomic_write", "ensure_writable_folder", "sync"]
 
 
 def atomic_write(path: Path | str, content: bytes | Callable[[Path], object]) -> None:
@@ -27,9 +27,9 @@ def atomic_write(path: Path | str, content: bytes | Callable[[Path], object]) ->
             content(draft)
         else:
             draft.write_bytes(content)
-        _sync(draft)
+        sync(draft)
         os.replace(draft, target)
-        _sync_folder(target.parent)
+        sync(target.parent)
     except OSError as error:
         raise OutputError(f"can't write {target}: {error.strerror or error}") from error
     finally:
@@ -61,16 +61,11 @@ def _remove(path: Path) -> None:
         return
 
 
-def _sync(path: Path) -> None:
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename durable; systems that can't open a folder (Windows) go without."""
-    if os.name != "posix":
+def sync(path: Path) -> None:
+    """Make a file's content, or a folder's names, durable; systems that can't open a folder (Windows) go without."""
+    if path.is_dir() and os.name != "posix":
         return
-    handle = os.open(folder, os.O_RDONLY)
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(handle)
     finally:

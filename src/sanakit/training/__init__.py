@@ -1,24 +1,34 @@
 """Training: one resumable loop, objectives, averaged weights, checkpoints."""
 
-from sanakit.training.checkpoint import load_state, save_state
+from sanakit.training.checkpoint import Checkpoints
 from sanakit.training.ema import EMA
+from sanakit.training.guard import GuardConfig
 from sanakit.training.journal import read_journal, write_entry
-from sanakit.training.loop import LoopConfig, Report, Run
+from sanakit.training.loop import Chore, Run
+from sanakit.training.loop_config import LoopConfig
 from sanakit.training.objectives import reconstruction, velocity
 from sanakit.training.optimizer import adamw, trapezoid
 from sanakit.training.order import batch_indices
+from sanakit.training.parallel import World, join_world, leave_world, spread
+from sanakit.training.report import Notice, Report
 
 __all__ = [
+    "Checkpoints",
+    "Chore",
     "EMA",
+    "GuardConfig",
     "LoopConfig",
+    "Notice",
     "Report",
     "Run",
+    "World",
     "adamw",
     "batch_indices",
-    "load_state",
+    "join_world",
+    "leave_world",
     "read_journal",
     "reconstruction",
-    "save_state",
+    "spread",
     "trapezoid",
     "velocity",
     "write_entry",

@@ -1,37 +1,201 @@
-"""The state of a run on disk: written to a temporary name, synced, renamed; read with weights_only."""
+"""Checkpoints of a run: folders of safetensors that appear whole or not at all, proven by a manifest.
+
+    RUN/checkpoints/step-00001000/   shard-*.safetensors   every tensor of the run, by torch's distributed engine,
+                                                           so that any number of processes can read it again
+                                     run.json              what else the run is: its step, its settings, its versions
+                                     manifest.json         size and SHA-256 of each file; written last
+
+A checkpoint is written into a hidden folder, synced, and renamed. Reading takes the newest one whose manifest holds.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+import shutil
+import threading
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 
-from sanakit.base.errors import WeightsError
-from sanakit.base.files import atomic_write
+from sanakit.base.errors import OutputError, WeightsError
+from sanakit.base.files import sync
+from sanakit.training.parallel import World
 
-_NAME = "state.pt"
-
-
-def save_state(folder: Path, state: dict[str, Any]) -> None:
-    """Replace the folder's checkpoint by `state`; a crash at any moment leaves the old or the new one whole."""
-    folder.mkdir(parents=True, exist_ok=True)
-    atomic_write(folder / _NAME, lambda path: torch.save(state, path))
+_FACTS, _MANIFEST = "run.json", "manifest.json"
+_BLOCK = 1 << 22
 
 
-def load_state(folder: Path) -> dict[str, Any] | None:
-    """The folder's checkpoint, or None where there is none.
+class Checkpoints:
+    """The checkpoints in `folder`/checkpoints, of which the last `keep` stay (0 keeps all)."""
 
-    Raises:
-        WeightsError: if the file cannot be read.
-    """
-    path = folder / _NAME
-    if not path.exists():
+    def __init__(self, folder: Path, world: World | None = None, keep: int = 2) -> None:
+        self.folder = folder / "checkpoints"
+        self.world = world or World()
+        self.keep = keep
+        self._writer: threading.Thread | None = None
+        self._failure: BaseException | None = None
+        self._group: Any = None
+
+    def save(self, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Write a checkpoint and wait for it. To be called by every process.
+
+        Raises OutputError where the disk refuses; the earlier checkpoints stay.
+        """
+        self.finish()
+        self._write(step, dict(tensors), facts)
+
+    def save_behind(self, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Copy the tensors and write them while the run goes on; a failure is raised by the next call or `finish`."""
+        self.finish()
+        if self.world.size > 1 and self._group is None:
+            self._group = dist.new_group(backend="gloo")
+        staged = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+        self._writer = threading.Thread(target=self._try, args=(step, staged, facts), name="checkpoint")
+        self._writer.start()
+
+    def finish(self) -> None:
+        """Wait for the checkpoint that is being written. Raises what went wrong with it."""
+        if self._writer is not None:
+            self._writer.join()
+            self._writer = None
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+
+    def latest(self, told: Callable[[str], object] = lambda text: None) -> Path | None:
+        """The newest whole checkpoint, None where there is none; `told` of those that are damaged.
+
+        Raises WeightsError where there are checkpoints and none is whole: the run must not start anew by itself.
+        """
+        found = self.steps()
+        for step in reversed(found):
+            fault = fault_of(self.path(step))
+            if fault is None:
+                return self.path(step)
+            told(f"{self.path(step)} is damaged ({fault}); the one before it is used.")
+        if found:
+            raise WeightsError(
+                f"none of the {len(found)} checkpoints in {self.folder} is whole; "
+                f"restore one, or remove the folder to start again"
+            )
         return None
+
+    def steps(self) -> list[int]:
+        """The steps of the checkpoints that have a name, in order."""
+        names = [path.name.removeprefix("step-") for path in self.folder.glob("step-*") if path.is_dir()]
+        return sorted(int(name) for name in names if name.isdecimal())
+
+    def path(self, step: int) -> Path:
+        """The folder of a step's checkpoint."""
+        return self.folder / f"step-{step:08d}"
+
+    def _try(self, step: int, tensors: dict[str, Tensor], facts: Mapping[str, Any]) -> None:
+        try:
+            self._write(step, tensors, facts)
+        except BaseException as failure:  # noqa: BLE001 -- raised again in the run's own thread
+            self._failure = failure
+
+    def _write(self, step: int, tensors: dict[str, Tensor], facts: Mapping[str, Any]) -> None:
+        draft = self.folder / f".step-{step:08d}.part"
+        try:
+            if self.world.leads:
+                shutil.rmtree(draft, ignore_errors=True)
+                draft.mkdir(parents=True)
+            self._meet()
+            _write_tensors(tensors, draft, self.world, self._group)
+            self._meet()
+            if self.world.leads:
+                self._seal(draft, step, facts)
+        except (OSError, CheckpointException) as error:
+            why = getattr(error, "strerror", None) or _reason(error)
+            raise OutputError(f"can't write the checkpoint {self.path(step)}: {why}") from error
+        self._meet()
+
+    def _seal(self, draft: Path, step: int, facts: Mapping[str, Any]) -> None:
+        """Manifest, sync, rename; then the oldest go."""
+        (draft / _FACTS).write_text(json.dumps(facts, indent=1), encoding="utf-8")
+        files = sorted(path for path in draft.iterdir() if path.name != _MANIFEST)
+        listed = {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in files}
+        (draft / _MANIFEST).write_text(json.dumps(listed, indent=1), encoding="utf-8")
+        for path in draft.iterdir():
+            sync(path)
+        if self.path(step).exists():  # written by a run that was stopped before its next one
+            shutil.rmtree(self.path(step))
+        os.replace(draft, self.path(step))
+        sync(self.folder)
+        for old in self.steps()[: -self.keep] if self.keep else []:
+            shutil.rmtree(self.path(old), ignore_errors=True)
+
+    def _meet(self) -> None:
+        if self.world.size > 1:
+            dist.barrier(group=self._group)
+
+
+def read_facts(checkpoint: Path) -> dict[str, Any]:
+    """What a checkpoint says of its run."""
+    facts: dict[str, Any] = json.loads((checkpoint / _FACTS).read_text(encoding="utf-8"))
+    return facts
+
+
+def read_into(checkpoint: Path, tensors: Mapping[str, Tensor], world: World | None = None) -> None:
+    """Fill tensors, in place, by the checkpoint's of the same names, however either is spread over processes.
+
+    Raises WeightsError where a name or a shape is missing.
+    """
+    world = world or World()
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise WeightsError(
-            f"{path} is not a readable checkpoint ({error}); delete it to start again."
-        ) from error
-    return state
+        _hush()
+        reader = HuggingFaceStorageReader(str(checkpoint))
+        load(dict(tensors), storage_reader=reader, no_dist=world.size == 1)
+    except (Exception, CheckpointException) as error:
+        raise WeightsError(f"{checkpoint} does not fit this run: {_reason(error)}") from error
+
+
+def fault_of(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint's files, None where its manifest holds."""
+    try:
+        listed = json.loads((checkpoint / _MANIFEST).read_text(encoding="utf-8"))
+        for name, facts in listed.items():
+            path = checkpoint / name
+            if path.stat().st_size != facts["bytes"]:
+                return f"{name} has {path.stat().st_size} of {facts['bytes']} bytes"
+            if _sha256(path) != facts["sha256"]:
+                return f"{name} is not what was written"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return str(error)
+    return None
+
+
+def _write_tensors(tensors: dict[str, Tensor], folder: Path, world: World, group: Any) -> None:
+    writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
+    _hush()
+    save(tensors, storage_writer=writer, process_group=group, no_dist=world.size == 1)
+
+
+def _hush() -> None:
+    """torch warns that one process is one process. The filter stays: a thread must not set one for a while."""
+    warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+
+
+def _reason(error: BaseException) -> str:
+    """The last line of torch's report of all processes, which is what the first of them said."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1].partition("Error: ")[2] or lines[-1] if lines else type(error).__name__
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

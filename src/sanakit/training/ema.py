@@ -1,4 +1,4 @@
-"""An exponential moving average of weights, kept in float32 beside the model."""
+"""An exponential moving average of weights, kept in float32 beside the model and spread as the model is."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+
+from sanakit.training.parallel import local
 
 
 class EMA:
@@ -22,8 +24,8 @@ class EMA:
     def update(self, model: nn.Module, step: int) -> None:
         """Move the average towards the model's weights after optimiser step `step` (from 0)."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        live = [p.detach() for p in model.parameters()]
-        torch._foreach_lerp_(list(self.weights.values()), live, 1 - decay)
+        live = [local(p.detach()).float() for p in model.parameters()]
+        torch._foreach_lerp_([local(weight) for weight in self.weights.values()], live, 1 - decay)
 
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[nn.Module]:
@@ -43,4 +45,4 @@ class EMA:
 @torch.no_grad()
 def _assign(model: nn.Module, weights: dict[str, Tensor]) -> None:
     for name, parameter in model.named_parameters():
-        parameter.copy_(weights[name])
+        local(parameter).copy_(local(weights[name]))

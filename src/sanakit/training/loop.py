@@ -1,14 +1,13 @@
-"""One training loop: batches in, weights out, resumable at any step.
+"""One training loop: batches in, weights out, resumable at any step, on one process or many.
 
-A run is a pure function of its config: batch n is `batches(n)`, noise comes from a generator seeded by (seed, n), so a
-resumed run continues as the uninterrupted one would have.
+A run is a pure function of its config: micro-batch n is `batches(n)`, noise comes from generators seeded by
+(seed, n), so a resumed run continues as the uninterrupted one would have.
 """
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,165 +15,245 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sanakit.training.checkpoint import load_state, save_state
+from sanakit.base.errors import NumericsError
+from sanakit.training.checkpoint import Checkpoints, read_facts, read_into
+from sanakit.training.control import WISHES, Control
+from sanakit.training.dump import dump_batch
 from sanakit.training.ema import EMA
-from sanakit.training.interrupt import Interruption
+from sanakit.training.facts import check_facts, gather_facts
+from sanakit.training.guard import Guard
 from sanakit.training.journal import write_entry
+from sanakit.training.loop_config import LoopConfig
+from sanakit.training.meter import Meter
 from sanakit.training.optimizer import adamw, trapezoid
+from sanakit.training.parallel import World, quiet, whole
+from sanakit.training.report import Event, Notice, Report
+from sanakit.training.state import begin_state, run_tensors
 
 Loss = Callable[[Any, torch.Generator], dict[str, Tensor]]
+Batches = Callable[[int], Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoopConfig:
-    """How long, how fast, where to.
+class Chore:
+    """Something done now and then with the run: validation, a preview.
 
-    Attributes:
-        folder: of the checkpoint.
-        steps: in all; a finished run continues when this is raised.
-        lr, weight_decay, betas, clip: of AdamW and of the gradient's norm.
-        warmup: steps of linear warm-up.
-        cooldown: share of the run over which the learning rate falls linearly to zero.
-        ema: decay of the averaged weights.
-        seed: of batches and noise.
-        save_minutes: between checkpoints.
-        report_every: steps between reports.
-        dtype: of the autocast; None for float32.
+    run: given the run, returns figures to keep. needed: a failure ends the run; otherwise it is a notice.
     """
 
-    folder: Path
-    steps: int
-    lr: float = 5e-4
-    weight_decay: float = 0.0
-    betas: tuple[float, float] = (0.9, 0.99)
-    clip: float = 1.0
-    warmup: int = 200
-    cooldown: float = 0.2
-    ema: float = 0.999
-    seed: int = 0
-    save_minutes: float = 5.0
-    report_every: int = 50
-    dtype: torch.dtype | None = torch.bfloat16
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a run says of itself: means since the last report."""
-
-    step: int
-    steps: int
-    losses: dict[str, float]
-    lr: float
-    steps_per_second: float
-    skipped: int
-
-    @property
-    def eta(self) -> float:
-        """Seconds left at the present rate."""
-        return (self.steps - self.step) / max(self.steps_per_second, 1e-9)
-
-    def __str__(self) -> str:
-        losses = " ".join(f"{name} {value:.5f}" for name, value in self.losses.items())
-        skipped = f" skipped {self.skipped}" if self.skipped else ""
-        return (
-            f"step {self.step}/{self.steps} {losses} lr {self.lr:.2e} "
-            f"{self.steps_per_second:.2f} steps/s eta {self.eta / 60:.1f} min{skipped}"
-        )
+    name: str
+    every: int
+    run: Callable[[Run], Mapping[str, float]]
+    needed: bool = True
 
 
 class Run:
     """A model under training, with its optimiser, average and position. `model` holds every trained parameter.
 
     It trains where its parameters are; noise generators are of the CPU, so a run is the same wherever it trains.
+    Constructing it restores the newest whole checkpoint of its folder.
+
+    Args:
+        model: spread over the processes already, where there are several.
+        config: see `LoopConfig`.
+        optimizer: over the model's parameters; None for AdamW of the config.
+        world: this process's place among others.
+        identity: settings without which a checkpoint must not be continued, as JSON.
+        told: is given sentences while restoring.
+
+    Raises:
+        WeightsError: where no checkpoint of the folder is whole.
+        ConfigError: where its checkpoint belongs to other settings.
     """
 
-    def __init__(self, model: nn.Module, config: LoopConfig) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        config: LoopConfig,
+        *,
+        optimizer: torch.optim.Optimizer | None = None,
+        world: World | None = None,
+        identity: Mapping[str, Any] | None = None,
+        told: Callable[[str], object] = lambda text: None,
+    ) -> None:
         self.model, self.config = model, config
+        self.world = world or World()
         self.device = next(model.parameters()).device
-        self.optimizer = adamw(model, config.lr, config.weight_decay, config.betas)
+        self.optimizer = optimizer or adamw(model, config.lr, config.weight_decay, config.betas)
         self.ema = EMA(model, config.ema)
+        self.guard = Guard(config.guard)
+        self.identity = dict(identity or {})
+        self.checkpoints = Checkpoints(config.folder, self.world, config.keep)
         self.step = 0
-        self.skipped = 0
-        state = load_state(config.folder)
-        if state is not None:
-            self._restore(state)
+        self._stopped = False
+        newest = self.checkpoints.latest(told)
+        if newest is not None:
+            self._restore(newest)
 
-    def train(self, loss: Loss, batches: Callable[[int], Any]) -> Iterator[Report]:
-        """Train to the end, yielding a report now and then.
+    @property
+    def skipped(self) -> int:
+        """Steps skipped since the run began."""
+        return self.guard.skipped
+
+    def train(self, loss: Loss, batches: Batches, chores: Sequence[Chore] = ()) -> Iterator[Event]:
+        """Train to the end, yielding reports now and then, and notices.
 
         Args:
-            loss: (batch, generator) -> named scalars; "loss" is the one that is minimised.
-            batches: step -> batch.
+            loss: (micro-batch, generator) -> named scalars; "loss" is the one that is minimised.
+            batches: number of a micro-batch -> this process's share of it; step s takes those from s * accumulate on.
+            chores: what else is done now and then; a wish of the chore's name runs it at once.
 
         Raises:
-            KeyboardInterrupt: after SIGINT or SIGTERM, once the step under way is finished and saved.
+            KeyboardInterrupt: after SIGINT, SIGTERM or the file `stop`, once the step under way is finished and saved.
+            NumericsError: where the run went back too often.
         """
-        with Interruption() as interruption:
-            yield from self._steps(loss, batches, interruption)
+        self._stopped = False
+        self.model.train()
+        with Control(self.config.folder) as control:
+            yield from self._steps(loss, batches, chores, control)
         self.save()
-        if interruption.asked:
+        if self._stopped:
             raise KeyboardInterrupt
 
+    def save(self, behind: bool = False) -> None:
+        """Write a checkpoint: at once, or in the background."""
+        if self.step == 0:
+            return
+        write = self.checkpoints.save_behind if behind else self.checkpoints.save
+        facts = gather_facts(self.step, self.guard.state(), self.identity, self.world)
+        write(self.step, run_tensors(self.model, self.ema, self.optimizer), facts)
+
     def _steps(
-        self, loss: Loss, batches: Callable[[int], Any], interruption: Interruption
-    ) -> Iterator[Report]:
-        self.model.train()
-        sums: dict[str, Tensor] = {}
-        count, since, saved = 0, time.monotonic(), time.monotonic()
-        while self.step < self.config.steps and not interruption.asked:
-            parts = self._one_step(loss, batches(self.step))
-            sums = {name: sums.get(name, torch.zeros(())) + value for name, value in parts.items()}
-            count += 1
-            if self.step % self.config.report_every == 0 or self.step == self.config.steps:
-                yield self._report(sums, count, time.monotonic() - since)
-                sums, count, since = {}, 0, time.monotonic()
-            if time.monotonic() - saved > self.config.save_minutes * 60:
-                self.save()
+        self, loss: Loss, batches: Batches, chores: Sequence[Chore], control: Control
+    ) -> Iterator[Event]:
+        meter, saved = Meter(), time.monotonic()
+        while self.step < self.config.steps:
+            wishes = self._wishes(control, saved)
+            if "save" in wishes:
+                self.save(behind=True)
                 saved = time.monotonic()
+                yield Notice(step=self.step, text="saving")
+            yield from self._chores(chores, wishes)
+            if "stop" in wishes:
+                self._stopped = True
+                return
+            yield from self._one_step(loss, batches, meter)
+            if self.step % self.config.report_every == 0 or self.step == self.config.steps:
+                yield self._report(meter)
+        yield from self._chores(chores, frozenset())
 
-    def _report(self, sums: dict[str, Tensor], count: int, seconds: float) -> Report:
-        """What to say of the last `count` steps; it goes into the journal as well."""
-        means = {name: float(value) / count for name, value in sums.items()}
-        report = Report(self.step, self.config.steps, means, self._lr(), count / seconds, self.skipped)
-        known = {"lr": report.lr, "steps_per_second": report.steps_per_second}
-        write_entry(self.config.folder, self.step, means | known)
-        return report
+    def _wishes(self, control: Control, saved: float) -> frozenset[str]:
+        """What was asked of any process, and what the clock asks of the first."""
+        wishes = {str(wish) for wish in control.take()}
+        steps, minutes = self.config.save_steps, self.config.save_minutes
+        if self.world.leads and time.monotonic() - saved > minutes * 60:
+            wishes.add("save")
+        if steps and self.step and self.step % steps == 0 and self.step not in self.checkpoints.steps():
+            wishes.add("save")
+        return self.world.agree(frozenset(wishes), WISHES)
 
-    def save(self) -> None:
-        """Write the checkpoint."""
-        state = {
-            "model": self.model.state_dict(),
-            "ema": self.ema.weights,
-            "optimizer": self.optimizer.state_dict(),
-            "step": self.step,
-            "skipped": self.skipped,
-        }
-        save_state(self.config.folder, state)
+    def _chores(self, chores: Sequence[Chore], wishes: frozenset[str]) -> Iterator[Event]:
+        for chore in chores:
+            due = self.step > 0 and chore.every > 0 and self.step % chore.every == 0
+            if due or chore.name in wishes:
+                yield self._do(chore)
 
-    def _restore(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.ema.weights = {name: weight.to(self.device) for name, weight in state["ema"].items()}
-        self.step, self.skipped = state["step"], state["skipped"]
+    def _do(self, chore: Chore) -> Notice:
+        try:
+            values = dict(chore.run(self))
+        except Exception as failure:
+            if chore.needed:
+                raise
+            return Notice(step=self.step, text=f"{chore.name} failed, the run goes on: {failure}")
+        self.model.train()
+        if self.world.leads and values:
+            write_entry(self.config.folder, self.step, values, kind=chore.name)
+        told = " ".join(f"{name} {value:.5f}" for name, value in values.items())
+        return Notice(step=self.step, text=f"{chore.name} {told}".rstrip(), values=values)
 
-    def _one_step(self, loss: Loss, batch: Any) -> dict[str, Tensor]:
-        config = self.config
+    def _one_step(self, loss: Loss, batches: Batches, meter: Meter) -> Iterator[Event]:
+        if self.step in self.guard.avoided:
+            yield Notice(step=self.step, text="passed by: it was skipped before")
+            self.step += 1
+            return
         for group in self.optimizer.param_groups:
             group["lr"] = self._lr()
-        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.step)
-        dtype = config.dtype or torch.bfloat16
-        with torch.autocast(self.device.type, dtype=dtype, enabled=config.dtype is not None):
-            parts = loss(batch, generator)
-        parts["loss"].backward()
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
-        if math.isfinite(float(norm)):
+        micro, parts = self._gradients(loss, batches, meter)
+        norm = float(whole(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)))
+        total = float(parts["loss"])
+        fault, verdict = self.guard.fault(total, norm), self.guard.judge(self.step, total, norm)
+        if verdict == "keep":
             self.optimizer.step()
             self.ema.update(self.model, self.step)
-        else:
-            self.skipped += 1
+            meter.add(parts, norm)
         self.optimizer.zero_grad(set_to_none=True)
+        if fault is not None:
+            dumped = dump_batch(self.config.folder, self.step, self.world.rank, micro)
+            yield Notice(step=self.step, text=f"skipped: {fault}; the batch is kept in {dumped}")
         self.step += 1
-        return {name: value.detach().float() for name, value in parts.items()}
+        if verdict == "back":
+            yield self._go_back()
+
+    def _gradients(self, loss: Loss, batches: Batches, meter: Meter) -> tuple[list[Any], dict[str, Tensor]]:
+        """Mean gradients of a step's micro-batches over all processes; the batches, and the mean of each loss."""
+        config, count = self.config, self.config.accumulate
+        torch.manual_seed(config.seed * 1_000_003 + self.step)
+        sums: dict[str, Tensor] = {}
+        seen: list[Any] = []
+        for number in range(self.step * count, (self.step + 1) * count):
+            begun = time.monotonic()
+            seen.append(batches(number))
+            meter.waited += time.monotonic() - begun
+            generator = torch.Generator().manual_seed(config.seed * 1_000_003 + number)
+            with torch.autocast(
+                self.device.type, config.dtype or torch.bfloat16, enabled=config.dtype is not None
+            ):
+                parts = loss(seen[-1], generator)
+            with quiet(self.model, last=number % count == count - 1):
+                (parts["loss"] / count).backward()
+            for name, value in parts.items():
+                sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach().float() / count
+        return seen, {name: self.world.mean(value) for name, value in sums.items()}
+
+    def _go_back(self) -> Notice:
+        """To the newest checkpoint, to pass the bad steps by. Raises NumericsError where that did not help."""
+        config, strikes, reached = self.config.guard, list(self.guard.strikes), self.step
+        self.checkpoints.finish()
+        newest = self.checkpoints.latest()
+        if newest is None or self.guard.rolled_back >= config.rollbacks:
+            why = (
+                "there is no checkpoint"
+                if newest is None
+                else f"it went back {config.rollbacks} times before"
+            )
+            raise NumericsError(
+                f"{len(strikes)} steps in a row, the last {strikes[-1]}, had to be skipped, and {why}; "
+                f"lower the learning rate, or look at the batches in {self.config.folder / 'skipped'}"
+            )
+        self._restore(newest)
+        self.guard.go_back(strikes)
+        text = f"{len(strikes)} steps in a row were skipped: back to step {self.step}"
+        return Notice(step=reached, text=text)
+
+    def _report(self, meter: Meter) -> Report:
+        """What to say of the steps since the last report; it goes into the journal as well."""
+        report = Report(
+            step=self.step, steps=self.config.steps, losses=meter.losses, lr=self._lr(), norm=meter.norm,
+            seconds=meter.seconds, images=self.config.samples / max(meter.seconds, 1e-9),
+            waited=meter.waited / max(meter.elapsed, 1e-9), skipped=self.skipped,
+        )  # fmt: skip
+        if self.world.leads:
+            write_entry(self.config.folder, self.step, report.values)
+        meter.reset()
+        return report
+
+    def _restore(self, checkpoint: Path) -> None:
+        facts = read_facts(checkpoint)
+        check_facts(facts, self.identity, checkpoint)
+        begin_state(self.optimizer)
+        read_into(checkpoint, run_tensors(self.model, self.ema, self.optimizer), self.world)
+        self.step = int(facts["step"])
+        self.guard.restore(facts["guard"])
 
     def _lr(self) -> float:
         config = self.config

@@ -1,0 +1,130 @@
+"""Several processes as one run, started by `torchrun`: who this process is, and how the model is spread over all.
+
+    single   one process
+    ddp      every process holds the whole model; gradients are averaged
+    fsdp     every process holds its share of weights, gradients, average and optimiser state (FSDP2)
+
+`ddp` is FSDP on a mesh whose shards have one member each, so both take the same path and give the same numbers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
+
+from sanakit.base.errors import ConfigError
+from sanakit.base.precision import CPU
+
+Mode = Literal["single", "ddp", "fsdp"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """This process among `size`; `rank` 0 leads: it alone writes and prints."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = CPU
+    mode: Mode = "single"
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes and prints."""
+        return self.rank == 0
+
+    def share(self, count: int) -> slice:
+        """The part of a global batch of `count` samples that is this process's."""
+        return slice(self.rank, count, self.size)
+
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean of a scalar over all processes."""
+        if self.size == 1:
+            return value
+        total = value.detach().clone()
+        dist.all_reduce(total)
+        return total / self.size
+
+    def agree(self, wishes: frozenset[str], known: Sequence[str]) -> frozenset[str]:
+        """Which of the `known` wishes any process has, told to all."""
+        if self.size == 1:
+            return wishes
+        flags = torch.tensor([int(wish in wishes) for wish in known], device=self.device)
+        dist.all_reduce(flags, dist.ReduceOp.MAX)
+        return frozenset(wish for wish, flag in zip(known, flags.tolist(), strict=True) if flag)
+
+    def wait(self) -> None:
+        """Until every process is here."""
+        if self.size > 1:
+            dist.barrier()
+
+
+def join_world(device: torch.device, mode: Mode | None = None) -> World:
+    """This process's place, from the variables that `torchrun` sets; one process without them.
+
+    mode: None takes fsdp where there are several processes.
+    Raises ConfigError where a mode does not fit the number of processes.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if mode == "single" and size > 1:
+        raise ConfigError(f"parallel is single, but torchrun started {size} processes; say ddp or fsdp")
+    if mode in ("ddp", "fsdp") and "WORLD_SIZE" not in os.environ:
+        raise ConfigError(f"parallel is {mode}, but this is one process; start it by torchrun")
+    if size == 1:
+        return World(device=device)
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+    if not dist.is_initialized():
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, timeout=timedelta(minutes=30))
+    return World(rank=dist.get_rank(), size=size, device=device, mode=mode or "fsdp")
+
+
+def leave_world(world: World) -> None:
+    """End what `join_world` began."""
+    if world.size > 1 and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def spread(model: nn.Module, world: World, blocks: Iterable[nn.Module] = ()) -> None:
+    """Spread a model over the processes, in place; `blocks` are gathered and freed one after the other."""
+    if world.mode == "single":
+        return
+    kind = world.device.type
+    if world.mode == "ddp":
+        mesh = init_device_mesh(kind, (world.size, 1), mesh_dim_names=("replicate", "shard"))
+    else:
+        mesh = init_device_mesh(kind, (world.size,))
+    for block in blocks:
+        fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+
+
+@contextmanager
+def quiet(model: nn.Module, last: bool) -> Iterator[None]:
+    """A backward pass whose gradients are exchanged only if it is the `last` of its step."""
+    if isinstance(model, FSDPModule):
+        model.set_requires_gradient_sync(last)
+        model.set_is_last_backward(last)
+    yield
+
+
+def local(tensor: Tensor) -> Tensor:
+    """This process's part of a spread tensor; any other tensor as it is."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All of a spread tensor, on every process; to be called by all."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

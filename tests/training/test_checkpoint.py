@@ -1,0 +1,147 @@
+"""Checkpoints appear whole or not at all, damaged ones are passed over, and nothing is lost when a disk refuses."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sanakit.base import ConfigError, OutputError, WeightsError
+from sanakit.training import Checkpoints
+from sanakit.training.checkpoint import fault_of, read_facts, read_into
+from tests.training.small import same, start, train
+
+TENSORS = {
+    "a": torch.arange(6.0).reshape(2, 3),
+    "b": torch.tensor(3),
+    "c": torch.arange(5, dtype=torch.uint8),
+}
+
+
+def written(folder: Path, *steps: int, keep: int = 0) -> Checkpoints:
+    checkpoints = Checkpoints(folder, keep=keep)
+    for step in steps:
+        checkpoints.save(step, {**TENSORS, "b": torch.tensor(step)}, {"step": step})
+    return checkpoints
+
+
+def test_every_dtype_and_shape_comes_back(tmp_path: Path) -> None:
+    newest = written(tmp_path, 7).latest()
+    assert newest is not None
+    empty = {name: torch.empty_like(tensor) for name, tensor in TENSORS.items()}
+    read_into(newest, empty)
+    assert all(torch.equal(empty[name], TENSORS[name]) for name in ("a", "c"))
+    assert (int(empty["b"]), read_facts(newest)) == (7, {"step": 7})
+
+
+def test_the_tensors_are_plain_safetensors(tmp_path: Path) -> None:
+    newest = written(tmp_path, 1).latest()
+    assert newest is not None
+    files = [load_file(path) for path in newest.glob("*.safetensors")]
+    assert torch.equal(files[0]["a"], TENSORS["a"])
+
+
+def test_the_last_ones_stay(tmp_path: Path) -> None:
+    assert written(tmp_path, 1, 2, 10, keep=2).steps() == [2, 10]
+    assert written(tmp_path, 11, keep=0).steps() == [2, 10, 11]
+
+
+@pytest.mark.parametrize("harm", ["cut", "flip", "lose", "manifest"])
+def test_a_damaged_checkpoint_is_told_of_and_the_one_before_it_used(tmp_path: Path, harm: str) -> None:
+    checkpoints, told = written(tmp_path, 1, 2), list[str]()
+    shard = next(checkpoints.path(2).glob("*.safetensors"))
+    content = shard.read_bytes()
+    if harm == "cut":
+        shard.write_bytes(content[:-1])
+    elif harm == "flip":
+        shard.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    elif harm == "lose":
+        shard.unlink()
+    else:
+        (checkpoints.path(2) / "manifest.json").write_text("{")
+    assert checkpoints.latest(told.append) == checkpoints.path(1)
+    assert len(told) == 1 and "step-00000002 is damaged" in told[0]
+    assert fault_of(checkpoints.path(1)) is None
+
+
+def test_a_run_does_not_start_anew_over_damaged_checkpoints(tmp_path: Path) -> None:
+    checkpoints = written(tmp_path, 1)
+    (checkpoints.path(1) / "manifest.json").unlink()
+    with pytest.raises(WeightsError, match="none of the 1 checkpoints"):
+        start(tmp_path, 3)
+
+
+def test_a_draft_is_no_checkpoint(tmp_path: Path) -> None:
+    checkpoints = written(tmp_path, 1)
+    os.rename(checkpoints.path(1), checkpoints.folder / ".step-00000001.part")
+    assert checkpoints.latest() is None
+    assert written(tmp_path, 1).latest() == checkpoints.path(1)
+
+
+def test_a_full_disk_is_one_sentence_and_the_last_checkpoint_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = written(tmp_path, 1)
+
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sanakit.training.checkpoint.sync", full)
+        with pytest.raises(OutputError, match="step-00000002: No space left on device"):
+            checkpoints.save(2, TENSORS, {"step": 2})
+        checkpoints.save_behind(2, TENSORS, {"step": 2})
+        with pytest.raises(OutputError, match="No space left"):
+            checkpoints.finish()
+    assert checkpoints.latest() == checkpoints.path(1)
+    checkpoints.save(2, TENSORS, {"step": 2})
+    assert checkpoints.steps() == [1, 2]
+
+
+def test_what_is_written_behind_is_as_it_was_when_asked(tmp_path: Path) -> None:
+    checkpoints, live = Checkpoints(tmp_path), torch.zeros(1000)
+    checkpoints.save_behind(1, {"a": live}, {"step": 1})
+    live.fill_(1)
+    checkpoints.finish()
+    read = torch.full((1000,), 7.0)
+    read_into(checkpoints.path(1), {"a": read})
+    assert not read.any()
+
+
+def test_weights_that_do_not_fit_are_one_sentence(tmp_path: Path) -> None:
+    newest = written(tmp_path, 1).path(1)
+    with pytest.raises(WeightsError, match=r"does not fit this run: .*"):
+        read_into(newest, {"a": torch.empty(3, 3)})
+    with pytest.raises(WeightsError, match="does not fit this run"):
+        read_into(newest, {"other": torch.empty(1)})
+
+
+def test_a_run_with_other_settings_or_of_another_format_is_refused(tmp_path: Path) -> None:
+    train(start(tmp_path, 2, identity={"model": {"width": 8}}))
+    with pytest.raises(ConfigError, match=r"model.width: 8 -> 16"):
+        start(tmp_path, 2, identity={"model": {"width": 16}})
+    facts = tmp_path / "checkpoints/step-00000002/run.json"
+    changed = json.loads(facts.read_text()) | {"format": 9, "sanakit": "7.0"}
+    manifest = facts.with_name("manifest.json")
+    facts.write_text(json.dumps(changed))
+    listed = json.loads(manifest.read_text())
+    del listed["run.json"]
+    manifest.write_text(json.dumps(listed))
+    with pytest.raises(ConfigError, match=r"of format 9, written by sanakit 7.0"):
+        start(tmp_path, 2, identity={"model": {"width": 8}})
+
+
+def test_saving_by_number_does_not_change_the_run(tmp_path: Path) -> None:
+    whole = start(tmp_path / "whole", 11)
+    train(whole)
+    train(start(tmp_path / "parts", 11, save_steps=3), until=8)
+    run = start(tmp_path / "parts", 11, save_steps=3)
+    assert run.step == 6
+    train(run)
+    assert same(whole, run)
+    assert run.checkpoints.steps() == [9, 11]
