@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sanakit.base.errors import (
         ConfigError,
+        DataError,
         InputError,
         ModelNotFoundError,
         NumericsError,
@@ -31,6 +32,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ConfigError",
+    "DataError",
     "ImageRequest",
     "InputError",
     "ModelNotFoundError",

@@ -32,6 +32,7 @@ LIBRARIES = {
     "safetensors": {"weights"},
     "huggingface_hub": {"weights"},
     "PIL": PICTURE_FLOORS,
+    "pyarrow": {"training"},
     "typer": {"cli"},
     "click": {"cli"},
     "rich": {"cli"},

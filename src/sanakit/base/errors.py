@@ -7,8 +7,9 @@
         ├── ConfigError           a config file or a configuration value
         ├── WeightsError          weights that are missing, truncated or mismatched
         ├── ModelNotFoundError    a name that is no folder, no hub id and no shipped model
+        ├── DataError             a set of pictures to train on
         ├── OutputError           a path that can't be written
-        └── PictureError          a picture that carries no request
+        └── PictureError          a picture that can't be read, or carries no request
 
 A message is one sentence: what is wrong, where, and what to do.
 """
@@ -19,6 +20,7 @@ from typing import ClassVar
 
 __all__ = [
     "ConfigError",
+    "DataError",
     "InputError",
     "ModelNotFoundError",
     "NumericsError",
@@ -62,9 +64,13 @@ class ModelNotFoundError(InputError):
     """No model answers to the name."""
 
 
+class DataError(InputError):
+    """A set of pictures is missing, empty, or of no form that is read here."""
+
+
 class OutputError(InputError):
     """The output path can't be written."""
 
 
 class PictureError(InputError):
-    """The picture carries no request that could be read back."""
+    """A picture can't be read, or carries no request that could be read back."""

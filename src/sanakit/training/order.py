@@ -7,10 +7,14 @@ from functools import lru_cache
 import torch
 
 
+def epoch_generator(seed: int, epoch: int) -> torch.Generator:
+    """The generator, on the CPU, that everything random about the order of an epoch is drawn from."""
+    return torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+
+
 @lru_cache(maxsize=4)
 def _permutation(seed: int, epoch: int, count: int) -> list[int]:
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    order: list[int] = torch.randperm(count, generator=generator).tolist()
+    order: list[int] = torch.randperm(count, generator=epoch_generator(seed, epoch)).tolist()
     return order
 
 

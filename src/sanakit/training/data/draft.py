@@ -1,0 +1,81 @@
+"""A set while it is being read: pictures, captions and faults come in any order and become a PictureSet at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from sanakit.base.errors import PictureError
+from sanakit.training.data.items import Caption, Fault, Item, PictureSet, Place
+from sanakit.training.data.picture import picture_size
+
+_HEAD = 64 * 1024
+_ANNOUNCE_EVERY = 1000
+
+
+class Draft:
+    """Collects what a set holds. announce: called with the number of pictures, now and then."""
+
+    def __init__(self, announce: Callable[[int], object] = lambda count: None) -> None:
+        self.faults: list[Fault] = []
+        self._pictures: dict[str, tuple[Place, int, int]] = {}
+        self._captions: dict[str, list[Caption]] = {}
+        self._announce = announce
+
+    def add_fault(self, key: str, kind: str, text: str) -> None:
+        """Something was passed over."""
+        self.faults.append(Fault(key, kind, text))
+
+    def add_picture(self, key: str, place: Place, name: str) -> None:
+        """A picture; where its head can't be read, or the key is taken, a fault instead. name: for messages."""
+        if key in self._pictures:
+            self.add_fault(key, "twice", f"{name} has the name of another picture and is not used")
+            return
+        try:
+            self._pictures[key] = (place, *_size(place))
+        except PictureError as error:
+            self.add_fault(key, "corrupt", f"{name}: {error}")
+            return
+        if len(self._pictures) % _ANNOUNCE_EVERY == 0:
+            self._announce(len(self._pictures))
+
+    def add_captions(self, key: str, captions: Iterable[Caption]) -> None:
+        """Captions of a picture that was or will be added."""
+        self._captions.setdefault(key, []).extend(captions)
+
+    def holds(self, key: str) -> bool:
+        """Whether there is a picture of that key."""
+        return key in self._pictures
+
+    def finish(self, path: Path) -> PictureSet:
+        """The set, in the order of its keys."""
+        items, places = [], []
+        for key in sorted(self._pictures):
+            place, width, height = self._pictures[key]
+            captions = merge_captions(self._captions.get(key, ()))
+            items.append(Item(key=key, width=width, height=height, captions=captions))
+            places.append(place)
+        return PictureSet(path, items, places, self.faults)
+
+
+def merge_captions(captions: Iterable[Caption]) -> tuple[Caption, ...]:
+    """Each text of each source once, in the order of the first: the last one that has a score counts."""
+    merged: dict[tuple[str, str], Caption] = {}
+    for caption in captions:
+        known = merged.get((caption.text, caption.source))
+        if known is None or caption.score is not None:
+            merged[caption.text, caption.source] = caption
+    return tuple(merged.values())
+
+
+def _size(place: Place) -> tuple[int, int]:
+    """(width, height) from the first bytes; a head that is longer than they are takes all."""
+    head = place.read(_HEAD)
+    if not head:
+        raise PictureError("it is empty")
+    try:
+        return picture_size(head)
+    except PictureError:
+        if len(head) < _HEAD:
+            raise
+        return picture_size(place.read())

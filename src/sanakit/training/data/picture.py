@@ -1,0 +1,147 @@
+"""Encoded pictures to pixels by Pillow, whatever their mode: EXIF rotation, RGB, alpha on white, 16 bits to 8.
+
+Files of strangers are opened here: only raster formats are tried, sizes are checked before anything is decoded, and
+every failure is a PictureError.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+import warnings
+from functools import cache
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sanakit.base.errors import PictureError
+
+SUFFIXES = frozenset(
+    ("jpg", "jpeg", "jpe", "jfif", "png", "webp", "avif", "gif", "bmp", "tif", "tiff", "jp2", "ppm", "pgm")
+)
+"""Lower-case endings of the files that count as pictures."""
+
+MOST_PIXELS = 178_956_970
+"""Larger pictures are refused before they are decoded: this is where Pillow, too, suspects a decompression bomb."""
+
+_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM")
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIDEWAYS = (5, 6, 7, 8)
+_FILTERS = threading.Lock()
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+def picture_size(data: bytes) -> tuple[int, int]:
+    """(width, height) in pixels after EXIF rotation, from the head of a file. Raises PictureError."""
+    image = _open(data)
+    width, height = image.size
+    return (height, width) if _orientation(image) in _SIDEWAYS else (width, height)
+
+
+def cut_picture(data: bytes, resized: tuple[int, int], box: tuple[int, int, int, int]) -> Image.Image:
+    """The RGB picture resized to `resized` (width, height) and cut to `box` (left, top, right, bottom).
+
+    Only the box is computed; pixels are those of resizing all and cutting then. JPEGs of at least four times the size
+    are decoded at half or less first. Raises PictureError.
+    """
+    image = _decode(data, resized)
+    across, down = image.width / resized[0], image.height / resized[1]
+    source = (
+        box[0] * across,
+        box[1] * down,
+        min(box[2] * across, image.width),
+        min(box[3] * down, image.height),
+    )
+    size = (box[2] - box[0], box[3] - box[1])
+    return image.resize(size, Image.Resampling.BICUBIC, box=source)
+
+
+def thumbnail(data: bytes, size: tuple[int, int]) -> Image.Image:
+    """All of the picture squeezed to `size` (width, height), RGB: every byte was decoded. Raises PictureError."""
+    return _decode(data, size).resize(size, Image.Resampling.BOX)
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """An RGB picture as uint8 [3, H, W]."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def _open(data: bytes) -> Image.Image:
+    """The picture with only its head read."""
+    try:
+        with _FILTERS, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = Image.open(io.BytesIO(data), formats=_formats())
+    except Image.DecompressionBombError:
+        raise PictureError(f"it has more than {MOST_PIXELS:,} pixels") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's plug-ins raise whatever a broken file makes them trip over
+        raise PictureError(f"it is no picture that can be read ({_reason(error)})") from None
+    if image.width * image.height > MOST_PIXELS:
+        raise PictureError(f"it has {image.width} x {image.height} pixels, more than {MOST_PIXELS:,}")
+    if image.mode == "F":
+        raise PictureError("its pixels are floating-point numbers, whose range is not known")
+    return image
+
+
+def _decode(data: bytes, wanted: tuple[int, int]) -> Image.Image:
+    """The whole picture, upright and RGB, decoded at no less than twice the size `wanted` (width, height)."""
+    image = _open(data)
+    turn = _orientation(image)
+    width, height = (2 * side for side in wanted)
+    try:
+        image.draft(None, (height, width) if turn in _SIDEWAYS else (width, height))
+        image.load()
+        image = _to_rgb(image)
+        return image.transpose(_TURNS[turn]) if turn in _TURNS else image
+    except MemoryError:
+        raise
+    except Exception as error:  # as above
+        raise PictureError(f"it is broken ({_reason(error)})") from None
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        grey = np.asarray(image).astype(np.int64)
+        return Image.fromarray((grey.clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
+    if "transparency" in image.info or image.mode in ("RGBA", "LA", "La", "PA", "RGBa"):
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _orientation(image: Image.Image) -> int:
+    """1 to 8, as in EXIF; 1 where nothing is said or what is said can't be read.
+
+    A PNG that speaks of it only after its pixels counts as upright: reading that far would mean decoding it.
+    """
+    hints = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")
+    if image.format == "PNG" and not any(hint in image.info for hint in hints):
+        return 1
+    try:
+        found = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # EXIF is written by everybody: what can't be parsed says nothing
+        return 1
+    return found if isinstance(found, int) and 1 <= found <= 8 else 1
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:120] or type(error).__name__
