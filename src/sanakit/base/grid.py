@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from sanakit.base.errors import RequestError, SanakitError
 
-__all__ = ["BUCKETS", "SIZE_STEP", "Grid", "check_size", "nearest_bucket"]
+__all__ = ["BUCKETS", "SIZE_STEP", "Grid", "check_size", "nearest_bucket", "nearest_size"]
 
 SIZE_STEP = 32
 """Pixels per latent cell of an f32 autoencoder; widths and heights are multiples of it."""
@@ -86,5 +87,10 @@ def nearest_bucket(base: int, height: int, width: int) -> tuple[int, int]:
         raise RequestError(
             f"no aspect-ratio buckets for {base} pixels; known are {', '.join(map(str, BUCKETS))}"
         )
+    return nearest_size(BUCKETS[base], height, width)
+
+
+def nearest_size(sizes: Sequence[tuple[int, int]], height: int, width: int) -> tuple[int, int]:
+    """The (height, width) of `sizes` whose ratio is nearest to height / width, by the rule of `nearest_bucket`."""
     ratio = height / width
-    return min(BUCKETS[base], key=lambda size: abs(round(size[0] / size[1], 2) - ratio))
+    return min(sizes, key=lambda size: abs(round(size[0] / size[1], 2) - ratio))

@@ -1,20 +1,31 @@
 """Sets of pictures with captions: opening, checking, buckets and crops, and the order in which batches come."""
 
+from sanakit.training.data.buckets import BucketRule, assign_buckets, bucket_for, bucket_table, merge_small
 from sanakit.training.data.crops import Crop, crop_for, picture_tensor
 from sanakit.training.data.items import Caption, Fault, Item, PictureSet, Place
 from sanakit.training.data.order import Batch, BatchOrder, share
+from sanakit.training.data.prefetch import Prefetch
+from sanakit.training.data.reader import PictureBatch, PictureReader
 from sanakit.training.data.source import open_set, write_captions
 
 __all__ = [
     "Batch",
     "BatchOrder",
+    "BucketRule",
     "Caption",
     "Crop",
     "Fault",
     "Item",
+    "PictureBatch",
+    "PictureReader",
     "PictureSet",
     "Place",
+    "Prefetch",
+    "assign_buckets",
+    "bucket_for",
+    "bucket_table",
     "crop_for",
+    "merge_small",
     "open_set",
     "picture_tensor",
     "share",

@@ -18,9 +18,8 @@ import numpy as np
 import torch
 
 from sanakit.base.errors import ConfigError
+from sanakit.training.data.buckets import Bucket
 from sanakit.training.order import epoch_generator
-
-Bucket = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -72,6 +71,12 @@ class BatchOrder:
         epoch, place = divmod(step, self.steps_per_epoch)
         kinds, rows = self._plan(epoch)
         return Batch(self._kinds[int(kinds[place])], tuple(rows[place].tolist()), epoch)
+
+    def following(self, index: int) -> int:
+        """The usable item after `index` in its bucket, by number; after the last comes the first."""
+        place = int(np.searchsorted(self._items, index))
+        members = self._items[self._kind == self._kind[place]]
+        return int(members[(np.searchsorted(members, index) + 1) % len(members)])
 
     def _make_plan(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """The bucket number [N] and the items [N, batch] of the N batches of an epoch."""

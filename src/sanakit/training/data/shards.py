@@ -54,20 +54,21 @@ def _read_members(file: BinaryIO, path: Path, shown: str, draft: Draft) -> None:
         with tarfile.open(fileobj=file, mode="r:") as tar:
             for member in tar:
                 if member.offset_data + member.size > size:
-                    raise tarfile.ReadError
+                    draft.add_fault(
+                        shown, "shard", f"{shown} ends at byte {size}, inside {member.name}: it was cut"
+                    )
+                    return
                 if member.isreg():
                     place = Place(path, member.offset_data, member.size)
                     _read_member(PurePosixPath(member.name), place, shown, draft)
             _check_end(file, tar.offset, size, shown, draft)
     except tarfile.TarError as error:
-        kept = (
-            "what stands before it is used"
-            if file.tell() > _BLOCK
-            else "is it a tar file that is not compressed?"
-        )
-        draft.add_fault(
-            shown, "shard", f"{shown} is cut or damaged near byte {file.tell()} of {size} ({error}); {kept}"
-        )
+        where = min(file.tell(), size)
+        if where <= _BLOCK:
+            text = f"{shown} is no tar file ({error})"
+        else:
+            text = f"{shown} is cut or damaged near byte {where} of {size} ({error}): what stands before it is used"
+        draft.add_fault(shown, "shard", text)
 
 
 def _read_member(name: PurePosixPath, place: Place, shown: str, draft: Draft) -> None:
