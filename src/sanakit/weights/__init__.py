@@ -4,7 +4,8 @@ rules       rows and tables, invertible           formats/    one table and its 
 read        safetensors and .pth, lazily          load        strictly onto meta-built modules
 save        diffusers folders                     convert     .pth <-> diffusers
 descriptor  what a model folder holds             catalog     name -> local path
-int8        transformers in int8
+int8        transformers in int8                  snapshot    a hub repository of any layout -> local path
+safetensor  one file: header and writer
 """
 
 from sanakit.weights.catalog import resolve
@@ -14,8 +15,17 @@ from sanakit.weights.formats.diffusers_scheduler import Schedule
 from sanakit.weights.int8 import holds_int8, int8_layers, load_int8, save_int8
 from sanakit.weights.load import assign, load_autoencoder, load_text_encoder, load_transformer
 from sanakit.weights.published import PUBLISHED, Published
-from sanakit.weights.read import Weights, open_weights, read_pth
+from sanakit.weights.read import (
+    DIFFUSERS_STEM,
+    TRANSFORMERS_STEM,
+    TensorFile,
+    Weights,
+    open_weights,
+    read_pth,
+    weight_files,
+)
 from sanakit.weights.rules import Drop, Join, Rename, Squeeze, Table
+from sanakit.weights.safetensor import Entry, byte_size, read_header, write_safetensors
 from sanakit.weights.save import (
     save_autoencoder,
     save_text_encoder,
@@ -23,19 +33,25 @@ from sanakit.weights.save import (
     save_weights,
     write_folder,
 )
+from sanakit.weights.snapshot import resolve_snapshot
 
 __all__ = [
+    "DIFFUSERS_STEM",
     "PUBLISHED",
+    "TRANSFORMERS_STEM",
     "Descriptor",
     "Drop",
+    "Entry",
     "Join",
     "Published",
     "Rename",
     "Schedule",
     "Squeeze",
     "Table",
+    "TensorFile",
     "Weights",
     "assign",
+    "byte_size",
     "diffusers_to_pth",
     "holds_int8",
     "int8_layers",
@@ -46,12 +62,16 @@ __all__ = [
     "open_weights",
     "pth_to_diffusers",
     "read_descriptor",
+    "read_header",
     "read_pth",
     "resolve",
+    "resolve_snapshot",
     "save_autoencoder",
     "save_int8",
     "save_text_encoder",
     "save_transformer",
     "save_weights",
+    "weight_files",
     "write_folder",
+    "write_safetensors",
 ]

@@ -15,7 +15,16 @@ from sanakit.base.errors import ModelNotFoundError
 from sanakit.weights.published import PUBLISHED
 from sanakit.weights.read import DIFFUSERS_STEM, TRANSFORMERS_STEM, variants
 
-__all__ = ["TOYBOX", "needed_files", "resolve"]
+__all__ = [
+    "TOYBOX",
+    "announce_download",
+    "cached_file",
+    "download",
+    "failure_reason",
+    "is_hub_id",
+    "needed_files",
+    "resolve",
+]
 
 TOYBOX = "toybox"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -46,9 +55,14 @@ def resolve(
         return path
     if text in PUBLISHED:
         return _from_hub(PUBLISHED[text].repo, announce, variant or PUBLISHED[text].variant, revision)
-    if _HUB_ID.fullmatch(text):
+    if is_hub_id(text):
         return _from_hub(text, announce, variant or _default_variant(text), revision)
     raise ModelNotFoundError(f"no model {text!r}: it is no folder, no .pth and no hub id; {_near(text)}")
+
+
+def is_hub_id(text: str) -> bool:
+    """Whether a name has the form of a hub id, `owner/name`."""
+    return _HUB_ID.fullmatch(text) is not None
 
 
 def _near(text: str) -> str:
@@ -84,23 +98,24 @@ def _from_hub(
         try:
             info = huggingface_hub.HfApi().model_info(repo, revision=revision, files_metadata=True)
         except Exception as error:  # noqa: BLE001  network failures of the client have no common base class
-            why = _reason(error)
+            why = failure_reason(error)
         else:
             sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
             files = needed_files(repo, sizes, variant)
-            _announce(
+            announce_download(
                 repo,
-                {name: size for name, size in files.items() if not _cached(repo, name, info.sha)},
+                {name: size for name, size in files.items() if not cached_file(repo, name, info.sha)},
                 announce,
             )
-            return _download(repo, revision, files)
-    index = _cached(repo, "model_index.json", revision)
+            return download(repo, revision, files)
+    index = cached_file(repo, "model_index.json", revision)
     if index is None:
         raise ModelNotFoundError(f"no model {repo!r}: no such folder, and {why}; {_near(repo)}")
     return index.parent
 
 
-def _reason(error: Exception) -> str:
+def failure_reason(error: Exception) -> str:
+    """Why the hub did not give what was asked, in words."""
     kind = type(error).__name__
     known = {
         "RepositoryNotFoundError": "the hub has no such repository (or it is private)",
@@ -140,18 +155,19 @@ def _chosen(names: Iterable[str], stem: str, variant: str | None) -> list[str]:
     return [available[key], *shards]
 
 
-def _download(repo: str, revision: str | None, files: Iterable[str]) -> Path:
+def download(repo: str, revision: str | None, files: Iterable[str]) -> Path:
+    """Fetch files of a repository; returns the folder they lie in. Raises ModelNotFoundError."""
     try:
         # By its name, not its commit: only names are found again offline.
         return Path(huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=list(files)))
     except Exception as error:  # noqa: BLE001  network failures of the client have no common base class
-        why = _reason(error)
+        why = failure_reason(error)
         raise ModelNotFoundError(
             f"downloading {repo} failed: {why}; what came stays cached: try again"
         ) from error
 
 
-def _cached(repo: str, name: str, revision: str | None) -> Path | None:
+def cached_file(repo: str, name: str, revision: str | None) -> Path | None:
     """The cached file, or None. The client returns a marker for files known not to exist."""
     try:
         found = huggingface_hub.try_to_load_from_cache(repo, name, revision=revision)
@@ -160,7 +176,7 @@ def _cached(repo: str, name: str, revision: str | None) -> Path | None:
     return Path(found) if isinstance(found, str) else None
 
 
-def _announce(repo: str, missing: Mapping[str, int], announce: Callable[[str], object]) -> None:
+def announce_download(repo: str, missing: Mapping[str, int], announce: Callable[[str], object]) -> None:
     """`org/name: 12 files, 8.4 GiB to download (...); licence: ...`; nothing when nothing is missing."""
     if not missing:
         return

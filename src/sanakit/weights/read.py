@@ -25,6 +25,7 @@ from sanakit.weights.safetensor import Entry, read_header
 __all__ = [
     "DIFFUSERS_STEM",
     "TRANSFORMERS_STEM",
+    "TensorFile",
     "Weights",
     "open_files",
     "open_weights",
@@ -50,25 +51,36 @@ _UNREADABLE = (
 )
 
 
+class TensorFile:
+    """One safetensors file: opened (memory-mapped) when the first tensor is asked for, and kept open."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: Any = None
+
+    def __getitem__(self, key: str) -> Tensor:
+        """A tensor that lies in the mapped file. Raises WeightsError."""
+        try:
+            if self._file is None:
+                self._file = safe_open(self.path, framework="pt", device="cpu")
+            tensor: Tensor = self._file.get_tensor(key)
+        except (SafetensorError, OSError, RuntimeError, ValueError, AttributeError) as error:
+            raise WeightsError(
+                f"{self.path}: tensor {listed([key])} can't be read: fetch or convert it again"
+            ) from error
+        return tensor
+
+
 class Weights(Mapping[str, Tensor]):
     """Tensors of one or several safetensors files by name, each read when it is asked for."""
 
     def __init__(self, entries: Mapping[str, Entry], homes: Mapping[str, Path]) -> None:
         self.entries = dict(entries)
         self._homes = dict(homes)
-        self._open: dict[Path, Any] = {}
+        self._open: dict[Path, TensorFile] = {}
 
     def __getitem__(self, key: str) -> Tensor:
-        path = self._homes[key]
-        try:
-            if path not in self._open:
-                self._open[path] = safe_open(path, framework="pt", device="cpu")
-            tensor: Tensor = self._open[path].get_tensor(key)
-        except (SafetensorError, OSError, RuntimeError, ValueError, AttributeError) as error:
-            raise WeightsError(
-                f"{path}: tensor {listed([key])} can't be read: fetch or convert it again"
-            ) from error
-        return tensor
+        return self._open.setdefault(self._homes[key], TensorFile(self._homes[key]))[key]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.entries)

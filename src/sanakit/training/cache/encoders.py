@@ -1,0 +1,95 @@
+"""The frozen networks whose results are kept, and their marks: what a latent or a text state depends on, as a hash.
+
+Letters: B pictures, H/W pixels, C latent channels, h/w latent position, L tokens, D width of the text states.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sanakit.autoencoder import DCAE
+from sanakit.base.precision import Precision
+from sanakit.base.sentinel import check_finite
+from sanakit.pipeline.assemble import Parts
+from sanakit.pipeline.engine import choose_engine
+from sanakit.text import CHI, MAX_TOKENS
+from sanakit.weights import DIFFUSERS_STEM, TRANSFORMERS_STEM, Descriptor, load_autoencoder, weight_files
+
+__all__ = ["EncodePictures", "EncodeTexts", "latent_mark", "picture_encoder", "text_encoder", "text_mark"]
+
+EncodePictures = Callable[[Tensor], Tensor]
+"""uint8 [B, 3, H, W] -> latents [B, C, h, w], scaled as the transformer sees them."""
+
+EncodeTexts = Callable[[Sequence[str]], list[Tensor]]
+"""Captions -> the states of each, [L, D], without padding."""
+
+_DIGITS = 16
+_NO_PART_OF_IT = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures")
+
+
+def latent_mark(descriptor: Descriptor) -> str:
+    """16 hexadecimal digits for an autoencoder: its configuration and every byte of its weights."""
+    files = weight_files(descriptor.autoencoder_folder, DIFFUSERS_STEM)
+    return _mark("autoencoder", asdict(descriptor.autoencoder), _hashes(files))
+
+
+def text_mark(descriptor: Descriptor) -> str:
+    """16 hexadecimal digits for a text encoder: configuration, weights, tokenizer, instruction, case, length."""
+    config = {name: value for name, value in descriptor.text_config.items() if name not in _NO_PART_OF_IT}
+    files = weight_files(descriptor.text_folder, TRANSFORMERS_STEM)
+    tokenizer = sorted(path for path in descriptor.tokenizer_folder.iterdir() if path.is_file())
+    reading = [CHI.text if descriptor.instruct else "", descriptor.dialect.lowercase, MAX_TOKENS]
+    return _mark("text", config, _hashes(files), _hashes(tokenizer), reading)
+
+
+def _hashes(files: Sequence[Path]) -> list[str]:
+    found = []
+    for file in files:
+        with file.open("rb") as stream:
+            found.append(hashlib.file_digest(stream, "sha256").hexdigest())
+    return found
+
+
+def _mark(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:_DIGITS]
+
+
+def picture_encoder(descriptor: Descriptor, precision: Precision) -> EncodePictures:
+    """The encoder half of a model's autoencoder, loaded. Raises WeightsError."""
+    dtype = torch.float32 if precision.dtype == torch.float16 else precision.dtype  # fp16 overflows in DC-AE
+    with torch.device("meta"):
+        model = DCAE(descriptor.autoencoder)
+    folder, device = descriptor.autoencoder_folder, precision.device
+    load_autoencoder(model, descriptor.autoencoder, folder, dtype=dtype, device=device)
+    model.decoder = None  # type: ignore[assignment]  # encoding needs the encoder only
+    model.eval().requires_grad_(False)
+
+    @torch.inference_mode()
+    def encode(pictures: Tensor) -> Tensor:
+        pixels = (pictures.to(device).float() / 127.5 - 1).to(dtype)
+        latent = model.encode(pixels) * descriptor.autoencoder.scaling_factor
+        check_finite(latent, "the autoencoder's encoder")
+        return latent.cpu()
+
+    return encode
+
+
+def text_encoder(descriptor: Descriptor, precision: Precision) -> EncodeTexts:
+    """A model's text encoder, loaded, with the instruction and the case it was trained with. Raises WeightsError."""
+    encoder = Parts(descriptor, precision, choose_engine("off", precision)).text
+    instruction = CHI if descriptor.instruct else None
+
+    @torch.inference_mode()
+    def encode(captions: Sequence[str]) -> list[Tensor]:
+        text = encoder.encode_batch(captions, instruction, lowercase=descriptor.dialect.lowercase)
+        check_finite(text.states, "the text encoder")
+        return [states[mask].cpu() for states, mask in zip(text.states, text.mask, strict=True)]
+
+    return encode

@@ -1,0 +1,71 @@
+"""A model of the `transformers` layout by folder or hub id: said before it is fetched, never run as code."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import huggingface_hub
+from huggingface_hub import constants
+
+from sanakit.base.errors import ModelNotFoundError
+from sanakit.weights.catalog import announce_download, cached_file, download, failure_reason, is_hub_id
+
+__all__ = ["resolve_snapshot", "snapshot_files"]
+
+_SMALL = re.compile(r"[^/]+\.(?:json|txt|model|jinja|tiktoken)")
+_WEIGHTS = re.compile(r"model(?:-\d{5}-of-\d{5})?\.safetensors")
+
+
+def resolve_snapshot(
+    name: str | Path,
+    *,
+    announce: Callable[[str], object] = lambda text: None,
+    revision: str | None = None,
+) -> Path:
+    """The folder of a model that `transformers` loads; hub models are fetched into the hub's own cache.
+
+    announce is called with the size before anything is downloaded (raise in it to refuse).
+    Raises ModelNotFoundError for what is no folder with a config.json and no hub id, and where the hub refuses.
+    """
+    text = str(name)
+    path = Path(name).expanduser()
+    if text and path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelNotFoundError(f"{path} holds no config.json: give the folder of a transformers model")
+        return path
+    if not is_hub_id(text):
+        raise ModelNotFoundError(
+            f"no model {text!r}: it is no folder and no hub id (such as openai/clip-vit-base-patch32)"
+        )
+    return _from_hub(text, announce, revision)
+
+
+def _from_hub(repo: str, announce: Callable[[str], object], revision: str | None) -> Path:
+    """Online if possible, else from the cache; the online failure is the one reported."""
+    why = "the hub is offline (HF_HUB_OFFLINE) and it is not in the cache"
+    if not constants.HF_HUB_OFFLINE:
+        try:
+            info = huggingface_hub.HfApi().model_info(repo, revision=revision, files_metadata=True)
+        except Exception as error:  # noqa: BLE001  network failures of the client have no common base class
+            why = failure_reason(error)
+        else:
+            files = snapshot_files(repo, {file.rfilename: file.size or 0 for file in info.siblings or ()})
+            missing = {name: size for name, size in files.items() if not cached_file(repo, name, info.sha)}
+            announce_download(repo, missing, announce)
+            return download(repo, revision, files)
+    index = cached_file(repo, "config.json", revision)
+    if index is None:
+        raise ModelNotFoundError(f"no model {repo!r}: no such folder, and {why}")
+    return index.parent
+
+
+def snapshot_files(repo: str, sizes: Mapping[str, int]) -> dict[str, int]:
+    """The files at the root of a repository that loading reads, with their bytes.
+
+    Raises ModelNotFoundError where it has no safetensors: other weight files can hold code and are not opened.
+    """
+    if not any(_WEIGHTS.fullmatch(name) for name in sizes):
+        raise ModelNotFoundError(f"{repo} holds no model.safetensors at its root: choose a model that has it")
+    return {name: size for name, size in sizes.items() if _SMALL.fullmatch(name) or _WEIGHTS.fullmatch(name)}
