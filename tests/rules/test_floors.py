@@ -38,6 +38,8 @@ LIBRARIES = {
     "rich": {"cli"},
     "diffusers": {"benchmark"},
     "matplotlib": {"benchmark"},
+    "torchao": {"training"},
+    "torchmetrics": {"training"},
 }
 """Library -> rooms that may import it; a library that is not named here is imported nowhere in src."""
 

@@ -1,4 +1,4 @@
-"""Training: one resumable loop, objectives, averaged weights, checkpoints."""
+"""Training: one resumable loop, objectives, optimisers, averaged weights, checkpoints."""
 
 from sanakit.training.checkpoint import Checkpoints
 from sanakit.training.ema import EMA
@@ -7,23 +7,25 @@ from sanakit.training.journal import read_journal, write_entry
 from sanakit.training.loop import Chore, Run
 from sanakit.training.loop_config import LoopConfig
 from sanakit.training.objectives import reconstruction, velocity
-from sanakit.training.optimizer import adamw, trapezoid
+from sanakit.training.optim import OptimizerConfig, adamw, build_optimizer, trapezoid
 from sanakit.training.order import batch_indices
 from sanakit.training.parallel import World, join_world, leave_world, spread
 from sanakit.training.report import Notice, Report
 
 __all__ = [
+    "EMA",
     "Checkpoints",
     "Chore",
-    "EMA",
     "GuardConfig",
     "LoopConfig",
     "Notice",
+    "OptimizerConfig",
     "Report",
     "Run",
     "World",
     "adamw",
     "batch_indices",
+    "build_optimizer",
     "join_world",
     "leave_world",
     "read_journal",

@@ -25,7 +25,7 @@ from sanakit.training.guard import Guard
 from sanakit.training.journal import write_entry
 from sanakit.training.loop_config import LoopConfig
 from sanakit.training.meter import Meter
-from sanakit.training.optimizer import adamw, trapezoid
+from sanakit.training.optim import adamw, trapezoid
 from sanakit.training.parallel import World, quiet, whole
 from sanakit.training.report import Event, Notice, Report
 from sanakit.training.state import begin_state, run_tensors

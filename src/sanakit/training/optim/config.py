@@ -1,0 +1,71 @@
+"""Optimisers as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from sanakit.base.errors import ConfigError
+
+OptimizerName = Literal["adamw", "came", "came-8bit", "adamw-8bit"]
+"""adamw, came: float32 states. came-8bit: a first moment in bytes. adamw-8bit: both in bytes, by torchao."""
+
+_BETAS = {"adamw": (0.9, 0.999), "came": (0.9, 0.999, 0.9999)}
+_EPS = {"adamw": (1e-8,), "came": (1e-30, 1e-16)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """Which optimiser, and its numbers; `build_optimizer` makes it.
+
+    Raises ConfigError for what does not fit together.
+
+    Attributes:
+        name: see `OptimizerName`.
+        lr: of the batch that is trained with (`lr_for_batch`).
+        betas: two for AdamW, three for CAME; None for (0.9, 0.999) and (0.9, 0.999, 0.9999).
+        eps: one for AdamW, two for CAME; None for (1e-8,) and (1e-30, 1e-16).
+        weight_decay: decoupled, of matrices only.
+        clip_threshold: CAME's largest RMS of a normalised gradient.
+        block: values per scale of came-8bit.
+    """
+
+    name: OptimizerName = "adamw"
+    lr: float = 1e-4
+    betas: tuple[float, ...] | None = None
+    eps: tuple[float, ...] | None = None
+    weight_decay: float = 0.0
+    clip_threshold: float = 1.0
+    block: int = 256
+
+    def __post_init__(self) -> None:
+        if self.name not in get_args(OptimizerName):
+            raise ConfigError(
+                f"optimizer: {self.name!r} is unknown; take one of {', '.join(get_args(OptimizerName))}."
+            )
+        for field, wanted in (("betas", _BETAS), ("eps", _EPS)):
+            given, count = getattr(self, field), len(wanted[self.family])
+            if given is not None and len(given) != count:
+                raise ConfigError(f"optimizer: {self.name} takes {count} {field}, not {len(given)}.")
+        if not all(0 <= beta < 1 for beta in self.decays):
+            raise ConfigError(f"optimizer: betas are {self.decays}; each must be at least 0 and below 1.")
+        if self.lr < 0 or self.weight_decay < 0 or self.clip_threshold <= 0 or self.block < 1:
+            raise ConfigError(
+                f"optimizer: lr {self.lr} and weight_decay {self.weight_decay} must not be negative, clip_threshold "
+                f"{self.clip_threshold} must be positive, and block {self.block} at least 1."
+            )
+
+    @property
+    def family(self) -> Literal["adamw", "came"]:
+        """Which numbers it takes."""
+        return "came" if self.name.startswith("came") else "adamw"
+
+    @property
+    def decays(self) -> tuple[float, ...]:
+        """The betas, filled in."""
+        return _BETAS[self.family] if self.betas is None else self.betas
+
+    @property
+    def epsilons(self) -> tuple[float, ...]:
+        """The epsilons, filled in."""
+        return _EPS[self.family] if self.eps is None else self.eps

@@ -1,0 +1,76 @@
+"""How a parameter lies over processes: whole, or cut into rows as FSDP2 cuts it (`fully_shard`).
+
+Optimisers here compute on each process's rows and add up what they need of the others, so that sharded training takes
+the steps of training on one process. What they keep is cut like the parameter, and saved and resharded with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sanakit.base.errors import ConfigError
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Where the rows of a parameter are. Of a whole parameter `mesh` is None, and every method gives what it was given.
+
+    cut: the axes of the mesh over which rows are spread.
+    """
+
+    mesh: Any = None
+    placements: tuple[Any, ...] = ()
+    cut: tuple[int, ...] = ()
+
+    def local(self, x: Tensor) -> Tensor:
+        """This process's part of a tensor."""
+        return x if self.mesh is None else x.to_local()  # type: ignore[attr-defined]
+
+    def total(self, x: Tensor) -> Tensor:
+        """The sum of x over all processes that hold rows, in place."""
+        for axis in self.cut:
+            torch.distributed.all_reduce(x, group=self.mesh.get_group(axis))
+        return x
+
+    def rows(self, x: Tensor, count: int) -> Tensor:
+        """This process's rows x [r, ...] as the tensor of all of them [count, ...]."""
+        if self.mesh is None:
+            return x
+        return self._joined(x, self.placements, torch.Size((count, *x.shape[1:])))
+
+    def same(self, x: Tensor) -> Tensor:
+        """A tensor that every process has alike."""
+        if self.mesh is None:
+            return x
+        from torch.distributed.tensor import Replicate
+
+        return self._joined(x, tuple(Replicate() for _ in self.placements), x.shape)
+
+    def _joined(self, x: Tensor, placements: tuple[Any, ...], shape: torch.Size) -> Tensor:
+        from torch.distributed.tensor import DTensor
+
+        stride = torch.empty(shape, device="meta").stride()
+        return DTensor.from_local(x, self.mesh, placements, run_check=False, shape=shape, stride=stride)
+
+
+_WHOLE = Layout()
+
+
+def layout_of(parameter: Tensor) -> Layout:
+    """The layout of a parameter. Raises ConfigError where it is cut along anything but its first axis."""
+    if not hasattr(
+        parameter, "device_mesh"
+    ):  # only DTensors have one, and not every build of torch has DTensors
+        return _WHOLE
+    placements = parameter.placements  # type: ignore[attr-defined]
+    cut = tuple(axis for axis, place in enumerate(placements) if not place.is_replicate())
+    if not all(placements[axis].is_shard(0) for axis in cut):
+        raise ConfigError(
+            f"optimizer: CAME reads parameters that are whole or cut into rows (FSDP2), not {placements}; "
+            "shard along axis 0, or train with adamw."
+        )
+    return Layout(parameter.device_mesh, tuple(placements), cut)
