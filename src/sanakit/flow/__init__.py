@@ -1,6 +1,7 @@
 """The flow, which knows no network: paths, times, predictions, guidance and solvers.
 
-path         points and targets between data and noise         times        sampling grids and training densities
+path         points and targets between data and noise         times        sampling grids and the shift of times
+densities    where training looks
 prediction   velocity, x0, noise; linear and trig flow         guidance     CFG, its interval, PAG
 solver       what solvers share: Denoise, State                euler, dpm   solvers of the flow
 consistency  the SANA-Sprint sampler                           sample       the table of solvers by name
@@ -9,6 +10,7 @@ consistency  the SANA-Sprint sampler                           sample       the 
 """
 
 from sanakit.flow.consistency import ANGLE_MAX, ANGLE_MIDDLE, Noise, angles, check_angles, iterate_scm, scm
+from sanakit.flow.densities import DensityName, TimeDensity, draw_times, even_times
 from sanakit.flow.dpm import Kind, dpm, iterate_dpm, order_at
 from sanakit.flow.euler import euler, iterate_euler
 from sanakit.flow.guidance import Branch, Guided, Predict, cfg, pag, pag_scale_at
@@ -56,6 +58,7 @@ __all__ = [
     "Branch",
     "Callback",
     "Denoise",
+    "DensityName",
     "Guided",
     "Kind",
     "LinearPath",
@@ -69,6 +72,7 @@ __all__ = [
     "Solver",
     "State",
     "Time",
+    "TimeDensity",
     "TrigDenoise",
     "TrigPath",
     "angle_from_time",
@@ -79,7 +83,9 @@ __all__ = [
     "check_sigmas",
     "check_steps",
     "dpm",
+    "draw_times",
     "euler",
+    "even_times",
     "iterate_dpm",
     "iterate_euler",
     "iterate_sample",

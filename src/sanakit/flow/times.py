@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -23,6 +24,8 @@ from torch import Tensor
 from sanakit.base.errors import ConfigError, RequestError
 
 __all__ = ["SIGMA_MIN", "TRAIN_STEPS", "ShiftedTimes", "check_steps"]
+
+U = TypeVar("U", float, Tensor)
 
 TRAIN_STEPS = 1000
 """Steps of the training clock: the checkpoints' model time is 1000 t, and no grid starts above u = 0.999."""
@@ -65,7 +68,7 @@ class ShiftedTimes:
         The same times as `grid`, which writes them as 1 minus an alpha from 0.001 to 1; the two differ by rounding.
         """
         check_steps(steps)
-        return _float32([self._shifted(u) for u in _linspace(1 - 1 / TRAIN_STEPS, 0.0, steps + 1)])
+        return _float32([self.shifted(u) for u in _linspace(1 - 1 / TRAIN_STEPS, 0.0, steps + 1)])
 
     def euler_grid(self, steps: int) -> Tensor:
         """Noise levels of diffusers' FlowMatchEulerDiscreteScheduler, [steps+1] float32, from 1 to 0.
@@ -77,7 +80,7 @@ class ShiftedTimes:
         lowest = torch.ones(1, device="cpu") / TRAIN_STEPS
         lowest = self.shift * lowest / (1 + (self.shift - 1) * lowest)
         clock = _linspace(float(TRAIN_STEPS), lowest.item() * TRAIN_STEPS, steps)
-        return _float32([*(self._shifted(t / TRAIN_STEPS) for t in clock), 0.0])
+        return _float32([*(self.shifted(t / TRAIN_STEPS) for t in clock), 0.0])
 
     def sample(
         self,
@@ -96,7 +99,7 @@ class ShiftedTimes:
         if levels is None:
             return torch.sigmoid(normal + math.log(self.shift))
         u = torch.floor(torch.sigmoid(normal) * levels) / levels
-        return self.shift * u / (1 + (self.shift - 1) * u)
+        return self.shifted(u)
 
     def density(self, t: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
         """The probability density of `sample` (without levels) at t in (0, 1), shaped like t."""
@@ -106,9 +109,10 @@ class ShiftedTimes:
     def _nodes(self, steps: int) -> list[float]:
         check_steps(steps)
         alphas = _linspace(1.0, 1 / TRAIN_STEPS, steps + 1)
-        return [self._shifted(1.0 - alpha) for alpha in alphas][:0:-1]
+        return [self.shifted(1.0 - alpha) for alpha in alphas][:0:-1]
 
-    def _shifted(self, u: float) -> float:
+    def shifted(self, u: U) -> U:
+        """t(u), of one time or of a tensor of them."""
         return self.shift * u / (1 + (self.shift - 1) * u)
 
 

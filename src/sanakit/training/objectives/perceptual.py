@@ -1,0 +1,82 @@
+"""A loss that looks at structure: LPIPS where its weights lie on disk, else edges at several scales; said in words.
+
+Nothing is downloaded. LPIPS (arXiv 1801.03924) compares features of a network trained on ImageNet, which torchvision
+provides; its own few weights come with torchmetrics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from sanakit.training.objectives.reconstruction import edge_error
+
+LpipsNet = Literal["vgg", "alex", "squeeze"]
+"""The network whose features are compared; DC-AE, like VQGAN, takes vgg."""
+
+LPIPS_FILES: dict[LpipsNet, str] = {
+    "vgg": "vgg16-397923af.pth",
+    "alex": "alexnet-owt-7be5be79.pth",
+    "squeeze": "squeezenet1_1-b8a52dc0.pth",
+}
+"""The names under which torch.hub keeps torchvision's weights."""
+
+_SCALES = 4
+
+
+@dataclass(frozen=True)
+class Perceptual:
+    """loss: (decoded, pixels), both [B, 3, H, W] in -1..1 -> []. words: what it is and why, for the run to say."""
+
+    loss: Callable[[Tensor, Tensor], Tensor]
+    words: str
+
+
+def choose_perceptual(device: torch.device, net: LpipsNet = "vgg") -> Perceptual:
+    """LPIPS on `device` where it can be had without a download, else edges at several scales."""
+    missing = lpips_missing(net)
+    if missing is None:
+        return Perceptual(_lpips(net, device), f"perceptual loss: LPIPS with {net} features")
+    words = f"perceptual loss: edges at {_SCALES} scales in place of LPIPS, because {missing}"
+    return Perceptual(multiscale_edges, words)
+
+
+def lpips_missing(net: LpipsNet = "vgg") -> str | None:
+    """Why LPIPS can't be had here, None where it can."""
+    for library in ("torchmetrics", "torchvision"):
+        if find_spec(library) is None:
+            return f"{library} is not installed"
+    path = Path(torch.hub.get_dir()) / "checkpoints" / LPIPS_FILES[net]
+    return None if path.exists() else f"its weights are not at {path}"
+
+
+def multiscale_edges(decoded: Tensor, pixels: Tensor) -> Tensor:
+    """Mean over scales 1, 1/2, 1/4, 1/8 of the L1 error of horizontal and vertical differences.
+
+    Scales at which a side would be shorter than two pixels are left out.
+    """
+    error = decoded.float() - pixels.float()
+    total = [edge_error(error)]
+    while len(total) < _SCALES and min(error.shape[-2:]) >= 4:
+        error = F.avg_pool2d(error, 2)
+        total.append(edge_error(error))
+    return torch.stack(total).mean()
+
+
+def _lpips(net: LpipsNet, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
+    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+    network = LearnedPerceptualImagePatchSimilarity(net_type=net).net.to(device).eval().requires_grad_(False)
+
+    def loss(decoded: Tensor, pixels: Tensor) -> Tensor:
+        distance: Tensor = network(decoded.float(), pixels.float(), normalize=False)
+        return distance.mean()
+
+    return loss
