@@ -17,6 +17,7 @@ from sanakit.cli.errors import guarded
 from sanakit.cli.evaluate import evaluate
 from sanakit.cli.generate import generate
 from sanakit.cli.inspect import inspect
+from sanakit.cli.train import train
 
 app = typer.Typer(
     name="sanakit",
@@ -48,7 +49,7 @@ def version() -> None:
     typer.echo(f"sanakit {__version__}")
 
 
-for _command in (generate, inspect, evaluate, convert, bench, doctor, version):
+for _command in (generate, inspect, evaluate, convert, train, bench, doctor, version):
     app.command()(guarded(_command))
 
 

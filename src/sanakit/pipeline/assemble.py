@@ -63,6 +63,10 @@ class Parts:
             }
             self._loaded[name] = builders[name]()
 
+    def put(self, name: PartName, part: nn.Module) -> None:
+        """Use a part that exists already, such as a network under training, in the place of the folder's."""
+        self._loaded[name] = part
+
     def release(self, name: PartName) -> None:
         """Forgets a part; its memory is free once nothing else refers to it."""
         self._loaded.pop(name, None)

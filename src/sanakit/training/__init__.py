@@ -10,10 +10,11 @@ from sanakit.training.objectives import reconstruction, velocity
 from sanakit.training.optim import OptimizerConfig, adamw, build_optimizer, trapezoid
 from sanakit.training.order import batch_indices
 from sanakit.training.parallel import World, join_world, leave_world, spread
-from sanakit.training.report import Notice, Report
+from sanakit.training.report import Event, Notice, Report
 
 __all__ = [
     "EMA",
+    "Event",
     "Checkpoints",
     "Chore",
     "GuardConfig",

@@ -115,6 +115,11 @@ class Run:
         if self._stopped:
             raise KeyboardInterrupt
 
+    def autocast(self) -> torch.autocast:
+        """The dtype of the computation, as a context."""
+        dtype = self.config.dtype
+        return torch.autocast(self.device.type, dtype or torch.bfloat16, enabled=dtype is not None)
+
     def save(self, behind: bool = False) -> None:
         """Write a checkpoint: at once, or in the background."""
         if self.step == 0:
@@ -205,9 +210,7 @@ class Run:
             seen.append(batches(number))
             meter.waited += time.monotonic() - begun
             generator = torch.Generator().manual_seed(config.seed * 1_000_003 + number)
-            with torch.autocast(
-                self.device.type, config.dtype or torch.bfloat16, enabled=config.dtype is not None
-            ):
+            with self.autocast():
                 parts = loss(seen[-1], generator)
             with quiet(self.model, last=number % count == count - 1):
                 (parts["loss"] / count).backward()

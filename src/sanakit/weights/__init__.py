@@ -10,6 +10,7 @@ safetensor  one file: header and writer
 
 from sanakit.weights.catalog import resolve
 from sanakit.weights.convert import diffusers_to_pth, pth_to_diffusers
+from sanakit.weights.derive import write_derived
 from sanakit.weights.descriptor import Descriptor, read_descriptor
 from sanakit.weights.formats.diffusers_scheduler import Schedule
 from sanakit.weights.int8 import holds_int8, int8_layers, load_int8, save_int8
@@ -72,6 +73,7 @@ __all__ = [
     "save_transformer",
     "save_weights",
     "weight_files",
+    "write_derived",
     "write_folder",
     "write_safetensors",
 ]

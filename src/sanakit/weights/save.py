@@ -32,6 +32,7 @@ __all__ = [
     "save_transformer",
     "save_weights",
     "write_folder",
+    "write_settings",
 ]
 
 MAX_SHARD_SIZE = "5GB"
@@ -179,6 +180,12 @@ def write_folder(
     save_autoencoder(folder / "vae", descriptor.autoencoder, autoencoder, **options)
     save_text_encoder(folder / "text_encoder", descriptor.text_config, text_encoder, **options)
     _copy_tokenizer(tokenizer, ensure_writable_folder(folder / "tokenizer"))
+    write_settings(descriptor, folder)
+    return folder
+
+
+def write_settings(descriptor: Descriptor, folder: Path) -> None:
+    """Write what is no weights: schedule, what only sanakit reads, and, last, the index that makes a folder a model."""
     scheduler = ensure_writable_folder(folder / "scheduler") / "scheduler_config.json"
     atomic_write(scheduler, to_json(diffusers_scheduler.to_config(descriptor.schedule)))
     extra = extra_config(descriptor)
@@ -188,7 +195,6 @@ def write_folder(
         (folder / EXTRA_FILE).unlink(missing_ok=True)
     index = index_config(descriptor.kind, descriptor.schedule, _tokenizer_class(folder / "tokenizer"))
     atomic_write(folder / "model_index.json", to_json(index))
-    return folder
 
 
 def _copy_tokenizer(source: Path, target: Path) -> None:

@@ -41,6 +41,10 @@ class CachedSet:
             raise ConfigError(self._lacks(f"{item.key} at {_size(crop)}"))
         return found["latent"]
 
+    def holds(self, item: Item, crop: Crop) -> bool:
+        """Whether the latent of a picture, cut so, is there."""
+        return (self._latent_key(item, crop) or "") in self.cache
+
     def states(self, caption: str) -> Tensor:
         """The token states [L, D] of a caption, without padding. Raises ConfigError where missing."""
         found = self.cache.get(text_key(caption, self._marks["text"]))

@@ -109,6 +109,12 @@ class PictureSet(Sequence[Item]):
     def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
         return self._items[index]
 
+    def only(self, indices: Sequence[int]) -> PictureSet:
+        """The set of some of its items, in their order."""
+        chosen = sorted(set(indices))
+        items, places = [self._items[i] for i in chosen], [self._places[i] for i in chosen]
+        return PictureSet(self.path, items, places, self.faults)
+
     def read(self, index: int) -> bytes:
         """The encoded picture of an item. Raises PictureError where it can't be read."""
         data = self._places[index].read()

@@ -1,0 +1,81 @@
+"""A folder of Toybox pictures with captions, as people keep sets for training: something to try `sanakit train` with.
+
+OUT/000000.png ...     pictures
+OUT/captions.jsonl     {"key": "000000", "captions": [{"text": ...}, ...]} a line
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from sanakit.base.files import atomic_write, ensure_writable_folder
+from sanakit.toybox.captions import caption
+from sanakit.toybox.dataset import SEED_STRIDE
+from sanakit.toybox.grammar import Scene, Split
+from sanakit.toybox.render import render
+from sanakit.toybox.sampling import sample_scene
+
+TABLE = "captions.jsonl"
+
+
+def write_pictures(
+    folder: Path,
+    count: int,
+    *,
+    size: int = 256,
+    split: Split = "train",
+    seed: int = 0,
+    captions: int = 1,
+    workers: int = 1,
+) -> Iterator[int]:
+    """Render scenes 0..count-1 of (split, seed) into a folder; yields how many pictures are there.
+
+    Pictures that are there already stay, so a second call goes on. captions: different texts per picture, as far as a
+    scene has so many. The result depends neither on `workers` nor on interruptions. Raises OutputError.
+    """
+    ensure_writable_folder(folder)
+    scenes = [sample_scene(seed * SEED_STRIDE + number, split) for number in range(count)]
+    lines = [_record(number, scene, captions) for number, scene in enumerate(scenes)]
+    atomic_write(folder / TABLE, "".join(lines).encode())
+    missing = [number for number in range(count) if not _path(folder, number).exists()]
+    done = count - len(missing)
+    yield done
+    draw = partial(_draw, folder, size)
+    chosen = [scenes[number] for number in missing]
+    if workers <= 1:
+        for number, scene in zip(missing, chosen, strict=True):
+            draw(number, scene)
+            yield (done := done + 1)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+        for _ in pool.map(draw, missing, chosen, chunksize=16):
+            yield (done := done + 1)
+
+
+def _record(number: int, scene: Scene, captions: int) -> str:
+    draws = (caption(scene, random.Random(1000 * number + place)) for place in range(4 * captions))
+    texts = list(dict.fromkeys(draws))[:captions]
+    return json.dumps({"key": f"{number:06d}", "captions": [{"text": text} for text in texts]}) + "\n"
+
+
+def _draw(folder: Path, size: int, number: int, scene: Scene) -> None:
+    levels = (render([scene], size)[0] * 255).round_().to(torch.uint8).permute(1, 2, 0).contiguous()
+    picture = Image.fromarray(levels.numpy())
+    atomic_write(_path(folder, number), lambda draft: picture.save(draft, format="PNG"))
+
+
+def _path(folder: Path, number: int) -> Path:
+    return folder / f"{number:06d}.png"
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)

@@ -1,0 +1,34 @@
+"""The chance in a training step: a time and noise for every sample, the same wherever that sample is computed.
+
+Each sample has a generator of its own, seeded by (seed of the run, step, place in the global batch); so one process,
+two, and accumulated micro-batches draw the same numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+DrawTimes = Callable[[int, torch.Generator], Tensor]
+"""(n, generator) -> n times in 0..1."""
+
+
+def sample_seed(seed: int, step: int, place: int) -> int:
+    """The seed of the sample at a place of the global batch of a step; 63 bits."""
+    digest = hashlib.blake2b(f"{seed} {step} {place}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest) >> 1
+
+
+def draw(
+    seeds: Sequence[int], shape: tuple[int, ...], times: DrawTimes, dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, Tensor]:
+    """One time and noise per seed: [B] float32 and [B, *shape], on the CPU."""
+    t, noise = [], []
+    for seed in seeds:
+        generator = torch.Generator().manual_seed(seed)
+        t.append(times(1, generator))
+        noise.append(torch.randn(shape, generator=generator))
+    return torch.cat(t), torch.stack(noise).to(dtype)

@@ -1,0 +1,38 @@
+"""The finished model of a run: a diffusers folder that `sanakit generate --model RUN/model` and diffusers load."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from sanakit.base.grid import BUCKETS
+from sanakit.training.config import TrainConfig
+from sanakit.training.loop import Run
+from sanakit.training.parallel import whole
+from sanakit.transformer import SanaTransformer
+from sanakit.weights import Descriptor, write_derived
+
+_NAME = "model"
+
+
+def export(config: TrainConfig, descriptor: Descriptor, model: SanaTransformer, run: Run) -> Path:
+    """Write the averaged weights with the other parts of the base model to RUN/model, replacing an earlier export.
+
+    Every process gathers the weights; the first one writes. Returns the folder. Raises OutputError.
+    """
+    weights = {name: whole(weight).cpu() for name, weight in run.ema.weights.items()}
+    folder = config.folder / _NAME
+    if run.world.leads:
+        write_derived(finished(config, descriptor, model), folder, weights, dtype=torch.bfloat16, force=True)
+    run.world.wait()
+    return folder
+
+
+def finished(config: TrainConfig, descriptor: Descriptor, model: SanaTransformer) -> Descriptor:
+    """The description of the trained model: its network, the shift it was trained with, sizes binned if it saw bins."""
+    last = config.phases[-1]
+    schedule = descriptor.schedule if last.shift is None else replace(descriptor.schedule, shift=last.shift)
+    bins = last.size in BUCKETS and not config.data.square
+    return replace(descriptor, transformer=model.config, schedule=schedule, bins=bins)

@@ -1,0 +1,98 @@
+"""Where a run's figures go besides its journal: TensorBoard's event files always, trackio or W&B when asked.
+
+tensorboard --logdir RUN/tensorboard
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+from sanakit.base.errors import ConfigError
+from sanakit.training.config import TrainConfig
+from sanakit.training.report import Event, Report
+
+
+class Tracker(Protocol):
+    """Takes named figures of a step."""
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        """Keep figures."""
+
+    def close(self) -> None:
+        """Write what is not written yet."""
+
+
+class TensorBoard:
+    """Event files in RUN/tensorboard; a run that goes on hides what it had written beyond the step it goes on from."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        writer = _library("torch.utils.tensorboard", "tensorboard").SummaryWriter
+        self._writer: Any = writer(str(folder / "tensorboard"), purge_step=step or None)
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        """Keep figures."""
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Write what is not written yet."""
+        self._writer.close()
+
+
+class Remote:
+    """trackio or W&B, which have the same three calls."""
+
+    def __init__(self, library: str, config: TrainConfig) -> None:
+        self._library: Any = _library(library, library)
+        self._library.init(project="sanakit", name=config.folder.name, config=config.identity)
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        """Send figures."""
+        self._library.log(values, step=step)
+
+    def close(self) -> None:
+        """Send what is not sent yet."""
+        self._library.finish()
+
+
+class Monitor:
+    """All trackers of a run as one; the first process alone has any."""
+
+    def __init__(self, config: TrainConfig, step: int, leads: bool) -> None:
+        self._trackers: list[Tracker] = []
+        if not leads:
+            return
+        self._trackers.append(TensorBoard(config.folder, step))
+        if config.tracker != "none":
+            self._trackers.append(Remote(config.tracker, config))
+
+    def see(self, event: Event) -> None:
+        """Keep the figures of a report, or those of a validation under its name."""
+        values = event.values
+        if not isinstance(event, Report):
+            values = {f"validation/{name}": value for name, value in values.items()}
+        for tracker in self._trackers if values else ():
+            tracker.log(dict(values), event.step)
+
+    def __enter__(self) -> Monitor:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for tracker in self._trackers:
+            tracker.close()
+
+
+def _library(module: str, package: str) -> Any:
+    """Raises ConfigError where a library is missing."""
+    try:
+        return import_module(module)
+    except ImportError:
+        extra = "train" if package == "tensorboard" else package
+        raise ConfigError(
+            f'the figures of a run need {package}: run `pip install "sanakit[{extra}]"`'
+        ) from None

@@ -1,0 +1,70 @@
+"""Pictures of a run: the averaged weights draw the same prompts with the same seed, through the usual pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from sanakit.base.files import atomic_write
+from sanakit.base.precision import Precision
+from sanakit.pipeline import ImageRequest, Model, make_grid
+from sanakit.training.config import TrainConfig
+from sanakit.training.loop import Chore, Run
+from sanakit.training.parallel import whole
+from sanakit.transformer import SanaTransformer
+from sanakit.weights import Descriptor, assign
+
+PROMPTS = (
+    "a large red metal sphere left of a small blue rubber cube on grass at sunset",
+    "two yellow cones on sand",
+)
+_GAP = 4
+
+
+def preview(
+    config: TrainConfig, descriptor: Descriptor, precision: Precision, model: SanaTransformer
+) -> Chore:
+    """Draws `config.preview` to RUN/previews/step-N.png. Every process gathers the weights, the first one draws."""
+
+    def draw(run: Run) -> Mapping[str, float]:
+        weights = {name: whole(weight).cpu() for name, weight in run.ema.weights.items()}
+        if run.world.leads:
+            pictures = draw_previews(config, as_trained(descriptor, model), precision, weights)
+            sheet = make_grid(pictures, gap=_GAP)
+            path = config.folder / "previews" / f"step-{run.step:08d}.png"
+            save_sheet(path, sheet)
+        return {}
+
+    return Chore(name="preview", every=config.preview.every, run=draw, needed=False)
+
+
+def as_trained(descriptor: Descriptor, model: SanaTransformer) -> Descriptor:
+    """The base model's description with the network as it is now."""
+    return replace(descriptor, transformer=model.config, bins=False)
+
+
+def draw_previews(
+    config: TrainConfig, descriptor: Descriptor, precision: Precision, weights: Mapping[str, torch.Tensor]
+) -> list[Image.Image]:
+    """One picture per prompt, at the size that the network is trained at."""
+    with torch.device("meta"):
+        network = SanaTransformer(descriptor.transformer)
+    assign(network, weights.items(), dtype=precision.dtype, device=precision.device)
+    drawer = Model(descriptor, precision, name=str(config.folder), frugal=False, fast="off")
+    drawer.parts.put("transformer", network.eval().requires_grad_(False))
+    wanted = config.preview
+    requests = [
+        ImageRequest(prompt=prompt, steps=wanted.steps, guidance=wanted.guidance, seed=wanted.seed)
+        for prompt in wanted.prompts or PROMPTS
+    ]
+    return [drawer.images(request)[0] for request in requests]
+
+
+def save_sheet(path: Path, sheet: Image.Image) -> None:
+    """Write a PNG, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(path, lambda draft: sheet.save(draft, format="PNG"))

@@ -1,0 +1,158 @@
+"""From what a user writes to a typed config: YAML, Python recipes and `--set key=value`, checked key by key.
+
+A key that does not exist is an error that names the nearest one; so is a value of another type. Nothing is loaded.
+"""
+
+from __future__ import annotations
+
+import difflib
+import runpy
+import types
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, asdict, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from sanakit.base.errors import ConfigError
+from sanakit.training.config import TrainConfig
+
+T = TypeVar("T")
+
+
+def read_config(source: Path, changes: Iterable[str] = ()) -> TrainConfig:
+    """The config in a YAML file, or that a Python recipe's `config()` returns, with `key=value` changes.
+
+    Raises ConfigError where something can't be read, is unknown, missing, or of another type.
+    """
+    values = _from_recipe(source) if source.suffix == ".py" else _from_yaml(source)
+    for change in changes:
+        key, equals, text = change.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {change}: write it as key=value, e.g. --set optimizer.lr=1e-4")
+        put(values, key.strip(), _parse(text, f"--set {change}"))
+    return build(TrainConfig, values)
+
+
+def build(kind: type[T], values: Mapping[str, Any], where: str = "") -> T:
+    """A config of this class from nested mappings. Raises ConfigError, naming the key."""
+    hints = get_type_hints(kind)
+    known = {field.name: field for field in fields(kind) if field.init}  # type: ignore[arg-type]
+    for name in values:
+        if name not in known:
+            raise ConfigError(f"unknown key {where}{name}{_nearest(str(name), known)}")
+    needed = (f.name for f in known.values() if f.default is MISSING and f.default_factory is MISSING)
+    missing = [name for name in needed if name not in values]
+    if missing:
+        raise ConfigError(f"{where}{missing[0]} is missing")
+    return kind(**{name: _convert(hints[name], value, where + name) for name, value in values.items()})
+
+
+def put(values: dict[str, Any], key: str, value: Any) -> None:
+    """Set `a.b` or `a[0].b` in nested mappings and lists. Raises ConfigError for a place that is not there."""
+    *path, last = key.replace("[", ".").replace("]", "").split(".")
+    place: Any = values
+    for name in path:
+        listed = isinstance(place, list)
+        place = place[_index(place, name, key)] if listed else place.setdefault(name, {})
+        if not isinstance(place, dict | list):
+            raise ConfigError(f"--set {key}: {name} is {place!r}, which holds no keys")
+    if isinstance(place, list):
+        place[_index(place, last, key)] = value
+    else:
+        place[last] = value
+
+
+def to_yaml(config: TrainConfig) -> str:
+    """The config as a YAML file that `read_config` reads."""
+    return str(_yaml().safe_dump(_writable(asdict(config)), sort_keys=False, allow_unicode=True, width=110))
+
+
+def _index(place: list[Any], name: str, key: str) -> int:
+    if not name.isdecimal() or int(name) >= len(place):
+        raise ConfigError(
+            f"--set {key}: there are {len(place)} entries, numbered from 0; {name} is none of them"
+        )
+    return int(name)
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    """A value as its field wants it: nested configs by `build`, the rest by pydantic."""
+    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    for option in options:
+        if is_dataclass(option) and isinstance(option, type) and isinstance(value, Mapping):
+            return build(option, value, f"{where}.")
+    item = get_args(hint)[0] if get_origin(hint) is tuple else None
+    if is_dataclass(item) and isinstance(item, type) and isinstance(value, list | tuple):
+        if not all(isinstance(each, Mapping) for each in value):
+            raise ConfigError(f"{where} is a list of mappings, e.g. [{{{fields(item)[0].name}: ...}}]")
+        return tuple(build(item, each, f"{where}[{number}].") for number, each in enumerate(value))
+    return _leaf(hint, value, where)
+
+
+def _leaf(hint: Any, value: Any, where: str) -> Any:
+    pydantic = _library("pydantic")
+    try:
+        # YAML reads 1e-4 as text; pydantic reads such text as the number that is meant.
+        return pydantic.TypeAdapter(hint).validate_python(value)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"{where} is {value!r}: {first['msg'][:1].lower()}{first['msg'][1:]}") from None
+
+
+def _from_yaml(source: Path) -> dict[str, Any]:
+    yaml = _yaml()
+    try:
+        found = yaml.safe_load(source.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"the config {source} can't be read: {error.strerror or error}") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"the config {source} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(found, dict):
+        raise ConfigError(f"the config {source} holds no keys")
+    return found
+
+
+def _from_recipe(source: Path) -> dict[str, Any]:
+    if not source.is_file():
+        raise ConfigError(f"the recipe {source} can't be read: there is no such file")
+    config = runpy.run_path(str(source)).get("config")
+    made = config() if callable(config) else config
+    if not isinstance(made, TrainConfig):
+        raise ConfigError(f"the recipe {source} must define config() -> sanakit.training.TrainConfig")
+    values: dict[str, Any] = _writable(asdict(made))
+    return values
+
+
+def _parse(text: str, where: str) -> Any:
+    yaml = _yaml()
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: {' '.join(str(error).split())}") from None
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
+
+
+def _writable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _writable(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_writable(each) for each in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _yaml() -> Any:
+    return _library("yaml")
+
+
+def _library(name: str) -> Any:
+    """A library of the extra `train`. Raises ConfigError where it is missing."""
+    from importlib import import_module
+
+    try:
+        return import_module(name)
+    except ImportError:
+        raise ConfigError(f'training needs {name}: run `pip install "sanakit[train]"`') from None

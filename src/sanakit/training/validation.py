@@ -1,0 +1,65 @@
+"""The loss on held-out pictures with fixed noise at fixed times: comparable from one measurement to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+from sanakit.flow import even_times
+from sanakit.training.draws import sample_seed
+from sanakit.training.loop import Chore, Run
+from sanakit.training.objectives.weighting import loss_by_time
+from sanakit.training.tasks.latents import LatentBatch, LatentData, held_items
+from sanakit.training.tasks.transformer import TransformerTask
+
+BUCKETS = 10
+_SEED = 20_241_010
+_ROWS = 16
+
+
+def validation(task: TransformerTask, data: LatentData, every: int) -> Chore:
+    """Measures the averaged weights: the mean loss, and the loss in each tenth of the noise levels."""
+
+    def measure(run: Run) -> Mapping[str, float]:
+        phase, _ = run_phase(data, run.step)
+        times, losses = [], []
+        task.model.eval()
+        with run.ema.applied(task.model), run.autocast():
+            for batch in fixed_batches(data, phase):
+                times.append(batch.t)
+                losses.append(task.errors(batch).cpu())
+        curve = loss_by_time(torch.cat(times), torch.cat(losses), BUCKETS)
+        parts = {f"loss_{number / BUCKETS:.1f}": float(value) for number, value in enumerate(curve)}
+        return {"loss": float(torch.cat(losses).mean())} | parts
+
+    return Chore(name="validation", every=every, run=measure)
+
+
+def run_phase(data: LatentData, step: int) -> tuple[int, int]:
+    """The phase whose last step was `step - 1`."""
+    return data.config.phase_at(max(0, step - 1))
+
+
+def fixed_batches(data: LatentData, phase: int) -> Iterator[LatentBatch]:
+    """The held-out items of a phase, in batches of one size; item k sees the time of its place and noise of its own."""
+    held = held_items(data.pictures, data.config.data.held)
+    buckets = data.buckets[phase]
+    numbered = sorted(enumerate(held), key=lambda pair: (buckets[pair[1]], pair[0]))
+    levels = _levels(len(held))
+    for _, group in groupby(numbered, key=lambda pair: buckets[pair[1]]):
+        members = list(group)
+        for start in range(0, len(members), _ROWS):
+            part = members[start : start + _ROWS]
+            seeds = [sample_seed(_SEED, 0, place) for place, _ in part]
+            made = data.make(phase, [index for _, index in part], seeds, epoch=0)
+            yield made.at(levels[[place for place, _ in part]])
+
+
+def _levels(count: int) -> Tensor:
+    """Times that fill every bucket alike and are mixed over the items."""
+    times = even_times(count)
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(_SEED))
+    return times[order]

@@ -1,0 +1,115 @@
+"""What a user writes becomes a typed config, or one sentence that names the key and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sanakit.base import ConfigError
+from sanakit.training.schema import put, read_config, to_yaml
+
+GOOD = """
+folder: run
+phases: [{steps: 10, size: 512}, {steps: 5, size: 1024, shift: 4}]
+data: {path: pictures, captions: {kind: softmax, dropout: 0.2}}
+optimizer: {name: came, lr: 1e-4, betas: [0.9, 0.999, 0.9999]}
+"""
+
+
+def write(tmp_path: Path, text: str, name: str = "c.yaml") -> Path:
+    path = tmp_path / name
+    path.write_text(text)
+    return path
+
+
+def test_yaml_becomes_a_typed_config_and_comes_back(tmp_path: Path) -> None:
+    config = read_config(write(tmp_path, GOOD))
+    assert (config.optimizer.lr, config.optimizer.betas) == (1e-4, (0.9, 0.999, 0.9999))
+    assert (config.phases[1].shift, config.steps) == (4.0, 15)
+    assert (config.data.path, config.data.captions.dropout) == (Path("pictures"), 0.2)
+    assert read_config(write(tmp_path, to_yaml(config), "again.yaml")) == config
+
+
+def test_values_are_changed_by_key(tmp_path: Path) -> None:
+    sets = [
+        "optimizer.lr=2e-4", "phases[1].steps=7", "model.changes={depth: 4}", "data.held=3", "parallel=null",
+    ]  # fmt: skip
+    config = read_config(write(tmp_path, GOOD), sets)
+    assert (config.optimizer.lr, config.phases[1].steps, config.data.held) == (2e-4, 7, 3)
+    assert (config.model.changes, config.parallel) == ({"depth": 4}, None)
+
+
+def test_a_recipe_is_a_function_that_returns_a_config(tmp_path: Path) -> None:
+    text = """
+from pathlib import Path
+from sanakit.training.config import DataConfig, RunPhase, TrainConfig
+def config():
+    return TrainConfig(folder=Path("r"), phases=(RunPhase(steps=3, size=64),), data=DataConfig(path=Path("p")))
+"""
+    assert read_config(write(tmp_path, text, "r.py"), ["batch=8"]).batch == 8
+    with pytest.raises(ConfigError, match=r"must define config\(\)"):
+        read_config(write(tmp_path, "x = 1", "other.py"))
+    with pytest.raises(ConfigError, match="there is no such file"):
+        read_config(tmp_path / "none.py")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("optimiser.lr=1", "unknown key optimiser; did you mean optimizer?"),
+        ("optimizer.rate=1", "unknown key optimizer.rate"),
+        ("phases[0].step=1", r"unknown key phases\[0\].step; did you mean steps?"),
+        ("batch=many", "batch is 'many': input should be a valid integer"),
+        ("batch=1.5", "batch is 1.5: input should be a valid integer"),
+        ("task=video", "task is 'video': input should be 'transformer' or 'autoencoder'"),
+        ("phases=[]", "phases: a run needs at least one"),
+        ("phases=[3]", "phases is a list of mappings"),
+        ("phases[2].size=64", "there are 2 entries, numbered from 0; 2 is none of them"),
+        ("batch.size=4", "batch is 4, which holds no keys"),
+        ("phases[0].size=500", "size a multiple of 32, not 10 and 500"),
+        ("accumulate=3", "batch 64 does not divide into 3 micro-batches"),
+        ("validate=10", "set data.held"),
+        ("data.captions.kind=best", "unknown caption rule 'best'|input should be"),
+        ("optimizer.name=sgd", "input should be|is unknown"),
+        ("batch", "write it as key=value"),
+        ("batch=[", "--set batch=\\["),
+    ],
+)
+def test_a_wrong_key_or_value_is_one_sentence(tmp_path: Path, change: str, told: str) -> None:
+    source = write(tmp_path, GOOD + "batch: 64\n" if "batch.size" not in change else GOOD + "batch: 4\n")
+    with pytest.raises(ConfigError, match=told):
+        read_config(source, [change])
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("folder: x", "phases is missing"),
+        ("phases: [{size: 64}]\nfolder: x\ndata: {path: y}", r"phases\[0\].steps is missing"),
+        ("a: [", "is not YAML"),
+        ("- 1", "holds no keys"),
+    ],
+)
+def test_a_file_that_is_no_config_is_one_sentence(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        read_config(write(tmp_path, text))
+    with pytest.raises(ConfigError, match="can't be read: No such file"):
+        read_config(tmp_path / "none.yaml")
+
+
+def test_put_makes_the_mappings_on_its_way() -> None:
+    values: dict[str, object] = {}
+    put(values, "a.b.c", 1)
+    assert values == {"a": {"b": {"c": 1}}}
+
+
+def test_what_a_checkpoint_fixes_is_what_the_run_is(tmp_path: Path) -> None:
+    source = write(tmp_path, GOOD)
+    config = read_config(source)
+    longer = read_config(
+        source, ["phases[1].steps=99", "saving.keep=7", "optimizer.lr=3", "folder=elsewhere"]
+    )
+    assert longer.identity == config.identity
+    for change in ("batch=8", "phases[0].steps=9", "phases[1].size=512", "seed=1", "data.held=2", "ema=0.5"):
+        assert read_config(source, [change]).identity != config.identity

@@ -1,0 +1,137 @@
+"""A run from its config to its model: resumed it is the same, its model draws, its faults are told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sanakit.base import ConfigError
+from sanakit.pipeline import ImageRequest, load
+from sanakit.training import Notice, Report, read_journal
+from sanakit.training.session import Session
+from tests.training.sets import COUNT, config, pictures
+
+
+def run(folder: Path, resume: bool = False, **changes: Any) -> list[str]:
+    return [str(event) for event in Session(config(folder, **changes), device="cpu", resume=resume).events()]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(next(max((folder / "checkpoints").glob("step-*")).glob("*.safetensors")))
+
+
+def same(one: Path, other: Path) -> bool:
+    a, b = weights(one), weights(other)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_run_ends_with_a_model_that_draws(tmp_path: Path) -> None:
+    events = run(tmp_path / "run", preview={"every": 3, "steps": 1}, validate=3)
+    assert events[-1].startswith("step 6: the model is in")
+    image = load(tmp_path / "run/model", device="cpu").images(ImageRequest(prompt="a red sphere", steps=1))[0]
+    assert image.size == (64, 64)
+    assert len(list((tmp_path / "run/previews").glob("*.png"))) == 2
+    measured = read_journal(tmp_path / "run", kind="validation")
+    assert list(measured) == [3, 6] and "loss_0.9" in measured[3]
+    assert list((tmp_path / "run/tensorboard").glob("events*"))
+
+
+@pytest.mark.parametrize("changes", [{}, {"accumulate": 2}, {"recompute": 1}])
+def test_a_resumed_run_and_its_parts_equal_the_whole(tmp_path: Path, changes: dict[str, Any]) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    run(whole)
+    session = Session(config(parts, saving={"steps": 2}, **changes), device="cpu")
+    for event in session.events():
+        if isinstance(event, Report) and event.step == 5:
+            break  # as a crash would: nothing of steps 4 and 5 is saved
+    told = run(parts, resume=True, **changes)
+    assert any(line.startswith("step 5/6") for line in told)
+    a, b = weights(whole), weights(parts)
+    if changes:
+        assert all(torch.allclose(a[name], b[name], atol=2e-5) for name in a)
+    else:
+        assert same(whole, parts)
+
+
+def test_sizes_follow_each_other_in_one_run(tmp_path: Path) -> None:
+    phases = [{"steps": 3, "size": 64}, {"steps": 3, "size": 96, "shift": 4.0, "position_scale": 2.0}]
+    run(tmp_path / "run", phases=phases)
+    model = load(tmp_path / "run/model", device="cpu")
+    assert model.defaults.width == 96
+    assert (model.descriptor.schedule.shift, model.descriptor.transformer.position_scale) == (4.0, 2.0)
+
+
+def test_what_is_held_out_is_never_trained_on(tmp_path: Path) -> None:
+    seen: set[str] = set()
+    session = Session(config(tmp_path, phases=[{"steps": 8, "size": 64}]), device="cpu")
+    list(session.frozen.fill())
+    from sanakit.training.tasks.latents import LatentData, held_items
+
+    data = LatentData(session.config, session.pictures, session.frozen.cached(), 3.0, session.world)
+    for number in range(8):
+        seen |= set(data.batch(number).keys)
+    held = {session.pictures[index].key for index in held_items(session.pictures, 4)}
+    assert len(seen) == COUNT - 4 and not seen & held
+
+
+def test_a_folder_with_a_run_is_not_overwritten(tmp_path: Path) -> None:
+    run(tmp_path)
+    with pytest.raises(ConfigError, match="holds a run at step 6: add --resume to go on"):
+        Session(config(tmp_path), device="cpu")
+    with pytest.raises(ConfigError, match=r"belongs to other settings \(batch: 4 -> 2\)"):
+        run(tmp_path, resume=True, batch=2)
+    assert run(tmp_path, resume=True, phases=[{"steps": 8, "size": 64}])[0].startswith("step 7/8")
+
+
+def test_pictures_that_cannot_be_read_are_passed_over_and_told_of(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for path in sorted(pictures().iterdir()):
+        (folder / path.name).write_bytes(path.read_bytes())
+    whole = (folder / "000003.png").read_bytes()
+    (folder / "000003.png").write_bytes(whole[: len(whole) // 2])
+    data = {"path": str(folder), "square": True}
+    told = run(tmp_path / "run", data=data)
+    assert any("1 can't be read" in line for line in told)
+    assert any(line.startswith("step 0: passed over: ") and "broken" in line for line in told), told[:4]
+    assert told[-1].startswith("step 6: the model is in")
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"model": {"start": "base", "changes": {"depth": 2}}}, "say model.start=scratch"),
+        ({"model": {"start": "scratch", "preset": "sana-9b"}}, "'sana-9b' is none of"),
+        ({"model": {"start": "scratch", "changes": {"dept": 2}}}, "'dept' is none of"),
+        ({"data": {"path": "/nowhere"}}, "nothing at /nowhere"),
+        ({"batch": 64}, "fill no batch of 64"),
+        ({"parallel": "fsdp"}, "start it by torchrun"),
+    ],
+)
+def test_what_cannot_be_trained_is_one_sentence(tmp_path: Path, changes: dict[str, Any], told: str) -> None:
+    from sanakit.base import InputError
+
+    with pytest.raises(InputError, match=told):
+        run(tmp_path / "run", **changes)
+
+
+def test_the_plan_tells_what_will_happen(tmp_path: Path) -> None:
+    plan = "\n".join(
+        Session(config(tmp_path / "run", schedule={"rule": "sqrt"}), device="cpu").plan().lines()
+    )
+    assert "12 pictures, 4 held out" in plan
+    assert "learning rate 0.000125 (0.001 for 256, by sqrt)" in plan
+    assert "0 to 6" in plan and "single of 1" in plan
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_goes_on_from_the_base_models_weights(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"model": {"start": "base"}, "phases": [{"steps": 1, "size": 256}]}
+    events = list(Session(config(tmp_path, **changes), device="cpu").events())
+    losses = [event.losses["loss"] for event in events if isinstance(event, Report)]
+    assert losses[0] < 1.0  # a fresh network predicts nothing: its loss is about 2
+    assert isinstance(events[-1], Notice)
