@@ -12,6 +12,7 @@ from sanakit import __version__
 from sanakit.cli import clock
 from sanakit.cli.bench import bench
 from sanakit.cli.convert import convert
+from sanakit.cli.data import data_app
 from sanakit.cli.doctor import doctor
 from sanakit.cli.errors import guarded
 from sanakit.cli.evaluate import evaluate
@@ -51,6 +52,7 @@ def version() -> None:
 
 for _command in (generate, inspect, evaluate, convert, train, bench, doctor, version):
     app.command()(guarded(_command))
+app.add_typer(data_app)
 
 
 def main() -> None:

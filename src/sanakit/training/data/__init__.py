@@ -1,21 +1,33 @@
 """Sets of pictures with captions: opening, checking, buckets and crops, and the order in which batches come."""
 
 from sanakit.training.data.buckets import BucketRule, assign_buckets, bucket_for, bucket_table, merge_small
+from sanakit.training.data.check import CheckRules, Examined, collect, conclude
+from sanakit.training.data.cost import CacheCost, matmul_rate
 from sanakit.training.data.crops import Crop, crop_for, picture_tensor
+from sanakit.training.data.examine import Finding, examine
 from sanakit.training.data.items import Caption, Fault, Item, PictureSet, Place
+from sanakit.training.data.lengths import CountTokens, token_counter
 from sanakit.training.data.order import Batch, BatchOrder, share
 from sanakit.training.data.prefetch import Prefetch
 from sanakit.training.data.reader import PictureBatch, PictureReader
+from sanakit.training.data.report import KINDS, CheckReport
 from sanakit.training.data.source import open_set, write_captions
 
 __all__ = [
     "Batch",
     "BatchOrder",
     "BucketRule",
+    "CacheCost",
     "Caption",
+    "CheckReport",
+    "CheckRules",
+    "CountTokens",
     "Crop",
+    "Examined",
     "Fault",
+    "Finding",
     "Item",
+    "KINDS",
     "PictureBatch",
     "PictureReader",
     "PictureSet",
@@ -24,10 +36,15 @@ __all__ = [
     "assign_buckets",
     "bucket_for",
     "bucket_table",
+    "collect",
+    "conclude",
     "crop_for",
+    "examine",
+    "matmul_rate",
     "merge_small",
     "open_set",
     "picture_tensor",
     "share",
+    "token_counter",
     "write_captions",
 ]

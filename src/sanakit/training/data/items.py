@@ -115,6 +115,11 @@ class PictureSet(Sequence[Item]):
         items, places = [self._items[i] for i in chosen], [self._places[i] for i in chosen]
         return PictureSet(self.path, items, places, self.faults)
 
+    @property
+    def captioned(self) -> tuple[int, ...]:
+        """The numbers of the items that have a caption, for `BatchOrder(usable=...)`."""
+        return tuple(index for index, item in enumerate(self._items) if item.captions)
+
     def read(self, index: int) -> bytes:
         """The encoded picture of an item. Raises PictureError where it can't be read."""
         data = self._places[index].read()

@@ -13,7 +13,7 @@ from functools import cache
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from sanakit.base.errors import PictureError
@@ -90,6 +90,8 @@ def _open(data: bytes) -> Image.Image:
             image = Image.open(io.BytesIO(data), formats=_formats())
     except Image.DecompressionBombError:
         raise PictureError(f"it has more than {MOST_PIXELS:,} pixels") from None
+    except UnidentifiedImageError:
+        raise PictureError("it is no picture of a known form, or its head is broken") from None
     except MemoryError:
         raise
     except Exception as error:  # Pillow's plug-ins raise whatever a broken file makes them trip over

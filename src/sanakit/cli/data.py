@@ -1,0 +1,147 @@
+"""`sanakit data`: sets of pictures to train on. `sanakit data check PATH` says whether a set is fit for it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sanakit.cli.data_report import lines_of
+from sanakit.cli.errors import guarded
+from sanakit.cli.options import DebugOption
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sanakit.training.data import CheckReport, CountTokens, Examined, PictureSet
+
+data_app = typer.Typer(name="data", help="Sets of pictures to train on.", no_args_is_help=True)
+
+_MODEL = "sana-0.6b-512"
+_STOP = 2
+
+
+def check(
+    path: Annotated[str, typer.Argument(help="A folder, a tar shard, or shards such as a-{000..010}.tar.")],
+    base: Annotated[
+        list[int] | None, typer.Option(help="Side in pixels; again for more.", show_default="512")
+    ] = None,
+    square: Annotated[bool, typer.Option("--square", help="Squares only, no aspect ratios.")] = False,
+    model: Annotated[
+        str | None,
+        typer.Option(help="A model folder, to count tokens by; or a name, for sizes.", show_default=_MODEL),
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(help="A test set: pictures of it that are here too are leaks.")
+    ] = None,
+    distance: Annotated[int, typer.Option(help="Bits of 64 that may differ between copies.")] = 4,
+    tolerance: Annotated[float, typer.Option(help="Share of pictures whose faults are let pass.")] = 0.01,
+    workers: Annotated[int | None, typer.Option(help="Threads.", show_default="one per core")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="End with exit code 2 on FIX, too.")] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the report to this file, too.")
+    ] = None,
+    debug: DebugOption = False,
+) -> None:
+    """Look at every picture and caption of a set, and say GO, FIX or STOP."""
+    from sanakit.base.files import atomic_write, ensure_writable_folder
+    from sanakit.pipeline.shapes import shapes_of
+    from sanakit.training.data import BucketRule, CheckRules, conclude
+
+    rules = CheckRules(
+        buckets=BucketRule(bases=tuple(base or (512,)), square=square), distance=distance, tolerance=tolerance
+    )
+    _check_numbers(tolerance, workers)
+    shapes = shapes_of(model or _MODEL)
+    count_tokens = _tokenizer(model)
+    if json_file is not None:
+        ensure_writable_folder(json_file.parent)
+    threads = workers or os.cpu_count() or 1
+    pictures, examined = _look(path, threads)
+    others = _look(against, threads) if against else None
+    report = conclude(
+        pictures,
+        examined,
+        rules,
+        autoencoder=shapes.autoencoder,
+        text=shapes.text,
+        count_tokens=count_tokens,
+        against=(others[0], others[1].looks) if others else None,
+    )
+    seconds = _cache_seconds(report)
+    if json_file is not None:
+        content = report.to_json()
+        content["cache"]["seconds_about"] = seconds
+        atomic_write(json_file, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    for line in lines_of(report, seconds):
+        typer.echo(line)
+    if report.verdict == "STOP" or (strict and report.verdict == "FIX"):
+        raise typer.Exit(_STOP)
+
+
+data_app.command()(guarded(check))
+
+
+def _check_numbers(tolerance: float, workers: int | None) -> None:
+    from sanakit.base.errors import RequestError
+
+    if not 0 <= tolerance <= 1:
+        raise RequestError(f"the tolerance is a share from 0 to 1, not {tolerance}.")
+    if workers is not None and workers < 1:
+        raise RequestError(f"workers must be 1 or more, not {workers}.")
+
+
+def _tokenizer(model: str | None) -> CountTokens | None:
+    """The tokenizer of a model on this machine; None where only a name was given, whose files may not be here."""
+    from sanakit.training.data import token_counter
+    from sanakit.weights import read_descriptor, resolve
+
+    if model is None or not (model == "toybox" or Path(model).expanduser().is_dir()):
+        return None
+    found = read_descriptor(resolve(model))
+    return token_counter(found.folder / "tokenizer", found.dialect.lowercase)
+
+
+def _look(path: str, workers: int) -> tuple[PictureSet, Examined]:
+    """Open a set and decode all of it, with a bar on a terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
+    from sanakit.training.data import collect, examine, open_set
+
+    console = Console(stderr=True)
+    with _opening(path, console) as status:
+        pictures = open_set(path, announce=status)
+    findings = track(
+        examine(pictures, workers),
+        f"looking at {path}",
+        len(pictures),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    return pictures, collect(pictures, findings)
+
+
+@contextmanager
+def _opening(path: str, console: Console) -> Iterator[Callable[[int], object]]:
+    """Takes the number of pictures found so far; shown on a terminal."""
+    if not console.is_terminal:
+        yield lambda count: None
+        return
+    with console.status(f"opening {path}") as status:
+        yield lambda count: status.update(f"opening {path}: {count:,} pictures")
+
+
+def _cache_seconds(report: CheckReport) -> float:
+    """About how long this machine would make the cache of a set."""
+    from sanakit.base.precision import decide
+    from sanakit.training.data import matmul_rate
+
+    precision = decide(None, None)
+    return report.cost.seconds(matmul_rate(precision.device, precision.dtype))
