@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -109,6 +110,7 @@ def _tokenizer(model: str | None) -> CountTokens | None:
 
 def _look(path: str, workers: int) -> tuple[PictureSet, Examined]:
     """Open a set and decode all of it, with a bar on a terminal."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd EXIF data and the like, once a picture
     from rich.console import Console
     from rich.progress import track
 

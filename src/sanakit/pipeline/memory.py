@@ -67,7 +67,7 @@ def estimate(
     size = dtype.itemsize
     outer = 4 if dtype == torch.float16 else size
     parameters = (
-        _gemma_parameters(shapes.text),
+        gemma_parameters(shapes.text),
         _count(SanaTransformer, shapes.transformer),
         _count(_decoder, shapes.autoencoder),
     )
@@ -168,7 +168,7 @@ def _decoder(config: AutoencoderConfig) -> nn.Module:
     return DCAE(config).decoder
 
 
-def _gemma_parameters(config: TextConfig) -> int:
+def gemma_parameters(config: TextConfig) -> int:
     """The parameters of a Gemma-2 decoder by its configuration; building one would import transformers."""
     width, heads, kv_heads = (
         config["hidden_size"],

@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sanakit.base.errors import DataError, PictureError
-from sanakit.training.data import Caption, PictureSet, open_set, write_captions
+from sanakit.training.data import Caption, PictureSet, examine, open_set, write_captions
 from sanakit.training.data.shards import expand_braces
 from tests.training.data.pictures import jpeg, picture, png, write_files, write_tar
 
@@ -281,6 +283,44 @@ def test_what_is_no_set_is_refused(tmp_path: Path, name: str, words: str) -> Non
     write_files(tmp_path, {"file.txt": "hello", "none.tar": "hello" * 400, "empty/readme.md": "x"})
     with pytest.raises(DataError, match=words):
         open_set(tmp_path / name)
+
+
+def test_linked_folders_are_followed_once(tmp_path: Path) -> None:
+    root = write_files(tmp_path / "set", {"a.png": png(), "below/b.png": png()})
+    other = write_files(tmp_path / "other", {"c.png": png()})
+    (root / "linked").symlink_to(other)
+    (root / "below" / "loop").symlink_to(root)
+    assert list(texts(open_set(root))) == ["a", "below/b", "linked/c"]
+
+
+def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+    root = write_files(tmp_path, {"a.png": png()})
+    (root / "caf\udce9.png").write_bytes(png())
+    (root / "caf\udce9.txt").write_bytes(b"named in Latin-1")
+    (root / "b\udcff.png").write_bytes(b"broken")
+    found = open_set(root)
+    assert texts(found) == {"a": [], "caf?": ["named in Latin-1"]}
+    assert found.read(1) == png()
+    assert found.faults[0].text.startswith("b?.png: ")
+
+
+@given(st.data())
+def test_damage_anywhere_ends_in_faults_or_a_data_error(tmp_path_factory, data: st.DataObject) -> None:
+    """Bytes of a shard and of a table are replaced: opening and reading either work or refuse in our words."""
+    folder = tmp_path_factory.mktemp("damaged")
+    shard = bytearray(write_tar(folder / "a.tar", MEMBERS).read_bytes())
+    table = bytearray(b'{"key": "a.tar/0", "captions": [{"text": "x", "score": 1.5, "source": "m"}]}\n' * 2)
+    for content in (shard, table):
+        for _ in range(data.draw(st.integers(0, 6))):
+            content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    write_files(folder, {"a.tar": bytes(shard), "captions.jsonl": bytes(table)})
+    try:
+        found = open_set(folder)
+    except DataError:
+        return
+    for finding in examine(found, workers=1):
+        assert (finding.look is None) == bool(finding.error)
+    json.dumps([[fault.key, fault.text] for fault in found.faults], ensure_ascii=False).encode()
 
 
 def test_counts_are_announced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 from sanakit.base.errors import ConfigError
 from sanakit.base.grid import BUCKETS, SIZE_STEP, nearest_size
@@ -60,10 +60,15 @@ def _scaled(side: int, base: int) -> int:
 
 def bucket_for(item: Item, rule: BucketRule) -> Bucket:
     """The (height, width) that an item is trained at."""
+    return _bucket_for(item.height, item.width, rule)
+
+
+@lru_cache(maxsize=65536)  # sets repeat their sizes, and a search takes 30 microseconds
+def _bucket_for(height: int, width: int, rule: BucketRule) -> Bucket:
     for base in sorted(rule.bases, reverse=True):
         sizes = ((base, base),) if rule.square else bucket_table(base)
-        bucket = nearest_size(sizes, item.height, item.width)
-        if enlargement(item, bucket) <= rule.enlarge:
+        bucket = nearest_size(sizes, height, width)
+        if max(bucket[0] / height, bucket[1] / width) <= rule.enlarge:
             return bucket
     return bucket
 

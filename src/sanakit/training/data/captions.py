@@ -13,7 +13,7 @@ from typing import Any
 
 from sanakit.base.errors import DataError
 from sanakit.base.files import atomic_write
-from sanakit.training.data.draft import merge_captions
+from sanakit.training.data.draft import merge_captions, printable
 from sanakit.training.data.items import Caption
 
 LABELS = "captions.jsonl"
@@ -169,9 +169,7 @@ def _line(key: str, captions: Iterable[Caption]) -> bytes:
 
 
 def _captions(text: str, score: float | None, source: str) -> list[Caption]:
-    clean = " ".join(
-        text.encode("utf-8", "replace").decode().split()
-    )  # JSON can hold halves of surrogate pairs
+    clean = " ".join(printable(text).split())
     return [Caption(text=clean, score=score, source=source)] if clean else []
 
 

@@ -15,7 +15,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from sanakit.autoencoder import DCAE, AutoencoderConfig
-from sanakit.text import MAX_TOKENS, TextConfig, build_gemma
+from sanakit.pipeline.memory import gemma_parameters
+from sanakit.text import MAX_TOKENS, TextConfig
 from sanakit.training.data.buckets import Bucket
 
 _STORED = 2  # bytes of a value, in bf16
@@ -43,7 +44,9 @@ def cache_cost(
     """buckets: of every picture. tokens: of every caption; padding is not stored, nor what is beyond 300."""
     pixels = sum(height * width for height, width in buckets)
     lengths = [min(count, MAX_TOKENS) for count in tokens]
-    weights = _text_weights(text)
+    weights = gemma_parameters(text) - int(
+        text["vocab_size"] * text["hidden_size"]
+    )  # looking up costs nothing
     return CacheCost(
         latent_bytes=pixels // autoencoder.ratio**2 * autoencoder.latent_channels * _STORED,
         text_bytes=sum(lengths) * int(text["hidden_size"]) * _STORED,
@@ -70,8 +73,3 @@ def _operations_per_pixel(config: AutoencoderConfig) -> float:
         with FlopCounterMode(display=False) as counter:
             model.encode(torch.empty(1, 3, _SAMPLE, _SAMPLE))
     return float(counter.get_total_flops()) / _SAMPLE**2
-
-
-def _text_weights(config: TextConfig) -> int:
-    model = build_gemma(config, "meta")
-    return sum(p.numel() for name, p in model.named_parameters() if "embed_tokens" not in name)

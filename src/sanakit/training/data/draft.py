@@ -24,10 +24,11 @@ class Draft:
 
     def add_fault(self, key: str, kind: str, text: str) -> None:
         """Something was passed over."""
-        self.faults.append(Fault(key, kind, text))
+        self.faults.append(Fault(printable(key), kind, printable(text)))
 
     def add_picture(self, key: str, place: Place, name: str) -> None:
         """A picture; where its head can't be read, or the key is taken, a fault instead. name: for messages."""
+        key = printable(key)
         if key in self._pictures:
             self.add_fault(key, "twice", f"{name} has the name of another picture and is not used")
             return
@@ -41,11 +42,11 @@ class Draft:
 
     def add_captions(self, key: str, captions: Iterable[Caption]) -> None:
         """Captions of a picture that was or will be added."""
-        self._captions.setdefault(key, []).extend(captions)
+        self._captions.setdefault(printable(key), []).extend(captions)
 
     def holds(self, key: str) -> bool:
         """Whether there is a picture of that key."""
-        return key in self._pictures
+        return printable(key) in self._pictures
 
     def finish(self, path: Path) -> PictureSet:
         """The set, in the order of its keys."""
@@ -56,6 +57,11 @@ class Draft:
             items.append(Item(key=key, width=width, height=height, captions=captions))
             places.append(place)
         return PictureSet(path, items, places, self.faults)
+
+
+def printable(text: str) -> str:
+    """Text that can be written as UTF-8: odd bytes of file names and halves of surrogate pairs become `?`."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def merge_captions(captions: Iterable[Caption]) -> tuple[Caption, ...]:

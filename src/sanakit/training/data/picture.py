@@ -7,13 +7,11 @@ every failure is a PictureError.
 from __future__ import annotations
 
 import io
-import threading
-import warnings
-from functools import cache
+import struct
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from sanakit.base.errors import PictureError
@@ -38,13 +36,7 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS = (5, 6, 7, 8)
-_FILTERS = threading.Lock()
-
-
-@cache
-def _formats() -> tuple[str, ...]:
-    Image.init()
-    return tuple(name for name in _FORMATS if name in Image.OPEN)
+_PREFIX = 16
 
 
 def picture_size(data: bytes) -> tuple[int, int]:
@@ -85,22 +77,34 @@ def to_tensor(image: Image.Image) -> Tensor:
 def _open(data: bytes) -> Image.Image:
     """The picture with only its head read."""
     try:
-        with _FILTERS, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data), formats=_formats())
-    except Image.DecompressionBombError:
-        raise PictureError(f"it has more than {MOST_PIXELS:,} pixels") from None
-    except UnidentifiedImageError:
-        raise PictureError("it is no picture of a known form, or its head is broken") from None
+        image = _identify(data)
     except MemoryError:
         raise
     except Exception as error:  # Pillow's plug-ins raise whatever a broken file makes them trip over
         raise PictureError(f"it is no picture that can be read ({_reason(error)})") from None
+    if image is None:
+        raise PictureError("it is no picture of a known form, or its head is broken")
     if image.width * image.height > MOST_PIXELS:
         raise PictureError(f"it has {image.width} x {image.height} pixels, more than {MOST_PIXELS:,}")
     if image.mode == "F":
         raise PictureError("its pixels are floating-point numbers, whose range is not known")
     return image
+
+
+def _identify(data: bytes) -> Image.Image | None:
+    """`Image.open` for our formats alone, without its warning of large pictures, which threads could not switch off."""
+    Image.init()
+    for name in _FORMATS:
+        factory, accept = Image.OPEN.get(name, (None, None))
+        accepted = factory is not None and (accept is None or accept(data[:_PREFIX]))
+        if factory is None or not accepted or isinstance(accepted, str):  # a str says what is not installed
+            continue
+        try:
+            image: Image.Image = factory(io.BytesIO(data), "")
+            return image
+        except (SyntaxError, IndexError, TypeError, struct.error):  # as Pillow has it: not of this form
+            continue
+    return None
 
 
 def _decode(data: bytes, wanted: tuple[int, int]) -> Image.Image:

@@ -112,13 +112,16 @@ def _read_folder(root: Path, draft: Draft) -> None:
 
 
 def _files(root: Path, draft: Draft) -> Iterator[tuple[Path, str]]:
-    """Every file below `root`, sorted, with its path relative to it."""
+    """Every file below `root`, sorted, with its path relative to it. Links are followed, to each folder once."""
 
     def refuse(error: OSError) -> None:
         draft.add_fault(str(error.filename), "ignored", f"{error.filename} can't be read: {error.strerror}")
 
-    for folder, below, files in os.walk(root, onerror=refuse):
+    seen: set[str] = set()
+    for folder, below, files in os.walk(root, onerror=refuse, followlinks=True):
+        seen.add(os.path.realpath(folder))
         below[:] = sorted(name for name in below if not name.startswith("."))
+        below[:] = [name for name in below if os.path.realpath(Path(folder, name)) not in seen]
         for name in sorted(files):
             if not name.startswith("."):
                 path = Path(folder, name)
