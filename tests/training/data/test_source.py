@@ -323,8 +323,37 @@ def test_damage_anywhere_ends_in_faults_or_a_data_error(tmp_path_factory, data: 
     json.dumps([[fault.key, fault.text] for fault in found.faults], ensure_ascii=False).encode()
 
 
+def test_an_index_spares_reading_and_knows_when_a_shard_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard, index = write_tar(tmp_path / "00.tar", MEMBERS), tmp_path / "index"
+    plain = open_set(shard)
+    first = open_set(shard, index=index)
+    with monkeypatch.context() as patch:
+        patch.setattr("sanakit.training.data.shard_index.read_shard", None)
+        again = open_set(shard, index=index)
+    for found in (first, again):
+        assert (list(found), found.faults) == (list(plain), plain.faults)
+        assert [found.read(n) for n in range(3)] == [plain.read(n) for n in range(3)]
+    write_tar(shard, {**MEMBERS, "3.png": png(seed=3)})
+    assert len(open_set(shard, index=index)) == 4
+    (file,) = index.iterdir()
+    file.write_text('{"stamp": ')
+    assert len(open_set(shard, index=index)) == 4
+    shard.write_bytes(shard.read_bytes()[:9000])
+    for _ in range(2):
+        assert [fault.kind for fault in open_set(shard, index=index).faults][-1] == "shard"
+    missing = open_set(tmp_path / "0{0..1}.tar", index=index)
+    assert "01.tar can't be read" in missing.faults[-1].text
+
+
 def test_counts_are_announced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sanakit.training.data.draft._ANNOUNCE_EVERY", 2)
     counts: list[int] = []
     open_set(write_files(tmp_path, {f"{n}.png": png(8, 8) for n in range(5)}), announce=counts.append)
     assert counts == [2, 4]
+    write_tar(tmp_path / "shard" / "0.tar", {f"{n}.png": png(8, 8) for n in range(5)})
+    for _ in range(2):
+        counts.clear()
+        open_set(tmp_path / "shard", announce=counts.append, index=tmp_path / "index")
+        assert counts == [5]

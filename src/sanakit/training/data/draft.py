@@ -14,12 +14,18 @@ _ANNOUNCE_EVERY = 1000
 
 
 class Draft:
-    """Collects what a set holds. announce: called with the number of pictures, now and then."""
+    """Collects what a set holds. announce: called with the number of pictures, now and then.
+
+    Attributes:
+        pictures: key -> where it lies, width, height.
+        captions: key -> captions; also of pictures that are not there.
+        faults: what was passed over.
+    """
 
     def __init__(self, announce: Callable[[int], object] = lambda count: None) -> None:
         self.faults: list[Fault] = []
-        self._pictures: dict[str, tuple[Place, int, int]] = {}
-        self._captions: dict[str, list[Caption]] = {}
+        self.pictures: dict[str, tuple[Place, int, int]] = {}
+        self.captions: dict[str, list[Caption]] = {}
         self._announce = announce
 
     def add_fault(self, key: str, kind: str, text: str) -> None:
@@ -29,31 +35,42 @@ class Draft:
     def add_picture(self, key: str, place: Place, name: str) -> None:
         """A picture; where its head can't be read, or the key is taken, a fault instead. name: for messages."""
         key = printable(key)
-        if key in self._pictures:
+        if key in self.pictures:
             self.add_fault(key, "twice", f"{name} has the name of another picture and is not used")
             return
         try:
-            self._pictures[key] = (place, *_size(place))
+            self.pictures[key] = (place, *_size(place))
         except PictureError as error:
             self.add_fault(key, "corrupt", f"{name}: {error}")
             return
-        if len(self._pictures) % _ANNOUNCE_EVERY == 0:
-            self._announce(len(self._pictures))
+        self._count(1)
 
     def add_captions(self, key: str, captions: Iterable[Caption]) -> None:
         """Captions of a picture that was or will be added."""
-        self._captions.setdefault(printable(key), []).extend(captions)
+        self.captions.setdefault(printable(key), []).extend(captions)
+
+    def include(self, part: Draft) -> None:
+        """All of another draft, whose keys are not ours."""
+        self.pictures |= part.pictures
+        self.captions |= part.captions
+        self.faults += part.faults
+        self._count(len(part.pictures))
 
     def holds(self, key: str) -> bool:
         """Whether there is a picture of that key."""
-        return printable(key) in self._pictures
+        return printable(key) in self.pictures
+
+    def _count(self, added: int) -> None:
+        total = len(self.pictures)
+        if total // _ANNOUNCE_EVERY > (total - added) // _ANNOUNCE_EVERY:
+            self._announce(total)
 
     def finish(self, path: Path) -> PictureSet:
         """The set, in the order of its keys."""
         items, places = [], []
-        for key in sorted(self._pictures):
-            place, width, height = self._pictures[key]
-            captions = merge_captions(self._captions.get(key, ()))
+        for key in sorted(self.pictures):
+            place, width, height = self.pictures[key]
+            captions = merge_captions(self.captions.get(key, ()))
             items.append(Item(key=key, width=width, height=height, captions=captions))
             places.append(place)
         return PictureSet(path, items, places, self.faults)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from sanakit.base.errors import DataError
+from sanakit.base.files import ensure_writable_folder
 from sanakit.training.data.captions import (
     LABELS,
     TABLES,
@@ -22,24 +24,35 @@ from sanakit.training.data.captions import (
 from sanakit.training.data.draft import Draft
 from sanakit.training.data.items import Caption, PictureSet, Place
 from sanakit.training.data.picture import SUFFIXES
+from sanakit.training.data.shard_index import read_indexed
 from sanakit.training.data.shards import expand_braces, read_shard
+
+ReadShard = Callable[[Path, str, Draft], None]
 
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.zst", ".tar.bz2", ".tar.xz")
 
 
-def open_set(path: Path | str, *, announce: Callable[[int], object] = lambda count: None) -> PictureSet:
+def open_set(
+    path: Path | str,
+    *,
+    announce: Callable[[int], object] = lambda count: None,
+    index: Path | str | None = None,
+) -> PictureSet:
     """The set at `path`: a folder, one tar shard, or a brace pattern of shards such as `shards-{000..010}.tar`.
 
     Reads the heads of all pictures (for their sizes) and all captions. Files and folders whose names begin with a dot
-    are passed over. announce: called with the number of pictures found so far, every thousand.
-    Raises DataError where there is no such path, it holds no picture that can be used, or a library is missing.
+    are passed over. announce: called with the number of pictures found so far, every thousand. index: a folder where
+    the contents of shards are kept, so that unchanged ones need not be read again; nothing is kept without it.
+    Raises DataError where there is no such path, it holds no picture that can be used, or a library is missing;
+    OutputError where the index can't be written.
     """
     path = Path(path).expanduser()
     draft = Draft(announce)
+    read = read_shard if index is None else partial(read_indexed, folder=ensure_writable_folder(index))
     if path.is_dir():
-        _read_folder(path, draft)
+        _read_folder(path, draft, read)
     else:
-        _read_shards(path, draft)
+        _read_shards(path, draft, read)
     found = draft.finish(path)
     if not found:
         raise DataError(_nothing(path, draft))
@@ -68,7 +81,7 @@ def _nothing(path: Path, draft: Draft) -> str:
     )
 
 
-def _read_shards(pattern: Path, draft: Draft) -> None:
+def _read_shards(pattern: Path, draft: Draft, read: ReadShard) -> None:
     """One shard, or those of a pattern, and the labels in their folder."""
     names = expand_braces(pattern.name)
     folder = pattern.parent
@@ -80,20 +93,20 @@ def _read_shards(pattern: Path, draft: Draft) -> None:
     if any(not name.lower().endswith((".tar", *_COMPRESSED)) for name in names):
         raise DataError(f"{pattern} is neither a folder nor a tar shard")
     for shard in shards:
-        _read_tar(shard, shard.name, draft)
+        _read_tar(shard, shard.name, draft, read)
     if (folder / LABELS).is_file():
         _read_table(folder / LABELS, LABELS, "", draft, lost=False)
 
 
-def _read_tar(path: Path, shown: str, draft: Draft) -> None:
+def _read_tar(path: Path, shown: str, draft: Draft, read: ReadShard) -> None:
     if path.name.lower().endswith(".tar"):
-        read_shard(path, shown, draft)
+        read(path, shown, draft)
     else:
         text = f"{shown} is compressed, so that pictures in it can't be reached one by one: unpack it to .tar"
         draft.add_fault(shown, "shard", text)
 
 
-def _read_folder(root: Path, draft: Draft) -> None:
+def _read_folder(root: Path, draft: Draft, read: ReadShard) -> None:
     """Pictures with their neighbours, shards, and at last the tables, which may speak of all of them."""
     tables: list[tuple[Path, str]] = []
     for path, shown in _files(root, draft):
@@ -101,7 +114,7 @@ def _read_folder(root: Path, draft: Draft) -> None:
         if ending[1:] in SUFFIXES:
             _read_picture(path, shown, draft)
         elif path.name.lower().endswith((".tar", *_COMPRESSED)):
-            _read_tar(path, shown, draft)
+            _read_tar(path, shown, draft, read)
         elif path.name in TABLES or ending == ".parquet":
             tables.append((path, shown))
         elif ending == ".jsonl":
