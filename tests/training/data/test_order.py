@@ -90,3 +90,11 @@ def test_what_cannot_be_dealt_is_refused() -> None:
         share((1, 2, 3, 4), 0, 3)
     with pytest.raises(ConfigError, match="rank 2"):
         share((1, 2), 2, 2)
+
+
+def test_the_order_of_a_seed_stays_what_it_was() -> None:
+    """A run that was begun by an older version goes on with the batches it would have seen."""
+    order = BatchOrder([SQUARE] * 9 + [WIDE] * 7, 4, seed=7)
+    assert [order.batch(step).indices for step in (0, 1, 2, 3, 100)] == [
+        (10, 12, 15, 11), (3, 1, 0, 7), (5, 8, 2, 4), (10, 13, 11, 9), (15, 9, 11, 13),
+    ]  # fmt: skip
