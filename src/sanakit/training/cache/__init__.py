@@ -3,13 +3,15 @@
 keys      what a result depends on           store     safetensors shards
 manifest  their sizes and hashes             about     what a cache was filled with
 encoders  the frozen networks                fill      every picture and caption of a set
-cached    the cache as training reads it     verify    every byte
+cached    the cache as training reads it     model     filling and opening by a model's descriptor
+verify    every byte
 """
 
 from sanakit.training.cache.cached import CachedSet
-from sanakit.training.cache.encoders import latent_mark, text_mark
-from sanakit.training.cache.fill import FillReport, fill_latents, fill_texts
+from sanakit.training.cache.encoders import latent_mark, picture_encoder, text_encoder, text_mark
+from sanakit.training.cache.fill import FillReport, captions_of, fill_latents, fill_texts
 from sanakit.training.cache.keys import latent_key, picture_hash, text_key
+from sanakit.training.cache.model import fill_for_model, open_for_model
 from sanakit.training.cache.store import TensorCache
 from sanakit.training.cache.verify import verify
 
@@ -17,11 +19,16 @@ __all__ = [
     "CachedSet",
     "FillReport",
     "TensorCache",
+    "captions_of",
+    "fill_for_model",
     "fill_latents",
     "fill_texts",
     "latent_key",
     "latent_mark",
+    "open_for_model",
+    "picture_encoder",
     "picture_hash",
+    "text_encoder",
     "text_key",
     "text_mark",
     "verify",

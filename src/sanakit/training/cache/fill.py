@@ -7,7 +7,7 @@ fails writes what it has made so far; where the disk refuses, that is the error,
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -22,7 +22,7 @@ from sanakit.training.cache.encoders import EncodePictures, EncodeTexts
 from sanakit.training.cache.keys import latent_key, picture_hash, text_key
 from sanakit.training.cache.store import TensorCache
 from sanakit.training.data.crops import crop_for, picture_tensor
-from sanakit.training.data.items import PictureSet
+from sanakit.training.data.items import Item, PictureSet
 
 __all__ = ["FillReport", "Skipped", "captions_of", "fill_latents", "fill_texts"]
 
@@ -91,14 +91,16 @@ def fill_latents(
     *,
     batch: int = 8,
     every: float = FLUSH_SECONDS,
-) -> Iterator[FillReport]:
+    usable: Sequence[int] | None = None,
+) -> Generator[FillReport]:
     """The latent of every picture, cut from the centre for its bucket (height, width); a report after each batch.
 
     load: gives the encoder, and is called only if something is missing. every: seconds after which a shard is written
-    though it is small. Notes the hashes of the pictures, so that training need not read them.
-    Raises OutputError where the cache can't be written.
+    though it is small. usable: the items to encode; all by default. Notes the hashes of the pictures, so that training
+    need not read them. Raises OutputError where the cache can't be written.
     """
-    order = sorted(range(len(pictures)), key=lambda index: (buckets[index], index))
+    chosen = range(len(pictures)) if usable is None else usable
+    order = sorted(chosen, key=lambda index: (buckets[index], index))
     tally = _Tally("latent", len(order), every)
     hashes: dict[str, str] = {}
     encode: EncodePictures | None = None
@@ -151,7 +153,7 @@ def fill_texts(
     *,
     batch: int = 8,
     every: float = FLUSH_SECONDS,
-) -> Iterator[FillReport]:
+) -> Generator[FillReport]:
     """The token states of every caption, without padding; a report after each batch. Arguments as in `fill_latents`.
 
     Captions of a batch are of about one length, so that little is computed for padding.
@@ -173,9 +175,9 @@ def fill_texts(
         yield tally.report()
 
 
-def captions_of(pictures: PictureSet) -> list[str]:
-    """Every caption of a set once, and the empty one, which stands for a dropped caption."""
-    return list(dict.fromkeys(["", *(caption.text for item in pictures for caption in item.captions)]))
+def captions_of(items: Iterable[Item]) -> list[str]:
+    """Every caption of items once, and the empty one, which stands for a dropped caption."""
+    return list(dict.fromkeys(["", *(caption.text for item in items for caption in item.captions)]))
 
 
 def _flush_when_due(cache: TensorCache, tally: _Tally) -> None:

@@ -18,7 +18,7 @@ from sanakit.training.labels.toyworld import toybox_captioner, toybox_scorer
 from sanakit.training.labels.vision import vision_captioner, vision_scorer
 from sanakit.weights import resolve_snapshot
 
-__all__ = ["LabelModel", "load_captioner", "load_labeller", "load_scorer"]
+__all__ = ["LabelModel", "find_model", "load_captioner", "load_labeller", "load_scorer"]
 
 TOYBOX = "toybox"
 Announce = Callable[[str], object]
@@ -45,6 +45,12 @@ def load_labeller(model: LabelModel, announce: Announce = lambda text: None) -> 
     if model.task == "caption":
         return captioning(load_captioner(model, announce), model.name)
     return scoring(load_scorer(model, announce))
+
+
+def find_model(model: LabelModel, announce: Announce = lambda text: None) -> None:
+    """Fetches what a name stands for, where that is a hub id, so that workers need not. Raises ModelNotFoundError."""
+    if model.name != TOYBOX and not model.name.startswith(PREFIX):
+        resolve_snapshot(model.name, announce=announce)
 
 
 def load_captioner(model: LabelModel, announce: Announce = lambda text: None) -> Captioner:

@@ -7,7 +7,7 @@ since the last writing, and the next run begins there. Results may come from thi
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from PIL import Image
@@ -77,7 +77,7 @@ def open_picture(pictures: PictureSet, index: int) -> Image.Image:
 
 def write_labelled(
     pictures: PictureSet, results: Iterable[Labelled], total: int, *, every: int = FLUSH_ITEMS
-) -> Iterator[LabelReport]:
+) -> Generator[LabelReport]:
     """Writes results beside the set, at least `every` of them at a time; a report after each result.
 
     Raises OutputError where they can't be written.

@@ -1,0 +1,185 @@
+"""`sanakit data cache`: latents and text states of a set computed once, and a check of what is kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sanakit.cli import options as o
+
+if TYPE_CHECKING:
+    from sanakit.training.cache.fill import FillReport
+    from sanakit.training.cache.store import TensorCache
+    from sanakit.weights import Descriptor
+
+_NOUNS = {"latent": "pictures", "text": "captions"}
+_DEFAULT = Path("out/cache")
+
+
+def cache(
+    path: Annotated[
+        Path | None,
+        typer.Argument(help="A folder of pictures, a .tar, or a pattern of shards.", show_default=False),
+    ] = None,
+    model: o.ModelOption = None,
+    size: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--size", "--base", help="Side in pixels; again for more.", show_default="the model's own"
+        ),
+    ] = None,
+    square: Annotated[bool, typer.Option("--square", help="Squares only, no aspect ratios.")] = False,
+    least: Annotated[
+        int | None, typer.Option(help="Join sizes of fewer pictures, as a run of this batch does.")
+    ] = None,
+    only: Annotated[
+        Path | None, typer.Option(help="A list of pictures, by `sanakit data filter`.", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="The folder of the cache; what is there is kept and used.")
+    ] = _DEFAULT,
+    batch: Annotated[int, typer.Option(help="Pictures or captions that are encoded together.")] = 8,
+    device: o.DeviceOption = None,
+    dtype: o.DtypeOption = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Check every byte of the cache at --out, and do nothing else.")
+    ] = False,
+    as_json: o.JsonOption = False,
+    debug: o.DebugOption = False,
+) -> None:
+    """Encode a set's pictures and captions with a model's autoencoder and text encoder, once for all runs."""
+    from sanakit.base.errors import RequestError
+
+    if verify:
+        given = {"PATH": path, "--model": model, "--size": size, "--least": least, "--only": only}
+        beside = [name for name, value in given.items() if value is not None] + ["--square"] * square
+        if beside:
+            raise RequestError(f"--verify checks the cache at --out and takes no {beside[0]}.")
+        _verify(out, as_json)
+        return
+    if path is None:
+        raise RequestError("say which set to encode: `sanakit data cache PATH --model MODEL`.")
+    if batch < 1:
+        raise RequestError(f"--batch must be 1 or more, not {batch}.")
+    reports = _fill(path, model or "toybox", size, square, least, only, out, batch, device, dtype)
+    _tell(reports, out, as_json)
+
+
+def _fill(
+    path: Path,
+    model: str,
+    size: list[int] | None,
+    square: bool,
+    least: int | None,
+    only: Path | None,
+    out: Path,
+    batch: int,
+    device: str | None,
+    dtype: str | None,
+) -> list[FillReport]:
+    """The last report of the pictures, and that of the captions."""
+    from sanakit.base.precision import decide
+    from sanakit.cli.errors import tell
+    from sanakit.training.cache import TensorCache, fill_for_model
+    from sanakit.training.data.buckets import BucketRule, assign_buckets, merge_small
+    from sanakit.training.data.source import open_set
+    from sanakit.training.labels.chosen import places_of, read_keys
+    from sanakit.weights import read_descriptor, resolve
+
+    precision = decide(device, dtype)
+    descriptor = read_descriptor(resolve(model, announce=tell))
+    rule = BucketRule(bases=tuple(size or [_own_side(descriptor)]), square=square)
+    pictures = open_set(path)
+    usable = None if only is None else places_of(pictures, read_keys(only), only)
+    buckets = assign_buckets(pictures, rule)
+    if least is not None:
+        buckets = merge_small(buckets, least)
+    cache = TensorCache(out)
+    _warn(cache)
+    walk = fill_for_model(
+        pictures, buckets, cache, descriptor, precision, name=model, batch=batch, usable=usable
+    )
+    return _follow(walk)
+
+
+def _own_side(descriptor: Descriptor) -> int:
+    return descriptor.transformer.sample_size * descriptor.autoencoder.ratio
+
+
+def _warn(cache: TensorCache) -> None:
+    from sanakit.cli.errors import tell
+
+    for fault in cache.faults:
+        tell(f"note: {fault.text}; it is passed over, and what it held is made anew")
+
+
+def _follow(walk: Generator[FillReport]) -> list[FillReport]:
+    """Both walks with a bar each; whatever happens, what was made is written."""
+    from sanakit.cli.walks import Bar
+
+    last: dict[str, FillReport] = {}
+    with closing(walk), Bar() as bar:
+        for report in walk:
+            bar.see(f"encoding {_NOUNS[report.kind]}", report)
+            last[report.kind] = report
+    return list(last.values())
+
+
+def _tell(reports: list[FillReport], out: Path, as_json: bool) -> None:
+    """What was made, reused and skipped, of pictures and captions."""
+    from sanakit.cli.errors import tell
+
+    skipped = [one for report in reports for one in report.skipped]
+    if as_json:
+        told: dict[str, Any] = {"cache": str(out)}
+        for report in reports:
+            told[_NOUNS[report.kind]] = {
+                "made": report.made, "reused": report.reused, "skipped": len(report.skipped),
+            }  # fmt: skip
+        told["faults"] = [{"key": one.key, "text": one.text} for one in skipped]
+        typer.echo(json.dumps(told))
+        return
+    for report in reports:
+        counts = f"{report.made} made, {report.reused} reused, {len(report.skipped)} skipped"
+        typer.echo(f"{_NOUNS[report.kind]}: {counts} in {report.seconds:.1f} s")
+    for one in skipped[:5]:
+        tell(f"note: {one.key}: {one.text}")
+    typer.echo(str(out))
+
+
+def _verify(out: Path, as_json: bool) -> None:
+    """Prints what is not whole; exit code 1 where a shard is broken."""
+    from sanakit.cli.walks import Bar
+    from sanakit.training.cache.verify import verify
+
+    checks = []
+    with Bar() as bar:
+        for check in verify(out):
+            bar.count("checking shards", check.index + 1, check.total)
+            checks.append(check)
+    states = {
+        state: sum(check.state == state for check in checks)
+        for state in ("whole", "unsigned", "broken", "draft")
+    }
+    if as_json:
+        faults = [
+            {"path": str(check.path), "state": check.state, "text": check.text}
+            for check in checks
+            if check.text
+        ]
+        typer.echo(json.dumps({"cache": str(out), **states, "faults": faults}))
+    else:
+        for check in checks:
+            if check.text:
+                typer.echo(f"{check.state:<9} {check.text}")
+        entries = sum(check.keys for check in checks)
+        typer.echo(
+            f"{states['whole'] + states['unsigned']} shards with {entries} entries are whole, {states['broken']} broken"
+        )
+    if states["broken"]:
+        raise typer.Exit(1)

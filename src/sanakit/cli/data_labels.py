@@ -1,0 +1,184 @@
+"""`sanakit data caption`, `score` and `filter`: captions by a model, scores of captions, pictures chosen by them."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sanakit.cli import options as o
+
+if TYPE_CHECKING:
+    from sanakit.training.data.items import PictureSet
+    from sanakit.training.labels.models import LabelModel
+    from sanakit.training.labels.walk import LabelReport
+
+SetArgument = Annotated[
+    Path, typer.Argument(help="A folder of pictures, a .tar, or a pattern of shards.", show_default=False)
+]
+_BatchOption = Annotated[int, typer.Option(help="Pictures that go through the model together.")]
+_EveryOption = Annotated[int, typer.Option(help="Labels are written when this many have come.")]
+_RayOption = Annotated[bool, typer.Option("--ray", help="Run as a Ray Data job.")]
+_WorkersOption = Annotated[
+    int | None, typer.Option(help="With --ray: processes with a model each.", show_default="1")
+]
+_GpusOption = Annotated[
+    float | None, typer.Option(help="With --ray: GPUs of each process.", show_default="0")
+]
+
+
+def caption(
+    path: SetArgument,
+    model: Annotated[str, typer.Option(help="A vision-language model: folder, hub id, or toybox.")],
+    instruction: Annotated[
+        str | None, typer.Option(help="What the model is asked.", show_default="to describe the picture")
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(help="Of a caption at most.")] = 128,
+    batch: _BatchOption = 8,
+    every: _EveryOption = 512,
+    device: o.DeviceOption = None,
+    dtype: o.DtypeOption = None,
+    ray: _RayOption = False,
+    workers: _WorkersOption = None,
+    gpus: _GpusOption = None,
+    as_json: o.JsonOption = False,
+    debug: o.DebugOption = False,
+) -> None:
+    """Write a caption of every picture that has none by this model yet, into captions.jsonl beside the set."""
+    from sanakit.training.labels.labellers import lacks_caption
+    from sanakit.training.labels.models import LabelModel
+
+    chosen = LabelModel(
+        task="caption", name=model, device=device, dtype=dtype, instruction=instruction, max_tokens=max_tokens
+    )
+    pictures = _open(path, batch, every)
+    wanted = [index for index, item in enumerate(pictures) if lacks_caption(item, model)]
+    report = _label(pictures, wanted, chosen, batch, every, _spread(ray, workers, gpus))
+    _tell(report, "captioned", {"had a caption of this model": len(pictures) - len(wanted)}, as_json)
+
+
+def score(
+    path: SetArgument,
+    model: Annotated[
+        str, typer.Option(help="A CLIP or SigLIP: folder, hub id, open_clip:MODEL/WEIGHTS, toybox.")
+    ],
+    again: Annotated[bool, typer.Option("--again", help="Score captions that have a score, too.")] = False,
+    batch: _BatchOption = 16,
+    every: _EveryOption = 512,
+    device: o.DeviceOption = None,
+    dtype: Annotated[str, typer.Option(help="fp32, bf16 or fp16; halves move scores by tenths.")] = "fp32",
+    ray: _RayOption = False,
+    workers: _WorkersOption = None,
+    gpus: _GpusOption = None,
+    as_json: o.JsonOption = False,
+    debug: o.DebugOption = False,
+) -> None:
+    """Score the captions of every picture that has one without a score: 100 x cosine, into captions.jsonl."""
+    from sanakit.training.labels.labellers import lacks_score
+    from sanakit.training.labels.models import LabelModel
+
+    chosen = LabelModel(task="score", name=model, device=device, dtype=dtype)
+    pictures = _open(path, batch, every)
+    wanted = [k for k, item in enumerate(pictures) if lacks_score(item) or (again and item.captions)]
+    bare = sum(not item.captions for item in pictures)
+    report = _label(pictures, wanted, chosen, batch, every, _spread(ray, workers, gpus))
+    others = {"had scores": len(pictures) - len(wanted) - bare, "have no caption": bare}
+    _tell(report, "scored", others, as_json)
+
+
+def filter_set(
+    path: SetArgument,
+    out: Annotated[Path, typer.Option(help="The list to write: one key a line.", show_default=False)],
+    score: Annotated[float, typer.Option(help="What a caption must score above.")] = 25.0,
+    as_json: o.JsonOption = False,
+    debug: o.DebugOption = False,
+) -> None:
+    """List the pictures whose best caption scores above a threshold, for training on them alone."""
+    from sanakit.base.errors import DataError
+    from sanakit.training.data.source import open_set
+    from sanakit.training.labels.chosen import keys_above, write_keys
+
+    pictures = open_set(path)
+    keys, unscored = keys_above(pictures, score)
+    if unscored == len(pictures):
+        raise DataError(
+            f"no caption of {path} has a score: run `sanakit data score {path} --model ...` first."
+        )
+    if not keys:
+        raise DataError(f"no caption of {path} scores above {score:g}, so nothing was written.")
+    write_keys(out, keys)
+    told = {"list": str(out), "chosen": len(keys), "pictures": len(pictures), "unscored": unscored}
+    words = f"{out}  ({len(keys)} of {len(pictures)} pictures score above {score:g}"
+    words += f"; {unscored} have no score and are not among them)" if unscored else ")"
+    typer.echo(json.dumps(told) if as_json else words)
+
+
+def _open(path: Path, batch: int, every: int) -> PictureSet:
+    from sanakit.base.errors import RequestError
+    from sanakit.training.data.source import open_set
+
+    if batch < 1 or every < 1:
+        raise RequestError(f"--batch and --every must be 1 or more, not {min(batch, every)}.")
+    return open_set(path)
+
+
+def _spread(ray: bool, workers: int | None, gpus: float | None) -> dict[str, Any] | None:
+    """Arguments for a Ray job, None for this process alone."""
+    from sanakit.base.errors import RequestError
+
+    if not ray and (workers is not None or gpus is not None):
+        raise RequestError("--workers and --gpus are for --ray: add it, or leave them out.")
+    if (workers or 1) < 1 or (gpus or 0) < 0:
+        raise RequestError("--workers must be 1 or more, and --gpus not below 0.")
+    return {"workers": workers or 1, "gpus": gpus or 0} if ray else None
+
+
+def _label(
+    pictures: PictureSet,
+    wanted: list[int],
+    model: LabelModel,
+    batch: int,
+    every: int,
+    spread: dict[str, Any] | None,
+) -> LabelReport | None:
+    """Labels the wanted items; the model is loaded only where there are some."""
+    from sanakit.cli.errors import tell
+    from sanakit.cli.walks import Bar
+    from sanakit.training.labels.models import find_model, load_labeller
+    from sanakit.training.labels.ray_job import label_with_ray
+    from sanakit.training.labels.walk import label_here, write_labelled
+
+    if not wanted:
+        return None
+    if spread is None:
+        results = label_here(pictures, wanted, load_labeller(model, tell), batch)
+    else:
+        find_model(model, tell)
+        results = label_with_ray(pictures.path, wanted, model, batch, **spread)
+    last: LabelReport | None = None
+    walk = write_labelled(pictures, results, len(wanted), every=every)
+    with closing(walk), Bar() as bar:  # closed, whatever happens: so it writes what it has
+        for last in walk:
+            bar.see("captioning" if model.task == "caption" else "scoring", last)
+    return last
+
+
+def _tell(report: LabelReport | None, done: str, others: dict[str, int], as_json: bool) -> None:
+    """What was done, what was there before, and what could not be: the first few in words."""
+    from sanakit.cli.errors import tell
+
+    faults = report.faults if report else ()
+    written = report.written if report else 0
+    if as_json:
+        plain = [{"key": one.key, "text": one.fault} for one in faults]
+        counts = {name.replace(" ", "_"): count for name, count in others.items()}
+        typer.echo(json.dumps({done: written, **counts, "faults": plain}))
+        return
+    known = [f"{count} {name}" for name, count in others.items() if count]
+    failed = [f"{len(faults)} could not be"] if faults else []
+    typer.echo(", ".join([f"{written} pictures {done}", *known, *failed]))
+    for one in faults[:5]:
+        tell(f"note: {one.key}: {one.fault}")

@@ -1,0 +1,51 @@
+"""One model's part in a cache: filling it for a set, and opening it for training, by the model's descriptor."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from functools import partial
+from pathlib import Path
+
+from sanakit.base.precision import Precision
+from sanakit.training.cache.about import About, note_encoder
+from sanakit.training.cache.cached import CachedSet
+from sanakit.training.cache.encoders import latent_mark, picture_encoder, text_encoder, text_mark
+from sanakit.training.cache.fill import FillReport, captions_of, fill_latents, fill_texts
+from sanakit.training.cache.store import TensorCache
+from sanakit.training.data.items import PictureSet
+from sanakit.weights import Descriptor
+
+__all__ = ["fill_for_model", "open_for_model"]
+
+
+def fill_for_model(
+    pictures: PictureSet,
+    buckets: Sequence[tuple[int, int]],
+    cache: TensorCache,
+    descriptor: Descriptor,
+    precision: Precision,
+    *,
+    name: str,
+    batch: int = 8,
+    usable: Sequence[int] | None = None,
+) -> Generator[FillReport]:
+    """Latents, then text states, of all usable pictures; one network is in memory at a time, and only if it is needed.
+
+    buckets: (height, width) of every item of the set. name: what the model is called in the cache's notes.
+    Raises ConfigError where the cache holds results of these networks in another dtype, OutputError, WeightsError.
+    """
+    usable = range(len(pictures)) if usable is None else usable
+    dtype = str(precision.dtype).removeprefix("torch.")
+    sizes = tuple(f"{width}x{height}" for height, width in sorted({buckets[index] for index in usable}))
+    latent, text = latent_mark(descriptor), text_mark(descriptor)
+    note_encoder(cache.folder, latent, About(kind="latent", model=name, dtype=dtype, sizes=sizes))
+    note_encoder(cache.folder, text, About(kind="text", model=name, dtype=dtype))
+    load = partial(picture_encoder, descriptor, precision)
+    yield from fill_latents(pictures, buckets, cache, latent, load, batch=batch, usable=usable)
+    captions = captions_of(pictures[index] for index in usable)
+    yield from fill_texts(captions, cache, text, partial(text_encoder, descriptor, precision), batch=batch)
+
+
+def open_for_model(folder: Path | str, source: Path | str, descriptor: Descriptor, *, name: str) -> CachedSet:
+    """What a cache holds for the set at `source` and a model. Raises ConfigError, see `CachedSet`."""
+    return CachedSet(folder, source, latent=latent_mark(descriptor), text=text_mark(descriptor), model=name)

@@ -1,0 +1,80 @@
+"""Models of the transformers layout by name, against a hub made of a folder: what is said, fetched and found again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+
+from sanakit.base.errors import ModelNotFoundError
+from sanakit.weights import resolve_snapshot
+from sanakit.weights.snapshot import snapshot_files
+from tests.weights.test_catalog import Hub
+
+REPO = "someone/tiny-clip"
+WANTED = {"config.json", "model.safetensors", "tokenizer.json", "merges.txt", "chat_template.jinja"}
+OTHERS = {
+    "pytorch_model.bin",
+    "open_clip_model.safetensors",
+    "onnx/model.onnx",
+    "modeling_own.py",
+    "README.md",
+}
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    for name in WANTED | OTHERS:
+        path = tmp_path / "remote" / REPO / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"{}")
+    fake = Hub(tmp_path / "remote", tmp_path / "cache")
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: fake)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fake.snapshot_download)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", fake.try_to_load_from_cache)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    return fake
+
+
+def test_sizes_are_said_before_what_loading_reads_is_fetched(hub: Hub) -> None:
+    folder = resolve_snapshot(REPO, announce=lambda text: hub.log.append(f"announce {text}"))
+    assert hub.log[0].startswith(f"announce {REPO}: {len(WANTED)} files, ")
+    assert {line.removeprefix("fetch ") for line in hub.log[1:]} == WANTED
+    assert {path.name for path in folder.iterdir()} == WANTED
+    hub.log.clear()
+    assert resolve_snapshot(REPO, announce=hub.log.append) == folder and not hub.log
+
+
+def test_offline_what_was_fetched_is_found(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = resolve_snapshot(REPO)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert resolve_snapshot(REPO) == folder
+    with pytest.raises(ModelNotFoundError, match="offline"):
+        resolve_snapshot("someone/else")
+
+
+def test_who_refuses_when_told_fetches_nothing(hub: Hub) -> None:
+    def refuse(text: str) -> None:
+        raise ModelNotFoundError(text)
+
+    with pytest.raises(ModelNotFoundError, match="to download"):
+        resolve_snapshot(REPO, announce=refuse)
+    assert not hub.log
+
+
+def test_repositories_without_safetensors_are_refused() -> None:
+    with pytest.raises(ModelNotFoundError, match=r"holds no model\.safetensors at its root"):
+        snapshot_files(REPO, {"config.json": 1, "pytorch_model.bin": 5})
+    shards = {f"model-0000{k}-of-00002.safetensors": 5 for k in (1, 2)} | {"model.safetensors.index.json": 1}
+    assert snapshot_files(REPO, {**shards, "model.fp16-00001-of-00002.safetensors": 5}) == shards
+
+
+def test_folders_are_taken_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    assert resolve_snapshot(tmp_path) == tmp_path
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(ModelNotFoundError, match=r"holds no config\.json"):
+        resolve_snapshot(tmp_path)
+    with pytest.raises(ModelNotFoundError, match="no folder and no hub id"):
+        resolve_snapshot(tmp_path / "gone")
