@@ -15,8 +15,6 @@ from sanakit.training.labels.vision import INSTRUCTION, vision_captioner, vision
 from tests.training.labels import tiny_models
 
 CPU = decide("cpu", "fp32")
-# The models' own way to say that a picture is processed by Pillow.
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:transformers")
 
 
 @pytest.fixture(scope="module")

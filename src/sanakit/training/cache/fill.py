@@ -65,7 +65,7 @@ class _Tally:
     def __init__(self, kind: Literal["latent", "text"], total: int, every: float) -> None:
         self.kind, self.total, self.every = kind, total, every
         self.made = self.reused = 0
-        self.skipped: list[Skipped] = []
+        self.skipped: tuple[Skipped, ...] = ()
         self.began = self.flushed = time.monotonic()
 
     def flush_due(self) -> bool:
@@ -77,7 +77,7 @@ class _Tally:
         seconds = time.monotonic() - self.began
         left = self.total - self.made - self.reused - len(self.skipped)
         return FillReport(
-            kind=self.kind, total=self.total, made=self.made, reused=self.reused, skipped=tuple(self.skipped),
+            kind=self.kind, total=self.total, made=self.made, reused=self.reused, skipped=self.skipped,
             seconds=seconds, remaining=seconds / self.made * left if self.made else None,
         )  # fmt: skip
 
@@ -137,7 +137,7 @@ def _missing(
             key = latent_key(hashes[item.key], crop, mark)
             picture = None if key in cache else picture_tensor(data, crop)
         except PictureError as error:
-            tally.skipped.append(Skipped(key=item.key, text=str(error)))
+            tally.skipped = (*tally.skipped, Skipped(key=item.key, text=str(error)))
             continue
         if picture is None:
             tally.reused += 1

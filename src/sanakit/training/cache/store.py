@@ -96,7 +96,7 @@ class TensorCache:
     def get(self, key: str) -> dict[str, Tensor] | None:
         """The tensors under `key` by name, on the CPU, or None. Raises WeightsError where its shard broke meanwhile."""
         if key in self._pending:
-            return dict(self._pending[key])
+            return {name: tensor.clone() for name, tensor in self._pending[key].items()}
         if key not in self._homes:
             return None
         path, names = self._homes[key]
@@ -143,8 +143,11 @@ class TensorCache:
             self._faults[path] = ShardFault(path=path, text=str(error))
             return
         self._files[path] = TensorFile(path)
+        shared: dict[
+            tuple[str, ...], tuple[Path, tuple[str, ...]]
+        ] = {}  # one home for all keys: there may be millions
         for key, names in found.items():
-            self._homes.setdefault(key, (path, names))
+            self._homes.setdefault(key, shared.setdefault(names, (path, names)))
 
 
 def shards_in(folder: Path) -> list[Path]:

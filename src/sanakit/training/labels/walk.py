@@ -104,7 +104,7 @@ class _Table:
     def __init__(self, pictures: PictureSet, total: int) -> None:
         self.path, self.total = pictures.path, total
         self.added: dict[str, tuple[Caption, ...]] = {}
-        self.faults: list[Labelled] = []
+        self.faults: tuple[Labelled, ...] = ()
         self.done = self.written = 0
         self.began = self.wrote = time.monotonic()
         self.cost = 0.0
@@ -114,7 +114,7 @@ class _Table:
         if result.captions:
             self.added[result.key] = result.captions
         else:
-            self.faults.append(result)
+            self.faults = (*self.faults, result)
 
     def due(self) -> bool:
         return time.monotonic() - self.wrote >= _SPARE * self.cost
@@ -131,6 +131,6 @@ class _Table:
     def report(self) -> LabelReport:
         seconds = time.monotonic() - self.began
         return LabelReport(
-            total=self.total, done=self.done, written=self.written, faults=tuple(self.faults), seconds=seconds,
+            total=self.total, done=self.done, written=self.written, faults=self.faults, seconds=seconds,
             remaining=seconds / self.done * (self.total - self.done) if self.done else None,
         )  # fmt: skip
