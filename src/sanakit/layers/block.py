@@ -8,16 +8,17 @@ from torch import Tensor, nn
 from sanakit.base.grid import Grid
 from sanakit.kernels import modulated_norm
 from sanakit.layers.cross_attention import CrossAttention, Memory
-from sanakit.layers.linear_attention import LinearSelfAttention
-from sanakit.layers.mix_ffn import MixFFN
 from sanakit.layers.modulation import per_token, split_modulation
 
 
 class LinearBlock(nn.Module):
-    """The block of the figure (arXiv 2410.10629, figure 5). Its parts are handed in."""
+    """The block of the figure (arXiv 2410.10629, figure 5). Its parts are handed in.
+
+    attention is called as `LinearSelfAttention`, ffn as `MixFFN`; others that are called so can stand in their places.
+    """
 
     def __init__(
-        self, width: int, attention: LinearSelfAttention, cross: CrossAttention, ffn: MixFFN, norm_eps: float
+        self, width: int, attention: nn.Module, cross: CrossAttention, ffn: nn.Module, norm_eps: float
     ) -> None:
         super().__init__()
         self.norm_eps = norm_eps

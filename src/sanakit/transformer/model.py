@@ -5,7 +5,7 @@ Letters: B batch, C latent channels, h/w latent position, p patch, N = (h/p)*(w/
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -60,10 +60,16 @@ class Head(nn.Module):
 
 
 class SanaTransformer(nn.Module):
-    """Linear diffusion transformer of the SANA family (1.0, 1.5, Sprint) for images."""
+    """Linear diffusion transformer of the SANA family (1.0, 1.5, Sprint) for images.
 
-    def __init__(self, config: TransformerConfig) -> None:
+    `block` makes one block; None for `build_block`, which also takes other parts.
+    """
+
+    def __init__(
+        self, config: TransformerConfig, block: Callable[[TransformerConfig], nn.Module] | None = None
+    ) -> None:
         super().__init__()
+        block = block or build_block
         self.config = config
         width, patch = config.width, config.patch_size
         self.patch = nn.Conv2d(config.latent_channels, width, patch, stride=patch)
@@ -71,7 +77,7 @@ class SanaTransformer(nn.Module):
         self.guidance = ScalarEmbed(width) if config.guidance_embed else None
         self.modulation = nn.Linear(width, 6 * width)
         self.text = TextEmbed(config.text_width, width, config.text_norm_eps)
-        self.blocks = nn.ModuleList(build_block(config) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(block(config) for _ in range(config.depth))
         self.head = Head(width, patch * patch * config.latent_channels, config.norm_eps)
 
     def forward(
@@ -152,18 +158,23 @@ class SanaTransformer(nn.Module):
         return rotary_angles(grid, self.config.width // self.config.heads, device)
 
 
-def build_block(config: TransformerConfig) -> LinearBlock:
-    """One block with the parts that `config` asks for."""
-    attention = LinearSelfAttention(
-        config.width,
-        config.heads,
-        eps=config.attention_eps,
-        qk_norm=config.qk_norm,
-        qk_norm_eps=config.qk_norm_eps,
-    )
+def build_block(
+    config: TransformerConfig, attention: nn.Module | None = None, ffn: nn.Module | None = None
+) -> LinearBlock:
+    """One block with the parts that `config` asks for, or with those that are handed in.
+
+    attention: called as `LinearSelfAttention` is. ffn: called as `MixFFN` is.
+    """
+    if attention is None:
+        attention = LinearSelfAttention(
+            config.width,
+            config.heads,
+            eps=config.attention_eps,
+            qk_norm=config.qk_norm,
+            qk_norm_eps=config.qk_norm_eps,
+        )
     cross = CrossAttention(
         config.width, config.cross_heads, qk_norm=config.qk_norm, qk_norm_eps=config.cross_norm_eps
     )
-    return LinearBlock(
-        config.width, attention, cross, MixFFN(config.width, config.ffn_ratio), config.norm_eps
-    )
+    ffn = MixFFN(config.width, config.ffn_ratio) if ffn is None else ffn
+    return LinearBlock(config.width, attention, cross, ffn, config.norm_eps)

@@ -1,0 +1,114 @@
+"""What stands in for SANA's parts in ablations: softmax attention, a plain feed-forward, other positions.
+
+Parts are handed in, so the network knows nothing of them, and what is not replaced keeps its name in checkpoints:
+
+    model = ablated(config, attention=softmax_attention, ffn=plain_ffn)
+    model = ablated(with_rotary_positions(config))
+
+Their models are for measuring: no checkpoint format knows them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from sanakit.base.grid import Grid
+from sanakit.kernels.linear_attention.reference import rotate_pairs
+from sanakit.layers import RMSNorm
+from sanakit.transformer import SanaTransformer, TransformerConfig, build_block
+
+Part = Callable[[TransformerConfig], nn.Module]
+"""Makes one layer of a block."""
+
+
+class SoftmaxSelfAttention(nn.Module):
+    """Softmax attention over all tokens, with the parameters and the call of `LinearSelfAttention`.
+
+    qk-norm is over the full width too; rotary angles turn queries and keys (arXiv 2104.09864).
+    """
+
+    def __init__(self, width: int, heads: int, *, qk_norm: bool, qk_norm_eps: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.out = nn.Linear(width, width)
+        self.norm_q = RMSNorm(width, qk_norm_eps) if qk_norm else None
+        self.norm_k = RMSNorm(width, qk_norm_eps) if qk_norm else None
+
+    def forward(self, x: Tensor, angles: Tensor | None = None, identity_rows: int = 0) -> Tensor:
+        """[B, N, D] -> [B, N, D]; arguments as of `LinearSelfAttention`."""
+        query, key, value = self.qkv(x).chunk(3, dim=-1)
+        query = query if self.norm_q is None else self.norm_q(query)
+        key = key if self.norm_k is None else self.norm_k(key)
+        query, key, split = (part.unflatten(-1, (self.heads, -1)) for part in (query, key, value))
+        if angles is not None:
+            query, key = (rotate_pairs(part.float(), angles).to(part.dtype) for part in (query, key))
+        heads = (part.transpose(1, 2) for part in (query, key, split))  # [B, H, N, D/H]
+        mixed = F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(-2)
+        if identity_rows:
+            mixed = torch.cat([mixed[:-identity_rows], value[-identity_rows:]])
+        out: Tensor = self.out(mixed)
+        return out
+
+
+class PlainFFN(nn.Module):
+    """Linear, GELU, Linear, as in DiT (arXiv 2212.09748): every token by itself, whatever is beside it."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.expand = nn.Linear(width, hidden)
+        self.project = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+        """[B, N, D] -> [B, N, D]; the grid makes no difference."""
+        out: Tensor = self.project(F.gelu(self.expand(x), approximate="tanh"))
+        return out
+
+
+def softmax_attention(config: TransformerConfig) -> nn.Module:
+    """As many heads and parameters as the linear attention that it replaces."""
+    return SoftmaxSelfAttention(
+        config.width, config.heads, qk_norm=config.qk_norm, qk_norm_eps=config.qk_norm_eps
+    )
+
+
+def plain_ffn(config: TransformerConfig) -> nn.Module:
+    """As many parameters as the Mix-FFN that it replaces, to within one hidden channel.
+
+    With D = width and h = D * ffn_ratio a Mix-FFN has 3 h D + 22 h (2 h D + 2 h, 9 * 2 h + 2 h, h D), a plain one of
+    hidden width f has (2 D + 1) f + D.
+    """
+    width, hidden = config.width, int(config.width * config.ffn_ratio)
+    return PlainFFN(width, round((3 * hidden * width + 22 * hidden - width) / (2 * width + 1)))
+
+
+def ablated(
+    config: TransformerConfig, attention: Part | None = None, ffn: Part | None = None
+) -> SanaTransformer:
+    """The network of `config` with other parts in every block; None leaves SANA's own."""
+    return SanaTransformer(config, partial(_block, attention=attention, ffn=ffn))
+
+
+def _block(config: TransformerConfig, attention: Part | None, ffn: Part | None) -> nn.Module:
+    return build_block(config, attention and attention(config), ffn and ffn(config))
+
+
+def without_positions(config: TransformerConfig) -> TransformerConfig:
+    """NoPE: where a token lies is known from the zeros around the picture alone, by the Mix-FFN's convolution."""
+    return replace(config, position_scale=None, rotary=False)
+
+
+def with_added_positions(config: TransformerConfig) -> TransformerConfig:
+    """A sin-cos table added to the tokens once."""
+    return replace(config, position_scale=1.0, rotary=False)
+
+
+def with_rotary_positions(config: TransformerConfig) -> TransformerConfig:
+    """Queries and keys turned by rows and columns in every block."""
+    return replace(config, position_scale=None, rotary=True)
