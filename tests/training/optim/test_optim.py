@@ -5,6 +5,8 @@ from __future__ import annotations
 import builtins
 import io
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,7 +24,9 @@ from sanakit.training.optim import (
     trapezoid,
     warm_constant,
 )
+from sanakit.transformer import PRESETS, SanaTransformer
 
+PAGE = Path(__file__).parents[3] / "docs" / "optimizers.md"
 OURS: tuple[OptimizerName, ...] = ("adamw", "came", "came-8bit")
 
 
@@ -148,3 +152,22 @@ def test_the_published_shape_warms_up_and_stays() -> None:
     assert all(
         math.isclose(trapezoid(step, 10**6, 2000, 0.0), warm_constant(step)) for step in (0, 500, 5000)
     )
+
+
+def test_the_page_of_optimisers_is_right() -> None:
+    """Its example runs, and Toybox's row of the memory table is what is counted."""
+    text = PAGE.read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names: dict[str, object] = {"model": network()}
+    exec(compile(example, str(PAGE), "exec"), names)
+    assert isinstance(names["optimizer"], CAME)
+    model = SanaTransformer(PRESETS["toybox"])
+    count = sum(p.numel() for p in model.parameters())
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    found = []
+    for name in OURS:
+        optimizer = build_optimizer(model, OptimizerConfig(name=name))
+        optimizer.step()
+        found.append(f"{optimiser_bytes(optimizer) / count:.2f}")
+    assert f"| `toybox` | {count / 1e6:.1f} M | {' | '.join(found)} |" in text

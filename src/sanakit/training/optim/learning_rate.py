@@ -2,8 +2,8 @@
 
 The published training code multiplies every learning rate of its configs by sqrt(batch / 256), where the batch is that
 of all processes and accumulated steps together, and says so nowhere (its `auto_lr` is on unless a config sets it to
-null). It also steps its warm-up once per process, so that 2,000 steps in a config are 2,000 / processes in fact.
-Here a rule is named or there is none, and steps are steps of the optimiser.
+null). Its warm-up hangs on the number of processes too, since accelerate advances a schedule once per process. Here a
+rule is named or there is none, and steps are steps of the optimiser.
 """
 
 from __future__ import annotations
