@@ -14,47 +14,28 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from sanakit.base.grid import Grid
 from sanakit.kernels.linear_attention.reference import rotate_pairs
-from sanakit.layers import RMSNorm
+from sanakit.layers import LinearSelfAttention
 from sanakit.transformer import SanaTransformer, TransformerConfig, build_block
 
 Part = Callable[[TransformerConfig], nn.Module]
 """Makes one layer of a block."""
 
 
-class SoftmaxSelfAttention(nn.Module):
-    """Softmax attention over all tokens, with the parameters and the call of `LinearSelfAttention`.
+def softmax_mix(query: Tensor, key: Tensor, value: Tensor, eps: float, angles: Tensor | None) -> Tensor:
+    """Softmax attention over all tokens, in place of the ReLU's linear one.
 
-    qk-norm is over the full width too; rotary angles turn queries and keys (arXiv 2104.09864).
+    query, key, value: [B, N, H, D]. eps: unused, a softmax needs none. angles: [N, D/2], by which queries and keys are
+    turned (arXiv 2104.09864). Returns [B, N, H, D].
     """
-
-    def __init__(self, width: int, heads: int, *, qk_norm: bool, qk_norm_eps: float) -> None:
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.out = nn.Linear(width, width)
-        self.norm_q = RMSNorm(width, qk_norm_eps) if qk_norm else None
-        self.norm_k = RMSNorm(width, qk_norm_eps) if qk_norm else None
-
-    def forward(self, x: Tensor, angles: Tensor | None = None, identity_rows: int = 0) -> Tensor:
-        """[B, N, D] -> [B, N, D]; arguments as of `LinearSelfAttention`."""
-        query, key, value = self.qkv(x).chunk(3, dim=-1)
-        query = query if self.norm_q is None else self.norm_q(query)
-        key = key if self.norm_k is None else self.norm_k(key)
-        query, key, split = (part.unflatten(-1, (self.heads, -1)) for part in (query, key, value))
-        if angles is not None:
-            query, key = (rotate_pairs(part.float(), angles).to(part.dtype) for part in (query, key))
-        heads = (part.transpose(1, 2) for part in (query, key, split))  # [B, H, N, D/H]
-        mixed = F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(-2)
-        if identity_rows:
-            mixed = torch.cat([mixed[:-identity_rows], value[-identity_rows:]])
-        out: Tensor = self.out(mixed)
-        return out
+    if angles is not None:
+        query, key = (rotate_pairs(part.float(), angles).to(part.dtype) for part in (query, key))
+    mixed = F.scaled_dot_product_attention(*(part.transpose(1, 2) for part in (query, key, value)))
+    return mixed.transpose(1, 2)
 
 
 class PlainFFN(nn.Module):
@@ -72,9 +53,14 @@ class PlainFFN(nn.Module):
 
 
 def softmax_attention(config: TransformerConfig) -> nn.Module:
-    """As many heads and parameters as the linear attention that it replaces."""
-    return SoftmaxSelfAttention(
-        config.width, config.heads, qk_norm=config.qk_norm, qk_norm_eps=config.qk_norm_eps
+    """The layer of the linear attention with another mix: as many heads and parameters."""
+    return LinearSelfAttention(
+        config.width,
+        config.heads,
+        eps=config.attention_eps,
+        qk_norm=config.qk_norm,
+        qk_norm_eps=config.qk_norm_eps,
+        mix=softmax_mix,
     )
 
 

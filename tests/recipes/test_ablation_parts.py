@@ -11,15 +11,16 @@ from torch import Tensor, nn
 
 from recipes.ablation_parts import (
     PlainFFN,
-    SoftmaxSelfAttention,
     ablated,
     plain_ffn,
     softmax_attention,
+    softmax_mix,
     with_added_positions,
     with_rotary_positions,
     without_positions,
 )
 from sanakit.base import Grid, TextStates
+from sanakit.kernels import linear_attention
 from sanakit.layers import LinearSelfAttention, MixFFN, rotary_angles
 from sanakit.transformer import PRESETS, SanaTransformer, TransformerConfig, initialise
 
@@ -31,6 +32,13 @@ POSITIONS = {
     "added": with_added_positions,
     "rotary": with_rotary_positions,
 }
+
+
+def attention(
+    width: int, mix: Callable[..., Tensor] = softmax_mix, qk_norm: bool = True
+) -> LinearSelfAttention:
+    heads = width // 24 or 3
+    return LinearSelfAttention(width, heads, eps=1e-15, qk_norm=qk_norm, qk_norm_eps=1e-5, mix=mix)
 
 
 def count(module: nn.Module) -> int:
@@ -91,7 +99,7 @@ def test_replacements_cost_as_much(name: str) -> None:
 
 
 def test_softmax_attention_is_its_formula() -> None:
-    layer, x = SoftmaxSelfAttention(12, 3, qk_norm=False, qk_norm_eps=0.0), torch.randn(2, 5, 12)
+    layer, x = attention(12, qk_norm=False), torch.randn(2, 5, 12)
     query, key, value = (part.unflatten(-1, (3, 4)) for part in layer.qkv(x).chunk(3, -1))
     weights = torch.softmax(torch.einsum("bnhd,bmhd->bhnm", query, key) / 2, dim=-1)
     wanted = layer.out(torch.einsum("bhnm,bmhd->bnhd", weights, value).flatten(-2))
@@ -99,22 +107,16 @@ def test_softmax_attention_is_its_formula() -> None:
 
 
 def test_perturbed_rows_attend_to_themselves() -> None:
-    layer, x = SoftmaxSelfAttention(12, 3, qk_norm=True, qk_norm_eps=1e-5), torch.randn(3, 5, 12)
+    layer, x = attention(12), torch.randn(3, 5, 12)
     out = layer(x, None, 1)
     torch.testing.assert_close(out[:2], layer(x)[:2])
     torch.testing.assert_close(out[2], layer.out(layer.qkv(x)[2, :, 24:]))
 
 
-@pytest.mark.parametrize("kind", ["linear", "softmax"])
-def test_rotary_attention_sees_distances_and_no_places(kind: str) -> None:
+@pytest.mark.parametrize("mix", [linear_attention, softmax_mix])
+def test_rotary_attention_sees_distances_and_no_places(mix: Callable[..., Tensor]) -> None:
     """The same answer where all tokens move alike, another where they lie elsewhere to each other."""
-    torch.manual_seed(1)
-    options = {"qk_norm": True, "qk_norm_eps": 1e-5}
-    layer = (
-        LinearSelfAttention(48, 2, eps=1e-15, **options)
-        if kind == "linear"
-        else SoftmaxSelfAttention(48, 2, **options)
-    )
+    layer = attention(48, mix)
     x = torch.randn(1, 12, 48)
     whole = rotary_angles(Grid(1, 9, 9), 24).view(9, 9, 12)
     here, there = (whole[r : r + 3, c : c + 4].reshape(12, 12) for r, c in ((0, 0), (5, 4)))

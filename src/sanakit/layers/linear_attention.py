@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -15,11 +17,21 @@ class LinearSelfAttention(nn.Module):
     """Linear attention over all tokens (arXiv 2410.10629, section 2.2). q, k, v have no bias, the output has one.
 
     qk-norm is over the full width, across heads, and before the ReLU (arXiv 2501.18427, section 3.1).
+    `mix` turns query, key and value [B, N, H, D/H], eps and angles into the mixed values [B, N, H, D/H].
     """
 
-    def __init__(self, width: int, heads: int, *, eps: float, qk_norm: bool, qk_norm_eps: float) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        eps: float,
+        qk_norm: bool,
+        qk_norm_eps: float,
+        mix: Callable[[Tensor, Tensor, Tensor, float, Tensor | None], Tensor] = linear_attention,
+    ) -> None:
         super().__init__()
-        self.heads, self.eps = heads, eps
+        self.heads, self.eps, self.mix = heads, eps, mix
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.out = nn.Linear(width, width)
         self.norm_q = RMSNorm(width, qk_norm_eps) if qk_norm else None
@@ -38,7 +50,7 @@ class LinearSelfAttention(nn.Module):
         query = query if self.norm_q is None else self.norm_q(query)
         key = key if self.norm_k is None else self.norm_k(key)
         split = (self.heads, -1)
-        mixed = linear_attention(
+        mixed = self.mix(
             query.unflatten(-1, split), key.unflatten(-1, split), value.unflatten(-1, split), self.eps, angles
         ).flatten(-2)
         if identity_rows:
