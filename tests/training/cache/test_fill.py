@@ -210,6 +210,10 @@ def test_encoders_are_those_of_the_pipeline(model: Descriptor) -> None:
     torch.testing.assert_close(
         text_encoder(model, CPU)(["A Red cube", "b"])[0], states.states[0], rtol=1e-4, atol=1e-5
     )
+    nothing = parts.text.encode([""], None, lowercase=True)  # as the pipeline reads no prompt
+    made = text_encoder(model, CPU)(["b", "", "A Red cube"])
+    torch.testing.assert_close(made[1], nothing.states[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(made[2], states.states[0], rtol=1e-4, atol=1e-5)
     picture = torch.arange(3 * 64 * 64, dtype=torch.uint8).reshape(1, 3, 64, 64)
     latent = picture_encoder(model, CPU)(picture)
     assert torch.isfinite(parts.autoencoder.decode(latent / model.autoencoder.scaling_factor)).all()

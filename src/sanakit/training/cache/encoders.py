@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -19,7 +20,7 @@ from sanakit.base.precision import Precision
 from sanakit.base.sentinel import check_finite
 from sanakit.pipeline.assemble import Parts
 from sanakit.pipeline.engine import choose_engine
-from sanakit.text import CHI, MAX_TOKENS
+from sanakit.text import CHI, MAX_TOKENS, Instruction
 from sanakit.weights import DIFFUSERS_STEM, TRANSFORMERS_STEM, Descriptor, load_autoencoder, weight_files
 
 __all__ = ["EncodePictures", "EncodeTexts", "latent_mark", "picture_encoder", "text_encoder", "text_mark"]
@@ -50,11 +51,15 @@ def text_mark(descriptor: Descriptor) -> str:
 
 
 def _hashes(files: Sequence[Path]) -> list[str]:
-    found = []
-    for file in files:
-        with file.open("rb") as stream:
-            found.append(hashlib.file_digest(stream, "sha256").hexdigest())
-    return found
+    stats = [(file, file.stat()) for file in files]
+    return [_hash(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats]
+
+
+@lru_cache(maxsize=64)
+def _hash(file: Path, size: int, changed: int) -> str:
+    """Of a file as it was at a time: gigabytes are read once."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _mark(*parts: object) -> str:
@@ -82,14 +87,22 @@ def picture_encoder(descriptor: Descriptor, precision: Precision) -> EncodePictu
 
 
 def text_encoder(descriptor: Descriptor, precision: Precision) -> EncodeTexts:
-    """A model's text encoder, loaded, with the instruction and the case it was trained with. Raises WeightsError."""
+    """A model's text encoder, loaded, with the instruction and the case it was trained with. Raises WeightsError.
+
+    The empty caption, which stands for a dropped one, is read without the instruction, as drawing reads no prompt.
+    """
     encoder = Parts(descriptor, precision, choose_engine("off", precision)).text
     instruction = CHI if descriptor.instruct else None
 
     @torch.inference_mode()
-    def encode(captions: Sequence[str]) -> list[Tensor]:
+    def read(captions: Sequence[str], instruction: Instruction | None) -> list[Tensor]:
         text = encoder.encode_batch(captions, instruction, lowercase=descriptor.dialect.lowercase)
         check_finite(text.states, "the text encoder")
         return [states[mask].cpu() for states, mask in zip(text.states, text.mask, strict=True)]
+
+    def encode(captions: Sequence[str]) -> list[Tensor]:
+        told = [caption for caption in captions if caption]
+        states = iter(read(told, instruction) if told else ())
+        return [next(states) if caption else read([""], None)[0] for caption in captions]
 
     return encode
