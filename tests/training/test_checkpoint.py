@@ -39,6 +39,18 @@ def test_every_dtype_and_shape_comes_back(tmp_path: Path) -> None:
     assert (int(empty["b"]), read_facts(newest)) == (7, {"step": 7})
 
 
+def test_weights_in_channels_last_come_back_as_they_were(tmp_path: Path) -> None:
+    weight = torch.randn(4, 3, 2, 2).contiguous(memory_format=torch.channels_last)
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, {"w": weight}, {"step": 1})
+    checkpoints.save_behind(2, {"w": weight}, {"step": 2})
+    checkpoints.finish()
+    for step in (1, 2):
+        read = torch.empty_like(weight)
+        read_into(checkpoints.path(step), {"w": read})
+        assert torch.equal(read, weight) and read.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_the_tensors_are_plain_safetensors(tmp_path: Path) -> None:
     newest = written(tmp_path, 1).latest()
     assert newest is not None

@@ -68,13 +68,13 @@ def test_sizes_follow_each_other_in_one_run(tmp_path: Path) -> None:
 def test_what_is_held_out_is_never_trained_on(tmp_path: Path) -> None:
     seen: set[str] = set()
     session = Session(config(tmp_path, phases=[{"steps": 8, "size": 64}]), device="cpu")
-    list(session.frozen.fill())
-    from sanakit.training.tasks.latents import LatentData, held_items
+    list(session.job.prepare())
+    from sanakit.training.tasks.latents import held_items
 
-    data = LatentData(session.config, session.pictures, session.frozen.cached(), 3.0, session.world)
+    data = session.job.data
     for number in range(8):
         seen |= set(data.batch(number).keys)
-    held = {session.pictures[index].key for index in held_items(session.pictures, 4)}
+    held = {session.job.pictures[index].key for index in held_items(session.job.pictures, 4)}
     assert len(seen) == COUNT - 4 and not seen & held
 
 

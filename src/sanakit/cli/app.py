@@ -15,6 +15,7 @@ from sanakit.cli.convert import convert
 from sanakit.cli.data import data_app
 from sanakit.cli.data_cache import cache
 from sanakit.cli.data_labels import caption, filter_set, score
+from sanakit.cli.data_toybox import toybox
 from sanakit.cli.doctor import doctor
 from sanakit.cli.errors import guarded
 from sanakit.cli.evaluate import evaluate
@@ -54,7 +55,7 @@ def version() -> None:
 
 for _command in (generate, inspect, evaluate, convert, train, bench, doctor, version):
     app.command()(guarded(_command))
-for _part in (caption, score, filter_set, cache):
+for _part in (caption, score, filter_set, cache, toybox):
     data_app.command(_part.__name__.removesuffix("_set"))(guarded(_part))
 app.add_typer(data_app)
 

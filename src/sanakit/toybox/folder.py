@@ -36,11 +36,13 @@ def write_pictures(
     seed: int = 0,
     captions: int = 1,
     workers: int = 1,
+    compiled: bool = False,
 ) -> Iterator[int]:
     """Render scenes 0..count-1 of (split, seed) into a folder; yields how many pictures are there.
 
     Pictures that are there already stay, so a second call goes on. captions: different texts per picture, as far as a
-    scene has so many. The result depends neither on `workers` nor on interruptions. Raises OutputError.
+    scene has so many. compiled: renders four times as fast after half a minute, and needs a C++ compiler. The result
+    depends neither on `workers` nor on interruptions. Raises OutputError.
     """
     ensure_writable_folder(folder)
     scenes = [sample_scene(seed * SEED_STRIDE + number, split) for number in range(count)]
@@ -49,7 +51,7 @@ def write_pictures(
     missing = [number for number in range(count) if not _path(folder, number).exists()]
     done = count - len(missing)
     yield done
-    draw = partial(_draw, folder, size)
+    draw = partial(_draw, folder, size, compiled)
     chosen = [scenes[number] for number in missing]
     if workers <= 1:
         for number, scene in zip(missing, chosen, strict=True):
@@ -67,8 +69,14 @@ def _record(number: int, scene: Scene, captions: int) -> str:
     return json.dumps({"key": f"{number:06d}", "captions": [{"text": text} for text in texts]}) + "\n"
 
 
-def _draw(folder: Path, size: int, number: int, scene: Scene) -> None:
-    levels = (render([scene], size)[0] * 255).round_().to(torch.uint8).permute(1, 2, 0).contiguous()
+def _draw(folder: Path, size: int, compiled: bool, number: int, scene: Scene) -> None:
+    levels = (
+        (render([scene], size, compiled=compiled)[0] * 255)
+        .round_()
+        .to(torch.uint8)
+        .permute(1, 2, 0)
+        .contiguous()
+    )
     picture = Image.fromarray(levels.numpy())
     atomic_write(_path(folder, number), lambda draft: picture.save(draft, format="PNG"))
 

@@ -52,14 +52,14 @@ class Checkpoints:
         Raises OutputError where the disk refuses; the earlier checkpoints stay.
         """
         self.finish()
-        self._write(step, dict(tensors), facts)
+        self._write(step, {name: tensor.contiguous() for name, tensor in tensors.items()}, facts)
 
     def save_behind(self, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         """Copy the tensors and write them while the run goes on; a failure is raised by the next call or `finish`."""
         self.finish()
         if self.world.size > 1 and self._group is None:
             self._group = dist.new_group(backend="gloo")
-        staged = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+        staged = {name: _copy(tensor) for name, tensor in tensors.items()}
         self._writer = threading.Thread(target=self._try, args=(step, staged, facts), name="checkpoint")
         self._writer.start()
 
@@ -180,6 +180,12 @@ def _write_tensors(tensors: dict[str, Tensor], folder: Path, world: World, group
     writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
     _hush()
     save(tensors, storage_writer=writer, process_group=group, no_dist=world.size == 1)
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    """A copy in memory of its own, with rows one after the other, as files want it."""
+    packed = tensor.detach().contiguous()
+    return packed.clone() if packed.data_ptr() == tensor.data_ptr() else packed
 
 
 def _hush() -> None:

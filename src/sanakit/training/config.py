@@ -128,14 +128,18 @@ class PreviewConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AutoencoderConfig:
+class AutoencoderRun:
     """What only the task "autoencoder" reads.
 
     Attributes:
+        start: "base" continues the base model's autoencoder, "scratch" draws fresh weights, else a folder RUN/vae.
+        preset: shape of a fresh one by its name in `autoencoder/presets.py`.
         phase: of DC-AE's training (arXiv 2410.10733, section 3.2): what is trained, and whether against a critic.
         loss: its parts and their weights.
     """
 
+    start: str = "base"
+    preset: str = "toybox"
     phase: Literal["full", "adaptation", "refinement"] = "full"
     loss: AutoencoderLoss = field(default_factory=AutoencoderLoss)
 
@@ -173,7 +177,7 @@ class TrainConfig:
     times: TimesConfig = field(default_factory=TimesConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    autoencoder: AutoencoderRun = field(default_factory=AutoencoderRun)
     clip: float = 0.1
     ema: float = 0.9999
     dtype: Literal["auto", "bf16", "fp32"] = "auto"

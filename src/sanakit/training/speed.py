@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -17,15 +18,15 @@ _BACKWARD = 3  # a forward pass, and twice as much for the gradients of inputs a
 _TOKENS, _INNER, _OUTER = 2048, 1152, 5760
 
 
-def step_operations(config: TransformerConfig, side: int, samples: int, words: int) -> float:
-    """Operations of a training step at latents [samples, C, side, side]; a multiplication and a sum are two."""
+def train_operations(forward: Callable[[], object]) -> float:
+    """Operations of a forward pass on the meta device and its backward pass; a multiplication and a sum are two."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        _forward(config, side, 1, words)
-    return float(_BACKWARD * samples * counter.get_total_flops())
+        forward()
+    return float(_BACKWARD * counter.get_total_flops())
 
 
-def activation_bytes(config: TransformerConfig, side: int, samples: int, words: int) -> int:
-    """Bytes that a forward pass in float32 keeps for its backward pass, weights left out."""
+def kept_bytes(forward: Callable[[], object]) -> int:
+    """Bytes that a forward pass on the meta device keeps for its backward pass, weights left out."""
     found: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -37,11 +38,13 @@ def activation_bytes(config: TransformerConfig, side: int, samples: int, words: 
 
     kept: list[Tensor] = []  # alive, so that no two share an address
     with saved_tensors_hooks(keep, lambda tensor: tensor):
-        _forward(config, side, 1, words)
-    return samples * sum(found.values())
+        forward()
+    return sum(found.values())
 
 
-def _forward(config: TransformerConfig, side: int, samples: int, words: int) -> Tensor:
+def transformer_pass(config: TransformerConfig, side: int, words: int) -> Tensor:
+    """A forward pass of one sample at latents [1, C, side, side] with so many words, on the meta device."""
+    samples = 1
     with _META:
         model = SanaTransformer(config)
         text = TextStates(

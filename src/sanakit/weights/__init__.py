@@ -11,7 +11,7 @@ safetensor  one file: header and writer
 from sanakit.weights.catalog import resolve
 from sanakit.weights.convert import diffusers_to_pth, pth_to_diffusers
 from sanakit.weights.derive import write_derived
-from sanakit.weights.descriptor import Descriptor, read_descriptor
+from sanakit.weights.descriptor import Descriptor, read_autoencoder_config, read_descriptor
 from sanakit.weights.formats.diffusers_scheduler import Schedule
 from sanakit.weights.int8 import holds_int8, int8_layers, load_int8, save_int8
 from sanakit.weights.load import assign, load_autoencoder, load_text_encoder, load_transformer
@@ -62,6 +62,7 @@ __all__ = [
     "load_transformer",
     "open_weights",
     "pth_to_diffusers",
+    "read_autoencoder_config",
     "read_descriptor",
     "read_header",
     "read_pth",

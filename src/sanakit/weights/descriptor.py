@@ -26,7 +26,14 @@ from sanakit.weights.formats.diffusers_scheduler import Schedule
 from sanakit.weights.formats.fields import DIFFUSERS_VERSION, Fields, read_json
 from sanakit.weights.read import read_pth
 
-__all__ = ["EXTRA_FILE", "Descriptor", "extra_config", "index_config", "read_descriptor"]
+__all__ = [
+    "EXTRA_FILE",
+    "Descriptor",
+    "extra_config",
+    "index_config",
+    "read_autoencoder_config",
+    "read_descriptor",
+]
 
 Kind = Literal["sana", "sprint"]
 T = TypeVar("T")
@@ -123,6 +130,11 @@ def _read_folder(folder: Path) -> Descriptor:
         bins=bins,
         text_config=read_json(folder / "text_encoder/config.json"),
     )
+
+
+def read_autoencoder_config(folder: Path) -> AutoencoderConfig:
+    """The configuration of a diffusers `AutoencoderDC` folder. Raises ConfigError."""
+    return _read(diffusers_autoencoder.from_config, folder / "config.json")
 
 
 def _read(parse: Callable[[Mapping[str, Any], str], T], path: Path) -> T:

@@ -1,0 +1,47 @@
+"""`sanakit data toybox`: a folder of pictures with captions of the small world that ships, to try training with."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from sanakit.base.errors import RequestError
+from sanakit.cli.options import DebugOption
+from sanakit.cli.walks import Bar
+
+
+def toybox(
+    out: Annotated[
+        Path, typer.Argument(help="The folder; pictures that are there stay.", show_default=False)
+    ],
+    count: Annotated[int, typer.Option(help="Pictures.")] = 1000,
+    size: Annotated[int, typer.Option(help="Side in pixels, a multiple of 32.")] = 256,
+    split: Annotated[Literal["train", "held_out"], typer.Option(help="Whose combinations.")] = "train",
+    captions: Annotated[int, typer.Option(help="Different texts per picture, at most.")] = 2,
+    seed: Annotated[int, typer.Option(help="Of the scenes.")] = 0,
+    workers: Annotated[int | None, typer.Option(help="Processes.", show_default="one per core")] = None,
+    compiled: Annotated[
+        bool, typer.Option("--compiled", help="Faster after half a minute; needs a C++ compiler.")
+    ] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Render scenes of the Toybox world with captions. Go on with `sanakit train`, or `sanakit data check`."""
+    from sanakit.toybox.folder import write_pictures
+
+    if count < 1 or captions < 1 or size < 32 or size % 32:
+        raise RequestError(
+            f"--count and --captions must be at least 1 and --size a multiple of 32, not {count}, {captions}, {size}."
+        )
+    begun, first, done = time.monotonic(), 0, 0
+    processes = workers or os.cpu_count() or 1
+    walk = write_pictures(out, count, size=size, split=split, seed=seed, captions=captions, workers=processes)
+    with Bar() as bar:
+        for number, done in enumerate(walk):
+            first = first if number else done
+            fresh, spent = done - first, time.monotonic() - begun
+            bar.count("rendering", done, count, spent / fresh * (count - done) if fresh else None)
+    typer.echo(f"{done} pictures of {size} px are in {out}")

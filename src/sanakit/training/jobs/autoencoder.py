@@ -1,0 +1,173 @@
+"""The job of training an autoencoder on pictures, in one of the phases of DC-AE (arXiv 2410.10733, section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from sanakit.autoencoder import DCAE, PRESETS, AutoencoderConfig
+from sanakit.base.errors import ConfigError
+from sanakit.base.precision import Precision
+from sanakit.training.config import TrainConfig
+from sanakit.training.data import BatchOrder, PictureReader
+from sanakit.training.data.crops import crop_for, picture_tensor
+from sanakit.training.jobs.job import Size
+from sanakit.training.jobs.opened import opened
+from sanakit.training.loop import Batches, Chore, Loss, Run
+from sanakit.training.objectives.perceptual import choose_perceptual
+from sanakit.training.parallel import World
+from sanakit.training.report import Notice
+from sanakit.training.speed import kept_bytes, train_operations
+from sanakit.training.tasks.autoencoder import PHASES, AutoencoderPair, AutoencoderTask, to_range
+from sanakit.training.tasks.latents import held_items, phase_buckets
+from sanakit.weights import (
+    Descriptor,
+    load_autoencoder,
+    read_autoencoder_config,
+    read_descriptor,
+    resolve,
+    save_autoencoder,
+)
+
+_NAME = "vae"
+_SCALED_ON = 64
+
+
+class Autoencoder:
+    """See `Job`. One phase of sizes and one process. Raises ConfigError, DataError or ModelNotFoundError."""
+
+    def __init__(
+        self, config: TrainConfig, precision: Precision, world: World, told: Callable[[str], object]
+    ) -> None:
+        if world.size > 1 or config.accumulate > 1 or len(config.phases) > 1:
+            raise ConfigError(
+                "the task autoencoder trains in one process, one size and one micro-batch a step: "
+                "leave out torchrun, accumulate and all phases but one"
+            )
+        self.config, self.precision, self.world = config, precision, world
+        self.phase, self.wanted = PHASES[config.autoencoder.phase], config.autoencoder
+        self.base: Descriptor | None = None
+        self.folder: Path | None = None
+        self.shape = self._read_shape(told)
+        self.pictures = opened(config)
+        self.perceptual = choose_perceptual(precision.device)
+
+    def _read_shape(self, told: Callable[[str], object]) -> AutoencoderConfig:
+        """The configuration, and where the first weights lie."""
+        start = self.wanted.start
+        if start == "scratch":
+            if self.wanted.preset not in PRESETS:
+                raise ConfigError(
+                    f"autoencoder.preset: {self.wanted.preset!r} is none of {', '.join(PRESETS)}"
+                )
+            return PRESETS[self.wanted.preset]
+        if start == "base":
+            self.base = read_descriptor(resolve(self.config.base, announce=told))
+            self.folder = self.base.autoencoder_folder
+            return self.base.autoencoder
+        self.folder = Path(start)
+        return read_autoencoder_config(self.folder)
+
+    def size(self) -> Size:
+        """Counted on the meta device."""
+        side, batch = self.config.phases[0].size, self.config.batch
+        with torch.device("meta"):
+            model = DCAE(self.shape)
+
+        def once() -> object:
+            return model(torch.empty(1, 3, side, side, device="meta"))
+
+        return Size(
+            network=f"autoencoder {self.wanted.start}, phase {self.phase.name}",
+            parameters=sum(p.numel() for p in model.parameters()),
+            operations=batch * train_operations(once),
+            activations=batch * kept_bytes(once),
+        )
+
+    def prepare(self) -> Iterator[Notice]:
+        """Say what the loss is made of."""
+        yield Notice(step=0, text=self.perceptual.words)
+
+    def build(self) -> AutoencoderPair:
+        """Autoencoder and critic, float32."""
+        torch.manual_seed(self.config.seed)
+        if self.folder is None:
+            model = DCAE(self.shape)
+        else:
+            with torch.device("meta"):
+                model = DCAE(self.shape)
+            load_autoencoder(model, self.shape, self.folder, dtype=torch.float32)
+        pair = AutoencoderPair(model.requires_grad_(True), self.phase)
+        return pair.to(self.world.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+    def blocks(self, model: nn.Module) -> Sequence[nn.Module]:
+        """None: it is edited as a whole."""
+        return ()
+
+    def batches(self) -> AbstractContextManager[Batches]:
+        """Pictures cut at random, read ahead by threads."""
+        return self._reading()
+
+    @contextmanager
+    def _reading(self) -> Iterator[Batches]:
+        config = self.config
+        buckets = phase_buckets(config, config.phases[0], self.pictures)
+        held = set(held_items(self.pictures, config.data.held))
+        usable = [index for index in range(len(self.pictures)) if index not in held]
+        order = BatchOrder(buckets, config.batch, config.seed, usable)
+        with PictureReader(self.pictures, order, crops="random", workers=config.data.workers) as reader:
+            yield reader
+
+    def loss(self, model: nn.Module) -> Loss:
+        """Of autoencoder and critic."""
+        pair = cast(AutoencoderPair, model)
+        return AutoencoderTask(pair, self.phase, self.wanted.loss, self.perceptual).loss
+
+    def chores(self, model: nn.Module) -> list[Chore]:
+        """Fidelity on the pictures that are held out."""
+        every = self.config.validate
+        pair = cast(AutoencoderPair, model)
+        return (
+            [Chore(name="validation", every=every, run=lambda run: self._measure(run, pair))] if every else []
+        )
+
+    @torch.no_grad()
+    def _measure(self, run: Run, pair: AutoencoderPair) -> Mapping[str, float]:
+        """Mean PSNR in dB and L1 of the averaged weights on centre crops."""
+        pair.eval()
+        errors = []
+        with run.ema.applied(pair), run.autocast():
+            for index in held_items(self.pictures, self.config.data.held):
+                pixels = self._centre(index)
+                errors.append(pair.autoencoder(pixels).clamp(-1, 1).float() - pixels)
+        psnr = torch.stack([-10 * torch.log10(error.square().mean() / 4) for error in errors])
+        return {"psnr": float(psnr.mean()), "l1": float(torch.cat(errors).abs().mean())}
+
+    def export(self, model: nn.Module, run: Run) -> str:
+        """The averaged autoencoder in RUN/vae, with a scaling factor measured on the set."""
+        pair, folder = cast(AutoencoderPair, model), self.config.folder / _NAME
+        with run.ema.applied(pair):
+            shape = self._scaled(pair.autoencoder)
+            save_autoencoder(folder, shape, pair.autoencoder, dtype=torch.float32)
+        return f"the autoencoder is in {folder}, scaling factor {shape.scaling_factor}"
+
+    @torch.no_grad()
+    def _scaled(self, autoencoder: DCAE) -> AutoencoderConfig:
+        """The shape with 1 / std of some latents as its factor; it stays where the phase leaves latents alone."""
+        if self.phase.trained == "head":
+            return self.shape
+        indices = range(0, len(self.pictures), max(1, len(self.pictures) // _SCALED_ON))
+        latents = [autoencoder.encode(self._centre(index)).float().flatten() for index in indices]
+        return replace(self.shape, scaling_factor=round(1 / float(torch.cat(latents).std()), 5))
+
+    def _centre(self, index: int) -> Tensor:
+        """The middle of a picture [1, 3, H, W] in -1..1, at the size of the run."""
+        side = self.config.phases[0].size
+        crop = crop_for(self.pictures[index], (side, side))
+        return to_range(picture_tensor(self.pictures.read(index), crop)[None]).to(self.world.device)
