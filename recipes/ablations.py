@@ -1,0 +1,183 @@
+"""What each part of SANA is worth on Toybox: `python -m recipes.ablations [VARIANT ...] [--seeds 3] [--steps 2000]`.
+
+Every variant is a small transformer trained from nothing on the same latents and captions, in the same order, for the
+same number of steps; one thing differs. The text encoder and the autoencoder are those of the shipped model, frozen.
+Runs lie in runs/ablations and are resumed; --table prints what has been measured so far, as Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from recipes.ablation_parts import (
+    Part,
+    ablated,
+    plain_ffn,
+    softmax_attention,
+    with_added_positions,
+    with_rotary_positions,
+    without_positions,
+)
+from sanakit.base.files import atomic_write
+from sanakit.base.precision import decide
+from sanakit.evaluation import outcomes
+from sanakit.flow import TimeDensity
+from sanakit.pipeline import ImageRequest, Model
+from sanakit.toybox.judging import load_judge
+from sanakit.toybox.trials import Trial, trials
+from sanakit.training import OptimizerConfig, Run, World, build_optimizer, read_journal
+from sanakit.training.config import DataConfig, ModelConfig, RunPhase, SavingConfig, TimesConfig, TrainConfig
+from sanakit.training.edits import attend_by_products
+from sanakit.training.jobs import TextToImage
+from sanakit.training.session import loop_config
+from sanakit.transformer import SanaTransformer, TransformerConfig, initialise
+
+RUNS = Path("runs/ablations")
+PICTURES = Path("runs/sets/256")
+SMALL = {"width": 192, "depth": 6, "heads": 6, "cross_heads": 6, "qk_norm": False, "position_scale": None}
+PROMPTS = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One change of the small model. shape: of its config. attention, ffn: parts in place of SANA's."""
+
+    shape: Callable[[TransformerConfig], TransformerConfig] = without_positions
+    attention: Part | None = None
+    ffn: Part | None = None
+    times: TimesConfig = field(default_factory=TimesConfig)
+    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=1e-3, betas=(0.9, 0.99)))
+
+
+def _came(name: str) -> OptimizerConfig:
+    return OptimizerConfig(name=name, lr=1e-3)  # type: ignore[arg-type]
+
+
+VARIANTS = {
+    "sana": Variant(),
+    "softmax attention": Variant(attention=softmax_attention),
+    "plain FFN": Variant(ffn=plain_ffn),
+    "plain FFN, sin-cos positions": Variant(ffn=plain_ffn, shape=with_added_positions),
+    "sin-cos positions": Variant(shape=with_added_positions),
+    "rotary positions": Variant(shape=with_rotary_positions),
+    "uniform times": Variant(times=TimesConfig(density=TimeDensity(name="uniform"))),
+    "norm of queries and keys": Variant(shape=lambda config: replace(config, qk_norm=True)),
+    "CAME": Variant(optimizer=_came("came")),
+    "CAME-8bit": Variant(optimizer=_came("came-8bit")),
+}
+
+
+def config_of(name: str, seed: int, steps: int) -> TrainConfig:
+    """The run of a variant. Seeds change weights, noise and order; the latents are shared."""
+    variant = VARIANTS[name]
+    return TrainConfig(
+        folder=RUNS / f"{name.replace(' ', '-').replace(',', '')}-{seed}",
+        seed=seed,
+        batch=64,
+        phases=(RunPhase(steps=steps, size=256),),
+        data=DataConfig(path=PICTURES, cache=RUNS / "cache", square=True, held=256),
+        model=ModelConfig(start="scratch", changes=SMALL),
+        times=variant.times,
+        optimizer=variant.optimizer,
+        clip=1.0,
+        ema=0.998,
+        saving=SavingConfig(minutes=3, keep=1),
+    )
+
+
+def measure(name: str, seed: int, steps: int) -> dict[str, float]:
+    """Train a variant, or take what was measured: loss on held-out pictures, Toybox accuracy, parameters, speed."""
+    config = config_of(name, seed, steps)
+    result = config.folder / f"result-{steps}.json"
+    if result.exists():
+        found: dict[str, float] = json.loads(result.read_text())
+        return found
+    job = TextToImage(replace(config, validate=steps), decide("cpu"), World(), print)
+    for notice in job.prepare():
+        print(notice, flush=True)
+    model = network(VARIANTS[name], job.shape, seed)
+    attend_by_products(list(model.blocks))
+    settings = replace(loop_config(config, config.optimizer.lr, torch.bfloat16), warmup=100, cooldown=0.3)
+    run = Run(model, replace(settings, report_every=100), optimizer=build_optimizer(model, config.optimizer))
+    validation = [chore for chore in job.chores(model) if chore.name == "validation"]
+    with job.batches() as batches:
+        for event in run.train(job.loss(model), batches, validation):
+            print(name, seed, event, flush=True)
+    journal = read_journal(config.folder)
+    found = {
+        "loss": read_journal(config.folder, kind="validation")[steps]["loss"],
+        "accuracy": accuracy(job, run, model),
+        "parameters": float(sum(p.numel() for p in model.parameters())),
+        "steps_per_second": statistics.median(entry["steps_per_second"] for entry in journal.values()),
+    }
+    atomic_write(result, json.dumps(found).encode())
+    return found
+
+
+def network(variant: Variant, shape: TransformerConfig, seed: int) -> SanaTransformer:
+    """The variant's network with fresh weights."""
+    torch.manual_seed(seed)
+    return initialise(ablated(variant.shape(shape), variant.attention, variant.ffn))
+
+
+@torch.no_grad()
+def accuracy(job: TextToImage, run: Run, model: SanaTransformer) -> float:
+    """The share of prompts whose picture shows what they say, drawn by the averaged weights in 20 steps."""
+    shape = model.config
+    drawer = Model(replace(job.descriptor, transformer=shape), decide("cpu", "fp32"), fast="off", frugal=False)
+    with run.ema.applied(model):
+        drawer.parts.put("transformer", model.eval())
+
+        def draw(trial: Trial, number: int) -> Any:
+            return drawer.images(ImageRequest(prompt=trial.prompt, seed=number, steps=20, guidance=4.5))[0]
+
+        found = list(outcomes(draw, trials(PROMPTS, 0), load_judge().network))
+    return sum(outcome.verdict.correct for outcome in found) / len(found)
+
+
+def table(steps: int) -> str:
+    """What has been measured, as Markdown: means over seeds with the standard deviation."""
+    rows = ["| variant | seeds | held-out loss | Toybox accuracy | parameters | steps/s |", "|---|---|---|---|---|---|"]
+    for name in VARIANTS:
+        paths = [config_of(name, seed, steps).folder / f"result-{steps}.json" for seed in range(10)]
+        found = [json.loads(path.read_text()) for path in paths if path.exists()]
+        if found:
+            loss, right = (_spread([one[key] for one in found]) for key in ("loss", "accuracy"))
+            speed = statistics.median(one["steps_per_second"] for one in found)
+            rows.append(
+                f"| {name} | {len(found)} | {loss} | {right} | {found[0]['parameters'] / 1e6:.2f} M | {speed:.1f} |"
+            )
+    return "\n".join(rows)
+
+
+def _spread(values: list[float]) -> str:
+    mean = f"{statistics.mean(values):.4f}"
+    return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.4f}"
+
+
+def main() -> None:
+    """Measure the variants named, or all, and print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("variants", nargs="*", help=f"of {', '.join(VARIANTS)}; default: all")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--table", action="store_true")
+    given = parser.parse_args()
+    for seed in range(0 if given.table else given.seeds):
+        for name in given.variants or VARIANTS:
+            print(name, seed, measure(name, seed, given.steps), flush=True)
+    print(table(given.steps))
+
+
+if __name__ == "__main__":
+    main()
