@@ -26,6 +26,7 @@ from sanakit.kernels.int8_matmul import triton as int8
 from sanakit.kernels.linear_attention import triton as attention
 from sanakit.kernels.mix_ffn import triton as mix
 from sanakit.kernels.modulated_norm import triton as norm
+from sanakit.kernels.qk_norm import triton as qk
 from sanakit.kernels.residual_norm import triton as residual
 
 CHIPS = (80, 90, 100)
@@ -66,14 +67,25 @@ class Absent:
         return 0
 
 
-def attend(width: int) -> None:
+def attend(width: int, norm: attention.Norm = attention.BARE) -> None:
     """Linear attention, both ways."""
     q, k, v = torch.empty(1, 128, 2, 3 * width, dtype=BF16).split(width, dim=-1)
     mask = torch.ones(1, 128, dtype=torch.bool)
-    s, z = attention.sums(k, v, None)
-    attention.sums(k, v, mask)
-    attention.answer_backward(attention.answer(q, s, z, 1e-15), q, s, z, 1e-15)
-    attention.sums_backward(s, z, k, v, None)
+    s, z = attention.sums(k, v, None, norm)
+    attention.sums(k, v, mask, norm)
+    attention.answer_backward(attention.answer(q, s, z, 1e-15, norm), q, s, z, 1e-15, norm)
+    attention.sums_backward(s, z, k, v, None, norm)
+
+
+def attend_normed(width: int) -> None:
+    """The same with queries and keys normalised on the way."""
+    attend(width, (torch.empty(1, 128), torch.empty(2 * width, dtype=BF16)))
+
+
+def qk_normalise(width: int) -> None:
+    """What qk-norm does outside the attention, both ways."""
+    x = torch.empty(1, 128, width // 32, 32, dtype=BF16)
+    qk.backward(x, x, qk.spreads(x, 1e-5), torch.empty(width, dtype=BF16))
 
 
 def mix_middle(hidden: int) -> None:
@@ -105,6 +117,8 @@ def normalise(channels: int) -> None:
 
 CASES: dict[str, tuple[Callable[[int], None], tuple[int, ...]]] = {
     "linear_attention": (attend, (32, 112)),
+    "normed_attention": (attend_normed, (32, 112)),
+    "qk_norm": (qk_normalise, (1152, 2240)),
     "mix_ffn": (mix_middle, (2880, 5600)),
     "modulated_norm": (modulate, (1152, 2240)),
     "int8_matmul": (product, (1152, 2240)),

@@ -18,7 +18,9 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from sanakit.base.grid import Grid
+from sanakit.kernels import QKNorm
 from sanakit.kernels.linear_attention.reference import rotate_pairs
+from sanakit.kernels.qk_norm.reference import normalised
 from sanakit.layers import LinearSelfAttention
 from sanakit.transformer import SanaTransformer, TransformerConfig, build_block
 
@@ -26,12 +28,22 @@ Part = Callable[[TransformerConfig], nn.Module]
 """Makes one layer of a block."""
 
 
-def softmax_mix(query: Tensor, key: Tensor, value: Tensor, eps: float, angles: Tensor | None) -> Tensor:
+def softmax_mix(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    eps: float,
+    angles: Tensor | None,
+    norm: QKNorm | None = None,
+) -> Tensor:
     """Softmax attention over all tokens, in place of the ReLU's linear one.
 
     query, key, value: [B, N, H, D]. eps: unused, a softmax needs none. angles: [N, D/2], by which queries and keys are
-    turned (arXiv 2104.09864). Returns [B, N, H, D].
+    turned (arXiv 2104.09864). norm: of queries and keys. Returns [B, N, H, D].
     """
+    if norm is not None:
+        query = normalised(query, norm.query, norm.eps)
+        key = normalised(key, norm.key, norm.eps)
     if angles is not None:
         query, key = (rotate_pairs(part.float(), angles).to(part.dtype) for part in (query, key))
     mixed = F.scaled_dot_product_attention(*(part.transpose(1, 2) for part in (query, key, value)))

@@ -6,6 +6,7 @@ The environment variable that turns the interpreter on is set in tests/conftest.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,8 @@ from torch import Tensor
 
 pytest.importorskip("triton", reason="Triton has no wheel for this system, and its kernels never run here")
 
-from sanakit.kernels import AttentionState, gpu
+from sanakit import kernels
+from sanakit.kernels import AttentionState, QKNorm, choice, gpu
 from sanakit.kernels.int8_matmul import gpu as int8_gpu
 from sanakit.kernels.int8_matmul import reference as int8
 from sanakit.kernels.int8_matmul import triton as int8_kernels
@@ -26,6 +28,7 @@ from sanakit.kernels.modulated_norm import reference as norm
 from sanakit.kernels.problem import Problem
 from sanakit.kernels.residual_norm import gpu as residual_gpu
 from sanakit.kernels.residual_norm import reference as residual
+from sanakit.layers import LinearSelfAttention
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
 
@@ -82,6 +85,34 @@ def test_linear_attention(dtype: torch.dtype, size: tuple[int, ...], masked: boo
         lambda x: attention_gpu.linear_attention(*x.split([width, width, outputs], -1), 1e-15, None, mask),
         lambda x: attention.linear_attention(*x.split([width, width, outputs], -1), 1e-15, None, mask),
         [joined], TOLERANCE[dtype],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("size", [(1, 1, 1, 2), (2, 67, 3, 32), (1, 40, 2, 112)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_linear_attention_normalises_on_its_way(
+    dtype: torch.dtype, size: tuple[int, ...], masked: bool
+) -> None:
+    batch, tokens, heads, width = size
+    joined = torch.randn(batch, tokens, 3 * heads * width).to(dtype)
+    joined = joined * torch.rand(batch, tokens, 1).to(dtype) * 9  # tokens of different length
+    mask = torch.rand(batch, tokens) > 0.4 if masked else None
+    if mask is not None:
+        mask[:, 0] = True
+        joined[:, :, heads * width :][~mask] = float("nan")
+    weights = torch.randn(2, heads * width)
+
+    def run(attend: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def forward(x: Tensor, w: Tensor) -> Tensor:
+            parts = (part.unflatten(-1, (heads, width)) for part in x.chunk(3, dim=-1))
+            return attend(*parts, 1e-6, None, mask, None, QKNorm(w[0], w[1], 1e-2))
+
+        return forward
+
+    same_gradients(
+        run(attention_gpu.linear_attention), run(attention.linear_attention), [joined, weights],
+        3 * TOLERANCE[dtype],
     )  # fmt: skip
 
 
@@ -202,8 +233,11 @@ def test_operators_keep_torchs_rules() -> None:
     q, s, z = torch.randn(1, 5, 2, 4), torch.randn(1, 2, 4, 4), torch.rand(1, 2, 4)
     checked = ("test_schema", "test_autograd_registration", "test_faketensor")
     calls: list[tuple[Callable[..., object], tuple[object, ...]]] = [
-        (attention_gpu.attention_sums, (q, q, None)),
-        (attention_gpu.attention_answer, (q, s, z, 1e-15)),
+        (attention_gpu.attention_sums, (q, q, None, None, None)),
+        (attention_gpu.attention_sums, (q, q, None, torch.rand(1, 5), torch.randn(8))),
+        (attention_gpu.attention_answer, (q, s, z, 1e-15, None, None)),
+        (attention_gpu.attention_answer, (q, s, z, 1e-15, torch.rand(1, 5), torch.randn(8))),
+        (attention_gpu.token_spread, (q, 1e-5)),
         (norm_gpu.normal_modulated, (torch.randn(2, 3, 8), torch.randn(1, 8), torch.randn(1, 8), 1e-6)),
         (mix_gpu.gated_middle, (_last(torch.randn(1, 6, 2, 3)), torch.randn(9, 6), torch.randn(6))),
         (
@@ -229,6 +263,60 @@ def test_operators_are_whole_to_a_compiler() -> None:
 
     compiled = torch.compile(both, backend="aot_eager", fullgraph=True)
     same_gradients(compiled, wanted, [torch.randn(1, 6, 2, 12), torch.randn(8, 1, 3, 3)], 1e-5)
+
+
+@pytest.fixture
+def everywhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A table whose Triton rows refuse nothing: what runs where there is a GPU."""
+    rows = tuple(
+        replace(row, refuses=lambda _: None) if row.name == "triton" else row for row in choice.TABLE
+    )
+    monkeypatch.setattr(choice, "TABLE", rows)
+    choice._select.cache_clear()
+    yield
+    choice._select.cache_clear()
+
+
+def operators_in(run: Callable[..., Tensor], *inputs: Tensor) -> set[str]:
+    """Names of the house's operators that a compiler is given, in one graph without a break."""
+    torch._dynamo.reset()
+    seen: set[str] = set()
+
+    def look(graph: torch.fx.GraphModule, inputs: object) -> torch.fx.GraphModule:
+        seen.update(str(node.target) for node in graph.graph.nodes if "sanakit" in str(node.target))
+        return graph
+
+    torch.compile(run, backend=look, fullgraph=True)(*inputs)
+    return {name.removeprefix("sanakit.").removesuffix(".default") for name in seen}
+
+
+def test_a_compiler_is_given_the_operators_of_the_table(everywhere: None) -> None:
+    q, w, x = torch.randn(1, 6, 2, 4), torch.randn(8), _last(torch.randn(1, 4, 2, 3))
+    attend = operators_in(lambda q, w: kernels.linear_attention(q, q, q, norm=QKNorm(w, w, 1e-5)), q, w)
+    assert attend == {"token_spread", "attention_sums", "attention_answer"}
+    mixed = operators_in(lambda x, w: kernels.gated_depthwise(x, w, None), x, torch.randn(4, 1, 3, 3))
+    assert mixed == {"gated_middle"}
+    weight, steps = int8.quantise_rows(torch.randn(5, 4))
+    product = operators_in(lambda x: kernels.int8_matmul(x, weight, steps, None, "silu"), torch.randn(3, 4))
+    assert product == {"int8_product_gpu"}
+    with choice.avoid("triton"):
+        assert operators_in(lambda q: kernels.linear_attention(q, q, q), q) == set()
+
+
+def test_a_layer_with_qk_norm_runs_on_the_row_that_normalises(everywhere: None) -> None:
+    """Values and gradients of the layer are those of the rows without it."""
+    layer = LinearSelfAttention(24, 2, eps=1e-15, qk_norm=True, qk_norm_eps=1e-5)
+    for weight in (layer.norm_q.weight, layer.norm_k.weight):
+        torch.nn.init.normal_(weight)
+    x, found = torch.randn(2, 5, 24), []
+    for row in ("triton", "heads_first"):
+        layer.zero_grad()
+        with choice.force("linear_attention", row), choice.force("residual_norm", "reference"):
+            out = layer(x)
+        out.square().sum().backward()
+        found.append([out, *(parameter.grad for parameter in layer.parameters())])
+    for ours, wanted in zip(*found, strict=True):
+        torch.testing.assert_close(ours, wanted, rtol=1e-3, atol=1e-4)
 
 
 def test_kernels_are_launched_where_their_tensors_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,9 +15,11 @@ from sanakit.kernels.ops import (
     prepare_int8,
     residual_norm,
 )
+from sanakit.kernels.qk_norm import QKNorm
 
 __all__ = [
     "AttentionState",
+    "QKNorm",
     "conv",
     "depthwise_glu",
     "fp8_matmul",

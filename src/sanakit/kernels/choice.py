@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from torch import Tensor
 
@@ -52,6 +53,7 @@ class Implementation:
     """One row: `run` computes the operator; `refuses` gives the reason why it can't, or None when it can.
 
     prepare: what this row wants made of its weight once; `run` takes the result as its last argument.
+    together: computes the operator with what comes before it, in one pass; see `ops` for which that is.
     """
 
     op: str
@@ -59,11 +61,16 @@ class Implementation:
     run: Callable[..., Tensor]
     refuses: Callable[[Problem], str | None] = _never
     prepare: Callable[[Tensor], Tensor] | None = None
+    together: Callable[..., Any] | None = None
 
 
 TABLE: tuple[Implementation, ...] = (
     Implementation(
-        "linear_attention", "triton", linear_attention_gpu.linear_attention, linear_attention_gpu.refuses
+        "linear_attention",
+        "triton",
+        linear_attention_gpu.linear_attention,
+        linear_attention_gpu.refuses,
+        together=linear_attention_gpu.linear_attention,
     ),
     Implementation("linear_attention", "heads_first", heads_first.linear_attention, heads_first.refuses),
     Implementation("linear_attention", "reference", linear_attention.linear_attention),

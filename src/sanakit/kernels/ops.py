@@ -1,26 +1,41 @@
 """The operators as layers call them: the table is asked once per problem, then its row runs.
 
-While torch.compile traces, the reference is traced instead: the compiler fuses plain torch, and a choice made at trace
-time would be frozen into the graph without a word. The exceptions, on CPUs, are the files named `compiled.py`, which
-say why; parts that `adapt` packed have made their choice before.
+While torch.compile traces, a GPU's row of attention, gated convolution and rounded products is traced where the table
+has one: an operator of torch, opaque to the compiler, chosen once per graph, whose guards hold device, dtype and shapes.
+Everywhere else the reference is traced, which the compiler fuses. The exceptions, on CPUs, are the files named
+`compiled.py`, which say why; parts that `adapt` packed have made their choice before.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from sanakit.kernels import conv as _conv
 from sanakit.kernels import fp8_matmul as _fp8
+from sanakit.kernels import int8_matmul as _int8
 from sanakit.kernels import linear_attention as _attention
 from sanakit.kernels import mix_ffn as _mix_ffn
 from sanakit.kernels import modulated_norm as _norm
 from sanakit.kernels import residual_norm as _residual_norm
 from sanakit.kernels.choice import Problem, select
+from sanakit.kernels.fp8_matmul import scaled as _fp8_scaled
 from sanakit.kernels.int8_matmul import compiled as _compiled_int8
+from sanakit.kernels.int8_matmul import gpu as _int8_gpu
 from sanakit.kernels.linear import Act
 from sanakit.kernels.linear_attention import AttentionState
+from sanakit.kernels.linear_attention import gpu as _attention_gpu
 from sanakit.kernels.mix_ffn import compiled as _compiled
+from sanakit.kernels.mix_ffn import gpu as _mix_ffn_gpu
+from sanakit.kernels.qk_norm import QKNorm
+
+Row = Callable[..., Tensor]
+
+_ON_GPU = ("triton", "scaled")
+"""Names of rows that a compiler is given as they are."""
 
 
 def linear_attention(
@@ -31,18 +46,37 @@ def linear_attention(
     angles: Tensor | None = None,
     mask: Tensor | None = None,
     state: AttentionState | None = None,
+    norm: QKNorm | None = None,
 ) -> Tensor:
-    """ReLU linear attention, [B, N, H, D] each -> [B, N, H, D]; see `linear_attention/reference.py`."""
+    """ReLU linear attention, [B, N, H, D] each -> [B, N, H, D]; see `linear_attention/reference.py`.
+
+    Where the row does not normalise on its way, `residual_norm` does so before it.
+    """
+    facts = {"rotary": int(angles is not None), "width": max(query.shape[-1], value.shape[-1])}
     if torch.compiler.is_compiling():
-        return _attention.linear_attention(query, key, value, eps, angles, mask, state)
-    widest = max(query.shape[-1], value.shape[-1])
-    problem = Problem.of("linear_attention", value, rotary=int(angles is not None), width=widest)
-    return select("linear_attention", problem).run(query, key, value, eps, angles, mask, state)
+        there = _traces("linear_attention", value, **facts)
+        traced: Row = _attention_gpu.linear_attention if there else _attention.linear_attention
+        return traced(query, key, value, eps, angles, mask, state, norm)
+    row = select("linear_attention", Problem.of("linear_attention", value, **facts))
+    if norm is not None and row.together is not None:
+        return cast(Tensor, row.together(query, key, value, eps, angles, mask, state, norm))
+    if norm is not None:
+        key = key if mask is None else key.masked_fill(~mask[:, :, None, None], 0)
+        query, key = _normalised(query, norm.query, norm.eps), _normalised(key, norm.key, norm.eps)
+    return row.run(query, key, value, eps, angles, mask, state)
+
+
+def _normalised(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """[B, N, H, D], over all heads; tokens are the positions of a map."""
+    rows = x.flatten(-2).reshape(-1, len(weight), 1, 1)
+    return residual_norm(rows, None, weight, None, eps).reshape(x.shape)
 
 
 def gated_depthwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """SiLU, depthwise 3x3, gate: [B, 2F, h, w] -> [B, F, h, w]; see `mix_ffn/reference.py`."""
     if torch.compiler.is_compiling():
+        if _traces("gated_depthwise", x):
+            return _mix_ffn_gpu.gated_depthwise(x, weight, bias)
         traced = _compiled.gated_depthwise if x.device.type == "cpu" else _mix_ffn.gated_depthwise
         return traced(x, weight, bias)
     return select("gated_depthwise", Problem.of("gated_depthwise", x)).run(x, weight, bias)
@@ -85,6 +119,17 @@ def residual_norm(
     return select("residual_norm", problem).run(x, residual, weight, bias, eps)
 
 
+def _traces(op: str, x: Tensor, **facts: int) -> bool:
+    """While a compiler traces: whether it is given the operator of a GPU's row."""
+    return _chosen(op, x.device.type, x.dtype, **facts) in _ON_GPU
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _chosen(op: str, device: str, dtype: torch.dtype, **facts: int) -> str:
+    """The name of the row that runs a problem, for a graph that is being traced."""
+    return select(op, Problem(op, device, dtype, tuple(sorted(facts.items())))).name
+
+
 def _drawn(x: Tensor, weight: Tensor) -> bool:
     """Whether oneDNN's fused forms run here: on a CPU, without gradients."""
     return x.device.type == "cpu" and not _training(x, weight)
@@ -107,8 +152,11 @@ def int8_matmul(
 
     prepared: what `prepare_int8` made of the weight, so that it is not made again at each call.
     """
-    if torch.compiler.is_compiling() and prepared is not None:
-        return _compiled_int8.int8_matmul(x, steps, bias, act, prepared)
+    if torch.compiler.is_compiling():
+        if prepared is not None:
+            return _compiled_int8.int8_matmul(x, steps, bias, act, prepared)
+        there = _traces("int8_matmul", x)
+        return (_int8_gpu.int8_matmul if there else _int8.int8_matmul)(x, weight, steps, bias, act)
     row = select("int8_matmul", Problem.of("int8_matmul", x))
     if row.prepare is None:
         return row.run(x, weight, steps, bias, act)
@@ -123,7 +171,9 @@ def prepare_int8(weight: Tensor, like: Tensor) -> Tensor | None:
 
 def fp8_matmul(x: Tensor, weight: Tensor, steps: Tensor, bias: Tensor | None, act: Act = "none") -> Tensor:
     """Product in fp8: x [..., K], e4m3 weight [O, K], steps [O] -> [..., O]; see `fp8_matmul/reference.py`."""
+    facts = {"training": _training(x, bias)}
     if torch.compiler.is_compiling():
-        return _fp8.fp8_matmul(x, weight, steps, bias, act)
-    problem = Problem.of("fp8_matmul", x, training=_training(x, bias))
+        there = _traces("fp8_matmul", x, **facts)
+        return (_fp8_scaled.fp8_matmul if there else _fp8.fp8_matmul)(x, weight, steps, bias, act)
+    problem = Problem.of("fp8_matmul", x, **facts)
     return select("fp8_matmul", problem).run(x, weight, steps, bias, act)

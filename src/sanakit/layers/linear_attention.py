@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from sanakit.kernels import linear_attention
+from sanakit.kernels import QKNorm, linear_attention
 from sanakit.layers.norm import RMSNorm
 
 _FP16_MAX = 65504.0
@@ -17,7 +17,7 @@ class LinearSelfAttention(nn.Module):
     """Linear attention over all tokens (arXiv 2410.10629, section 2.2). q, k, v have no bias, the output has one.
 
     qk-norm is over the full width, across heads, and before the ReLU (arXiv 2501.18427, section 3.1).
-    `mix` turns query, key and value [B, N, H, D/H], eps and angles into the mixed values [B, N, H, D/H].
+    `mix` turns query, key and value [B, N, H, D/H], eps, angles and `norm` into the mixed values [B, N, H, D/H].
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class LinearSelfAttention(nn.Module):
         eps: float,
         qk_norm: bool,
         qk_norm_eps: float,
-        mix: Callable[[Tensor, Tensor, Tensor, float, Tensor | None], Tensor] = linear_attention,
+        mix: Callable[..., Tensor] = linear_attention,
     ) -> None:
         super().__init__()
         self.heads, self.eps, self.mix = heads, eps, mix
@@ -47,14 +47,15 @@ class LinearSelfAttention(nn.Module):
                 perturbed-attention guidance, arXiv 2403.17377).
         """
         query, key, value = self.qkv(x).chunk(3, dim=-1)
-        query = query if self.norm_q is None else self.norm_q(query)
-        key = key if self.norm_k is None else self.norm_k(key)
-        split = (self.heads, -1)
-        mixed = self.mix(
-            query.unflatten(-1, split), key.unflatten(-1, split), value.unflatten(-1, split), self.eps, angles
-        ).flatten(-2)
+        query, key, heads = (part.unflatten(-1, (self.heads, -1)) for part in (query, key, value))
+        mixed = self.mix(query, key, heads, self.eps, angles, norm=self._norm()).flatten(-2)
         if identity_rows:
             mixed = torch.cat([mixed[:-identity_rows], value[-identity_rows:]])
         out: Tensor = self.out(mixed)
         # Sums over tokens can leave fp16's range; the published fp16 checkpoints were run with this clamp.
         return out.clamp(-_FP16_MAX, _FP16_MAX) if out.dtype == torch.float16 else out
+
+    def _norm(self) -> QKNorm | None:
+        if self.norm_q is None or self.norm_k is None:
+            return None
+        return QKNorm(self.norm_q.weight, self.norm_k.weight, self.norm_q.eps)

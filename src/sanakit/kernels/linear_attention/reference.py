@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from sanakit.kernels.linear_attention.state import AttentionState
+from sanakit.kernels.qk_norm import QKNorm, normalised
 
 
 def rotate_pairs(x: Tensor, angles: Tensor) -> Tensor:
@@ -31,6 +32,7 @@ def linear_attention(
     angles: Tensor | None = None,
     mask: Tensor | None = None,
     state: AttentionState | None = None,
+    norm: QKNorm | None = None,
 ) -> Tensor:
     """Attend with ReLU features.
 
@@ -43,10 +45,14 @@ def linear_attention(
             must stay positive (SANA-Video, arXiv 2509.24695, section 3.1).
         mask: [B, N] bool, True for real tokens; nobody sees the others, whatever they hold.
         state: sums over the tokens before these, which all of these see; these are added to it.
+        norm: of query and key over all heads, before the ReLU; None where they come as they are.
 
     Returns:
         [B, N, H, E] in the dtype of `value`.
     """
+    if norm is not None:
+        key = key if mask is None else key.masked_fill(~mask[:, :, None, None], 0)
+        query, key = normalised(query, norm.query, norm.eps), normalised(key, norm.key, norm.eps)
     # Shapes alone (on "meta") are computed as well, and autocast knows no such device.
     with torch.autocast("cpu" if value.is_meta else value.device.type, enabled=False):
         q, k, v = query.relu().float(), key.relu().float(), value.float()

@@ -3,6 +3,9 @@
 The sums over keys and values are one pass, split over the sequence where batch x heads alone would leave the chip idle;
 the answers to the queries are the other. Both read q, k, v where the projection left them: [B, N, H, D] of any strides,
 D any size. What is rounded is what the reference rounds: the inputs to their own dtype and the result.
+Where queries and keys are normalised over all heads (qk-norm), a token's 1 / rms comes in as `spread` [B, N] and the
+weight as [H*D]: both are multiplied in on loading, and gradients are those of the normalised values, which
+`qk_norm/triton.py` carries on.
 With S = sum_j k_j^T v_j, z = sum_j k_j, both after the ReLU, the gradients of o = q S / (q z + eps) are
 
     g = do / (q z + eps)      c = -(do . o) / (q z + eps)
@@ -27,7 +30,13 @@ TILES = {16: (64, 4, 3), 32: (64, 4, 3), 64: (64, 4, 2), 128: (32, 8, 1)}
 """Width of a head, padded -> tokens of a tile, warps, stages of loading. Wide heads need the registers for S."""
 
 
-def sums(key: Tensor, value: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+Norm = tuple[Tensor | None, Tensor | None]
+"""1 / rms of each token [B, N] and the weight [H*D] of a qk-norm; None and None where there is none."""
+
+BARE: Norm = (None, None)
+
+
+def sums(key: Tensor, value: Tensor, mask: Tensor | None, norm: Norm = BARE) -> tuple[Tensor, Tensor]:
     """key [B, N, H, D], value [B, N, H, E], mask [B, N] bool -> S [B, H, D, E] and z [B, H, D] in float32."""
     (batch, tokens, heads, width), outputs = key.shape, value.shape[-1]
     sizes = _sizes(key, width, outputs)
@@ -35,28 +44,28 @@ def sums(key: Tensor, value: Tensor, mask: Tensor | None) -> tuple[Tensor, Tenso
     product = key.new_empty(batch, heads, parts, width, outputs, dtype=torch.float32)
     total = key.new_empty(batch, heads, parts, width, dtype=torch.float32)
     _sums[(batch * heads, parts)](
-        key, value, value if mask is None else mask, product, total,
+        key, value, value if mask is None else mask, *_given(norm, key), product, total,
         *key.stride()[:3], *value.stride()[:3], heads, tokens, length, parts,
-        HAS_MASK=mask is not None, **sizes,
+        HAS_MASK=mask is not None, HAS_NORM=norm[0] is not None, **sizes,
     )  # fmt: skip
     return product.sum(2), total.sum(2)
 
 
-def answer(query: Tensor, product: Tensor, total: Tensor, eps: float) -> Tensor:
+def answer(query: Tensor, product: Tensor, total: Tensor, eps: float, norm: Norm = BARE) -> Tensor:
     """query [B, N, H, D], S [B, H, D, E], z [B, H, D] -> [B, N, H, E] in the dtype of the query."""
     (batch, tokens, heads, width), outputs = query.shape, product.shape[-1]
     out, sizes = query.new_empty(batch, tokens, heads, outputs), _sizes(query, width, outputs)
     _answer[(batch * heads, triton.cdiv(tokens, sizes["TOKENS"]))](
-        query, product.contiguous(), total.contiguous(), out,
-        *query.stride()[:3], *out.stride()[:3], heads, tokens, eps, **sizes,
+        query, *_given(norm, query), product.contiguous(), total.contiguous(), out,
+        *query.stride()[:3], *out.stride()[:3], heads, tokens, eps, HAS_NORM=norm[0] is not None, **sizes,
     )  # fmt: skip
     return out
 
 
 def answer_backward(
-    grad: Tensor, query: Tensor, product: Tensor, total: Tensor, eps: float
+    grad: Tensor, query: Tensor, product: Tensor, total: Tensor, eps: float, norm: Norm = BARE
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradient of `answer` [B, N, H, E] -> those of query, S and z.
+    """The gradient of `answer` [B, N, H, E] -> those of the query, normalised, of S and of z.
 
     Two kernels: S and its gradient do not fit the registers of one.
     """
@@ -66,33 +75,45 @@ def answer_backward(
     slopes = total.new_empty(batch, heads, tokens)  # c
     sizes = _sizes(query, width, outputs)
     _into_query[(batch * heads, triton.cdiv(tokens, sizes["TOKENS"]))](
-        grad, query, product.contiguous(), total, into_query, slopes,
-        *grad.stride()[:3], *query.stride()[:3], *into_query.stride()[:3], heads, tokens, eps, **sizes,
+        grad, query, *_given(norm, query), product.contiguous(), total, into_query, slopes,
+        *grad.stride()[:3], *query.stride()[:3], *into_query.stride()[:3], heads, tokens, eps,
+        HAS_NORM=norm[0] is not None, **sizes,
     )  # fmt: skip
     parts, length = pieces(tokens, sizes["TOKENS"], batch * heads, query.device)
     into_product = product.new_empty(batch, heads, parts, width, outputs)
     into_total = total.new_empty(batch, heads, parts, width)
     _into_sums[(batch * heads, parts)](
-        grad, query, total, slopes, into_product, into_total,
-        *grad.stride()[:3], *query.stride()[:3], heads, tokens, length, parts, eps, **sizes,
+        grad, query, *_given(norm, query), total, slopes, into_product, into_total,
+        *grad.stride()[:3], *query.stride()[:3], heads, tokens, length, parts, eps,
+        HAS_NORM=norm[0] is not None, **sizes,
     )  # fmt: skip
     return into_query, into_product.sum(2), into_total.sum(2)
 
 
 def sums_backward(
-    into_product: Tensor, into_total: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
+    into_product: Tensor,
+    into_total: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    norm: Norm = BARE,
 ) -> tuple[Tensor, Tensor]:
-    """The gradients of `sums` -> those of key and value."""
+    """The gradients of `sums` -> those of the key, normalised, and of the value."""
     (batch, tokens, heads, width), outputs = key.shape, value.shape[-1]
     into_key, into_value = key.new_empty(key.shape), value.new_empty(value.shape)
     sizes = _sizes(key, width, outputs)
     _sums_backward[(batch * heads, triton.cdiv(tokens, sizes["TOKENS"]))](
         into_product.contiguous(), into_total.contiguous(), key, value, value if mask is None else mask,
-        into_key, into_value, *key.stride()[:3], *value.stride()[:3],
+        *_given(norm, key), into_key, into_value, *key.stride()[:3], *value.stride()[:3],
         *into_key.stride()[:3], *into_value.stride()[:3], heads, tokens,
-        HAS_MASK=mask is not None, **sizes,
+        HAS_MASK=mask is not None, HAS_NORM=norm[0] is not None, **sizes,
     )  # fmt: skip
     return into_key, into_value
+
+
+def _given(norm: Norm, x: Tensor) -> tuple[Tensor, Tensor]:
+    """What a kernel gets for a norm; where there is none, something that it does not read."""
+    return x if norm[0] is None else norm[0], x if norm[1] is None else norm[1]
 
 
 def _sizes(x: Tensor, width: int, outputs: int) -> dict[str, Any]:
@@ -124,6 +145,19 @@ def _load(base, tokens, last, stride, WIDTH: tl.constexpr, PADDED: tl.constexpr)
 def _relu(x):
     """ReLU in float32 that lets NaN through, as torch does."""
     return tl.maximum(x.to(tl.float32), 0.0, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def _normed(
+    x, spread, weight, row, head, tokens, last, D: tl.constexpr, DP: tl.constexpr, HAS_NORM: tl.constexpr
+):
+    """[T, DP] times 1 / rms of its tokens and the weight of its head; as it is where there is no norm."""
+    if HAS_NORM:
+        d = tl.arange(0, DP)
+        r = tl.load(spread + row + tokens, mask=tokens < last, other=0.0)
+        w = tl.load(weight + head * D + d, mask=d < D, other=0.0).to(tl.float32)
+        x = x.to(tl.float32) * r[:, None] * w[None, :]
+    return x
 
 
 @triton.jit
@@ -164,9 +198,10 @@ def _seen(mask, sample, tokens, n, HAS_MASK: tl.constexpr):
 
 @triton.jit
 def _sums(
-    key, value, mask, product, total, kb, kn, kh, vb, vn, vh, heads, n, length, parts,
+    key, value, mask, spread, weight, product, total, kb, kn, kh, vb, vn, vh, heads, n, length, parts,
     D: tl.constexpr, E: tl.constexpr, DP: tl.constexpr, EP: tl.constexpr,
     TOKENS: tl.constexpr, WIDE: tl.constexpr, NARROW: tl.constexpr, HAS_MASK: tl.constexpr,
+    HAS_NORM: tl.constexpr,
 ):  # fmt: skip
     pair, part = tl.program_id(0).to(tl.int64), tl.program_id(1)
     sample, head = pair // heads, pair % heads
@@ -175,7 +210,8 @@ def _sums(
     last = tl.minimum(n, (part + 1) * length)
     for start in range(part * length, last, TOKENS):
         tokens = start + tl.arange(0, TOKENS)
-        k = _relu(_load(keys, tokens, last, kn, D, DP))
+        k = _load(keys, tokens, last, kn, D, DP)
+        k = _relu(_normed(k, spread, weight, sample * n, head, tokens, last, D, DP, HAS_NORM))
         v = _load(values, tokens, last, vn, E, EP).to(tl.float32)
         if HAS_MASK:
             seen = _seen(mask, sample, tokens, n, HAS_MASK)[:, None]
@@ -187,29 +223,31 @@ def _sums(
 
 @triton.jit
 def _answer(
-    query, product, total, out, qb, qn, qh, ob, on, oh, heads, n, eps,
+    query, spread, weight, product, total, out, qb, qn, qh, ob, on, oh, heads, n, eps,
     D: tl.constexpr, E: tl.constexpr, DP: tl.constexpr, EP: tl.constexpr,
-    TOKENS: tl.constexpr, WIDE: tl.constexpr, NARROW: tl.constexpr,
+    TOKENS: tl.constexpr, WIDE: tl.constexpr, NARROW: tl.constexpr, HAS_NORM: tl.constexpr,
 ):  # fmt: skip
     pair, tokens = tl.program_id(0).to(tl.int64), tl.program_id(1) * TOKENS + tl.arange(0, TOKENS)
     sample, head = pair // heads, pair % heads
     s, z = _load_state(product, total, pair, D, E, DP, EP)
-    q = _relu(_load(query + sample * qb + head * qh, tokens, n, qn, D, DP))
+    q = _load(query + sample * qb + head * qh, tokens, n, qn, D, DP)
+    q = _relu(_normed(q, spread, weight, sample * n, head, tokens, n, D, DP, HAS_NORM))
     mixed = tl.dot(q, s, input_precision=WIDE) / (tl.sum(q * z[None, :], 1) + eps)[:, None]
     _save(out + sample * ob + head * oh, mixed, tokens, n, on, E, EP)
 
 
 @triton.jit
 def _into_query(
-    grad, query, product, total, into_query, slopes,
+    grad, query, spread, weight, product, total, into_query, slopes,
     gb, gn, gh, qb, qn, qh, ib, in_, ih, heads, n, eps,
     D: tl.constexpr, E: tl.constexpr, DP: tl.constexpr, EP: tl.constexpr,
-    TOKENS: tl.constexpr, WIDE: tl.constexpr, NARROW: tl.constexpr,
+    TOKENS: tl.constexpr, WIDE: tl.constexpr, NARROW: tl.constexpr, HAS_NORM: tl.constexpr,
 ):  # fmt: skip
     pair, tokens = tl.program_id(0).to(tl.int64), tl.program_id(1) * TOKENS + tl.arange(0, TOKENS)
     sample, head = pair // heads, pair % heads
     s, z = _load_state(product, total, pair, D, E, DP, EP)
-    q = _relu(_load(query + sample * qb + head * qh, tokens, n, qn, D, DP))
+    q = _load(query + sample * qb + head * qh, tokens, n, qn, D, DP)
+    q = _relu(_normed(q, spread, weight, sample * n, head, tokens, n, D, DP, HAS_NORM))
     below = tl.sum(q * z[None, :], 1) + eps
     g = _load(grad + sample * gb + head * gh, tokens, n, gn, E, EP).to(tl.float32) / below[:, None]
     back = tl.dot(g, tl.trans(s), input_precision=WIDE)  # g S^T, [T, D]
@@ -221,10 +259,10 @@ def _into_query(
 
 @triton.jit
 def _into_sums(
-    grad, query, total, slopes, into_product, into_total,
+    grad, query, spread, weight, total, slopes, into_product, into_total,
     gb, gn, gh, qb, qn, qh, heads, n, length, parts, eps,
     D: tl.constexpr, E: tl.constexpr, DP: tl.constexpr, EP: tl.constexpr,
-    TOKENS: tl.constexpr, WIDE: tl.constexpr, NARROW: tl.constexpr,
+    TOKENS: tl.constexpr, WIDE: tl.constexpr, NARROW: tl.constexpr, HAS_NORM: tl.constexpr,
 ):  # fmt: skip
     pair, part, d = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.arange(0, DP)
     sample, head = pair // heads, pair % heads
@@ -233,7 +271,8 @@ def _into_sums(
     last = tl.minimum(n, (part + 1) * length)
     for start in range(part * length, last, TOKENS):
         tokens = start + tl.arange(0, TOKENS)
-        q = _relu(_load(query + sample * qb + head * qh, tokens, last, qn, D, DP))
+        q = _load(query + sample * qb + head * qh, tokens, last, qn, D, DP)
+        q = _relu(_normed(q, spread, weight, sample * n, head, tokens, last, D, DP, HAS_NORM))
         do = _load(grad + sample * gb + head * gh, tokens, last, gn, E, EP).to(tl.float32)
         c = tl.load(slopes + pair * n + tokens, mask=tokens < last, other=0.0)
         g = do / (tl.sum(q * z[None, :], 1) + eps)[:, None]
@@ -244,15 +283,17 @@ def _into_sums(
 
 @triton.jit
 def _sums_backward(
-    into_product, into_total, key, value, mask, into_key, into_value,
+    into_product, into_total, key, value, mask, spread, weight, into_key, into_value,
     kb, kn, kh, vb, vn, vh, ikb, ikn, ikh, ivb, ivn, ivh, heads, n,
     D: tl.constexpr, E: tl.constexpr, DP: tl.constexpr, EP: tl.constexpr,
     TOKENS: tl.constexpr, WIDE: tl.constexpr, NARROW: tl.constexpr, HAS_MASK: tl.constexpr,
+    HAS_NORM: tl.constexpr,
 ):  # fmt: skip
     pair, tokens = tl.program_id(0).to(tl.int64), tl.program_id(1) * TOKENS + tl.arange(0, TOKENS)
     sample, head = pair // heads, pair % heads
     ds, dz = _load_state(into_product, into_total, pair, D, E, DP, EP)
-    k = _relu(_load(key + sample * kb + head * kh, tokens, n, kn, D, DP))
+    k = _load(key + sample * kb + head * kh, tokens, n, kn, D, DP)
+    k = _relu(_normed(k, spread, weight, sample * n, head, tokens, n, D, DP, HAS_NORM))
     v = _load(value + sample * vb + head * vh, tokens, n, vn, E, EP).to(tl.float32)
     seen = _seen(mask, sample, tokens, n, HAS_MASK)[:, None]
     k, v = tl.where(seen, k, 0.0), tl.where(seen, v, 0.0)
