@@ -102,6 +102,14 @@ def modulate(width: int) -> None:
     norm.backward(norm.forward(x, both[0], both[1], 1e-6), x, both[1], 1e-6)
 
 
+def add_and_modulate(width: int) -> None:
+    """The same of a sum behind a gate, both ways, and rounded to int8."""
+    x, three = torch.empty(2, 64, width, dtype=BF16), torch.empty(3, 2, width, dtype=BF16)
+    total, out = norm.residual(x, x, *three, 1e-6)
+    norm.gated_backward(out, total, total, x, three[0], three[2], 1e-6)
+    norm.rounded(x, x, *three, 1e-6)
+
+
 def product(width: int) -> None:
     """Rounding of tokens and the int8 product."""
     weight, steps = torch.empty(5 * width, width, dtype=torch.int8), torch.empty(5 * width)
@@ -121,6 +129,7 @@ CASES: dict[str, tuple[Callable[[int], None], tuple[int, ...]]] = {
     "qk_norm": (qk_normalise, (1152, 2240)),
     "mix_ffn": (mix_middle, (2880, 5600)),
     "modulated_norm": (modulate, (1152, 2240)),
+    "residual_norm_modulated": (add_and_modulate, (1152, 2240)),
     "int8_matmul": (product, (1152, 2240)),
     "residual_norm": (normalise, (128, 1024)),
 }

@@ -12,6 +12,9 @@ os.environ["TRITON_INTERPRET"] = "1"  # kernels run on the CPU
 os.environ["TRITON_DEFAULT_FP_FUSION"] = "1"  # said here, Triton does not warn that its default will change
 os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("SANAKIT_TEST_GPU", "")
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
@@ -50,3 +53,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def _fixed_seed() -> None:
     """Every test starts from the same random state, in any order and on any worker."""
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def triton_everywhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A table whose Triton rows refuse nothing: what runs where there is a GPU, through Triton's interpreter."""
+    from sanakit.kernels import choice
+
+    rows = tuple(
+        replace(row, refuses=lambda _: None) if row.name == "triton" else row for row in choice.TABLE
+    )
+    monkeypatch.setattr(choice, "TABLE", rows)
+    choice._select.cache_clear()
+    yield
+    choice._select.cache_clear()

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from sanakit.adapt import Int8Linear, quantise
-from sanakit.adapt.int8 import KEPT
+from sanakit.adapt.int8 import KEPT, round_in_norms
 from sanakit.base import TextStates
+from sanakit.kernels import RoundedTokens
 from sanakit.transformer import SanaTransformer, TransformerConfig, initialise
 
 CONFIG = TransformerConfig(
@@ -80,3 +81,24 @@ def test_weights_survive_a_state_dict(model: SanaTransformer) -> None:
     other.load_state_dict(model.state_dict(), strict=True)
     assert torch.equal(velocity(other), velocity(model))
     assert velocity(model).std() > 0.1
+
+
+def test_norms_round_for_the_layers_behind_them(model: SanaTransformer, triton_everywhere: None) -> None:
+    """As on a GPU: the same numbers, with tokens that reach the products in int8."""
+    quantise(model.requires_grad_(False))
+    wanted = velocity(model)
+    round_in_norms(model)
+    seen: list[type] = []
+    for block in model.blocks:
+        for layer in (block.attention.qkv, block.ffn.expand, block.attention.out):
+            layer.register_forward_pre_hook(lambda _, given: seen.append(type(given[0])))
+    assert torch.equal(velocity(model), wanted)
+    assert seen == 2 * [RoundedTokens, torch.Tensor, RoundedTokens]
+
+
+def test_norms_round_nowhere_else(model: SanaTransformer) -> None:
+    """Without such a row, and where gradients are asked for, tokens reach the products as they are."""
+    quantise(model)
+    wanted = velocity(model)
+    round_in_norms(model)
+    assert torch.equal(velocity(model), wanted)

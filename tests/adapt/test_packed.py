@@ -12,9 +12,10 @@ from sanakit.adapt import PackedLinear, pack
 from sanakit.adapt.packed import PackedMixFFN
 from sanakit.autoencoder import DCAE
 from sanakit.autoencoder import PRESETS as AUTOENCODERS
+from sanakit.autoencoder.stages import GatedConv
 from sanakit.base import Grid, TextStates
 from sanakit.kernels import choice
-from sanakit.layers import MixFFN
+from sanakit.layers import MixFFN, Upsample
 from sanakit.transformer import SanaTransformer, TransformerConfig, initialise
 
 CONFIG = TransformerConfig(
@@ -96,3 +97,23 @@ def test_a_packed_autoencoder_decodes_the_same(dtype: torch.dtype, preset: str) 
         assert {"stages.1.up", "stages.4.blocks.0.ffn", "stages.4.blocks.0.attention.qkv"} <= set(
             report.replaced
         )
+
+
+def test_upsampling_is_packed_where_products_are_not() -> None:
+    """As on a GPU: the small map is convolved four times, everything else stays as it was built."""
+    torch.manual_seed(0)
+    up = nn.Sequential(Upsample(8, 4, shuffle=False), GatedConv(4))
+    x = torch.randn(1, 8, 3, 5)
+    with torch.no_grad(), choice.force("linear", "reference"):
+        wanted = up(x)
+        report = pack(up)
+        torch.testing.assert_close(up(x), wanted, rtol=1e-4, atol=1e-5)
+    assert report.replaced == ("0",)
+    assert "upsample_conv: quarters: chosen" in report.reasons
+    with choice.force("linear", "reference"), choice.force("upsample_conv", "reference"):
+        assert pack(nn.Sequential(Upsample(8, 4, shuffle=False))).replaced == ()
+
+
+def test_a_gpu_has_a_row_for_upsampling_by_quarters() -> None:
+    cuda = choice.Problem("upsample_conv", "cuda", torch.bfloat16)
+    assert choice.select("upsample_conv", cuda).name == "quarters"

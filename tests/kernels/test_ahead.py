@@ -32,6 +32,8 @@ KERNELS = {
     "mix_ffn.gather",
     "modulated_norm.forward",
     "modulated_norm.backward",
+    "residual_norm_modulated.forward",
+    "residual_norm_modulated.backward",
     "int8_matmul.quantise",
     "int8_matmul.multiply",
     "residual_norm.norm",

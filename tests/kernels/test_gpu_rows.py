@@ -6,7 +6,6 @@ The environment variable that turns the interpreter on is set in tests/conftest.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 
 import pytest
 import torch
@@ -174,6 +173,51 @@ def test_modulated_norm(dtype: torch.dtype, size: tuple[int, ...], shared: bool)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("size", [(1, 1, 2), (3, 7, 100), (2, 5, 128)])
+@pytest.mark.parametrize("gated", [True, False])
+def test_residual_norm_modulated(dtype: torch.dtype, size: tuple[int, ...], gated: bool) -> None:
+    """Both results are asked for a gradient at once."""
+    batch, tokens, width = size
+    both = torch.randn(2, batch, tokens, width).to(dtype)
+    modulation = torch.randn(1 if tokens == 7 else batch, 3, width).to(dtype)
+
+    def run(norm: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., Tensor]:
+        def forward(both: Tensor, modulation: Tensor) -> Tensor:
+            gate, shift, scale = modulation.chunk(3, dim=1)
+            gate = gate if gated else None
+            return torch.stack(norm(both[0], both[1], gate, shift, scale, 1e-3))
+
+        return forward
+
+    same_gradients(
+        run(norm_gpu.residual_norm_modulated), run(norm.residual_norm_modulated), [both, modulation],
+        3 * TOLERANCE[dtype],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("adds", [True, False])
+def test_a_norm_that_rounds_gives_what_the_product_would_have_made(dtype: torch.dtype, adds: bool) -> None:
+    x, gate, shift, scale = (torch.randn(2, n, 100).to(dtype) for n in (5, 1, 1, 1))
+    added = (torch.randn_like(x), gate) if adds else (None, None)
+    total, tokens = norm_gpu.residual_norm_modulated(x, *added, shift, scale, 1e-6, rounds=True)
+    if adds:
+        wanted, plain = norm_gpu.residual_norm_modulated(x, *added, shift, scale, 1e-6)
+    else:
+        wanted, plain = x, norm_gpu.modulated_norm(x, shift, scale)
+    assert torch.equal(total, wanted)
+    values, steps = int8.quantise_tokens(plain)
+    assert torch.equal(tokens.values, values) and torch.equal(tokens.steps, steps)
+    weight, per_output = int8.quantise_rows(torch.randn(7, 100))
+    bias = torch.randn(7).to(dtype)
+    for run in (int8_gpu.int8_matmul, int8.int8_matmul):
+        near(
+            run(tokens, weight, per_output, bias, "silu"),
+            int8.int8_matmul(plain.double(), weight, per_output, bias, "silu"), TOLERANCE[dtype],
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("size", [(1, 1, 1, 1), (2, 100, 3, 5), (1, 64, 9, 7)])
 @pytest.mark.parametrize("adds", [True, False])
 def test_residual_norm(dtype: torch.dtype, size: tuple[int, ...], adds: bool) -> None:
@@ -231,6 +275,8 @@ def test_what_is_not_finite_stays_visible(bad: float) -> None:
 def test_operators_keep_torchs_rules() -> None:
     """Fakes, gradients and layouts as torch.library wants them, so that torch.compile may trace them."""
     q, s, z = torch.randn(1, 5, 2, 4), torch.randn(1, 2, 4, 4), torch.rand(1, 2, 4)
+    x, m = torch.randn(2, 3, 8), torch.randn(1, 8)
+    weight, steps = int8.quantise_rows(torch.randn(5, 4))
     checked = ("test_schema", "test_autograd_registration", "test_faketensor")
     calls: list[tuple[Callable[..., object], tuple[object, ...]]] = [
         (attention_gpu.attention_sums, (q, q, None, None, None)),
@@ -238,7 +284,16 @@ def test_operators_keep_torchs_rules() -> None:
         (attention_gpu.attention_answer, (q, s, z, 1e-15, None, None)),
         (attention_gpu.attention_answer, (q, s, z, 1e-15, torch.rand(1, 5), torch.randn(8))),
         (attention_gpu.token_spread, (q, 1e-5)),
-        (norm_gpu.normal_modulated, (torch.randn(2, 3, 8), torch.randn(1, 8), torch.randn(1, 8), 1e-6)),
+        (norm_gpu.normal_modulated, (x, m, m, 1e-6)),
+        (norm_gpu.residual_modulated, (x, x, m, m, m, 1e-6)),
+        (norm_gpu.residual_modulated, (x, x, None, m, m, 1e-6)),
+        (norm_gpu.normal_rounded, (x, x, m, m, m, 1e-6)),
+        (norm_gpu.normal_rounded, (x, None, None, m, m, 1e-6)),
+        (int8_gpu.int8_product_gpu, (torch.randn(3, 4), weight, steps, None, "none")),
+        (
+            int8_gpu.int8_rounded_product,
+            (weight, torch.rand(5), weight, steps, torch.randn(5), "none", torch.bfloat16),
+        ),
         (mix_gpu.gated_middle, (_last(torch.randn(1, 6, 2, 3)), torch.randn(9, 6), torch.randn(6))),
         (
             residual_gpu.residual_norm,
@@ -265,18 +320,6 @@ def test_operators_are_whole_to_a_compiler() -> None:
     same_gradients(compiled, wanted, [torch.randn(1, 6, 2, 12), torch.randn(8, 1, 3, 3)], 1e-5)
 
 
-@pytest.fixture
-def everywhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A table whose Triton rows refuse nothing: what runs where there is a GPU."""
-    rows = tuple(
-        replace(row, refuses=lambda _: None) if row.name == "triton" else row for row in choice.TABLE
-    )
-    monkeypatch.setattr(choice, "TABLE", rows)
-    choice._select.cache_clear()
-    yield
-    choice._select.cache_clear()
-
-
 def operators_in(run: Callable[..., Tensor], *inputs: Tensor) -> set[str]:
     """Names of the house's operators that a compiler is given, in one graph without a break."""
     torch._dynamo.reset()
@@ -290,7 +333,7 @@ def operators_in(run: Callable[..., Tensor], *inputs: Tensor) -> set[str]:
     return {name.removeprefix("sanakit.").removesuffix(".default") for name in seen}
 
 
-def test_a_compiler_is_given_the_operators_of_the_table(everywhere: None) -> None:
+def test_a_compiler_is_given_the_operators_of_the_table(triton_everywhere: None) -> None:
     q, w, x = torch.randn(1, 6, 2, 4), torch.randn(8), _last(torch.randn(1, 4, 2, 3))
     attend = operators_in(lambda q, w: kernels.linear_attention(q, q, q, norm=QKNorm(w, w, 1e-5)), q, w)
     assert attend == {"token_spread", "attention_sums", "attention_answer"}
@@ -303,7 +346,7 @@ def test_a_compiler_is_given_the_operators_of_the_table(everywhere: None) -> Non
         assert operators_in(lambda q: kernels.linear_attention(q, q, q), q) == set()
 
 
-def test_a_layer_with_qk_norm_runs_on_the_row_that_normalises(everywhere: None) -> None:
+def test_a_layer_with_qk_norm_runs_on_the_row_that_normalises(triton_everywhere: None) -> None:
     """Values and gradients of the layer are those of the rows without it."""
     layer = LinearSelfAttention(24, 2, eps=1e-15, qk_norm=True, qk_norm_eps=1e-5)
     for weight in (layer.norm_q.weight, layer.norm_k.weight):

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from sanakit.adapt.rounded import RoundedLinear
 from sanakit.adapt.select import RARE, reason_to_keep
 from sanakit.base.errors import WeightsError
-from sanakit.kernels import int8_matmul, prepare_int8
+from sanakit.kernels import RoundedTokens, int8_matmul, prepare_int8, rounded_norm_modulated
 from sanakit.kernels.int8_matmul import quantise_rows
 from sanakit.kernels.linear import Act
+from sanakit.layers import LinearBlock, MixFFN
 
 KEPT: dict[str, str] = {
     **RARE,
@@ -47,8 +48,10 @@ class Int8Linear(RoundedLinear):
         weight, steps = quantise_rows(linear.weight.detach())
         return cls(weight, steps, linear.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., K] -> [..., O] in the dtype of x."""
+    def forward(self, x: Tensor | RoundedTokens) -> Tensor:
+        """[..., K], perhaps rounded already -> [..., O] in the dtype of x."""
+        if isinstance(x, RoundedTokens):
+            return int8_matmul(x, self.weight, self.steps, self.bias, self.act)
         if x.dtype not in self._prepared:
             self._prepared[x.dtype] = prepare_int8(self.weight, x)
         return int8_matmul(x, self.weight, self.steps, self.bias, self.act, self._prepared[x.dtype])
@@ -110,6 +113,21 @@ def quantise(
         model.set_submodule(name, build(linear))
         replaced.append(name)
     return QuantReport(replaced=tuple(replaced), kept=left)
+
+
+def round_in_norms(model: nn.Module) -> None:
+    """Let the norms of blocks round for the int8 layers that read them, in place, where the table has such a row."""
+    for block in model.modules():
+        if not isinstance(block, LinearBlock):
+            continue
+        if _is_int8(block.attention.qkv):
+            block.enter_attention = rounded_norm_modulated
+        if isinstance(block.ffn, MixFFN) and _is_int8(block.ffn.expand):
+            block.enter_ffn = rounded_norm_modulated
+
+
+def _is_int8(layer: nn.Module) -> bool:
+    return isinstance(layer, Int8Linear)
 
 
 def _linears(model: nn.Module) -> Iterator[tuple[str, nn.Linear]]:

@@ -1,6 +1,7 @@
-"""`pack`: a loaded model into the form that draws fastest on a CPU, in place.
+"""`pack`: a loaded model into the form that draws fastest, in place.
 
-Where the table of kernels knows nothing faster than plain torch, nothing is replaced, and the report says why.
+Where the table of kernels wants nothing made of weights beforehand, nothing is replaced, and the report says why. On
+CPUs products are packed, and everywhere upsampling is, which becomes four convolutions of the small map.
 """
 
 from __future__ import annotations
@@ -34,28 +35,32 @@ class PackReport:
 def pack(model: nn.Module) -> PackReport:
     """Replace what there is a packed form of, in place: for drawing, once the weights are loaded."""
     weight = next(model.parameters())
-    problem = Problem.of("linear", weight)
-    reasons = tuple(explain(problem))
-    if weight.is_meta or select("linear", problem).prepare is None:
+    ops = ["linear", *("upsample_conv" for module in model.modules() if isinstance(module, Upsample))]
+    problems = [Problem.of(op, weight) for op in dict.fromkeys(ops)]
+    reasons = tuple(line for problem in problems for line in explain(problem))
+    able = {problem.op for problem in problems if select(problem.op, problem).prepare is not None}
+    if weight.is_meta or not able:
         return PackReport(replaced=(), reasons=reasons)
     replaced: list[str] = []
     with torch.no_grad():
         for name, module in list(model.named_modules()):
-            build = None if name.startswith(tuple(f"{n}." for n in replaced)) else _packed(name, module)
+            build = None if name.startswith(tuple(f"{n}." for n in replaced)) else _packed(name, module, able)
             if build is not None:
                 model.set_submodule(name, build())
                 replaced.append(name)
     return PackReport(replaced=tuple(replaced), reasons=reasons)
 
 
-def _packed(name: str, module: nn.Module) -> Callable[[], nn.Module] | None:
-    """What builds the packed form of a module; None where it stays."""
+def _packed(name: str, module: nn.Module, able: set[str]) -> Callable[[], nn.Module] | None:
+    """What builds the packed form of a module, by the operators that have a row for it; None where it stays."""
+    if isinstance(module, Upsample):
+        return partial(PackedUpsample, module) if "upsample_conv" in able and not module.shuffle else None
+    if "linear" not in able:
+        return None
     if isinstance(module, MixFFN):
         return partial(PackedMixFFN, module)
     if isinstance(module, GatedConv):
         return partial(PackedGatedConv, module)
-    if isinstance(module, Upsample):
-        return None if module.shuffle else partial(PackedUpsample, module)
     if type(module) is not nn.Linear or module.in_features < SMALLEST or reason_to_keep(name, RARE):
         return None
     return partial(PackedLinear.of, module.weight, module.bias)

@@ -3,6 +3,7 @@
 A reference is the documentation of its operator: it is what every faster implementation is tested against.
 """
 
+from sanakit.kernels.int8_matmul import RoundedTokens
 from sanakit.kernels.linear_attention import AttentionState
 from sanakit.kernels.ops import (
     conv,
@@ -14,12 +15,15 @@ from sanakit.kernels.ops import (
     modulated_norm,
     prepare_int8,
     residual_norm,
+    residual_norm_modulated,
+    rounded_norm_modulated,
 )
 from sanakit.kernels.qk_norm import QKNorm
 
 __all__ = [
     "AttentionState",
     "QKNorm",
+    "RoundedTokens",
     "conv",
     "depthwise_glu",
     "fp8_matmul",
@@ -29,4 +33,6 @@ __all__ = [
     "modulated_norm",
     "prepare_int8",
     "residual_norm",
+    "residual_norm_modulated",
+    "rounded_norm_modulated",
 ]

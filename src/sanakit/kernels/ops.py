@@ -1,7 +1,7 @@
 """The operators as layers call them: the table is asked once per problem, then its row runs.
 
 While torch.compile traces, a GPU's row of attention, gated convolution and rounded products is traced where the table
-has one: an operator of torch, opaque to the compiler, chosen once per graph, whose guards hold device, dtype and shapes.
+has one: an operator of torch, opaque to the compiler, chosen once per graph, which is made for one device and dtype.
 Everywhere else the reference is traced, which the compiler fuses. The exceptions, on CPUs, are the files named
 `compiled.py`, which say why; parts that `adapt` packed have made their choice before.
 """
@@ -21,8 +21,9 @@ from sanakit.kernels import linear_attention as _attention
 from sanakit.kernels import mix_ffn as _mix_ffn
 from sanakit.kernels import modulated_norm as _norm
 from sanakit.kernels import residual_norm as _residual_norm
-from sanakit.kernels.choice import Problem, select
+from sanakit.kernels.choice import Implementation, Problem, select
 from sanakit.kernels.fp8_matmul import scaled as _fp8_scaled
+from sanakit.kernels.int8_matmul import RoundedTokens
 from sanakit.kernels.int8_matmul import compiled as _compiled_int8
 from sanakit.kernels.int8_matmul import gpu as _int8_gpu
 from sanakit.kernels.linear import Act
@@ -95,10 +96,37 @@ def modulated_norm(x: Tensor, shift: Tensor, scale: Tensor, eps: float = 1e-6) -
     """LayerNorm, scale, shift: [B, N, D] -> [B, N, D]; see `modulated_norm/reference.py`."""
     if torch.compiler.is_compiling():
         return _norm.modulated_norm(x, shift, scale, eps)
+    return _norm_row(x, shift, scale).run(x, shift, scale, eps)
+
+
+def residual_norm_modulated(
+    x: Tensor, branch: Tensor | None, gate: Tensor | None, shift: Tensor, scale: Tensor, eps: float = 1e-6
+) -> tuple[Tensor, Tensor]:
+    """x + gate * branch, and its modulated norm: [B, N, D] each; see `modulated_norm/reference.py`."""
+    if torch.compiler.is_compiling():
+        return _norm.residual_norm_modulated(x, branch, gate, shift, scale, eps)
+    row = _norm_row(x, shift, scale)
+    if branch is not None and row.together is not None:
+        return cast(tuple[Tensor, Tensor], row.together(x, branch, gate, shift, scale, eps))
+    total = _norm.add(x, branch, gate)
+    return total, row.run(total, shift, scale, eps)
+
+
+def rounded_norm_modulated(
+    x: Tensor, branch: Tensor | None, gate: Tensor | None, shift: Tensor, scale: Tensor, eps: float = 1e-6
+) -> tuple[Tensor, Tensor | RoundedTokens]:
+    """As `residual_norm_modulated`, the norm rounded to int8 where a row does so on its way, for `int8_matmul`."""
+    row = None if torch.compiler.is_compiling() else _norm_row(x, shift, scale)
+    if row is None or row.together is None or _training(x, branch, gate, shift, scale):
+        return residual_norm_modulated(x, branch, gate, shift, scale, eps)
+    return cast(tuple[Tensor, RoundedTokens], row.together(x, branch, gate, shift, scale, eps, rounds=True))
+
+
+def _norm_row(x: Tensor, shift: Tensor, scale: Tensor) -> Implementation:
     shared = shift.shape[0] == scale.shape[0] == shift.shape[1] == scale.shape[1] == 1
     per_token = int(max(shift.shape[1], scale.shape[1]) > 1)
     problem = Problem.of("modulated_norm", x, modulations=1 if shared else len(x), per_token=per_token)
-    return select("modulated_norm", problem).run(x, shift, scale, eps)
+    return select("modulated_norm", problem)
 
 
 def conv(x: Tensor, weight: Tensor, bias: Tensor | None, act: Act = "none") -> Tensor:
@@ -141,7 +169,7 @@ def _training(*tensors: Tensor | None) -> int:
 
 
 def int8_matmul(
-    x: Tensor,
+    x: Tensor | RoundedTokens,
     weight: Tensor,
     steps: Tensor,
     bias: Tensor | None,
@@ -153,14 +181,21 @@ def int8_matmul(
     prepared: what `prepare_int8` made of the weight, so that it is not made again at each call.
     """
     if torch.compiler.is_compiling():
-        if prepared is not None:
+        if prepared is not None and isinstance(x, Tensor):
             return _compiled_int8.int8_matmul(x, steps, bias, act, prepared)
-        there = _traces("int8_matmul", x)
+        held = x.values if isinstance(x, RoundedTokens) else x
+        there = _chosen("int8_matmul", held.device.type, x.dtype) in _ON_GPU
         return (_int8_gpu.int8_matmul if there else _int8.int8_matmul)(x, weight, steps, bias, act)
-    row = select("int8_matmul", Problem.of("int8_matmul", x))
+    row = select("int8_matmul", _int8_problem(x))
     if row.prepare is None:
         return row.run(x, weight, steps, bias, act)
     return row.run(x, weight, steps, bias, act, row.prepare(weight) if prepared is None else prepared)
+
+
+def _int8_problem(x: Tensor | RoundedTokens) -> Problem:
+    rounded = isinstance(x, RoundedTokens)
+    held = x.values if isinstance(x, RoundedTokens) else x
+    return Problem("int8_matmul", held.device.type, x.dtype, (("rounded", int(rounded)),))
 
 
 def prepare_int8(weight: Tensor, like: Tensor) -> Tensor | None:

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from sanakit.base.grid import Grid
-from sanakit.kernels import modulated_norm
+from sanakit.kernels import RoundedTokens, residual_norm_modulated
 from sanakit.layers.cross_attention import CrossAttention, Memory
 from sanakit.layers.modulation import per_token, split_modulation
+
+Entry = Callable[..., tuple[Tensor, Tensor | RoundedTokens]]
 
 
 class LinearBlock(nn.Module):
     """The block of the figure (arXiv 2410.10629, figure 5). Its parts are handed in.
 
     attention is called as `LinearSelfAttention`, ffn as `MixFFN`; others that are called so can stand in their places.
+
+    Attributes:
+        enter_attention: adds what came before and normalises for the attention; see `kernels.residual_norm_modulated`.
+        enter_ffn: the same for the feed-forward. Edits of a built model replace either by `rounded_norm_modulated`.
     """
+
+    enter_attention: Entry
+    enter_ffn: Entry
 
     def __init__(
         self, width: int, attention: nn.Module, cross: CrossAttention, ffn: nn.Module, norm_eps: float
@@ -26,6 +37,7 @@ class LinearBlock(nn.Module):
         self.attention = attention
         self.cross = cross
         self.ffn = ffn
+        self.enter_attention = self.enter_ffn = residual_norm_modulated
 
     def forward(
         self,
@@ -52,8 +64,8 @@ class LinearBlock(nn.Module):
             [B, N, D].
         """
         look, think = (per_token(m, grid.tokens) for m in split_modulation(self.table, signal))
-        h = modulated_norm(x, look.shift, look.scale, self.norm_eps)
+        x, h = self.enter_attention(x, None, None, look.shift, look.scale, self.norm_eps)
         x = torch.addcmul(x, look.gate, self.attention(h, angles, identity_rows))
-        x = x + self.cross(x, memory, mask)
-        h = modulated_norm(x, think.shift, think.scale, self.norm_eps)
+        read = self.cross(x, memory, mask)
+        x, h = self.enter_ffn(x, read, None, think.shift, think.scale, self.norm_eps)
         return torch.addcmul(x, think.gate, self.ffn(h, grid))

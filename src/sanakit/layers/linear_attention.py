@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from sanakit.kernels import QKNorm, linear_attention
+from sanakit.kernels import QKNorm, RoundedTokens, linear_attention
 from sanakit.layers.norm import RMSNorm
 
 _FP16_MAX = 65504.0
@@ -37,11 +37,13 @@ class LinearSelfAttention(nn.Module):
         self.norm_q = RMSNorm(width, qk_norm_eps) if qk_norm else None
         self.norm_k = RMSNorm(width, qk_norm_eps) if qk_norm else None
 
-    def forward(self, x: Tensor, angles: Tensor | None = None, identity_rows: int = 0) -> Tensor:
+    def forward(
+        self, x: Tensor | RoundedTokens, angles: Tensor | None = None, identity_rows: int = 0
+    ) -> Tensor:
         """[B, N, D] -> [B, N, D].
 
         Args:
-            x: tokens, normalised and modulated.
+            x: tokens, normalised and modulated; rounded ones where `qkv` takes them.
             angles: [N, D/heads/2] rotary angles or None.
             identity_rows: for that many last samples every token attends to itself alone (the perturbed branch of
                 perturbed-attention guidance, arXiv 2403.17377).

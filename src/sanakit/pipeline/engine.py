@@ -10,6 +10,7 @@ from sanakit.adapt import pack, quantise
 from sanakit.adapt.compiled import compile_blocks, why_not
 from sanakit.adapt.fp8 import to_fp8
 from sanakit.adapt.graphs import record
+from sanakit.adapt.int8 import round_in_norms
 from sanakit.adapt.plain import keep_plain
 from sanakit.base.errors import RequestError
 from sanakit.base.heap import keep_pages
@@ -77,7 +78,7 @@ def _automatic(precision: Precision) -> Engine:
     if refusal is None:
         return Engine("packed", "weights packed for oneDNN, activations inside the products")
     if precision.device.type == "cuda" and why_no_kernels() is None:
-        return Engine("kernels", "nothing replaced: Triton kernels run where the table has them")
+        return Engine("kernels", "Triton kernels run where the table has them; upsampling is packed")
     return Engine("plain", f"plain torch, because the packed form {refusal}")
 
 
@@ -119,14 +120,15 @@ def apply_engine(engine: Engine, part: str, module: nn.Module) -> None:
     """
     if engine.name == "plain":
         keep_plain(module)
-    if engine.name in ("plain", "kernels"):
         return
-    keep_pages()
+    if engine.name != "kernels":
+        keep_pages()
     if engine.int8 and part == "transformer":
         quantise(module)
     if engine.fp8 and part == "transformer":
         to_fp8(module)
     if part != "text":
+        round_in_norms(module)
         pack(module)
     if engine.compiled and isinstance(module, SanaTransformer):
         compile_blocks(module)

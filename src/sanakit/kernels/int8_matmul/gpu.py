@@ -9,6 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from sanakit.kernels.gpu import Later, refuses
+from sanakit.kernels.int8_matmul.tokens import RoundedTokens
 from sanakit.kernels.linear.reference import Act
 
 __all__ = ["int8_matmul", "refuses"]
@@ -16,8 +17,14 @@ __all__ = ["int8_matmul", "refuses"]
 kernels = Later("sanakit.kernels.int8_matmul.triton")
 
 
-def int8_matmul(x: Tensor, weight: Tensor, steps: Tensor, bias: Tensor | None, act: Act = "none") -> Tensor:
+def int8_matmul(
+    x: Tensor | RoundedTokens, weight: Tensor, steps: Tensor, bias: Tensor | None, act: Act = "none"
+) -> Tensor:
     """As the reference: [..., K], int8 [O, K], [O], [O] -> [..., O]."""
+    if isinstance(x, RoundedTokens):
+        values, per_token = x.values.flatten(0, -2), x.steps.flatten()
+        done: Tensor = int8_rounded_product(values, per_token, weight, steps, bias, act, x.dtype)
+        return done.reshape(*x.shape[:-1], len(weight))
     rows = x.reshape(-1, x.shape[-1])
     if torch.is_grad_enabled() and (x.requires_grad or (bias is not None and bias.requires_grad)):
         product: Tensor = int8_product_gpu(rows, weight, steps, bias, "none")
@@ -25,6 +32,23 @@ def int8_matmul(x: Tensor, weight: Tensor, steps: Tensor, bias: Tensor | None, a
     else:
         product = int8_product_gpu(rows, weight, steps, bias, act)
     return product.reshape(*x.shape[:-1], len(weight))
+
+
+@torch.library.custom_op("sanakit::int8_rounded_product", mutates_args=())
+def int8_rounded_product(
+    values: Tensor, per_token: Tensor, weight: Tensor, steps: Tensor, bias: Tensor | None, act: str,
+    dtype: torch.dtype,
+) -> Tensor:  # fmt: skip
+    """int8 [N, K] with steps [N], int8 weight [O, K] with steps [O], bias [O] -> [N, O] in `dtype`."""
+    return kernels.multiply(values, per_token, weight, steps, bias, act, dtype)
+
+
+@int8_rounded_product.register_fake
+def _(
+    values: Tensor, per_token: Tensor, weight: Tensor, steps: Tensor, bias: Tensor | None, act: str,
+    dtype: torch.dtype,
+) -> Tensor:  # fmt: skip
+    return values.new_empty(len(values), len(weight), dtype=dtype)
 
 
 @torch.library.custom_op("sanakit::int8_product_gpu", mutates_args=())

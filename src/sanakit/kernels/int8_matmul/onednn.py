@@ -21,6 +21,8 @@ def refuses(problem: Problem) -> str | None:
     """Why oneDNN can't multiply, or would not be faster; None where it does."""
     if problem.device != "cpu":
         return "runs on CPUs only"
+    if problem.fact("rounded"):
+        return "rounds tokens itself"
     if not torch.backends.mkldnn.is_available():
         return "this torch was built without oneDNN"
     return None if torch.cpu._is_vnni_supported() else "this CPU has no int8 products (VNNI)"

@@ -14,6 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sanakit.kernels.int8_matmul.tokens import RoundedTokens
 from sanakit.kernels.linear.reference import Act
 from sanakit.kernels.rounded import rounded_product
 
@@ -53,11 +54,13 @@ def token_steps(x: Tensor) -> Tensor:
     return torch.where(near < exact, (near * _NEXT).to(torch.bfloat16).float(), near)
 
 
-def int8_matmul(x: Tensor, weight: Tensor, steps: Tensor, bias: Tensor | None, act: Act = "none") -> Tensor:
+def int8_matmul(
+    x: Tensor | RoundedTokens, weight: Tensor, steps: Tensor, bias: Tensor | None, act: Act = "none"
+) -> Tensor:
     """Multiply tokens by quantised weights.
 
     Args:
-        x: [..., K], any floating dtype.
+        x: [..., K], any floating dtype, or tokens that are rounded already.
         weight: int8 [O, K].
         steps: float32 [O].
         bias: [O] or None.
@@ -66,4 +69,6 @@ def int8_matmul(x: Tensor, weight: Tensor, steps: Tensor, bias: Tensor | None, a
     Returns:
         [..., O] in the dtype of x; for the gradient see `rounded_product`.
     """
+    if isinstance(x, RoundedTokens):
+        return rounded_product(x.exact(), (x.values, x.steps), (weight, steps), bias, act).to(x.dtype)
     return rounded_product(x, quantise_tokens(x.detach()), (weight, steps), bias, act)

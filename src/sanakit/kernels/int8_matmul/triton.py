@@ -48,7 +48,7 @@ def multiply(
 
 
 @triton.jit
-def _step(x):
+def token_step(x):
     """The largest magnitude over 127, rounded up to a number of bf16; NaN where a value is not finite."""
     exact = tl.maximum(tl.max(tl.abs(x), 0) / 127.0, 1.1754943508222875e-38)
     bits = (exact.to(tl.int32, bitcast=True) + 0xFFFF) >> 16 << 16  # bf16 is the upper half of a float32
@@ -56,14 +56,19 @@ def _step(x):
 
 
 @triton.jit
+def whole_steps(x, step):
+    """A token in steps, rounded, as int8; zero where it is no number."""
+    # Halves to even: beside 1.5 * 2**23 only whole numbers fit.
+    whole = (x * (1.0 / step) + 12582912.0) - 12582912.0
+    return tl.where(whole == whole, whole, 0.0).to(tl.int8)
+
+
+@triton.jit
 def _quantise(x, values, steps, stride, K: tl.constexpr, PADDED: tl.constexpr):
     token, k = tl.program_id(0).to(tl.int64), tl.arange(0, PADDED)
     row = tl.load(x + token * stride + k, mask=k < K, other=0.0).to(tl.float32)
-    step = _step(row)
-    whole = (
-        row * (1.0 / step) + 12582912.0
-    ) - 12582912.0  # halves to even: beside 1.5 * 2**23 only whole numbers fit
-    tl.store(values + token * K + k, tl.where(whole == whole, whole, 0.0).to(tl.int8), mask=k < K)
+    step = token_step(row)
+    tl.store(values + token * K + k, whole_steps(row, step), mask=k < K)
     tl.store(steps + token, step)
 
 

@@ -5,6 +5,7 @@ DiT (arXiv 2212.09748), section 3.2 (adaLN); SANA shares one modulation network 
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
@@ -22,3 +23,30 @@ def modulated_norm(x: Tensor, shift: Tensor, scale: Tensor, eps: float = 1e-6) -
         [B, N, D] in the dtype of `x`.
     """
     return F.layer_norm(x, x.shape[-1:], eps=eps).to(x.dtype) * (1 + scale) + shift
+
+
+def residual_norm_modulated(
+    x: Tensor, branch: Tensor | None, gate: Tensor | None, shift: Tensor, scale: Tensor, eps: float = 1e-6
+) -> tuple[Tensor, Tensor]:
+    """Add what a branch gives, and normalise for the next one.
+
+    Args:
+        x: [B, N, D].
+        branch: [B, N, D], or None for no sum.
+        gate: [B, 1, D], on the branch, or None.
+        shift: [B, 1, D].
+        scale: [B, 1, D].
+        eps: of the LayerNorm.
+
+    Returns:
+        The sum x + gate * branch and its modulated norm, [B, N, D] each.
+    """
+    total = add(x, branch, gate)
+    return total, modulated_norm(total, shift, scale, eps)
+
+
+def add(x: Tensor, branch: Tensor | None, gate: Tensor | None) -> Tensor:
+    """x + gate * branch."""
+    if branch is None:
+        return x
+    return x + branch if gate is None else torch.addcmul(x, gate, branch)

@@ -1,13 +1,18 @@
 """LayerNorm and modulation on GPUs: a token is read once and written once; mean and variance in float32.
 
-With h = (x - mean) * r, r = 1 / sqrt(var + eps), and g = dy * (1 + scale), the gradients are
+What is added to the residual before the norm, perhaps behind a gate, is added here, and what an int8 product reads is
+rounded here: s = x + gate * b, y = h * (1 + scale) + shift with h = (s - mean) * r, r = 1 / sqrt(var + eps).
+With g = dy * (1 + scale) and ds' the gradient of the sum itself, the gradients are
 
-    dx = r * (g - mean(g) - h * mean(g * h))      dscale = sum_n dy * h      dshift = sum_n dy
+    ds = ds' + r * (g - mean(g) - h * mean(g * h))      dscale = sum_n dy * h      dshift = sum_n dy
+    dx = ds      db = gate * ds                          dgate = sum_n ds * b
 
 Letters: B batch, N tokens, D width, P pieces of the sequence.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import triton
@@ -15,79 +20,169 @@ import triton.language as tl
 from torch import Tensor
 
 from sanakit.kernels.gpu import pieces
+from sanakit.kernels.int8_matmul.triton import token_step, whole_steps
 
 
 def forward(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
     """x [B, N, D], shift and scale [B or 1, D] -> [B, N, D]."""
-    batch, tokens, width = x.shape
     out = torch.empty_like(x)
-    _forward[(tokens, batch)](
-        x, shift, scale, out, _step(shift), _step(scale), tokens, eps, D=width, **_sizes(width)
-    )
+    _launch(x, None, None, shift, scale, eps, x, out, None)
     return out
 
 
-def backward(grad: Tensor, x: Tensor, scale: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradient of `forward` -> those of x, and of shift and scale for each sample [B, D] in float32."""
+def residual(
+    x: Tensor, branch: Tensor, gate: Tensor | None, shift: Tensor, scale: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    """x and branch [B, N, D], gate [B or 1, D] -> the sum and its norm [B, N, D]."""
+    total, out = torch.empty_like(x), torch.empty_like(x)
+    _launch(x, branch, gate, shift, scale, eps, total, out, None)
+    return total, out
+
+
+def rounded(
+    x: Tensor, branch: Tensor | None, gate: Tensor | None, shift: Tensor, scale: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same -> the sum (empty without a branch), int8 [B, N, D] and steps [B, N] in float32."""
+    total = x.new_empty(0) if branch is None else torch.empty_like(x)
+    values, steps = torch.empty_like(x, dtype=torch.int8), x.new_empty(x.shape[:2], dtype=torch.float32)
+    _launch(x, branch, gate, shift, scale, eps, total, values, steps)
+    return total, values, steps
+
+
+def backward(
+    grad: Tensor, x: Tensor, scale: Tensor, eps: float, onto: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradient of `forward` -> those of x, and of shift and scale for each sample [B, D] in float32.
+
+    onto: a gradient that x, a sum, has besides.
+    """
+    into_x, sums = _launch_back(grad, x, scale, eps, onto, None, None, x)
+    return into_x, sums[0], sums[1]
+
+
+def gated_backward(
+    grad: Tensor, onto: Tensor, total: Tensor, branch: Tensor, gate: Tensor, scale: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of x and branch, and of gate, shift and scale for each sample [B, D] in float32."""
+    into_branch = torch.empty_like(total)
+    into_x, sums = _launch_back(grad, total, scale, eps, onto, branch, gate, into_branch)
+    return into_x, into_branch, sums[2], sums[0], sums[1]
+
+
+def _launch(
+    x: Tensor, branch: Tensor | None, gate: Tensor | None, shift: Tensor, scale: Tensor, eps: float,
+    total: Tensor, out: Tensor, steps: Tensor | None,
+) -> None:  # fmt: skip
     batch, tokens, width = x.shape
-    parts, length = pieces(tokens, 1, batch, x.device)
-    into_x = torch.empty_like(x)
-    sums = x.new_empty(2, batch, parts, width, dtype=torch.float32)
+    _forward[(tokens, batch)](
+        x, _or(branch, x), _or(gate, x), shift, scale, total, out, _or(steps, x),
+        _step(gate), _step(shift), _step(scale), tokens, eps,
+        HAS_BRANCH=branch is not None, HAS_GATE=gate is not None, ROUNDS=steps is not None,
+        D=width, **_sizes(width),
+    )  # fmt: skip
+
+
+def _launch_back(
+    grad: Tensor, total: Tensor, scale: Tensor, eps: float, onto: Tensor | None,
+    branch: Tensor | None, gate: Tensor | None, into_branch: Tensor,
+) -> tuple[Tensor, list[Tensor]]:  # fmt: skip
+    """The gradient of what was normalised, and those of shift, scale and perhaps gate, [B, D] each."""
+    batch, tokens, width = total.shape
+    parts, length = pieces(tokens, 1, batch, total.device)
+    into_x = torch.empty_like(total)
+    sums = total.new_empty(2 + (gate is not None), batch, parts, width, dtype=torch.float32)
     _backward[(parts, batch)](
-        grad, x, scale, into_x, sums[0], sums[1], _step(scale), tokens, length, eps, D=width, **_sizes(width)
-    )
-    return into_x, sums[0].sum(1), sums[1].sum(1)
+        grad, total, scale, _or(onto, total), _or(branch, total), _or(gate, total),
+        into_x, into_branch, sums[0], sums[1], sums[-1], _step(scale), _step(gate), tokens, length, eps,
+        HAS_MORE=onto is not None, HAS_GATE=gate is not None, D=width, **_sizes(width),
+    )  # fmt: skip
+    return into_x, [part.sum(1) for part in sums]
 
 
-def _step(x: Tensor) -> int:
+def _or(x: Tensor | None, unread: Tensor) -> Tensor:
+    """What a kernel gets for `x`; where that is None, something that it does not read."""
+    return unread if x is None else x
+
+
+def _step(x: Tensor | None) -> int:
     """From one sample's row to the next's: none where all share one."""
-    return x.stride(0) if x.shape[0] > 1 else 0
+    return x.stride(0) if x is not None and x.shape[0] > 1 else 0
 
 
-def _sizes(width: int) -> dict[str, int]:
+def _sizes(width: int) -> dict[str, Any]:
     padded = triton.next_power_of_2(width)
     return {"PADDED": padded, "num_warps": 4 if padded <= 2048 else 8}
 
 
 @triton.jit
-def _normal(x, token, eps, D: tl.constexpr, PADDED: tl.constexpr):
-    """A token in float32, less its mean and by its spread, and one over that spread."""
+def _normal(values, eps, D: tl.constexpr, PADDED: tl.constexpr):
+    """A token less its mean and by its spread, and one over that spread."""
     d = tl.arange(0, PADDED)
-    values = tl.load(x + token * D + d, mask=d < D, other=0.0).to(tl.float32)
     centred = tl.where(d < D, values - tl.sum(values, 0) / D, 0.0)
     spread = tl.rsqrt(tl.sum(centred * centred, 0) / D + eps)
     return centred * spread, spread
 
 
 @triton.jit
+def _row(base, d, D: tl.constexpr):
+    """[PADDED] in float32, zero beyond the width."""
+    return tl.load(base + d, mask=d < D, other=0.0).to(tl.float32)
+
+
+@triton.jit
 def _forward(
-    x, shift, scale, out, shift_step, scale_step, n, eps, D: tl.constexpr, PADDED: tl.constexpr
+    x, branch, gate, shift, scale, total, out, steps, gate_step, shift_step, scale_step, n, eps,
+    HAS_BRANCH: tl.constexpr, HAS_GATE: tl.constexpr, ROUNDS: tl.constexpr, D: tl.constexpr, PADDED: tl.constexpr,
 ):  # fmt: skip
     sample, d = tl.program_id(1).to(tl.int64), tl.arange(0, PADDED)
     token = sample * n + tl.program_id(0)
-    normal, _ = _normal(x, token, eps, D, PADDED)
-    factor = 1.0 + tl.load(scale + sample * scale_step + d, mask=d < D, other=0.0).to(tl.float32)
-    moved = normal * factor + tl.load(shift + sample * shift_step + d, mask=d < D, other=0.0).to(tl.float32)
-    tl.store(out + token * D + d, moved.to(out.dtype.element_ty), mask=d < D)
+    values = _row(x + token * D, d, D)
+    if HAS_BRANCH:
+        more = _row(branch + token * D, d, D)
+        if HAS_GATE:
+            more *= _row(gate + sample * gate_step, d, D)
+        kept = (values + more).to(total.dtype.element_ty)
+        tl.store(total + token * D + d, kept, mask=d < D)
+        values = kept.to(tl.float32)
+    normal, _ = _normal(values, eps, D, PADDED)
+    moved = normal * (1.0 + _row(scale + sample * scale_step, d, D)) + _row(shift + sample * shift_step, d, D)
+    if ROUNDS:
+        moved = moved.to(x.dtype.element_ty).to(tl.float32)  # what a product would have been given
+        step = token_step(moved)
+        tl.store(out + token * D + d, whole_steps(moved, step), mask=d < D)
+        tl.store(steps + token, step)
+    else:
+        tl.store(out + token * D + d, moved.to(out.dtype.element_ty), mask=d < D)
 
 
 @triton.jit
 def _backward(
-    grad, x, scale, into_x, into_shift, into_scale, scale_step, n, length, eps,
-    D: tl.constexpr, PADDED: tl.constexpr,
+    grad, total, scale, onto, branch, gate, into_x, into_branch, into_shift, into_scale, into_gate,
+    scale_step, gate_step, n, length, eps,
+    HAS_MORE: tl.constexpr, HAS_GATE: tl.constexpr, D: tl.constexpr, PADDED: tl.constexpr,
 ):  # fmt: skip
     sample, part, d = tl.program_id(1).to(tl.int64), tl.program_id(0), tl.arange(0, PADDED)
-    factor = 1.0 + tl.load(scale + sample * scale_step + d, mask=d < D, other=0.0).to(tl.float32)
+    factor = 1.0 + _row(scale + sample * scale_step, d, D)
     shifts, scales = tl.zeros((PADDED,), tl.float32), tl.zeros((PADDED,), tl.float32)
+    gates, opened = shifts, shifts
+    if HAS_GATE:
+        opened = _row(gate + sample * gate_step, d, D)
     for token in range(part * length, tl.minimum(n, (part + 1) * length)):
-        row = sample * n + token
-        normal, spread = _normal(x, row, eps, D, PADDED)
-        dy = tl.load(grad + row * D + d, mask=d < D, other=0.0).to(tl.float32)
+        row = (sample * n + token) * D
+        normal, spread = _normal(_row(total + row, d, D), eps, D, PADDED)
+        dy = _row(grad + row, d, D)
         g = dy * factor
-        dx = spread * (g - tl.sum(g, 0) / D - normal * (tl.sum(g * normal, 0) / D))
-        tl.store(into_x + row * D + d, dx.to(into_x.dtype.element_ty), mask=d < D)
+        ds = spread * (g - tl.sum(g, 0) / D - normal * (tl.sum(g * normal, 0) / D))
+        if HAS_MORE:
+            ds += _row(onto + row, d, D)
+        tl.store(into_x + row + d, ds.to(into_x.dtype.element_ty), mask=d < D)
+        if HAS_GATE:
+            tl.store(into_branch + row + d, (ds * opened).to(into_branch.dtype.element_ty), mask=d < D)
+            gates += ds * _row(branch + row, d, D)
         shifts += dy
         scales += dy * normal
     place = (sample * tl.num_programs(0) + part) * D
     tl.store(into_shift + place + d, shifts, mask=d < D)
     tl.store(into_scale + place + d, scales, mask=d < D)
+    if HAS_GATE:
+        tl.store(into_gate + place + d, gates, mask=d < D)
