@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-TILE_N, TILE_O, TILE_K, GROUP, WARPS, STAGES = 128, 128, 128, 8, 8, 3
+from sanakit.kernels.tuning import launch
 
 
 def quantise(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -20,9 +20,8 @@ def quantise(x: Tensor) -> tuple[Tensor, Tensor]:
     values = torch.empty_like(x, dtype=torch.int8)
     steps = x.new_empty(tokens, dtype=torch.float32)
     padded = triton.next_power_of_2(width)
-    _quantise[(tokens,)](
-        x, values, steps, x.stride(0), K=width, PADDED=padded, num_warps=4 if padded < 4096 else 8
-    )
+    warps = launch("int8_matmul.quantise", padded, x.device)["warps"]
+    _quantise[(tokens,)](x, values, steps, x.stride(0), K=width, PADDED=padded, num_warps=warps)
     return values, steps
 
 
@@ -38,11 +37,13 @@ def multiply(
     """int8 [N, K] with steps [N], int8 weight [O, K] with steps [O], bias [O] -> [N, O] in `dtype`."""
     (tokens, width), outputs = values.shape, len(weight)
     out = values.new_empty(tokens, outputs, dtype=dtype)
-    grid = (triton.cdiv(tokens, TILE_N) * triton.cdiv(outputs, TILE_O),)
+    chosen = launch("int8_matmul.multiply", width, values.device)
+    grid = (triton.cdiv(tokens, chosen["tile_n"]) * triton.cdiv(outputs, chosen["tile_o"]),)
     _multiply[grid](
         values, per_token, weight, steps, steps if bias is None else bias, out, tokens, outputs, width,
-        HAS_BIAS=bias is not None, SILU=act == "silu", TILE_N=TILE_N, TILE_O=TILE_O, TILE_K=TILE_K, GROUP=GROUP,
-        num_warps=WARPS, num_stages=STAGES,
+        HAS_BIAS=bias is not None, SILU=act == "silu",
+        TILE_N=chosen["tile_n"], TILE_O=chosen["tile_o"], TILE_K=chosen["tile_k"], GROUP=chosen["group"],
+        num_warps=chosen["warps"], num_stages=chosen["stages"],
     )  # fmt: skip
     return out
 

@@ -25,10 +25,7 @@ import triton.language as tl
 from torch import Tensor
 
 from sanakit.kernels.gpu import dense_last, operand, pieces
-
-TILES = {16: (64, 4, 3), 32: (64, 4, 3), 64: (64, 4, 2), 128: (32, 8, 1)}
-"""Width of a head, padded -> tokens of a tile, warps, stages of loading. Wide heads need the registers for S."""
-
+from sanakit.kernels.tuning import launch
 
 Norm = tuple[Tensor | None, Tensor | None]
 """1 / rms of each token [B, N] and the weight [H*D] of a qk-norm; None and None where there is none."""
@@ -119,17 +116,17 @@ def _given(norm: Norm, x: Tensor) -> tuple[Tensor, Tensor]:
 def _sizes(x: Tensor, width: int, outputs: int) -> dict[str, Any]:
     """What is fixed when a kernel is compiled. Half precision enters tensor cores as it is, float32 stays exact."""
     padded = [max(16, triton.next_power_of_2(size)) for size in (width, outputs)]
-    tokens, warps, stages = TILES[max(padded)]
+    chosen = launch("linear_attention", max(padded), x.device)  # wide heads need the registers for S
     return {
         "D": width,
         "E": outputs,
         "DP": padded[0],
         "EP": padded[1],
-        "TOKENS": tokens,
+        "TOKENS": chosen["tokens"],
         "WIDE": "ieee" if x.dtype == torch.float32 else "tf32",
         "NARROW": operand(x),
-        "num_warps": warps,
-        "num_stages": stages,
+        "num_warps": chosen["warps"],
+        "num_stages": chosen["stages"],
     }
 
 

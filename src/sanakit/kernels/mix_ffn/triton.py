@@ -16,12 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from sanakit.kernels.gpu import pieces
-
-COLUMNS, CHANNELS, WARPS = 8, 64, 4
-"""Tile of a program, and its warps: four values of each map a thread."""
-
-COLUMNS_BACK, CHANNELS_BACK = 4, 64
-"""The same for the walk that gathers the filters' gradients, which keeps more of them."""
+from sanakit.kernels.tuning import launch
 
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -42,15 +37,21 @@ def into_middle(grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) ->
 def into_inputs(middle: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The gradient of the convolution's result [B, 2F, h, w] -> those of x, weight [9, 2F] and bias [2F]."""
     batch, channels, height, width = x.shape
-    strips, blocks = triton.cdiv(width, COLUMNS_BACK), triton.cdiv(channels, CHANNELS_BACK)
+    tile = _tile_of("mix_ffn.gather", x)
+    strips, blocks = triton.cdiv(width, tile["COLUMNS"]), triton.cdiv(channels, tile["CHANNELS"])
     parts, rows = pieces(height, 8, strips * blocks * batch, x.device)
     into_x = _map(x, channels)
     sums = x.new_empty(batch * parts * strips, 10, channels, dtype=torch.float32)
     _gather[(strips, blocks, batch * parts)](
-        middle, x, weight, into_x, sums, height, width, rows, parts, channels,
-        COLUMNS=COLUMNS_BACK, CHANNELS=CHANNELS_BACK, num_warps=WARPS,
+        middle, x, weight, into_x, sums, height, width, rows, parts, channels, **tile
     )  # fmt: skip
     return into_x, sums[:, :9].sum(0).to(weight.dtype), sums[:, 9].sum(0).to(weight.dtype)
+
+
+def _tile_of(kernel: str, x: Tensor) -> dict[str, int]:
+    """Columns and channels of a program, and its warps; the walk back keeps more values of each, so it has fewer."""
+    chosen = launch(kernel, x.shape[1], x.device)
+    return {"COLUMNS": chosen["columns"], "CHANNELS": chosen["channels"], "num_warps": chosen["warps"]}
 
 
 def _map(x: Tensor, channels: int) -> Tensor:
@@ -62,11 +63,12 @@ def _map(x: Tensor, channels: int) -> Tensor:
 def _walk(x: Tensor, weight: Tensor, bias: Tensor | None, grad: Tensor, out: Tensor, backward: bool) -> None:
     """grad is read on the way back only."""
     batch, doubled, height, width = x.shape
-    strips, blocks = triton.cdiv(width, COLUMNS), triton.cdiv(doubled // 2, CHANNELS)
+    tile = _tile_of("mix_ffn.walk", x)
+    strips, blocks = triton.cdiv(width, tile["COLUMNS"]), triton.cdiv(doubled // 2, tile["CHANNELS"])
     parts, rows = pieces(height, 8, strips * blocks * batch, x.device)
     _forward[(strips, blocks, batch * parts)](
         x, weight, weight if bias is None else bias, grad, out, height, width, rows, parts, doubled // 2,
-        HAS_BIAS=bias is not None, BACKWARD=backward, COLUMNS=COLUMNS, CHANNELS=CHANNELS, num_warps=WARPS,
+        HAS_BIAS=bias is not None, BACKWARD=backward, **tile,
     )  # fmt: skip
 
 

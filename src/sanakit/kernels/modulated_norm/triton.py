@@ -21,6 +21,7 @@ from torch import Tensor
 
 from sanakit.kernels.gpu import pieces
 from sanakit.kernels.int8_matmul.triton import token_step, whole_steps
+from sanakit.kernels.tuning import launch
 
 
 def forward(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
@@ -78,7 +79,7 @@ def _launch(
         x, _or(branch, x), _or(gate, x), shift, scale, total, out, _or(steps, x),
         _step(gate), _step(shift), _step(scale), tokens, eps,
         HAS_BRANCH=branch is not None, HAS_GATE=gate is not None, ROUNDS=steps is not None,
-        D=width, **_sizes(width),
+        D=width, **_sizes(x),
     )  # fmt: skip
 
 
@@ -94,7 +95,7 @@ def _launch_back(
     _backward[(parts, batch)](
         grad, total, scale, _or(onto, total), _or(branch, total), _or(gate, total),
         into_x, into_branch, sums[0], sums[1], sums[-1], _step(scale), _step(gate), tokens, length, eps,
-        HAS_MORE=onto is not None, HAS_GATE=gate is not None, D=width, **_sizes(width),
+        HAS_MORE=onto is not None, HAS_GATE=gate is not None, D=width, **_sizes(total),
     )  # fmt: skip
     return into_x, [part.sum(1) for part in sums]
 
@@ -109,9 +110,9 @@ def _step(x: Tensor | None) -> int:
     return x.stride(0) if x is not None and x.shape[0] > 1 else 0
 
 
-def _sizes(width: int) -> dict[str, Any]:
-    padded = triton.next_power_of_2(width)
-    return {"PADDED": padded, "num_warps": 4 if padded <= 2048 else 8}
+def _sizes(x: Tensor) -> dict[str, Any]:
+    padded = triton.next_power_of_2(x.shape[-1])
+    return {"PADDED": padded, "num_warps": launch("modulated_norm", padded, x.device)["warps"]}
 
 
 @triton.jit

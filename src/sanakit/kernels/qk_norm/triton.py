@@ -16,9 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from sanakit.kernels.gpu import pieces
-
-VALUES, WARPS = 4096, 4
-"""Values that a program of `spreads` holds, some tokens of all their channels; and its warps."""
+from sanakit.kernels.tuning import launch
 
 
 def spreads(x: Tensor, eps: float) -> Tensor:
@@ -26,10 +24,11 @@ def spreads(x: Tensor, eps: float) -> Tensor:
     batch, tokens, heads, width = x.shape
     out = x.new_empty(batch, tokens, dtype=torch.float32)
     padded = triton.next_power_of_2(heads * width)
-    each = max(1, VALUES // padded)
+    chosen = launch("qk_norm.spreads", padded, x.device)
+    each = max(1, chosen["values"] // padded)  # tokens of a program
     _spreads[(triton.cdiv(tokens, each), batch)](
         x, out, *x.stride()[:3], tokens, eps,
-        C=heads * width, D=width, PADDED=padded, ROWS=each, num_warps=WARPS,
+        C=heads * width, D=width, PADDED=padded, ROWS=each, num_warps=chosen["warps"],
     )  # fmt: skip
     return out
 
@@ -42,7 +41,7 @@ def backward(grad: Tensor, x: Tensor, spread: Tensor, weight: Tensor) -> tuple[T
     padded = triton.next_power_of_2(heads * width)
     _backward[(parts, batch)](
         grad, x, spread, weight, sums, *x.stride()[:3], tokens, length,
-        C=heads * width, D=width, PADDED=padded, num_warps=4 if padded <= 2048 else 8,
+        C=heads * width, D=width, PADDED=padded, num_warps=launch("qk_norm.backward", padded, x.device)["warps"],
     )  # fmt: skip
     return grad, sums.sum((0, 1))
 

@@ -12,9 +12,7 @@ from torch import Tensor
 
 from sanakit.kernels.gpu import dense_last
 from sanakit.kernels.residual_norm.chunked import rows_of
-
-VALUES, WARPS = 4096, 4
-"""Values of a program, some positions of all their channels; and its warps."""
+from sanakit.kernels.tuning import launch
 
 
 def residual_norm(
@@ -25,12 +23,13 @@ def residual_norm(
     out = torch.empty_like(x, memory_format=torch.channels_last)
     positions, channels = rows.shape
     padded = triton.next_power_of_2(channels)
-    each = max(1, VALUES // padded)
+    chosen = launch("residual_norm", padded, x.device)
+    each = max(1, chosen["values"] // padded)  # positions of a program
     _norm[(triton.cdiv(positions, each),)](
         rows, added, weight, weight if bias is None else bias, out,
         rows.stride(0), added.stride(0), positions, eps,
         HAS_RESIDUAL=residual is not None, HAS_BIAS=bias is not None,
-        C=channels, PADDED=padded, ROWS=each, num_warps=WARPS,
+        C=channels, PADDED=padded, ROWS=each, num_warps=chosen["warps"],
     )  # fmt: skip
     return out
 
