@@ -177,6 +177,23 @@ def test_doctor_tells_what_was_decided_and_why(sana: Sana, tiny: Folders):
     assert memory["stages"]["denoise"]["parameters"] == counted
 
 
+def test_doctor_says_why_no_kernel_of_a_gpu_runs(sana: Sana, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from sanakit.kernels import gpu, tuning
+    from sanakit.kernels.linear_attention import gpu as attention_gpu
+
+    monkeypatch.setattr(gpu, "told", lambda: "no Triton kernel runs, which needs a newer NVIDIA driver")
+    table = tmp_path / "tuning.json"
+    table.write_text("[", encoding="utf-8")
+    monkeypatch.setattr(tuning, "USER", table)
+    told = sana("doctor", "--model", "sana-1.6b-1024", "--device", "cpu", "--dtype", "fp32").stdout
+    assert "gpu             no Triton kernel runs, which needs a newer NVIDIA driver" in told
+    assert f"launches        the table of launch parameters {table} can't be read" in told
+    assert "linear_attention: triton: refuses: runs on CUDA GPUs only" in told
+    monkeypatch.setattr(attention_gpu, "WIDEST", 16)
+    told = sana("doctor", "--model", "sana-1.6b-1024", "--device", "cpu", "--dtype", "fp32").stdout
+    assert "holds heads of at most 16 values, and these have 32" in told
+
+
 def test_doctor_estimates_published_models_without_having_them(sana: Sana):
     (found,) = lines_of(sana("doctor", "--model", "sana-1.6b-4k", "--dtype", "bf16", "--json"))
     assert found["memory"]["size"] == "4096x4096"

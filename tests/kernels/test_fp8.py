@@ -66,6 +66,7 @@ def test_it_says_why_it_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     here = Problem("fp8_matmul", "cuda", torch.bfloat16)
     assert scaled.refuses(Problem("fp8_matmul", "cpu", torch.bfloat16)) == "runs on CUDA GPUs only"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
     assert scaled.refuses(here) == "needs a CUDA GPU and its driver"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 0))

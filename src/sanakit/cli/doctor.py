@@ -36,6 +36,7 @@ def doctor(
 ) -> None:
     """Print versions, device and dtype with the reason, kernel choices, and memory per stage for a model and size."""
     from sanakit.base.precision import decide
+    from sanakit.kernels import gpu, tuning
     from sanakit.pipeline.engine import choose_engine
 
     precision = decide(device, dtype)
@@ -48,7 +49,9 @@ def doctor(
         "engine": engine.name,
         "engine_reason": engine.reason,
         "threads": _threads(),
-        "kernels": _kernels(precision),
+        "gpu": gpu.told(),
+        "tuning": tuning.told(),
+        "kernels": _kernels(model or "toybox", precision),
         "memory": _memory(model or "toybox", size, precision),
     }
     if as_json:
@@ -74,11 +77,16 @@ def _threads() -> int:
     return torch.get_num_threads()
 
 
-def _kernels(precision: Precision) -> list[str]:
-    """One line per implementation, with the reason of those that refuse."""
+def _kernels(name: str, precision: Precision) -> list[str]:
+    """One line per implementation, with the reason of those that refuse; attention as the model has it."""
     from sanakit.kernels.choice import Problem, explain, operators
+    from sanakit.pipeline.shapes import shapes_of
 
-    problems = [Problem(name, precision.device.type, precision.dtype) for name in operators()]
+    network = shapes_of(name).transformer
+    attention = (("rotary", int(network.rotary)), ("width", network.width // network.heads))
+    facts = {"linear_attention": attention}
+    place = (precision.device.type, precision.dtype)
+    problems = [Problem(op, *place, facts.get(op, ())) for op in operators()]
     return [line for problem in problems for line in explain(problem)]
 
 
@@ -119,7 +127,8 @@ def _lines(found: dict[str, Any]) -> list[str]:
     lines = [f"{name:16}{version}" for name, version in found["versions"].items()]
     lines += ["", f"{'device':16}{found['device']}, {found['threads']} CPU threads"]
     lines += [f"{'dtype':16}{found['dtype']}", f"{'reason':16}{found['reason']}"]
-    lines += [f"{'engine':16}{found['engine']}: {found['engine_reason']}", "", "kernels"]
+    lines += [f"{'engine':16}{found['engine']}: {found['engine_reason']}"]
+    lines += [f"{'gpu':16}{found['gpu']}", f"{'launches':16}{found['tuning']}", "", "kernels"]
     lines += [f"  {line}" for line in found["kernels"]]
     lines += ["", f"memory for {memory['model']} at {memory['size']} (weights counted, work estimated)"]
     lines += [

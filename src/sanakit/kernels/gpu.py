@@ -39,12 +39,44 @@ def why_not() -> str | None:
 def why_no_chip(oldest: tuple[int, int]) -> str | None:
     """Why there is no GPU of a compute capability or a newer one; None where there is."""
     if not torch.cuda.is_available():
-        return "needs a CUDA GPU and its driver"
+        return _why_no_cuda()
     found = torch.cuda.get_device_capability()
     if found < oldest:
         wanted, have = (".".join(map(str, pair)) for pair in (oldest, found))
         return f"needs a GPU of compute capability {wanted} or newer, and this one has {have}"
     return None
+
+
+def _why_no_cuda() -> str:
+    """Which of the things that torch needs of a CUDA GPU is missing."""
+    built = torch.version.cuda
+    if built is None:
+        return f"needs a torch built for CUDA, and this one is {torch.__version__}"
+    served = _driver()
+    if (
+        0 < served[0] < int(built.partition(".")[0])
+    ):  # within a major version, older drivers serve newer builds
+        have = ".".join(map(str, served))
+        return f"needs a newer NVIDIA driver: this one serves CUDA {have}, and torch was built for {built}"
+    return "needs a CUDA GPU and its driver"
+
+
+def _driver() -> tuple[int, int]:
+    """The newest CUDA that the driver serves; (0, 0) where there is none."""
+    try:
+        version = int(torch._C._cuda_getDriverVersion())  # type: ignore[attr-defined]
+    except (AttributeError, RuntimeError):  # a torch without CUDA; no driver
+        return 0, 0
+    return version // 1000, version % 1000 // 10
+
+
+def told() -> str:
+    """What the kernels have of this machine's GPU, or why they have none, for `sanakit doctor`."""
+    reason = why_not()
+    if reason is not None:
+        return f"no Triton kernel runs, which {reason}"
+    major, minor = torch.cuda.get_device_capability()
+    return f"{torch.cuda.get_device_name()}, compute capability {major}.{minor}: Triton kernels run"
 
 
 class Later:
