@@ -28,6 +28,7 @@ from sanakit.base.values import TextStates
 from sanakit.benchmark.machine import median_seconds
 from sanakit.benchmark.models import random_transformer
 from sanakit.benchmark.run import difference
+from sanakit.kernels import QKNorm
 from sanakit.kernels.int8_matmul import gpu as int8
 from sanakit.kernels.int8_matmul import reference as int8_reference
 from sanakit.kernels.linear_attention import gpu as attention
@@ -38,6 +39,8 @@ from sanakit.kernels.modulated_norm import gpu as norm
 from sanakit.kernels.modulated_norm import reference as norm_reference
 from sanakit.kernels.residual_norm import gpu as residual
 from sanakit.kernels.residual_norm import reference as residual_reference
+from sanakit.kernels.upsample_conv import quarters
+from sanakit.kernels.upsample_conv import reference as upsample_reference
 from sanakit.transformer import PRESETS
 
 ROUNDS = 20
@@ -93,6 +96,13 @@ def cases(device: str, small: bool) -> Iterator[Case]:
             inputs=(joined,), bytes=joined.nbytes * (3 + 1) / 3,
         )  # fmt: skip
     batch, hidden, side, width = (1, 32, 6, 32) if small else (2, 2880, 32, 1152)
+    joined, norms = normal(batch, side * side * (1 if small else 4), 3 * width), normal(2, width)
+    yield Case(
+        name=f"qk-norm and attention, {batch} x {joined.shape[1]} x {width // 32} x 32",
+        ours=lambda x, w: normed(attention.linear_attention, x, w),
+        plain=lambda x, w: normed(attention_reference.linear_attention, x, w),
+        inputs=(joined, norms), bytes=joined.nbytes * (3 + 1) / 3,
+    )  # fmt: skip
     for scale in (1,) if small else (1, 4):
         x = normal(batch, 2 * hidden, side * scale, side * scale).contiguous(
             memory_format=torch.channels_last
@@ -108,6 +118,13 @@ def cases(device: str, small: bool) -> Iterator[Case]:
         ours=norm.modulated_norm, plain=norm_reference.modulated_norm,
         inputs=(x, normal(batch, 1, width), normal(batch, 1, width)), bytes=2 * x.nbytes,
     )  # fmt: skip
+    more, gate, shift, scale = normal(*x.shape), *normal(3, batch, 1, width)
+    yield Case(
+        name=f"sum and modulated norm, {' x '.join(map(str, x.shape))}",
+        ours=lambda *given: norm.residual_norm_modulated(*given, 1e-6)[1],
+        plain=lambda *given: norm_reference.residual_norm_modulated(*given, 1e-6)[1],
+        inputs=(x, more, gate, shift, scale), bytes=4 * x.nbytes,
+    )  # fmt: skip
     rows = x.flatten(0, 1)
     weight, steps = int8_reference.quantise_rows(normal(5 * width, width))
     wide = {cast: (weight * steps[:, None]).to(cast) for cast in (dtype, torch.float32)}
@@ -117,6 +134,16 @@ def cases(device: str, small: bool) -> Iterator[Case]:
         plain=lambda x: F.linear(x, wide[x.dtype]),
         inputs=(rows,), operations=2.0 * rows.numel() * 5 * width, backward=False,
     )  # fmt: skip
+    yield Case(
+        name=f"norm that rounds and int8 product, {len(rows)} x {width} x {5 * width}",
+        ours=lambda x: int8.int8_matmul(
+            norm.residual_norm_modulated(x, None, None, shift, scale, 1e-6, rounds=True)[1], weight, steps, None
+        ),
+        plain=lambda x: F.linear(
+            norm_reference.modulated_norm(x, shift.to(x.dtype), scale.to(x.dtype)), wide[x.dtype]
+        ),
+        inputs=(x,), operations=2.0 * rows.numel() * 5 * width, backward=False,
+    )  # fmt: skip
     channels, pixels = (16, 8) if small else (128, 1024)
     x = normal(1, channels, pixels, pixels).contiguous(memory_format=torch.channels_last)
     yield Case(
@@ -125,6 +152,23 @@ def cases(device: str, small: bool) -> Iterator[Case]:
         plain=lambda x, r, w, b: residual_reference.residual_norm(x, r, w, b, 1e-5),
         inputs=(x, normal(*x.shape), normal(channels), normal(channels)), bytes=3 * x.nbytes, backward=False,
     )  # fmt: skip
+    small_map = normal(1, 2 * channels, pixels // 2, pixels // 2).contiguous(
+        memory_format=torch.channels_last
+    )
+    filters = normal(channels, 2 * channels, 3, 3) / (18 * channels) ** 0.5
+    four = quarters.prepare(filters)
+    yield Case(
+        name=f"upsampling, {2 * channels} to {channels} x {pixels}^2",
+        ours=lambda x: quarters.upsample_conv(x, four, None, True),
+        plain=lambda x: upsample_reference.upsample_conv(x, filters.to(x.dtype), None, True),
+        inputs=(small_map,), operations=2.0 * 4 * 2 * channels * channels * pixels**2, backward=False,
+    )  # fmt: skip
+
+
+def normed(attend: Callable[..., Tensor], joined: Tensor, weights: Tensor) -> Tensor:
+    """Attention of heads of 32, queries and keys normalised: [B, N, 3D], weights [2, D]."""
+    query, key, value = (part.unflatten(-1, (-1, 32)) for part in joined.chunk(3, dim=-1))
+    return attend(query, key, value, norm=QKNorm(weights[0], weights[1], 1e-5))
 
 
 def check(case: Case) -> float:

@@ -24,14 +24,17 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def test_it_walks_through_every_kernel(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
     gpu.main()
     told = capsys.readouterr().out
-    assert "5 kernels agree with their references" in told
+    assert "9 kernels agree with their references" in told
     assert "training toybox, batch 2: " in told
     rows = json.loads(small.read_text(encoding="utf-8"))
     assert [(row["kernel"].split(",")[0], row["way"]) for row in rows] == [
         ("linear attention", "forward"), ("linear attention", "backward"),
+        ("qk-norm and attention", "forward"), ("qk-norm and attention", "backward"),
         ("Mix-FFN", "forward"), ("Mix-FFN", "backward"),
         ("modulated norm", "forward"), ("modulated norm", "backward"),
-        ("int8 product", "forward"), ("residual norm", "forward"),
+        ("sum and modulated norm", "forward"), ("sum and modulated norm", "backward"),
+        ("int8 product", "forward"), ("norm that rounds and int8 product", "forward"),
+        ("residual norm", "forward"), ("upsampling", "forward"),
     ]  # fmt: skip
     assert all(0 < row["error"] < gpu.TOLERANCE for row in rows)
 
