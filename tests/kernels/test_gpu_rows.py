@@ -272,38 +272,6 @@ def test_what_is_not_finite_stays_visible(bad: float) -> None:
     assert bool(product[0, 2].isnan().all()) and bool(product[0, :2].isfinite().all())
 
 
-def test_operators_keep_torchs_rules() -> None:
-    """Fakes, gradients and layouts as torch.library wants them, so that torch.compile may trace them."""
-    q, s, z = torch.randn(1, 5, 2, 4), torch.randn(1, 2, 4, 4), torch.rand(1, 2, 4)
-    x, m = torch.randn(2, 3, 8), torch.randn(1, 8)
-    weight, steps = int8.quantise_rows(torch.randn(5, 4))
-    checked = ("test_schema", "test_autograd_registration", "test_faketensor")
-    calls: list[tuple[Callable[..., object], tuple[object, ...]]] = [
-        (attention_gpu.attention_sums, (q, q, None, None, None)),
-        (attention_gpu.attention_sums, (q, q, None, torch.rand(1, 5), torch.randn(8))),
-        (attention_gpu.attention_answer, (q, s, z, 1e-15, None, None)),
-        (attention_gpu.attention_answer, (q, s, z, 1e-15, torch.rand(1, 5), torch.randn(8))),
-        (attention_gpu.token_spread, (q, 1e-5)),
-        (norm_gpu.normal_modulated, (x, m, m, 1e-6)),
-        (norm_gpu.residual_modulated, (x, x, m, m, m, 1e-6)),
-        (norm_gpu.residual_modulated, (x, x, None, m, m, 1e-6)),
-        (norm_gpu.normal_rounded, (x, x, m, m, m, 1e-6)),
-        (norm_gpu.normal_rounded, (x, None, None, m, m, 1e-6)),
-        (int8_gpu.int8_product_gpu, (torch.randn(3, 4), weight, steps, None, "none")),
-        (
-            int8_gpu.int8_rounded_product,
-            (weight, torch.rand(5), weight, steps, torch.randn(5), "none", torch.bfloat16),
-        ),
-        (mix_gpu.gated_middle, (_last(torch.randn(1, 6, 2, 3)), torch.randn(9, 6), torch.randn(6))),
-        (
-            residual_gpu.residual_norm,
-            (_last(torch.randn(1, 6, 2, 3)), None, torch.randn(6), torch.randn(6), 1e-5),
-        ),
-    ]
-    for operator, arguments in calls:
-        torch.library.opcheck(operator, arguments, test_utils=checked)
-
-
 def test_operators_are_whole_to_a_compiler() -> None:
     """One graph without a break, forward and backward, and the numbers of the reference."""
 
