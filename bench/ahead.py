@@ -1,7 +1,7 @@
 """Every Triton kernel compiled for GPUs that need not be there: `python -m bench.ahead [--json FILE]`.
 
 Prints registers of a thread, bytes that did not fit them (spills) and shared memory, per kernel, shape and chip. The
-shapes are those of Sana-0.6B and 1.6B and of their autoencoder. Exits with 1 where a kernel spills beyond its budget.
+shapes are those of Sana-0.6B and 1.6B and of their autoencoder. Exits with 1 where a kernel is beyond its budget.
 """
 
 from __future__ import annotations
@@ -31,8 +31,31 @@ from sanakit.kernels.qk_norm import triton as qk
 from sanakit.kernels.residual_norm import triton as residual
 
 CHIPS = (80, 90, 100)
-BUDGET = 16
-"""Bytes that a thread may spill, of every kernel."""
+
+BUDGET: dict[str, tuple[int, int]] = {
+    "linear_attention.sums": (192, 0),
+    "linear_attention.answer": (96, 0),
+    "linear_attention.into_query": (160, 0),
+    "linear_attention.into_sums": (208, 0),
+    "linear_attention.sums_backward": (144, 0),
+    "normed_attention.sums": (224, 0),
+    "normed_attention.answer": (176, 0),
+    "normed_attention.into_query": (176, 0),
+    "normed_attention.into_sums": (240, 0),
+    "normed_attention.sums_backward": (144, 0),
+    "qk_norm.spreads": (48, 0),
+    "qk_norm.backward": (112, 0),
+    "mix_ffn.forward": (128, 16),
+    "mix_ffn.gather": (80, 0),
+    "modulated_norm.forward": (48, 0),
+    "modulated_norm.backward": (128, 0),
+    "residual_norm_modulated.forward": (64, 0),
+    "residual_norm_modulated.backward": (192, 0),
+    "int8_matmul.quantise": (48, 0),
+    "int8_matmul.multiply": (255, 0),
+    "residual_norm.norm": (80, 0),
+}
+"""Kernel -> registers that a thread may take, and bytes that it may spill, on any chip."""
 
 BF16 = torch.bfloat16
 
@@ -196,7 +219,16 @@ def main() -> None:
             print(f"{row.kernel:36} {row.shape:>6} {'sm_' + str(chip):>6} {figures}", flush=True)
     if options.json:
         options.json.write_text(json.dumps([asdict(row) for row in rows]), encoding="utf-8")
-    sys.exit(1 if any(row.spills > BUDGET for row in rows) else 0)
+    beyond = [row for row in rows if (row.registers, row.spills) != _within(row)]
+    for row in beyond:
+        print(f"{row.kernel} at {row.shape} on sm_{row.chip} is beyond its budget of {BUDGET[row.kernel]}")
+    sys.exit(1 if beyond else 0)
+
+
+def _within(row: Compiled) -> tuple[int, int]:
+    """What a kernel takes, cut to its budget."""
+    registers, spills = BUDGET[row.kernel]
+    return min(row.registers, registers), min(row.spills, spills)
 
 
 if __name__ == "__main__":

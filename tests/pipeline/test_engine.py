@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from sanakit.adapt import Int8Linear
-from sanakit.adapt.packed import PackedMixFFN
+from sanakit.adapt.packed import PackedMixFFN, PackedUpsample
 from sanakit.base import RequestError
 from sanakit.base.precision import Precision
 from sanakit.kernels import choice
 from sanakit.kernels.choice import Problem
 from sanakit.kernels.int8_matmul import onednn
+from sanakit.layers import Upsample
 from sanakit.pipeline import ImageRequest
-from sanakit.pipeline.engine import choose_engine
+from sanakit.pipeline.engine import Engine, apply_engine, choose_engine
 from tests.oracles.tiny import Folders
 from tests.pipeline.drawing import open_model, ours
 
@@ -43,6 +45,14 @@ def test_what_cannot_be_done_is_refused() -> None:
     words = r"int8 was asked for, but it needs .* \(triton\); runs on CPUs only \(onednn\): choose auto"
     with pytest.raises(RequestError, match=words):
         choose_engine("int8", Precision(torch.device("cuda"), torch.bfloat16, "as asked"))
+
+
+def test_kernels_leave_a_model_as_it_is_but_for_upsampling() -> None:
+    """As on a GPU, where nothing packs products."""
+    part = nn.Sequential(Upsample(8, 4, shuffle=False), nn.Linear(256, 256))
+    with choice.force("linear", "reference"):
+        apply_engine(Engine("kernels", "as asked"), "decoder", part)
+    assert [type(module) for module in part] == [PackedUpsample, nn.Linear]
 
 
 def test_engines_draw_nearly_the_same_and_say_which_drew(tiny: Folders) -> None:
