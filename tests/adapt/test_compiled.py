@@ -10,6 +10,7 @@ from torch import nn
 
 from sanakit.adapt import pack, quantise
 from sanakit.adapt.compiled import compile_blocks, why_not
+from sanakit.adapt.int8 import round_in_norms
 from sanakit.base import TextStates
 from sanakit.kernels.choice import Problem, select
 from sanakit.transformer import SanaTransformer, TransformerConfig, initialise
@@ -18,7 +19,14 @@ CONFIG = TransformerConfig(
     latent_channels=4, width=256, depth=3, heads=8, cross_heads=4, text_width=64, qk_norm=True
 )
 INT8 = select("int8_matmul", Problem("int8_matmul", "cpu", torch.float32)).name == "onednn"
-EDITS: dict[str, Callable[[nn.Module], object]] = {"built": lambda _: None, "packed": pack, "int8": quantise}
+
+
+def rounded(model: nn.Module) -> None:
+    quantise(model)
+    round_in_norms(model)
+
+
+EDITS: dict[str, Callable[[nn.Module], object]] = {"built": lambda _: None, "packed": pack, "int8": rounded}
 
 
 def model_of(edit: str) -> SanaTransformer:

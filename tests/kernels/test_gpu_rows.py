@@ -195,6 +195,23 @@ def test_residual_norm_modulated(dtype: torch.dtype, size: tuple[int, ...], gate
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("gated", [True, False])
+def test_a_sum_before_a_norm_is_as_wide_as_torch_makes_it(gated: bool) -> None:
+    """As under autocast: a branch in bf16 onto a residual in float32, each with a gradient of its own dtype."""
+    x, shift, scale = torch.randn(1, 3, 8, requires_grad=True), torch.randn(1, 1, 8), torch.randn(1, 1, 8)
+    branch = torch.randn(1, 3, 8).bfloat16().requires_grad_()
+    gate = torch.randn(1, 1, 8) if gated else None
+    found = []
+    for run in (norm_gpu.residual_norm_modulated, norm.residual_norm_modulated):
+        outputs = run(x, branch, gate, shift, scale, 1e-6)
+        gradients = torch.autograd.grad(outputs, (x, branch), tuple(map(torch.cos, outputs)))
+        found.append((*outputs, *gradients))
+    for ours, wanted in zip(*found, strict=True):
+        torch.testing.assert_close(ours, wanted, rtol=1e-2, atol=1e-4)
+    narrow = norm_gpu.residual_norm_modulated(branch, branch, gate, shift, scale, 1e-6)[0]
+    assert narrow.dtype == (torch.float32 if gated else torch.bfloat16)
+
+
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("adds", [True, False])
 def test_a_norm_that_rounds_gives_what_the_product_would_have_made(dtype: torch.dtype, adds: bool) -> None:

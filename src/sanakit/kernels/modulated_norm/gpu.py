@@ -33,14 +33,21 @@ def residual_norm_modulated(
     rounds: bool = False,
 ) -> tuple[Tensor, Tensor | RoundedTokens]:  # fmt: skip
     """As the reference, with gate, shift and scale [B or 1, 1, D]. rounds: for an int8 product, without a gradient."""
-    x, branch = x.contiguous(), None if branch is None else branch.contiguous()
-    gate = None if gate is None else gate.flatten(1)
+    if branch is not None:
+        x, branch = x.to(_summed(x, branch, gate)), branch.contiguous()
+    x, gate = x.contiguous(), None if gate is None else gate.flatten(1)
     shift, scale = shift.flatten(1), scale.flatten(1)
     if rounds:
         total, values, steps = normal_rounded(x, branch, gate, shift, scale, eps)
         return x if branch is None else total, RoundedTokens(values, steps, x.dtype)
     found: tuple[Tensor, Tensor] = residual_modulated(x, branch, gate, shift, scale, eps)
     return found
+
+
+def _summed(x: Tensor, branch: Tensor, gate: Tensor | None) -> torch.dtype:
+    """The dtype that torch gives x + gate * branch: under autocast branches are narrower than the residual."""
+    wide = torch.result_type(x, branch)
+    return wide if gate is None else torch.promote_types(wide, gate.dtype)
 
 
 @torch.library.custom_op("sanakit::normal_modulated", mutates_args=())
@@ -147,7 +154,7 @@ def _sums(total: Tensor) -> tuple[int, int]:
 
 def _keep_residual(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     _, branch, gate, shift, scale, ctx.eps = inputs
-    ctx.shift_size, ctx.shift_dtype = shift.shape, shift.dtype
+    ctx.shift_size, ctx.shift_dtype, ctx.branch_dtype = shift.shape, shift.dtype, branch.dtype
     ctx.save_for_backward(output[0], None if gate is None else branch, gate, scale)
 
 
@@ -159,7 +166,8 @@ def _backward_residual(ctx: Any, onto: Tensor, grad: Tensor) -> tuple[Tensor | N
     gate_grad = None if gate is None else into_gate.sum_to_size(gate.shape).to(gate.dtype)
     shift = into_shift.sum_to_size(ctx.shift_size).to(ctx.shift_dtype)
     scales = into_scale.sum_to_size(scale.shape).to(scale.dtype)
-    return into_x, into_x if gate is None else into_branch, gate_grad, shift, scales, None
+    branch_grad = (into_x if gate is None else into_branch).to(ctx.branch_dtype)
+    return into_x, branch_grad, gate_grad, shift, scales, None
 
 
 residual_modulated.register_autograd(_backward_residual, setup_context=_keep_residual)
