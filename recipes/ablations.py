@@ -132,7 +132,9 @@ def network(variant: Variant, shape: TransformerConfig, seed: int) -> SanaTransf
 def accuracy(job: TextToImage, run: Run, model: SanaTransformer) -> float:
     """The share of prompts whose picture shows what they say, drawn by the averaged weights in 20 steps."""
     shape = model.config
-    drawer = Model(replace(job.descriptor, transformer=shape), decide("cpu", "fp32"), fast="off", frugal=False)
+    drawer = Model(
+        replace(job.descriptor, transformer=shape), decide("cpu", "fp32"), fast="off", frugal=False
+    )
     with run.ema.applied(model):
         drawer.parts.put("transformer", model.eval())
 
@@ -145,7 +147,10 @@ def accuracy(job: TextToImage, run: Run, model: SanaTransformer) -> float:
 
 def table(steps: int) -> str:
     """What has been measured, as Markdown: means over seeds with the standard deviation."""
-    rows = ["| variant | seeds | held-out loss | Toybox accuracy | parameters | steps/s |", "|---|---|---|---|---|---|"]
+    rows = [
+        "| variant | seeds | held-out loss | Toybox accuracy | parameters | steps/s |",
+        "|---|---|---|---|---|---|",
+    ]
     for name in VARIANTS:
         paths = [config_of(name, seed, steps).folder / f"result-{steps}.json" for seed in range(10)]
         found = [json.loads(path.read_text()) for path in paths if path.exists()]

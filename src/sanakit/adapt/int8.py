@@ -18,7 +18,7 @@ from sanakit.base.errors import WeightsError
 from sanakit.kernels import RoundedTokens, int8_matmul, prepare_int8, rounded_norm_modulated
 from sanakit.kernels.int8_matmul import quantise_rows
 from sanakit.kernels.linear import Act
-from sanakit.layers import LinearBlock, MixFFN
+from sanakit.layers import LinearBlock, LinearSelfAttention, MixFFN
 
 KEPT: dict[str, str] = {
     **RARE,
@@ -120,7 +120,7 @@ def round_in_norms(model: nn.Module) -> None:
     for block in model.modules():
         if not isinstance(block, LinearBlock):
             continue
-        if _is_int8(block.attention.qkv):
+        if isinstance(block.attention, LinearSelfAttention) and _is_int8(block.attention.qkv):
             block.enter_attention = rounded_norm_modulated
         if isinstance(block.ffn, MixFFN) and _is_int8(block.ffn.expand):
             block.enter_ffn = rounded_norm_modulated
