@@ -28,10 +28,10 @@ from recipes.ablation_parts import (
 )
 from sanakit.base.files import atomic_write
 from sanakit.base.precision import decide
-from sanakit.evaluation import outcomes
+from sanakit.evaluation.toybox import outcomes
 from sanakit.flow import TimeDensity
 from sanakit.pipeline import ImageRequest, Model
-from sanakit.toybox.judging import load_judge
+from sanakit.toybox.judging.shipped import load_judge
 from sanakit.toybox.trials import Trial, trials
 from sanakit.training import OptimizerConfig, Run, World, build_optimizer, read_journal
 from sanakit.training.config import DataConfig, ModelConfig, RunPhase, SavingConfig, TimesConfig, TrainConfig

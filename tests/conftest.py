@@ -26,6 +26,9 @@ settings.register_profile(
 )
 settings.load_profile("sanakit")
 torch.set_num_threads(1)
+# torch keeps a list of its constructors from the first `with torch.device(...)` on: before a test replaces one of them.
+with torch.device("meta"):
+    torch.empty(0)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -30,7 +30,7 @@ def kept_bytes(forward: Callable[[], object]) -> int:
     found: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
-        if not isinstance(tensor, torch.nn.Parameter):
+        if not isinstance(tensor if tensor._base is None else tensor._base, torch.nn.Parameter):
             storage = tensor.untyped_storage()
             found[storage._cdata] = storage.nbytes()
         kept.append(tensor)

@@ -1,0 +1,134 @@
+"""Small parts of a run: chance per sample, edits of a network, what a step takes, sets to try with, autoencoders."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from sanakit.autoencoder import DCAE
+from sanakit.autoencoder import PRESETS as AUTOENCODERS
+from sanakit.base import ConfigError
+from sanakit.flow import ShiftedTimes
+from sanakit.toybox.folder import write_pictures
+from sanakit.training import Report, read_journal
+from sanakit.training.data import open_set
+from sanakit.training.draws import draw, sample_seed
+from sanakit.training.edits import attend_by_products, recompute
+from sanakit.training.session import Session
+from sanakit.training.speed import kept_bytes, product_rate, train_operations, transformer_pass
+from sanakit.training.tasks.autoencoder import PHASES, AutoencoderPair
+from sanakit.transformer import PRESETS, SanaTransformer
+from sanakit.weights import load_autoencoder, read_autoencoder_config
+from tests.training.sets import config
+
+
+def test_a_samples_chance_does_not_depend_on_its_neighbours() -> None:
+    times = ShiftedTimes(3.0).sample
+    seeds = [sample_seed(0, 7, place) for place in range(4)]
+    t, noise = draw(seeds, (2, 3), times)
+    alone_t, alone = draw(seeds[2:3], (2, 3), times)
+    assert torch.equal(noise[2:3], alone) and torch.equal(t[2:3], alone_t)
+    assert len({*seeds, sample_seed(0, 8, 0), sample_seed(1, 7, 0)}) == 6
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+@pytest.mark.parametrize(("every", "count"), [(0, 0), (1, 4), (2, 2), (3, 2)])
+def test_recomputed_blocks_give_the_same_gradients(every: int, count: int) -> None:
+    def blocks() -> list[nn.Module]:
+        torch.manual_seed(0)
+        return [nn.Sequential(nn.Linear(3, 3), nn.SiLU()) for _ in range(4)]
+
+    def gradients(chain: list[nn.Module]) -> list[torch.Tensor]:
+        x = torch.ones(2, 3, requires_grad=True)
+        y = x
+        for block in chain:
+            y = block(y)
+        y.sum().backward()
+        return [p.grad for block in chain for p in block.parameters() if p.grad is not None]
+
+    edited = blocks()
+    attend_by_products(edited)
+    assert recompute(edited, every) == count
+    for a, b in zip(gradients(blocks()), gradients(edited), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_steps_arithmetic_and_memory_are_counted_without_doing_it() -> None:
+    shape = PRESETS["toybox"]
+    with torch.device("meta"):
+        weights = sum(p.numel() for p in SanaTransformer(shape).parameters())
+    tokens = 8 * 8
+    operations = train_operations(lambda: transformer_pass(shape, 8, 4))
+    assert 0.5 < operations / (6 * weights * tokens) < 1.2  # six per weight and token is the rule of thumb
+    small, large = (kept_bytes(lambda s=side: transformer_pass(shape, s, 4)) for side in (8, 16))
+    assert 3 < large / small < 4.2  # grows with the tokens
+    assert product_rate(torch.device("cpu"), torch.float32, rounds=1) > 1e8
+
+
+def test_a_set_to_try_with_is_the_same_after_an_interruption(tmp_path: Path) -> None:
+    list(write_pictures(tmp_path / "whole", 5, size=32, captions=2))
+    walk = write_pictures(tmp_path / "parts", 5, size=32, captions=2)
+    assert [next(walk) for _ in range(3)] == [0, 1, 2]
+    walk.close()
+    assert list(write_pictures(tmp_path / "parts", 5, size=32, captions=2)) == [2, 3, 4, 5]
+    for path in (tmp_path / "whole").iterdir():
+        assert path.read_bytes() == (tmp_path / "parts" / path.name).read_bytes()
+    found = open_set(tmp_path / "whole")
+    assert (len(found), found.faults) == (5, ())
+    assert all(1 <= len(item.captions) <= 2 for item in found)
+    line = json.loads((tmp_path / "whole/captions.jsonl").read_text().splitlines()[0])
+    assert line["key"] == "000000"
+
+
+@pytest.mark.parametrize("phase", ["full", "adaptation", "refinement"])
+def test_a_phase_trains_its_layers_and_no_others(phase: str) -> None:
+    torch.manual_seed(0)
+    pair = AutoencoderPair(DCAE(AUTOENCODERS["toybox"]), PHASES[phase])
+    trained = {name for name, p in pair.autoencoder.named_parameters() if p.requires_grad}
+    everything = {name for name, _ in pair.autoencoder.named_parameters()}
+    assert trained and (trained == everything) == (phase == "full")
+    assert (pair.critic is not None) == (phase == "refinement")
+
+
+def test_an_autoencoder_is_trained_resumed_and_written(tmp_path: Path) -> None:
+    settings = {
+        "task": "autoencoder", "batch": 2, "phases": [{"steps": 4, "size": 32}], "validate": 4,
+        "autoencoder": {"start": "scratch", "phase": "full", "loss": {"latent_noise": 0.1}},
+    }  # fmt: skip
+    for folder, stop in (("whole", None), ("parts", 2)):
+        for event in Session(
+            config(tmp_path / folder, **settings, saving={"steps": 2}), device="cpu"
+        ).events():
+            if isinstance(event, Report) and event.step - 1 == stop:
+                break
+    list(Session(config(tmp_path / "parts", **settings), device="cpu", resume=True).events())
+    shape = read_autoencoder_config(tmp_path / "whole/vae")
+    pairs = []
+    for folder in ("whole", "parts"):
+        model = DCAE(shape)
+        load_autoencoder(model, shape, tmp_path / folder / "vae")
+        pairs.append(model.state_dict())
+    assert all(torch.equal(pairs[0][name], pairs[1][name]) for name in pairs[0])
+    assert shape.scaling_factor > 0
+    assert read_journal(tmp_path / "whole", kind="validation")[4]["psnr"] > 0
+    refined = settings | {
+        "autoencoder": {"start": str(tmp_path / "whole/vae"), "phase": "refinement"},
+        "phases": [{"steps": 2, "size": 32}],
+    }
+    events = list(Session(config(tmp_path / "refined", **refined), device="cpu").events())
+    losses = [event.losses for event in events if isinstance(event, Report)]
+    assert {"critic_loss", "real", "fake", "adversarial"} <= losses[0].keys()
+    assert read_autoencoder_config(tmp_path / "refined/vae").scaling_factor == shape.scaling_factor
+
+
+def test_an_autoencoder_is_not_trained_on_several_sizes(tmp_path: Path) -> None:
+    phases = [{"steps": 1, "size": 32}, {"steps": 1, "size": 64}]
+    with pytest.raises(ConfigError, match="one size and one micro-batch"):
+        Session(config(tmp_path, task="autoencoder", phases=phases), device="cpu")
+    with pytest.raises(ConfigError, match="'huge' is none of"):
+        wrong = {"start": "scratch", "preset": "huge"}
+        Session(config(tmp_path, task="autoencoder", autoencoder=wrong), device="cpu")
