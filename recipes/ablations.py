@@ -105,6 +105,8 @@ def measure(name: str, seed: int, steps: int) -> dict[str, float]:
         print(notice, flush=True)
     model = network(VARIANTS[name], job.shape, seed)
     attend_by_products(list(model.blocks))
+    for block in model.blocks:
+        block.compile()
     settings = replace(loop_config(config, config.optimizer.lr, torch.bfloat16), warmup=100, cooldown=0.3)
     run = Run(model, replace(settings, report_every=100), optimizer=build_optimizer(model, config.optimizer))
     validation = [chore for chore in job.chores(model) if chore.name == "validation"]
