@@ -4,6 +4,7 @@
 #   make test      install what tests need, run them
 #   make check     ruff, mypy --strict, the rules of the house
 #   make bench     time ours and diffusers side by side, ten minutes; out/bench.json and out/bench.png
+#   make kill9     kill a small training run N=25 times and see that nothing is lost; about ten minutes
 #   make toybox    train the shipped model again (resumes; hours); STAGES="measure ship" for some stages only
 #   make format    put the code into the form that check asks for
 #   make clean     remove .venv, out and caches
@@ -23,7 +24,7 @@ RUN_READY := $(VENV)/.run-ready
 DEV_READY := $(VENV)/.dev-ready
 PINS := pyproject.toml constraints.txt
 
-.PHONY: demo test check bench toybox format clean
+.PHONY: demo test check bench kill9 toybox format clean
 .DELETE_ON_ERROR:
 
 demo: $(RUN_READY)
@@ -42,6 +43,10 @@ check: $(DEV_READY)
 bench: $(DEV_READY)
 	@mkdir -p out
 	$(VENV)/bin/sanakit bench --json out/bench.json --plot out/bench.png
+
+N ?= 25
+kill9: $(DEV_READY)
+	$(PY) -m bench.kill9 $(N)
 
 toybox: $(DEV_READY)
 	$(ALLOCATOR) $(PY) -m recipes.toybox $(STAGES)
