@@ -105,7 +105,7 @@ def theirs(peer: nn.Module, batch: LatentBatch) -> Callable[[], float]:
         nn.utils.clip_grad_norm_(peer.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        return float(loss)
+        return float(loss.detach())
 
     return step
 

@@ -32,6 +32,8 @@ def same(one: Path, other: Path) -> bool:
 def test_a_run_ends_with_a_model_that_draws(tmp_path: Path) -> None:
     events = run(tmp_path / "run", preview={"every": 3, "steps": 1}, validate=3)
     assert events[-1].startswith("step 6: the model is in")
+    steps = read_journal(tmp_path / "run")
+    assert all(0 < entry["mfu"] < 1.5 and entry["images_per_second"] > 0 for entry in steps.values())
     image = load(tmp_path / "run/model", device="cpu").images(ImageRequest(prompt="a red sphere", steps=1))[0]
     assert image.size == (64, 64)
     assert len(list((tmp_path / "run/previews").glob("*.png"))) == 2
@@ -120,9 +122,7 @@ def test_what_cannot_be_trained_is_one_sentence(tmp_path: Path, changes: dict[st
 
 
 def test_the_plan_tells_what_will_happen(tmp_path: Path) -> None:
-    plan = "\n".join(
-        Session(config(tmp_path / "run", schedule={"rule": "sqrt"}), device="cpu").plan().lines()
-    )
+    plan = "\n".join(Session(config(tmp_path / "run", schedule={"rule": "sqrt"}), device="cpu").plan.lines())
     assert "12 pictures, 4 held out" in plan
     assert "learning rate 0.000125 (0.001 for 256, by sqrt)" in plan
     assert "0 to 6" in plan and "single of 1" in plan

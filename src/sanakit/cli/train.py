@@ -42,7 +42,7 @@ def train(
 
     session = Session(read_config(config, sets or ()), device=device, resume=resume, told=_tell)
     if session.world.leads:
-        typer.echo("\n".join(session.plan().lines()), err=True)
+        typer.echo("\n".join(session.plan.lines()), err=True)
     if plan:
         return
     try:

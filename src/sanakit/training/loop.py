@@ -243,12 +243,18 @@ class Run:
         report = Report(
             step=self.step, steps=self.config.steps, losses=meter.losses, lr=self._lr(), norm=meter.norm,
             seconds=meter.seconds, images=self.config.samples / max(meter.seconds, 1e-9),
-            waited=meter.waited / max(meter.elapsed, 1e-9), skipped=self.skipped,
+            waited=meter.waited / max(meter.elapsed, 1e-9), mfu=self._mfu(meter.seconds), skipped=self.skipped,
         )  # fmt: skip
         if self.world.leads:
             write_entry(self.config.folder, self.step, report.values)
         meter.reset()
         return report
+
+    def _mfu(self, seconds: float) -> float | None:
+        """The share of the device's rate that steps of so many seconds take; None where it is unknown."""
+        config = self.config
+        known = config.operations and config.rate
+        return config.operations / max(seconds, 1e-9) / config.rate if known else None
 
     def _restore(self, checkpoint: Path) -> None:
         facts = read_facts(checkpoint)

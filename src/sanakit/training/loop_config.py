@@ -29,6 +29,8 @@ class LoopConfig:
         dtype: of the autocast; None for float32.
         guard: when a step is skipped, and when the run goes back.
         samples: of a step, over all processes, for the report; 0 where unknown.
+        operations, rate: operations of a step on this process, and what its device does a second at best; with both the
+            report says what share of it training takes (MFU).
     """
 
     folder: Path
@@ -49,3 +51,5 @@ class LoopConfig:
     dtype: torch.dtype | None = torch.bfloat16
     guard: GuardConfig = field(default_factory=GuardConfig)
     samples: int = 0
+    operations: float = 0.0
+    rate: float = 0.0

@@ -6,6 +6,8 @@ config ──▶ job ──▶ plan ──▶ what must be there first ──▶
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cached_property
 
 import torch
 from torch import nn
@@ -58,6 +60,7 @@ class Session:
         """Of the computation; None for float32."""
         return None if self.precision.dtype == torch.float32 else self.precision.dtype
 
+    @cached_property
     def plan(self) -> Plan:
         """What the run is going to do."""
         return Plan(
@@ -85,10 +88,14 @@ class Session:
             leave_world(self.world)
 
     def _train(self) -> Iterator[Event]:
-        job, model = self.job, self.job.build()
+        job, model, plan = self.job, self.job.build(), self.plan
         self._edit(model)
         run = Run(
-            model, loop_config(self.config, self.lr, self.dtype),
+            model,
+            replace(
+                loop_config(self.config, self.lr, self.dtype),
+                operations=plan.size.operations / self.world.size, rate=plan.rate,
+            ),
             optimizer=build_optimizer(model, self.config.optimizer), world=self.world,
             identity=self.config.identity, told=self.told,
         )  # fmt: skip
