@@ -14,6 +14,7 @@ import yaml
 from typer.testing import CliRunner
 
 from sanakit.cli import app
+from sanakit.training import read_journal
 from tests.training.sets import values
 
 
@@ -85,3 +86,29 @@ def test_bad_input_is_one_sentence(tmp_path: Path, changes: list[str], told: str
 def test_a_config_that_is_not_there(tmp_path: Path) -> None:
     result = run("train", tmp_path / "none.yaml")
     assert result.exit_code == 2 and "can't be read: No such file" in result.stderr
+
+
+def test_two_processes_make_the_run_of_one(tmp_path: Path) -> None:
+    settings = {"preview": {"every": 3, "steps": 1, "prompts": ["a red cube"]}, "validate": 3}
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    assert run("train", write(tmp_path / "one", **settings), "--device", "cpu").exit_code == 0
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    command = ["-m", "sanakit.cli", "train", str(write(tmp_path / "two", **settings)), "--device", "cpu"]
+    done = subprocess.run(
+        [*torchrun, *command],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    one, two = (read_journal(tmp_path / name / "run") for name in ("one", "two"))
+    assert [two[step]["loss"] for step in two] == pytest.approx([one[step]["loss"] for step in one], abs=1e-5)
+    measured = [
+        read_journal(tmp_path / name / "run", kind="validation")[6]["loss"] for name in ("one", "two")
+    ]
+    assert measured[1] == pytest.approx(measured[0], abs=1e-5)
+    assert len(list((tmp_path / "two/run/previews").glob("*.png"))) == 2
+    assert (tmp_path / "two/run/model/model_index.json").is_file()
+    assert done.stdout.count("step 6/6") == 1  # the first process alone tells

@@ -113,3 +113,9 @@ def test_what_a_checkpoint_fixes_is_what_the_run_is(tmp_path: Path) -> None:
     assert longer.identity == config.identity
     for change in ("batch=8", "phases[0].steps=9", "phases[1].size=512", "seed=1", "data.held=2", "ema=0.5"):
         assert read_config(source, [change]).identity != config.identity
+
+
+def test_the_example_is_a_config() -> None:
+    root = Path(__file__).resolve().parents[2]
+    config = read_config(root / "examples/train.yaml")
+    assert (config.base, config.steps, config.validate) == ("toybox", 200, 100)

@@ -43,7 +43,7 @@ class LinearBlock(nn.Module):
         self,
         x: Tensor,
         signal: Tensor,
-        memory: Memory,
+        memory: Memory | Tensor,
         mask: Tensor | None,
         grid: Grid,
         angles: Tensor | None = None,
@@ -54,7 +54,7 @@ class LinearBlock(nn.Module):
         Args:
             x: [B, N, D] tokens.
             signal: [B, F, 6, D] from time.
-            memory: what the cross-attention of this block keeps of the text.
+            memory: what the cross-attention of this block keeps of the text, or the projected text [B, L, D].
             mask: [B, L] bool, True where the text is real; None where all of it is.
             grid: how the N tokens lie in space.
             angles: [N, D/heads/2] rotary angles or None.

@@ -43,17 +43,19 @@ class CrossAttention(nn.Module):
         settled = self.out(value[:lone, :1]) if lone else None
         return Memory(self._heads(key[lone:]), self._heads(value[lone:]), settled)
 
-    def forward(self, x: Tensor, memory: Memory, mask: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, memory: Memory | Tensor, mask: Tensor | None) -> Tensor:
         """Attend to the text.
 
         Args:
             x: [B, N, D] image tokens.
-            memory: of the text, from `remember`.
+            memory: of the text, from `remember`; or the projected states [B, L, D] themselves.
             mask: [B - S, L] bool, True where a state is real; None where all are.
 
         Returns:
             [B, N, D].
         """
+        if isinstance(memory, Tensor):
+            memory = self.remember(memory)
         if memory.settled is None:
             return self._ask(x, memory, mask)
         known = memory.settled.expand(-1, x.shape[1], -1)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from sanakit.training.parallel import local
+from sanakit.training.parallel import local, reshard
 
 
 class EMA:
@@ -30,6 +30,7 @@ class EMA:
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[nn.Module]:
         """Run the model with the averaged weights; the live ones come back afterwards."""
+        reshard(model)
         live = {name: p.detach().clone() for name, p in model.named_parameters()}
         self.copy_to(model)
         try:
@@ -44,5 +45,6 @@ class EMA:
 
 @torch.no_grad()
 def _assign(model: nn.Module, weights: dict[str, Tensor]) -> None:
+    reshard(model)
     for name, parameter in model.named_parameters():
         local(parameter).copy_(local(weights[name]))

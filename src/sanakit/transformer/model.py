@@ -107,11 +107,11 @@ class SanaTransformer(nn.Module):
         x = self.embed_latent(latent, grid)
         moment = self.embed_time(time, guidance)  # [B, D], or [1, D] for all
         signal = self.modulation(F.silu(moment)).unflatten(-1, (1, 6, -1))  # [B, F=1, 6, D]
-        memory = text if isinstance(text, TextMemory) else self.read(text)
+        kept, mask = (text.blocks, text.mask) if isinstance(text, TextMemory) else self._unread(text)
         angles = self._angles(grid, x.device)
-        for index, (block, kept) in enumerate(zip(self.blocks, memory.blocks, strict=True)):
+        for index, (block, memory) in enumerate(zip(self.blocks, kept, strict=True)):
             identity = perturbation.rows if perturbation and index in perturbation.layers else 0
-            x = block(x, signal, kept, memory.mask, grid, angles, identity)
+            x = block(x, signal, memory, mask, grid, angles, identity)
             if 0 < index <= len(residuals):
                 x = x + residuals[index - 1]
         return self.unpatch(self.head(x, moment), grid)
@@ -121,9 +121,22 @@ class SanaTransformer(nn.Module):
 
         lone: of so many samples at the front the first token alone is real (`TextStates.lone`); they are settled now.
         """
-        words = self.text(text.states.to(self.patch.weight.dtype))  # [B, L, D]
+        words = self.embed_text(text)
         memories = tuple(block.cross.remember(words, lone) for block in self.blocks)  # type: ignore[union-attr, operator]
         return TextMemory(memories, text.mask[lone:])
+
+    def _unread(self, text: TextStates) -> tuple[tuple[Tensor, ...], Tensor]:
+        """The projected text for every block, and its mask.
+
+        Each block reads it in its own forward pass: weights that are gathered block by block, and activations that are
+        computed again, must not be used outside of it.
+        """
+        return (self.embed_text(text),) * len(self.blocks), text.mask
+
+    def embed_text(self, text: TextStates) -> Tensor:
+        """States [B, L, text_width] -> [B, L, D]."""
+        words: Tensor = self.text(text.states.to(self.patch.weight.dtype))
+        return words
 
     def embed_latent(self, latent: Tensor, grid: Grid) -> Tensor:
         """[B, C, h, w] -> tokens [B, N, D], with the positional table where the model has one."""
