@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 import typer
 
 from sanakit.cli.options import DebugOption
-from sanakit.cli.walks import Bar
 
 
 def toybox(
@@ -30,6 +29,7 @@ def toybox(
 ) -> None:
     """Render scenes of the Toybox world with captions. Go on with `sanakit train`, or `sanakit data check`."""
     from sanakit.base.errors import RequestError
+    from sanakit.cli.walks import Bar
     from sanakit.toybox.folder import write_pictures
 
     if count < 1 or captions < 1 or size < 32 or size % 32:

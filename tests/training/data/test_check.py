@@ -13,7 +13,7 @@ from PIL import Image
 from sanakit.base.errors import ConfigError
 from sanakit.pipeline.shapes import shapes_of
 from sanakit.training.data import BucketRule, CheckReport, CheckRules, collect, conclude, examine, open_set
-from sanakit.training.data.cost import cache_cost, matmul_rate
+from sanakit.training.data.cost import cache_cost
 from sanakit.training.data.duplicates import copies_of, leaks_between, near_pairs
 from sanakit.training.data.looks import Looks, look_at
 from tests.training.data.pictures import encoded, jpeg, picture, png, write_files, write_plain, write_tar
@@ -192,12 +192,6 @@ def test_the_cost_of_a_cache() -> None:
     twice = cache_cost([(64, 64), (32, 128)] * 2, [10, 1000] * 2, SHAPES.autoencoder, SHAPES.text)
     assert twice.operations == pytest.approx(2 * cost.operations)
     assert cost.seconds(1e9) == pytest.approx(cost.operations / 0.5e9)
-
-
-def test_the_rate_of_a_machine_is_positive() -> None:
-    import torch
-
-    assert matmul_rate(torch.device("cpu"), torch.float32, seconds=0.0) >= 0
 
 
 def test_examining_can_be_stopped(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from sanakit.training.data.buckets import BucketRule, assign_buckets, bucket_for, bucket_table, merge_small
 from sanakit.training.data.check import CheckRules, Examined, collect, conclude
-from sanakit.training.data.cost import CacheCost, matmul_rate
+from sanakit.training.data.cost import CacheCost
 from sanakit.training.data.crops import Crop, crop_for, picture_tensor
 from sanakit.training.data.examine import Finding, examine
 from sanakit.training.data.items import Caption, Fault, Item, PictureSet, Place
@@ -40,7 +40,6 @@ __all__ = [
     "conclude",
     "crop_for",
     "examine",
-    "matmul_rate",
     "merge_small",
     "open_set",
     "picture_tensor",

@@ -6,7 +6,6 @@ a fifth of a second, of which the networks reach about half.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -53,17 +52,6 @@ def cache_cost(
         operations=pixels * _operations_per_pixel(autoencoder)
         + 2.0 * weights * sum(length + _INSTRUCTION for length in lengths),
     )
-
-
-def matmul_rate(device: torch.device, dtype: torch.dtype, seconds: float = 0.2) -> float:
-    """Operations per second of matrix products on a device, measured."""
-    one = torch.ones(1024, 1024, device=device, dtype=dtype)
-    _ = float((one @ one)[0, 0])
-    began, count = time.monotonic(), 0
-    while time.monotonic() - began < seconds:
-        _ = float((one @ one)[0, 0])  # reading a value waits for the device
-        count += 1
-    return 2.0 * 1024**3 * count / (time.monotonic() - began)
 
 
 @cache
