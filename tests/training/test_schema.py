@@ -118,4 +118,4 @@ def test_what_a_checkpoint_fixes_is_what_the_run_is(tmp_path: Path) -> None:
 def test_the_example_is_a_config() -> None:
     root = Path(__file__).resolve().parents[2]
     config = read_config(root / "examples/train.yaml")
-    assert (config.base, config.steps, config.validate) == ("toybox", 200, 100)
+    assert (config.base, config.steps, config.validate) == ("toybox", 100, 50)
