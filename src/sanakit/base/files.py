@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from sanakit.base.errors import OutputError
 
-__all__ = ["atomic_write", "ensure_writable_folder", "sync"]
+__all__ = ["atomic_write", "ensure_writable_folder", "file_sha256", "sync"]
 
 
 def atomic_write(path: Path | str, content: bytes | Callable[[Path], object]) -> None:
@@ -51,6 +52,12 @@ def ensure_writable_folder(path: Path | str) -> Path:
     finally:
         _remove(probe)
     return folder
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal; reads all of it, a piece at a time."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _remove(path: Path) -> None:

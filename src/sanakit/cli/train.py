@@ -82,8 +82,7 @@ class _Bar:
         from sanakit.training import Report
 
         if isinstance(event, Report):
-            told = str(event).partition(" ")[2].partition(" ")[2].rpartition(" eta")[0]
-            self.progress.update(self.task, completed=event.step, total=event.steps, told=told)
+            self.progress.update(self.task, completed=event.step, total=event.steps, told=event.figures)
         else:
             self.progress.console.print(str(event), highlight=False, markup=False)
 

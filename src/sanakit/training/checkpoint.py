@@ -10,7 +10,6 @@ A checkpoint is written into a hidden folder, synced, and renamed. Reading takes
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -28,11 +27,10 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from sanakit.base.errors import OutputError, WeightsError
-from sanakit.base.files import sync
+from sanakit.base.files import file_sha256, sync
 from sanakit.training.parallel import World
 
 _FACTS, _MANIFEST = "run.json", "manifest.json"
-_BLOCK = 1 << 22
 
 
 class Checkpoints:
@@ -125,7 +123,7 @@ class Checkpoints:
         """Manifest, sync, rename; then the oldest go."""
         (draft / _FACTS).write_text(json.dumps(facts, indent=1), encoding="utf-8")
         files = sorted(path for path in draft.iterdir() if path.name != _MANIFEST)
-        listed = {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in files}
+        listed = {path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)} for path in files}
         (draft / _MANIFEST).write_text(json.dumps(listed, indent=1), encoding="utf-8")
         for path in draft.iterdir():
             sync(path)
@@ -169,7 +167,7 @@ def fault_of(checkpoint: Path) -> str | None:
             path = checkpoint / name
             if path.stat().st_size != facts["bytes"]:
                 return f"{name} has {path.stat().st_size} of {facts['bytes']} bytes"
-            if _sha256(path) != facts["sha256"]:
+            if file_sha256(path) != facts["sha256"]:
                 return f"{name} is not what was written"
     except (OSError, ValueError, KeyError, TypeError) as error:
         return str(error)
@@ -197,11 +195,3 @@ def _reason(error: BaseException) -> str:
     """The last line of torch's report of all processes, which is what the first of them said."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1].partition("Error: ")[2] or lines[-1] if lines else type(error).__name__
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()

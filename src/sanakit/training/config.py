@@ -109,7 +109,7 @@ class TimesConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SavingConfig:
-    """Checkpoints: minutes or (if not 0) steps between them, how many stay, and whether they are written behind."""
+    """Checkpoints: minutes, and steps where they are not 0, between them, and how many stay (0: all)."""
 
     minutes: float = 10.0
     steps: int = 0
@@ -228,11 +228,11 @@ class TrainConfig:
     @property
     def identity(self) -> dict[str, Any]:
         """The settings that a checkpoint fixes, as JSON: what a run is, not how long, how often told, or on what."""
-        told = _plain(asdict(self))
+        told = plain_values(asdict(self))
         kept = {name: told[name] for name in _FIXED}
         kept["data"] = {name: told["data"][name] for name in ("square", "captions", "held")}
-        kept["phases"] = told["phases"][:-1] + [{k: v for k, v in told["phases"][-1].items() if k != "steps"}]
-        kept["phases"] = {str(number): phase for number, phase in enumerate(kept["phases"])}
+        told["phases"][-1].pop("steps")  # a finished run may go on
+        kept["phases"] = {str(number): phase for number, phase in enumerate(told["phases"])}
         kept["optimizer"].pop("lr")
         return kept
 
@@ -242,10 +242,10 @@ _FIXED = (
 )  # fmt: skip
 
 
-def _plain(value: Any) -> Any:
-    """The same, as JSON would give it back."""
+def plain_values(value: Any) -> Any:
+    """The same in mappings, lists and text, as JSON would give it back."""
     if isinstance(value, dict):
-        return {str(key): _plain(each) for key, each in value.items()}
+        return {str(key): plain_values(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
+        return [plain_values(each) for each in value]
     return str(value) if isinstance(value, Path) else value

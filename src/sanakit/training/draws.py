@@ -22,13 +22,11 @@ def sample_seed(seed: int, step: int, place: int) -> int:
     return int.from_bytes(digest) >> 1
 
 
-def draw(
-    seeds: Sequence[int], shape: tuple[int, ...], times: DrawTimes, dtype: torch.dtype = torch.float32
-) -> tuple[Tensor, Tensor]:
-    """One time and noise per seed: [B] float32 and [B, *shape], on the CPU."""
+def draw(seeds: Sequence[int], shape: tuple[int, ...], times: DrawTimes) -> tuple[Tensor, Tensor]:
+    """One time and noise per seed: [B] and [B, *shape], float32 on the CPU."""
     t, noise = [], []
     for seed in seeds:
         generator = torch.Generator().manual_seed(seed)
         t.append(times(1, generator))
         noise.append(torch.randn(shape, generator=generator))
-    return torch.cat(t), torch.stack(noise).to(dtype)
+    return torch.cat(t), torch.stack(noise)

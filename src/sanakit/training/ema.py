@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from sanakit.training.parallel import local, reshard
+from sanakit.training.parallel import local, reshard, whole
 
 
 class EMA:
@@ -37,6 +37,10 @@ class EMA:
             yield model
         finally:
             _assign(model, live)
+
+    def gathered(self) -> dict[str, Tensor]:
+        """All of the averaged weights, on the CPU of every process; to be called by all."""
+        return {name: whole(weight).cpu() for name, weight in self.weights.items()}
 
     def copy_to(self, model: nn.Module) -> None:
         """Overwrite the model's weights by the averaged ones."""

@@ -10,7 +10,6 @@ import torch
 from sanakit.base.grid import BUCKETS
 from sanakit.training.config import TrainConfig
 from sanakit.training.loop import Run
-from sanakit.training.parallel import whole
 from sanakit.transformer import SanaTransformer
 from sanakit.weights import Descriptor, write_derived
 
@@ -22,7 +21,7 @@ def export(config: TrainConfig, descriptor: Descriptor, model: SanaTransformer, 
 
     Every process gathers the weights; the first one writes. Returns the folder. Raises OutputError.
     """
-    weights = {name: whole(weight).cpu() for name, weight in run.ema.weights.items()}
+    weights = run.ema.gathered()
     folder = config.folder / _NAME
     if run.world.leads:
         write_derived(finished(config, descriptor, model), folder, weights, dtype=torch.bfloat16, force=True)

@@ -14,7 +14,6 @@ from sanakit.base.precision import Precision
 from sanakit.pipeline import ImageRequest, Model, make_grid
 from sanakit.training.config import TrainConfig
 from sanakit.training.loop import Chore, Run
-from sanakit.training.parallel import whole
 from sanakit.transformer import SanaTransformer
 from sanakit.weights import Descriptor, assign
 
@@ -31,7 +30,7 @@ def preview(
     """Draws `config.preview` to RUN/previews/step-N.png. Every process gathers the weights, the first one draws."""
 
     def draw(run: Run) -> Mapping[str, float]:
-        weights = {name: whole(weight).cpu() for name, weight in run.ema.weights.items()}
+        weights = run.ema.gathered()
         if run.world.leads:
             pictures = draw_previews(config, as_trained(descriptor, model), precision, weights)
             sheet = make_grid(pictures, gap=_GAP)

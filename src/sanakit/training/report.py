@@ -44,15 +44,18 @@ class Report:
         rest = {"images_per_second": self.images, "waited": self.waited, "skipped": float(self.skipped)}
         return self.losses | known | rest | ({} if self.mfu is None else {"mfu": self.mfu})
 
-    def __str__(self) -> str:
+    @property
+    def figures(self) -> str:
+        """Losses, rate and speed in a line."""
         losses = " ".join(f"{name} {value:.5f}" for name, value in self.losses.items())
         images = f" {self.images:.1f} images/s" if self.images else ""
         mfu = "" if self.mfu is None else f" mfu {self.mfu:.0%}"
+        speed = f"{1 / max(self.seconds, 1e-9):.2f} steps/s{images}{mfu}"
+        return f"{losses} lr {self.lr:.2e} norm {self.norm:.3g} {speed}"
+
+    def __str__(self) -> str:
         skipped = f" skipped {self.skipped}" if self.skipped else ""
-        return (
-            f"step {self.step}/{self.steps} {losses} lr {self.lr:.2e} norm {self.norm:.3g} "
-            f"{1 / max(self.seconds, 1e-9):.2f} steps/s{images}{mfu} eta {self.eta / 60:.1f} min{skipped}"
-        )
+        return f"step {self.step}/{self.steps} {self.figures} eta {self.eta / 60:.1f} min{skipped}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from sanakit.base.errors import ConfigError
-from sanakit.training.config import TrainConfig
+from sanakit.training.config import TrainConfig, plain_values
 
 T = TypeVar("T")
 
@@ -64,7 +64,9 @@ def put(values: dict[str, Any], key: str, value: Any) -> None:
 
 def to_yaml(config: TrainConfig) -> str:
     """The config as a YAML file that `read_config` reads."""
-    return str(_yaml().safe_dump(_writable(asdict(config)), sort_keys=False, allow_unicode=True, width=110))
+    return str(
+        _yaml().safe_dump(plain_values(asdict(config)), sort_keys=False, allow_unicode=True, width=110)
+    )
 
 
 def _index(place: list[Any], name: str, key: str) -> int:
@@ -119,7 +121,7 @@ def _from_recipe(source: Path) -> dict[str, Any]:
     made = config() if callable(config) else config
     if not isinstance(made, TrainConfig):
         raise ConfigError(f"the recipe {source} must define config() -> sanakit.training.TrainConfig")
-    values: dict[str, Any] = _writable(asdict(made))
+    values: dict[str, Any] = plain_values(asdict(made))
     return values
 
 
@@ -134,14 +136,6 @@ def _parse(text: str, where: str) -> Any:
 def _nearest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
-
-
-def _writable(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _writable(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_writable(each) for each in value]
-    return str(value) if isinstance(value, Path) else value
 
 
 def _yaml() -> Any:

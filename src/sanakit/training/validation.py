@@ -24,7 +24,7 @@ def validation(task: TransformerTask, data: LatentData, every: int) -> Chore:
     """Measures the averaged weights: the mean loss, and the loss in each tenth of the noise levels."""
 
     def measure(run: Run) -> Mapping[str, float]:
-        phase, _ = run_phase(data, run.step)
+        phase, _ = data.config.phase_at(max(0, run.step - 1))  # of the last step
         times, losses = [], []
         task.model.eval()
         with run.ema.applied(task.model), run.autocast():
@@ -40,11 +40,6 @@ def validation(task: TransformerTask, data: LatentData, every: int) -> Chore:
         return {"loss": float(torch.cat(losses).mean())} | parts
 
     return Chore(name="validation", every=every, run=measure)
-
-
-def run_phase(data: LatentData, step: int) -> tuple[int, int]:
-    """The phase whose last step was `step - 1`."""
-    return data.config.phase_at(max(0, step - 1))
 
 
 def fixed_batches(data: LatentData, phase: int) -> Iterator[LatentBatch]:

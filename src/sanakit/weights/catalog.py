@@ -92,7 +92,26 @@ def _shipped() -> Path:
 def _from_hub(
     repo: str, announce: Callable[[str], object], variant: str | None, revision: str | None
 ) -> Path:
-    """Online if possible, else from the cache; the online failure is the one reported."""
+    found, why = fetch(
+        repo, announce, revision, lambda sizes: needed_files(repo, sizes, variant), index="model_index.json"
+    )
+    if found is None:
+        raise ModelNotFoundError(f"no model {repo!r}: no such folder, and {why}; {_near(repo)}")
+    return found
+
+
+def fetch(
+    repo: str,
+    announce: Callable[[str], object],
+    revision: str | None,
+    choose: Callable[[dict[str, int]], dict[str, int]],
+    *,
+    index: str,
+) -> tuple[Path | None, str]:
+    """The local folder of a hub model: online if possible, else from the cache; and why it is not online.
+
+    choose: of all files with their bytes those to have. index: the file whose place in the cache tells the folder.
+    """
     why = "the hub is offline (HF_HUB_OFFLINE) and it is not in the cache"
     if not constants.HF_HUB_OFFLINE:
         try:
@@ -100,18 +119,12 @@ def _from_hub(
         except Exception as error:  # noqa: BLE001  network failures of the client have no common base class
             why = failure_reason(error)
         else:
-            sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
-            files = needed_files(repo, sizes, variant)
-            announce_download(
-                repo,
-                {name: size for name, size in files.items() if not cached_file(repo, name, info.sha)},
-                announce,
-            )
-            return download(repo, revision, files)
-    index = cached_file(repo, "model_index.json", revision)
-    if index is None:
-        raise ModelNotFoundError(f"no model {repo!r}: no such folder, and {why}; {_near(repo)}")
-    return index.parent
+            files = choose({file.rfilename: file.size or 0 for file in info.siblings or ()})
+            missing = {name: size for name, size in files.items() if not cached_file(repo, name, info.sha)}
+            announce_download(repo, missing, announce)
+            return download(repo, revision, files), why
+    place = cached_file(repo, index, revision)
+    return (None if place is None else place.parent), why
 
 
 def failure_reason(error: Exception) -> str:

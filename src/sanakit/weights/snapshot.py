@@ -6,11 +6,8 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import huggingface_hub
-from huggingface_hub import constants
-
 from sanakit.base.errors import ModelNotFoundError
-from sanakit.weights.catalog import announce_download, cached_file, download, failure_reason, is_hub_id
+from sanakit.weights.catalog import fetch, is_hub_id
 
 __all__ = ["resolve_snapshot", "snapshot_files"]
 
@@ -39,26 +36,12 @@ def resolve_snapshot(
         raise ModelNotFoundError(
             f"no model {text!r}: it is no folder and no hub id (such as openai/clip-vit-base-patch32)"
         )
-    return _from_hub(text, announce, revision)
-
-
-def _from_hub(repo: str, announce: Callable[[str], object], revision: str | None) -> Path:
-    """Online if possible, else from the cache; the online failure is the one reported."""
-    why = "the hub is offline (HF_HUB_OFFLINE) and it is not in the cache"
-    if not constants.HF_HUB_OFFLINE:
-        try:
-            info = huggingface_hub.HfApi().model_info(repo, revision=revision, files_metadata=True)
-        except Exception as error:  # noqa: BLE001  network failures of the client have no common base class
-            why = failure_reason(error)
-        else:
-            files = snapshot_files(repo, {file.rfilename: file.size or 0 for file in info.siblings or ()})
-            missing = {name: size for name, size in files.items() if not cached_file(repo, name, info.sha)}
-            announce_download(repo, missing, announce)
-            return download(repo, revision, files)
-    index = cached_file(repo, "config.json", revision)
-    if index is None:
-        raise ModelNotFoundError(f"no model {repo!r}: no such folder, and {why}")
-    return index.parent
+    found, why = fetch(
+        text, announce, revision, lambda sizes: snapshot_files(text, sizes), index="config.json"
+    )
+    if found is None:
+        raise ModelNotFoundError(f"no model {text!r}: no such folder, and {why}")
+    return found
 
 
 def snapshot_files(repo: str, sizes: Mapping[str, int]) -> dict[str, int]:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from sanakit.autoencoder import DCAE
+from sanakit.base.files import file_sha256
 from sanakit.base.precision import Precision
 from sanakit.base.sentinel import check_finite
 from sanakit.pipeline.assemble import Parts
@@ -58,8 +59,7 @@ def _hashes(files: Sequence[Path]) -> list[str]:
 @lru_cache(maxsize=64)
 def _hash(file: Path, size: int, changed: int) -> str:
     """Of a file as it was at a time: gigabytes are read once."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return file_sha256(file)
 
 
 def _mark(*parts: object) -> str:

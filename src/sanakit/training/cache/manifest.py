@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sanakit.base.files import atomic_write
+from sanakit.base.files import atomic_write, file_sha256
 
 __all__ = ["Manifest", "describe_shard", "read_manifest", "write_manifest"]
 
@@ -22,9 +21,7 @@ class Manifest:
 
 def describe_shard(path: Path) -> Manifest:
     """The manifest of a shard as it is now; reads all of it."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Manifest(bytes=path.stat().st_size, sha256=digest)
+    return Manifest(bytes=path.stat().st_size, sha256=file_sha256(path))
 
 
 def write_manifest(path: Path) -> Manifest:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -27,7 +27,6 @@ from sanakit.training.speed import kept_bytes, train_operations
 from sanakit.training.tasks.autoencoder import PHASES, AutoencoderPair, AutoencoderTask, to_range
 from sanakit.training.tasks.latents import held_items, phase_buckets
 from sanakit.weights import (
-    Descriptor,
     load_autoencoder,
     read_autoencoder_config,
     read_descriptor,
@@ -52,7 +51,6 @@ class Autoencoder:
             )
         self.config, self.precision, self.world = config, precision, world
         self.phase, self.wanted = PHASES[config.autoencoder.phase], config.autoencoder
-        self.base: Descriptor | None = None
         self.folder: Path | None = None
         self.shape = self._read_shape(told)
         self.pictures = opened(config)
@@ -68,9 +66,9 @@ class Autoencoder:
                 )
             return PRESETS[self.wanted.preset]
         if start == "base":
-            self.base = read_descriptor(resolve(self.config.base, announce=told))
-            self.folder = self.base.autoencoder_folder
-            return self.base.autoencoder
+            base = read_descriptor(resolve(self.config.base, announce=told))
+            self.folder = base.autoencoder_folder
+            return base.autoencoder
         self.folder = Path(start)
         return read_autoencoder_config(self.folder)
 
@@ -110,12 +108,9 @@ class Autoencoder:
         """None: it is edited as a whole."""
         return ()
 
-    def batches(self) -> AbstractContextManager[Batches]:
-        """Pictures cut at random, read ahead by threads."""
-        return self._reading()
-
     @contextmanager
-    def _reading(self) -> Iterator[Batches]:
+    def batches(self) -> Iterator[Batches]:
+        """Pictures cut at random, read ahead by threads."""
         config = self.config
         buckets = phase_buckets(config, config.phases[0], self.pictures)
         held = set(held_items(self.pictures, config.data.held))
