@@ -1,8 +1,11 @@
-"""What each part of SANA is worth on Toybox: `python -m recipes.ablations [VARIANT ...] [--seeds 3] [--steps 2000]`.
+"""What each part of SANA is worth on Toybox: `python -m recipes.ablations [VARIANT ...] [--seeds 3] [--steps 1000]`.
 
 Every variant is a small transformer trained from nothing on the same latents and captions, in the same order, for the
 same number of steps; one thing differs. The text encoder and the autoencoder are those of the shipped model, frozen.
-Runs lie in runs/ablations and are resumed; --table prints what has been measured so far, as Markdown.
+Runs lie in runs/ablations, --jobs of them at a time, each in a process of its own; they are resumed, and finished ones
+are not repeated. --table prints what has been measured so far, as Markdown. The pictures are made beforehand:
+
+    sanakit data toybox runs/sets/256 --count 8000
 """
 
 from __future__ import annotations
@@ -11,7 +14,10 @@ import argparse
 import json
 import statistics
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import product
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +34,7 @@ from recipes.ablation_parts import (
 )
 from sanakit.base.files import atomic_write
 from sanakit.base.precision import decide
-from sanakit.evaluation.toybox import outcomes
+from sanakit.evaluation.toybox import outcomes, summarise
 from sanakit.flow import TimeDensity
 from sanakit.pipeline import ImageRequest, Model
 from sanakit.toybox.judging.shipped import load_judge
@@ -42,8 +48,10 @@ from sanakit.transformer import SanaTransformer, TransformerConfig, initialise
 
 RUNS = Path("runs/ablations")
 PICTURES = Path("runs/sets/256")
-SMALL = {"width": 192, "depth": 6, "heads": 6, "cross_heads": 6, "qk_norm": False, "position_scale": None}
+SMALL = {"width": 192, "depth": 4, "heads": 6, "cross_heads": 6, "qk_norm": False, "position_scale": None}
 PROMPTS = 100
+LOOKS = 5
+"""Times a run looks at the held-out pictures."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,26 +89,26 @@ def config_of(name: str, seed: int, steps: int) -> TrainConfig:
     return TrainConfig(
         folder=RUNS / f"{name.replace(' ', '-').replace(',', '')}-{seed}",
         seed=seed,
-        batch=64,
+        batch=32,
         phases=(RunPhase(steps=steps, size=256),),
-        data=DataConfig(path=PICTURES, cache=RUNS / "cache", square=True, held=256),
+        data=DataConfig(path=PICTURES, cache=RUNS / "cache", square=True, held=128),
         model=ModelConfig(start="scratch", changes=SMALL),
         times=variant.times,
         optimizer=variant.optimizer,
         clip=1.0,
-        ema=0.998,
+        ema=0.995,
         saving=SavingConfig(minutes=3, keep=1),
     )
 
 
 def measure(name: str, seed: int, steps: int) -> dict[str, float]:
-    """Train a variant, or take what was measured: loss on held-out pictures, Toybox accuracy, parameters, speed."""
+    """Train a variant, or take what was measured: loss on held-out pictures, what its drawings show, size, speed."""
     config = config_of(name, seed, steps)
     result = config.folder / f"result-{steps}.json"
     if result.exists():
         found: dict[str, float] = json.loads(result.read_text())
         return found
-    job = TextToImage(replace(config, validate=steps), decide("cpu"), World(), print)
+    job = TextToImage(replace(config, validate=max(1, steps // LOOKS)), decide("cpu"), World(), print)
     for notice in job.prepare():
         print(notice, flush=True)
     model = network(VARIANTS[name], job.shape, seed)
@@ -116,7 +124,7 @@ def measure(name: str, seed: int, steps: int) -> dict[str, float]:
     journal = read_journal(config.folder)
     found = {
         "loss": read_journal(config.folder, kind="validation")[steps]["loss"],
-        "accuracy": accuracy(job, run, model),
+        **drawn(job, run, model),
         "parameters": float(sum(p.numel() for p in model.parameters())),
         "steps_per_second": statistics.median(entry["steps_per_second"] for entry in journal.values()),
     }
@@ -131,9 +139,9 @@ def network(variant: Variant, shape: TransformerConfig, seed: int) -> SanaTransf
 
 
 @torch.no_grad()
-def accuracy(job: TextToImage, run: Run, model: SanaTransformer) -> float:
-    """The share of prompts whose picture shows what they say, drawn by the averaged weights in 20 steps."""
-    shape = model.config
+def drawn(job: TextToImage, run: Run, model: SanaTransformer) -> dict[str, float]:
+    """How well the averaged weights draw prompts, in 20 steps: accuracy, score and distance of `Summary`."""
+    shape, judge = model.config, load_judge()
     drawer = Model(
         replace(job.descriptor, transformer=shape), decide("cpu", "fp32"), fast="off", frugal=False
     )
@@ -143,31 +151,45 @@ def accuracy(job: TextToImage, run: Run, model: SanaTransformer) -> float:
         def draw(trial: Trial, number: int) -> Any:
             return drawer.images(ImageRequest(prompt=trial.prompt, seed=number, steps=20, guidance=4.5))[0]
 
-        found = list(outcomes(draw, trials(PROMPTS, 0), load_judge().network))
-    return sum(outcome.verdict.correct for outcome in found) / len(found)
+        found = summarise(list(outcomes(draw, trials(PROMPTS, 0), judge.network)), judge.features)
+    return {"accuracy": found.overall.accuracy, "score": found.score, "frechet": found.frechet or 0.0}
 
 
 def table(steps: int) -> str:
     """What has been measured, as Markdown: means over seeds with the standard deviation."""
     rows = [
-        "| variant | seeds | held-out loss | Toybox accuracy | parameters | steps/s |",
-        "|---|---|---|---|---|---|",
+        "| variant | seeds | held-out loss | words that are drawn | distance to renders | parameters | steps/s |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name in VARIANTS:
         paths = [config_of(name, seed, steps).folder / f"result-{steps}.json" for seed in range(10)]
         found = [json.loads(path.read_text()) for path in paths if path.exists()]
         if found:
-            loss, right = (_spread([one[key] for one in found]) for key in ("loss", "accuracy"))
+            figures = (_spread([one[key] for one in found]) for key in ("loss", "score", "frechet"))
             speed = statistics.median(one["steps_per_second"] for one in found)
-            rows.append(
-                f"| {name} | {len(found)} | {loss} | {right} | {found[0]['parameters'] / 1e6:.2f} M | {speed:.1f} |"
-            )
+            size = f"{found[0]['parameters'] / 1e6:.2f} M"
+            rows.append(f"| {name} | {len(found)} | {' | '.join(figures)} | {size} | {speed:.1f} |")
     return "\n".join(rows)
 
 
 def _spread(values: list[float]) -> str:
     mean = f"{statistics.mean(values):.4f}"
     return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.4f}"
+
+
+def measure_all(names: list[str], seeds: int, steps: int, jobs: int) -> None:
+    """Every variant with every seed, `jobs` at a time. Seeds come last: early on every variant has one."""
+    threads = max(1, torch.get_num_threads() // jobs)
+    pool = ProcessPoolExecutor(
+        jobs, get_context("spawn"), torch.set_num_threads, (threads,), max_tasks_per_child=1
+    )
+    with pool:
+        waiting = {
+            (name, seed): pool.submit(measure, name, seed, steps)
+            for seed, name in product(range(seeds), names)
+        }
+        for (name, seed), result in waiting.items():
+            print(name, seed, result.result(), flush=True)
 
 
 def main() -> None:
@@ -177,12 +199,15 @@ def main() -> None:
     )
     parser.add_argument("variants", nargs="*", help=f"of {', '.join(VARIANTS)}; default: all")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--table", action="store_true")
     given = parser.parse_args()
-    for seed in range(0 if given.table else given.seeds):
-        for name in given.variants or VARIANTS:
-            print(name, seed, measure(name, seed, given.steps), flush=True)
+    unknown = [name for name in given.variants if name not in VARIANTS]
+    if unknown:
+        parser.error(f"{unknown[0]!r} is no variant: choose of {', '.join(VARIANTS)}")
+    if not given.table:
+        measure_all(given.variants or list(VARIANTS), given.seeds, given.steps, given.jobs)
     print(table(given.steps))
 
 

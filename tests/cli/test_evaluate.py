@@ -40,12 +40,12 @@ def test_every_picture_is_asked_for_by_its_own_prompt_and_seed(
     asked = []
 
     def images(model: Model, request) -> list[Image.Image]:
-        asked.append((request.prompt, request.seed, request.steps, request.guidance))
+        asked.append((request.prompt, request.seed, request.steps, request.guidance, request.width))
         return [Image.new("RGB", (64, 64))]
 
     monkeypatch.setattr(Model, "images", images)
-    assert evaluate(sana, "--prompts", 6, "--seed", 9, "--guidance", 2.5).exit_code == 0
-    assert asked == [(trial.prompt, 9 + k, 1, 2.5) for k, trial in enumerate(trials(6, 9))]
+    assert evaluate(sana, "--prompts", 6, "--seed", 9, "--guidance", 2.5, "--size", 96).exit_code == 0
+    assert asked == [(trial.prompt, 9 + k, 1, 2.5, 96) for k, trial in enumerate(trials(6, 9))]
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,7 @@ def test_every_picture_is_asked_for_by_its_own_prompt_and_seed(
         (("evaluate", "moon"), "nothing to evaluate on called 'moon'"),
         (("evaluate", "toybox", "--prompts", 0), "prompts must be 1 or more, not 0"),
         (("evaluate", "toybox", "--steps", 0), "steps"),
+        (("evaluate", "toybox", "--size", "wide"), "a size looks like 512x768"),
         (("evaluate", "toybox", "--model", "no/such"), "no/such"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -96,7 +97,7 @@ def test_a_phase_trains_its_layers_and_no_others(phase: str) -> None:
 
 def test_an_autoencoder_is_trained_resumed_and_written(tmp_path: Path) -> None:
     settings = {
-        "task": "autoencoder", "batch": 2, "phases": [{"steps": 4, "size": 32}], "validate": 4,
+        "task": "autoencoder", "model": {}, "batch": 2, "phases": [{"steps": 4, "size": 32}], "validate": 4,
         "autoencoder": {"start": "scratch", "phase": "full", "loss": {"latent_noise": 0.1}},
     }  # fmt: skip
     for folder, stop in (("whole", None), ("parts", 2)):
@@ -128,7 +129,24 @@ def test_an_autoencoder_is_trained_resumed_and_written(tmp_path: Path) -> None:
 def test_an_autoencoder_is_not_trained_on_several_sizes(tmp_path: Path) -> None:
     phases = [{"steps": 1, "size": 32}, {"steps": 1, "size": 64}]
     with pytest.raises(ConfigError, match="one size and one micro-batch"):
-        Session(config(tmp_path, task="autoencoder", phases=phases), device="cpu")
+        Session(config(tmp_path, task="autoencoder", model={}, phases=phases), device="cpu")
     with pytest.raises(ConfigError, match="'huge' is none of"):
         wrong = {"start": "scratch", "preset": "huge"}
-        Session(config(tmp_path, task="autoencoder", autoencoder=wrong), device="cpu")
+        Session(config(tmp_path, task="autoencoder", model={}, autoencoder=wrong), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"compile": True}, "compile"),
+        ({"recompute": 1}, "recompute"),
+        ({"preview": {"every": 5}}, "preview"),
+        ({"times": {"weighting": "sigma_sqrt"}}, "times"),
+        ({"phases": [{"steps": 1, "size": 32, "shift": 3.0}]}, r"phases\[0\]\.shift"),
+    ],
+)
+def test_an_autoencoder_refuses_what_only_transformers_read(
+    tmp_path: Path, changed: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"^{named}: the task autoencoder knows no such setting"):
+        Session(config(tmp_path, task="autoencoder", model={}, **changed), device="cpu")

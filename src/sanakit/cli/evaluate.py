@@ -29,6 +29,7 @@ def evaluate(
     steps: o.StepsOption = None,
     guidance: o.GuidanceOption = None,
     solver: o.SolverOption = None,
+    size: o.SizeOption = None,
     seed: Annotated[int, typer.Option(help="Of prompts and pictures.")] = 0,
     dtype: o.DtypeOption = None,
     fast: o.FastOption = None,
@@ -53,7 +54,8 @@ def evaluate(
         raise RequestError(f"prompts must be 1 or more, not {prompts}.")
     shipped = load_judge()
     opened = load(model or "toybox", device, dtype, fast=fast, announce=tell)
-    fields = {"steps": steps, "guidance": guidance, "solver": solver}
+    width, height = o.parse_size(size) if size else (None, None)
+    fields = {"steps": steps, "guidance": guidance, "solver": solver, "width": width, "height": height}
     draw = _Drawing(opened, {name: value for name, value in fields.items() if value is not None})
     draw.check(trials(1, seed)[0], seed)
     pictures = ensure_writable_folder(out / "pictures")

@@ -36,6 +36,7 @@ from sanakit.weights import (
 
 _NAME = "vae"
 _SCALED_ON = 64
+_UNREAD = ("model", "times", "compile", "recompute", "preview", "parallel")
 
 
 class Autoencoder:
@@ -44,11 +45,7 @@ class Autoencoder:
     def __init__(
         self, config: TrainConfig, precision: Precision, world: World, told: Callable[[str], object]
     ) -> None:
-        if world.size > 1 or config.accumulate > 1 or len(config.phases) > 1:
-            raise ConfigError(
-                "the task autoencoder trains in one process, one size and one micro-batch a step: "
-                "leave out torchrun, accumulate and all phases but one"
-            )
+        _check(config, world)
         self.config, self.precision, self.world = config, precision, world
         self.phase, self.wanted = PHASES[config.autoencoder.phase], config.autoencoder
         self.folder: Path | None = None
@@ -166,3 +163,20 @@ class Autoencoder:
         side = self.config.phases[0].size
         crop = crop_for(self.pictures[index], (side, side))
         return to_range(picture_tensor(self.pictures.read(index), crop)[None]).to(self.world.device)
+
+
+def _check(config: TrainConfig, world: World) -> None:
+    """Refuse what this task does not do. Raises ConfigError."""
+    if world.size > 1 or config.accumulate > 1 or len(config.phases) > 1:
+        raise ConfigError(
+            "the task autoencoder trains in one process, one size and one micro-batch a step: "
+            "leave out torchrun, accumulate and all phases but one"
+        )
+    usual = TrainConfig(folder=config.folder, phases=config.phases, data=config.data)
+    unread = [name for name in _UNREAD if getattr(config, name) != getattr(usual, name)]
+    phase = config.phases[0]
+    unread += [
+        f"phases[0].{name}" for name in ("shift", "position_scale") if getattr(phase, name) is not None
+    ]
+    if unread:
+        raise ConfigError(f"{unread[0]}: the task autoencoder knows no such setting; leave it out")
