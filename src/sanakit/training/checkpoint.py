@@ -104,20 +104,32 @@ class Checkpoints:
             self._failure = failure
 
     def _write(self, step: int, tensors: dict[str, Tensor], facts: Mapping[str, Any]) -> None:
-        draft = self.folder / f".step-{step:08d}.part"
+        draft, leads = self.folder / f".step-{step:08d}.part", self.world.leads
+        self._together(step, lambda: _begin(draft) if leads else None)
+        self._together(step, lambda: _write_tensors(tensors, draft, self.world, self._group))
+        self._together(step, lambda: self._seal(draft, step, facts) if leads else None)
+
+    def _together(self, step: int, act: Callable[[], None]) -> None:
+        """A part of writing; no process goes on before all have done theirs.
+
+        Raises OutputError on every process where one of them fails, so that none waits for it.
+        """
+        fault: BaseException | None = None
         try:
-            if self.world.leads:
-                shutil.rmtree(draft, ignore_errors=True)
-                draft.mkdir(parents=True)
-            self._meet()
-            _write_tensors(tensors, draft, self.world, self._group)
-            self._meet()
-            if self.world.leads:
-                self._seal(draft, step, facts)
+            act()
         except (OSError, CheckpointException) as error:
-            why = getattr(error, "strerror", None) or _reason(error)
-            raise OutputError(f"can't write the checkpoint {self.path(step)}: {why}") from error
-        self._meet()
+            fault = error
+        told = self._all_of(None if fault is None else getattr(fault, "strerror", None) or _reason(fault))
+        why = next((text for text in told if text is not None), None)
+        if why is not None:
+            raise OutputError(f"can't write the checkpoint {self.path(step)}: {why}") from fault
+
+    def _all_of(self, told: str | None) -> list[str | None]:
+        """What each process tells, by rank."""
+        every: list[str | None] = [told] * self.world.size
+        if self.world.size > 1:
+            dist.all_gather_object(every, told, group=self._group)
+        return every
 
     def _seal(self, draft: Path, step: int, facts: Mapping[str, Any]) -> None:
         """Manifest, sync, rename; then the oldest go."""
@@ -133,10 +145,6 @@ class Checkpoints:
         sync(self.folder)
         for old in self.steps()[: -self.keep] if self.keep else []:
             shutil.rmtree(self.path(old), ignore_errors=True)
-
-    def _meet(self) -> None:
-        if self.world.size > 1:
-            dist.barrier(group=self._group)
 
 
 def read_facts(checkpoint: Path) -> dict[str, Any]:
@@ -172,6 +180,12 @@ def fault_of(checkpoint: Path) -> str | None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         return str(error)
     return None
+
+
+def _begin(draft: Path) -> None:
+    """An empty folder, whatever an earlier attempt left there."""
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
 
 
 def _write_tensors(tensors: dict[str, Tensor], folder: Path, world: World, group: Any) -> None:
