@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import huggingface_hub
 import pytest
@@ -14,43 +12,9 @@ from sanakit import transformer
 from sanakit.base.errors import ModelNotFoundError
 from sanakit.weights import PUBLISHED, read_descriptor, resolve
 from sanakit.weights.catalog import needed_files
+from tests.weights.hub import Hub, stand_in
 
 REPO = "someone/tiny-sana"
-
-
-class Hub:
-    """Stands in for huggingface_hub: `remote` holds repositories, `cache` what was fetched."""
-
-    def __init__(self, remote: Path, cache: Path) -> None:
-        self.remote, self.cache = remote, cache
-        self.error: Exception | None = None
-        self.log: list[str] = []
-
-    def model_info(self, repo: str, *, revision: str | None = None, files_metadata: bool = False) -> Any:
-        if self.error:
-            raise self.error
-        assert files_metadata
-        folder = self.remote / repo
-        files = [path for path in folder.rglob("*") if path.is_file()]
-        siblings = [
-            SimpleNamespace(rfilename=str(p.relative_to(folder)), size=p.stat().st_size) for p in files
-        ]
-        return SimpleNamespace(sha="abc", siblings=siblings)
-
-    def snapshot_download(self, repo: str, *, revision: str | None, allow_patterns: list[str]) -> str:
-        if self.error:
-            raise self.error
-        assert revision is None
-        for name in allow_patterns:
-            if not (self.cache / repo / name).exists():
-                self.log.append(f"fetch {name}")
-                (self.cache / repo / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(self.remote / repo / name, self.cache / repo / name)
-        return str(self.cache / repo)
-
-    def try_to_load_from_cache(self, repo: str, name: str, *, revision: str | None = None) -> str | None:
-        path = self.cache / repo / name
-        return str(path) if path.exists() else None
 
 
 @pytest.fixture
@@ -58,12 +22,7 @@ def hub(tmp_path: Path, sana_folder: Path, monkeypatch: pytest.MonkeyPatch) -> H
     shutil.copytree(sana_folder, tmp_path / "remote" / REPO)
     (tmp_path / "remote" / REPO / "picture.png").write_bytes(b"big")
     (tmp_path / "remote" / REPO / "transformer/diffusion_pytorch_model.bin").write_bytes(b"old")
-    fake = Hub(tmp_path / "remote", tmp_path / "cache")
-    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: fake)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", fake.snapshot_download)
-    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", fake.try_to_load_from_cache)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    return fake
+    return stand_in(Hub(tmp_path / "remote", tmp_path / "cache"), monkeypatch)
 
 
 def test_sizes_are_announced_before_anything_is_fetched(hub: Hub) -> None:

@@ -10,7 +10,7 @@ import pytest
 from sanakit.base.errors import ModelNotFoundError
 from sanakit.weights import resolve_snapshot
 from sanakit.weights.snapshot import snapshot_files
-from tests.weights.test_catalog import Hub
+from tests.weights.hub import Hub, stand_in
 
 REPO = "someone/tiny-clip"
 WANTED = {"config.json", "model.safetensors", "tokenizer.json", "merges.txt", "chat_template.jinja"}
@@ -29,12 +29,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
         path = tmp_path / "remote" / REPO / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"{}")
-    fake = Hub(tmp_path / "remote", tmp_path / "cache")
-    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: fake)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", fake.snapshot_download)
-    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", fake.try_to_load_from_cache)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    return fake
+    return stand_in(Hub(tmp_path / "remote", tmp_path / "cache"), monkeypatch)
 
 
 def test_sizes_are_said_before_what_loading_reads_is_fetched(hub: Hub) -> None:

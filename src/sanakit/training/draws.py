@@ -6,11 +6,12 @@ two, and accumulated micro-batches draw the same numbers.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+
+from sanakit.training.chance import drawn
 
 DrawTimes = Callable[[int, torch.Generator], Tensor]
 """(n, generator) -> n times in 0..1."""
@@ -18,8 +19,7 @@ DrawTimes = Callable[[int, torch.Generator], Tensor]
 
 def sample_seed(seed: int, step: int, place: int) -> int:
     """The seed of the sample at a place of the global batch of a step; 63 bits."""
-    digest = hashlib.blake2b(f"{seed} {step} {place}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest) >> 1
+    return drawn(seed, step, place) >> 1
 
 
 def draw(seeds: Sequence[int], shape: tuple[int, ...], times: DrawTimes) -> tuple[Tensor, Tensor]:

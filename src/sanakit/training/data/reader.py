@@ -6,7 +6,6 @@ one by the next: which one it is depends on the set alone, so that all machines 
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from dataclasses import dataclass
 from types import TracebackType
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from sanakit.base.errors import ConfigError, PictureError
+from sanakit.training.chance import share_drawn
 from sanakit.training.data.buckets import Bucket
 from sanakit.training.data.crops import Crop, crop_for, picture_tensor
 from sanakit.training.data.items import Fault, PictureSet
@@ -132,15 +132,9 @@ class PictureReader:
                 raise PictureError(f"no picture of the bucket {batch.bucket} can be read.")
 
     def _where(self, epoch: int, index: int) -> float | Literal["centre"]:
-        return "centre" if self._crops == "centre" else crop_position(self._order.seed, epoch, index)
+        return "centre" if self._crops == "centre" else share_drawn(self._order.seed, epoch, index)
 
     def _note(self, index: int, error: PictureError) -> None:
         key = self._pictures[index].key
         with self._lock:
             self._bad[index] = Fault(key, "corrupt", f"{key}: {error}")
-
-
-def crop_position(seed: int, epoch: int, index: int) -> float:
-    """Where the random crop of an item lies, from 0 to below 1; the same on every machine."""
-    digest = hashlib.blake2b(f"{seed} {epoch} {index}".encode(), digest_size=8).digest()
-    return float((int.from_bytes(digest) >> 11) * 2.0**-53)

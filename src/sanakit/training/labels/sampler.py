@@ -7,13 +7,13 @@ threshold, P(i) is proportional to c_i^(1/T), and where none reaches it the best
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from sanakit.base.errors import ConfigError
+from sanakit.training.chance import share_drawn
 from sanakit.training.data.items import Caption, Item
 
 __all__ = [
@@ -22,12 +22,10 @@ __all__ = [
     "caption_for",
     "caption_shares",
     "choose_caption",
-    "uniform_for",
     "without_scores",
 ]
 
 CaptionKind = Literal["power", "softmax", "uniform", "first"]
-_BITS = 53  # of a double's fraction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,13 +56,7 @@ class CaptionRule:
 
 def caption_for(item: Item, rule: CaptionRule, *, seed: int, epoch: int) -> str:
     """The caption of a picture in an epoch, "" for the empty prompt: a pure function, so that runs resume exactly."""
-    return choose_caption(item.captions, uniform_for(seed, epoch, item.key), rule)
-
-
-def uniform_for(seed: int, epoch: int, key: str) -> float:
-    """A number in [0, 1), the same on every machine; independent for different seeds, epochs and keys."""
-    digest = hashlib.sha256(f"caption {seed} {epoch} {key}".encode("utf-8", "surrogatepass")).digest()
-    return (int.from_bytes(digest[:8], "big") >> (64 - _BITS)) / 2.0**_BITS
+    return choose_caption(item.captions, share_drawn("caption", seed, epoch, item.key), rule)
 
 
 def choose_caption(captions: Sequence[Caption], uniform: float, rule: CaptionRule) -> str:
