@@ -5,12 +5,14 @@ tensorboard --logdir RUN/tensorboard
 
 from __future__ import annotations
 
+import secrets
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from sanakit.base.errors import ConfigError
+from sanakit.base.files import atomic_write
 from sanakit.training.config import TrainConfig
 from sanakit.training.report import Event, Report
 
@@ -43,11 +45,17 @@ class TensorBoard:
 
 
 class Remote:
-    """trackio or W&B, which have the same three calls."""
+    """trackio or W&B, which have the same three calls; a run that goes on is one run there, too."""
 
-    def __init__(self, library: str, config: TrainConfig) -> None:
+    def __init__(self, library: Literal["trackio", "wandb"], config: TrainConfig, step: int) -> None:
         self._library: Any = _library(library, library)
-        self._library.init(project="sanakit", name=config.folder.name, config=config.identity)
+        same = (
+            {"id": run_id(config.folder)} if library == "wandb" else {}
+        )  # trackio knows runs by their names
+        self._library.init(
+            project="sanakit", name=config.folder.name, config=config.identity,
+            resume="allow" if step else "never", **same,
+        )  # fmt: skip
 
     def log(self, values: dict[str, float], step: int) -> None:
         """Send figures."""
@@ -67,7 +75,7 @@ class Monitor:
             return
         self._trackers.append(TensorBoard(config.folder, step))
         if config.tracker != "none":
-            self._trackers.append(Remote(config.tracker, config))
+            self._trackers.append(Remote(config.tracker, config, step))
 
     def see(self, event: Event) -> None:
         """Keep the figures of a report, or those of a validation under its name."""
@@ -85,6 +93,14 @@ class Monitor:
     ) -> None:
         for tracker in self._trackers:
             tracker.close()
+
+
+def run_id(folder: Path) -> str:
+    """A name that no other run has, kept in RUN/wandb-id."""
+    path = folder / "wandb-id"
+    if not path.exists():
+        atomic_write(path, secrets.token_hex(8).encode())
+    return path.read_text(encoding="ascii")
 
 
 def _library(module: str, package: str) -> Any:

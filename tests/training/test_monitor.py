@@ -1,0 +1,66 @@
+"""Figures reach the trackers that a run asked for, and a run that goes on is one run there."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from sanakit.base import ConfigError
+from sanakit.training.monitor import Monitor
+from sanakit.training.report import Notice
+from tests.training.sets import config
+
+
+class Service:
+    """Takes the calls that trackio and W&B share."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, Any]] = []
+        self.module = SimpleNamespace(
+            init=lambda **given: self.calls.append(("init", given)),
+            log=lambda values, step: self.calls.append(("log", (step, values))),
+            finish=lambda: self.calls.append(("finish", None)),
+        )
+
+
+def followed(service: Service, folder: Path, library: str, step: int) -> dict[str, Any]:
+    """What `init` was given by a run that begins at `step` and reports one validation."""
+    service.calls.clear()
+    settings = config(folder, tracker=library)
+    folder.mkdir(exist_ok=True)
+    with Monitor(settings, step, leads=True) as monitor:
+        monitor.see(Notice(step=3, text="validation", values={"loss": 0.5}))
+        monitor.see(Notice(step=4, text="a sentence without figures"))
+    assert service.calls[1:] == [("log", (3, {"validation/loss": 0.5})), ("finish", None)]
+    given: dict[str, Any] = service.calls[0][1]
+    return given
+
+
+@pytest.mark.parametrize("library", ["trackio", "wandb"])
+def test_a_run_that_goes_on_is_one_run(library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = Service()
+    monkeypatch.setitem(sys.modules, library, service.module)  # type: ignore[arg-type]
+    begun, resumed = (followed(service, tmp_path / "run", library, step) for step in (0, 3))
+    assert (begun["name"], begun["resume"], resumed["resume"]) == ("run", "never", "allow")
+    assert begun.get("id") == resumed.get("id")
+    other = followed(service, tmp_path / "other", library, 0)
+    assert ("id" in begun) == (library == "wandb")
+    assert library == "trackio" or other["id"] != begun["id"]
+
+
+def test_only_the_first_process_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = Service()
+    monkeypatch.setitem(sys.modules, "trackio", service.module)  # type: ignore[arg-type]
+    with Monitor(config(tmp_path, tracker="trackio"), 0, leads=False) as monitor:
+        monitor.see(Notice(step=3, text="validation", values={"loss": 0.5}))
+    assert not service.calls
+
+
+def test_a_missing_library_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ConfigError, match=r'need wandb: run `pip install "sanakit\[wandb\]"`'):
+        Monitor(config(tmp_path, tracker="wandb"), 0, leads=True)
