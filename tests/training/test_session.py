@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 
 from sanakit.base import ConfigError
 from sanakit.pipeline import ImageRequest, load
-from sanakit.training import Notice, Report, read_journal
+from sanakit.training import Notice, Report, World, read_journal
+from sanakit.training.jobs import TextToImage
 from sanakit.training.session import Session
 from tests.training.sets import COUNT, config, pictures
 
@@ -79,6 +80,23 @@ def test_what_is_held_out_is_never_trained_on(tmp_path: Path) -> None:
         seen |= set(data.batch(number).keys)
     held = {session.job.pictures[index].key for index in held_items(session.job.pictures, 4)}
     assert len(seen) == COUNT - 4 and not seen & held
+
+
+def test_every_process_encodes_its_share_and_the_first_looks_over_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = {"path": str(pictures()), "square": True, "held": 4}
+    job = Session(config(tmp_path, data=data), device="cpu").job
+    assert isinstance(job, TextToImage)
+    waited: list[tuple[int, int]] = []
+    monkeypatch.setattr(World, "wait", lambda world: waited.append(job.frozen.count()))
+    list(job.frozen.fill(World(rank=1, size=2, mode="ddp")))
+    told = [notice.text for notice in job.frozen.fill(World(rank=0, size=2, mode="ddp"))]
+    assert waited == [(COUNT // 2, COUNT), (COUNT, COUNT)]
+    assert [line for line in told if "pictures" in line] == [
+        f"encoded pictures: {COUNT // 2} of {COUNT // 2}, 0 were there"
+    ]
+    assert len(job.data.batch(0).keys) == 4
 
 
 def test_a_folder_with_a_run_is_not_overwritten(tmp_path: Path) -> None:

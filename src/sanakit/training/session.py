@@ -77,7 +77,9 @@ class Session:
             ensure_writable_folder(self.config.folder)
             if self.world.leads:
                 atomic_write(self.config.folder / "config.yaml", to_yaml(self.config).encode())
-                yield from self.job.prepare()
+            for notice in self.job.prepare():
+                if self.world.leads:
+                    yield notice
             self.world.wait()
             with Monitor(self.config, self.begins, self.world.leads) as monitor:
                 for event in self._train():

@@ -42,7 +42,7 @@ class Job(Protocol):
         """What it will take."""
 
     def prepare(self) -> Iterator[Notice]:
-        """What has to be there before the first step; the first process does it."""
+        """What has to be there before the first step; every process does its share."""
 
     def build(self) -> nn.Module:
         """The module that holds every trained parameter, with its first weights."""

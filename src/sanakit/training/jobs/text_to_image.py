@@ -72,7 +72,7 @@ class TextToImage:
 
     def prepare(self) -> Iterator[Notice]:
         """Fill the cache."""
-        return self.frozen.fill()
+        return self.frozen.fill(self.world)
 
     def build(self) -> SanaTransformer:
         """The transformer."""

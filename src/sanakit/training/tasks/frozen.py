@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 from sanakit.base.errors import ConfigError
@@ -13,6 +13,7 @@ from sanakit.training.cache.model import fill_for_model, open_for_model
 from sanakit.training.config import TrainConfig
 from sanakit.training.data import PictureSet
 from sanakit.training.data.crops import crop_for
+from sanakit.training.parallel import World
 from sanakit.training.report import Notice
 from sanakit.training.tasks.latents import cache_folder, phase_buckets
 from sanakit.weights import Descriptor
@@ -53,15 +54,28 @@ class Frozen:
         """The cache as training reads it. Raises ConfigError where it was filled by other encoders only."""
         return open_for_model(self.folder, self.pictures.path, self.descriptor, name=self.config.base)
 
-    def fill(self) -> Iterator[Notice]:
-        """Encode what is missing; now and then a sentence. Raises OutputError where the cache can't be written."""
+    def fill(self, world: World) -> Iterator[Notice]:
+        """Encode what is missing; now and then a sentence.
+
+        Every process encodes its share, then the first one looks over all of it, so that what the cache says of itself
+        is whole. Raises OutputError where it can't be written.
+        """
+        if world.size > 1:
+            yield from self._walk(range(len(self.pictures))[world.share(len(self.pictures))])
+            world.wait()
+        if world.leads:
+            yield from self._walk(None)
+
+    def _walk(self, usable: Sequence[int] | None) -> Iterator[Notice]:
+        """Some pictures, or all, at the sizes of every phase."""
         cache = TensorCache(self.folder)
         for phase in self.config.phases:
-            buckets = phase_buckets(self.config, phase, self.pictures)
-            walk = fill_for_model(
-                self.pictures, buckets, cache, self.descriptor, self.precision, name=self.config.base
-            )
-            yield from _told(walk)
+            yield from _told(
+                fill_for_model(
+                    self.pictures, phase_buckets(self.config, phase, self.pictures), cache, self.descriptor,
+                    self.precision, name=self.config.base, usable=usable,
+                )
+            )  # fmt: skip
 
 
 def _told(reports: Iterable[FillReport]) -> Iterator[Notice]:
