@@ -108,10 +108,26 @@ def measure(name: str, seed: int, steps: int) -> dict[str, float]:
     if result.exists():
         found: dict[str, float] = json.loads(result.read_text())
         return found
-    job = TextToImage(replace(config, validate=max(1, steps // LOOKS)), decide("cpu"), World(), print)
+    job, run, model = trained(name, config, steps)
+    journal, looked = read_journal(config.folder), read_journal(config.folder, kind="validation")
+    found = {
+        "loss": looked[steps]["loss"],
+        **drawn(job, run, model),
+        "parameters": float(sum(p.numel() for p in model.parameters())),
+        "steps_per_second": statistics.median(entry["steps_per_second"] for entry in journal.values()),
+    }
+    atomic_write(result, json.dumps(found).encode())
+    return found
+
+
+def trained(name: str, config: TrainConfig, steps: int) -> tuple[TextToImage, Run, SanaTransformer]:
+    """A variant's run at its end; it goes on where it was."""
+    precision = decide()
+    world = World(device=precision.device)
+    job = TextToImage(replace(config, validate=max(1, steps // LOOKS)), precision, world, print)
     for notice in job.prepare():
         print(notice, flush=True)
-    model = network(VARIANTS[name], job.shape, seed)
+    model = network(VARIANTS[name], job.shape, config.seed).to(precision.device)
     attend_by_products(list(model.blocks))
     for block in model.blocks:
         block.compile()
@@ -120,16 +136,8 @@ def measure(name: str, seed: int, steps: int) -> dict[str, float]:
     validation = [chore for chore in job.chores(model) if chore.name == "validation"]
     with job.batches() as batches:
         for event in run.train(job.loss(model), batches, validation):
-            print(name, seed, event, flush=True)
-    journal = read_journal(config.folder)
-    found = {
-        "loss": read_journal(config.folder, kind="validation")[steps]["loss"],
-        **drawn(job, run, model),
-        "parameters": float(sum(p.numel() for p in model.parameters())),
-        "steps_per_second": statistics.median(entry["steps_per_second"] for entry in journal.values()),
-    }
-    atomic_write(result, json.dumps(found).encode())
-    return found
+            print(name, config.seed, event, flush=True)
+    return job, run, model
 
 
 def network(variant: Variant, shape: TransformerConfig, seed: int) -> SanaTransformer:
@@ -142,9 +150,7 @@ def network(variant: Variant, shape: TransformerConfig, seed: int) -> SanaTransf
 def drawn(job: TextToImage, run: Run, model: SanaTransformer) -> dict[str, float]:
     """How well the averaged weights draw prompts, in 20 steps: accuracy, score and distance of `Summary`."""
     shape, judge = model.config, load_judge()
-    drawer = Model(
-        replace(job.descriptor, transformer=shape), decide("cpu", "fp32"), fast="off", frugal=False
-    )
+    drawer = Model(replace(job.descriptor, transformer=shape), decide(dtype="fp32"), fast="off", frugal=False)
     with run.ema.applied(model):
         drawer.parts.put("transformer", model.eval())
 
