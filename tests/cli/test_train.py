@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from sanakit.cli import app
@@ -88,27 +90,55 @@ def test_a_config_that_is_not_there(tmp_path: Path) -> None:
     assert result.exit_code == 2 and "can't be read: No such file" in result.stderr
 
 
-def test_two_processes_make_the_run_of_one(tmp_path: Path) -> None:
-    settings = {"preview": {"every": 3, "steps": 1, "prompts": ["a red cube"]}, "validate": 3}
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-    assert run("train", write(tmp_path / "one", **settings), "--device", "cpu").exit_code == 0
+def on_two(config: Path) -> str:
+    """What two processes print of a run."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
-    command = ["-m", "sanakit.cli", "train", str(write(tmp_path / "two", **settings)), "--device", "cpu"]
     done = subprocess.run(
-        [*torchrun, *command],
+        [*torchrun, "-m", "sanakit.cli", "train", str(config), "--device", "cpu"],
         capture_output=True,
         text=True,
         timeout=300,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    one, two = (read_journal(tmp_path / name / "run") for name in ("one", "two"))
-    assert [two[step]["loss"] for step in two] == pytest.approx([one[step]["loss"] for step in one], abs=1e-5)
+    return done.stdout
+
+
+def losses(folder: Path) -> list[float]:
+    return [entry["loss"] for entry in read_journal(folder).values()]
+
+
+def test_two_processes_make_the_run_of_one(tmp_path: Path) -> None:
+    settings = {"preview": {"every": 3, "steps": 1, "prompts": ["a red cube"]}, "validate": 3}
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    assert run("train", write(tmp_path / "one", **settings), "--device", "cpu").exit_code == 0
+    told = on_two(write(tmp_path / "two", **settings))
+    assert losses(tmp_path / "two/run") == pytest.approx(losses(tmp_path / "one/run"), abs=1e-5)
     measured = [
         read_journal(tmp_path / name / "run", kind="validation")[6]["loss"] for name in ("one", "two")
     ]
     assert measured[1] == pytest.approx(measured[0], abs=1e-5)
     assert len(list((tmp_path / "two/run/previews").glob("*.png"))) == 2
     assert (tmp_path / "two/run/model/model_index.json").is_file()
-    assert done.stdout.count("step 6/6") == 1  # the first process alone tells
+    assert told.count("step 6/6") == 1  # the first process alone tells
+
+
+def test_two_processes_train_an_autoencoder_as_one_does(tmp_path: Path) -> None:
+    settings = {
+        "task": "autoencoder", "model": {}, "batch": 4, "phases": [{"steps": 3, "size": 32}], "validate": 3,
+        "autoencoder": {"start": "scratch", "phase": "full", "loss": {"latent_noise": 0.1}},
+    }  # fmt: skip
+    for name in ("one", "two", "refined"):
+        (tmp_path / name).mkdir()
+    assert run("train", write(tmp_path / "one", **settings), "--device", "cpu").exit_code == 0
+    on_two(write(tmp_path / "two", **settings))
+    assert losses(tmp_path / "two/run") == pytest.approx(losses(tmp_path / "one/run"), abs=1e-5)
+    weights = [
+        load_file(next((tmp_path / name / "run/vae").glob("*.safetensors"))) for name in ("one", "two")
+    ]
+    for name, weight in weights[0].items():
+        torch.testing.assert_close(weights[1][name], weight, atol=1e-4, rtol=1e-3)
+    critical = {"start": str(tmp_path / "two/run/vae"), "phase": "refinement"}
+    on_two(write(tmp_path / "refined", **settings | {"autoencoder": critical}))
+    assert all(entry["critic_loss"] > 0 for entry in read_journal(tmp_path / "refined/run").values())

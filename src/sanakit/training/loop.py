@@ -26,7 +26,7 @@ from sanakit.training.journal import write_entry
 from sanakit.training.loop_config import LoopConfig
 from sanakit.training.meter import Meter
 from sanakit.training.optim import adamw, trapezoid
-from sanakit.training.parallel import World, quiet, whole
+from sanakit.training.parallel import World, average_gradients, quiet, whole
 from sanakit.training.report import Event, Notice, Report
 from sanakit.training.state import begin_state, run_tensors
 
@@ -216,6 +216,7 @@ class Run:
                 (parts["loss"] / count).backward()
             for name, value in parts.items():
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach().float() / count
+        average_gradients(self.model, self.world)
         return seen, {name: self.world.mean(value) for name, value in sums.items()}
 
     def _go_back(self) -> Notice:

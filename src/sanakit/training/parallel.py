@@ -69,10 +69,10 @@ class World:
             dist.barrier()
 
 
-def join_world(device: torch.device, mode: Mode | None = None) -> World:
+def join_world(device: torch.device, mode: Mode | None = None, usual: Mode = "fsdp") -> World:
     """This process's place, from the variables that `torchrun` sets; one process without them.
 
-    mode: None takes fsdp where there are several processes.
+    mode: None takes `usual` where there are several processes.
     Raises ConfigError where a mode does not fit the number of processes.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
@@ -88,7 +88,7 @@ def join_world(device: torch.device, mode: Mode | None = None) -> World:
     if not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, timeout=timedelta(minutes=30))
-    return World(rank=dist.get_rank(), size=size, device=device, mode=mode or "fsdp")
+    return World(rank=dist.get_rank(), size=size, device=device, mode=mode or usual)
 
 
 def leave_world(world: World) -> None:
@@ -118,6 +118,16 @@ def quiet(model: nn.Module, last: bool) -> Iterator[None]:
         model.set_requires_gradient_sync(last)
         model.set_is_last_backward(last)
     yield
+
+
+def average_gradients(model: nn.Module, world: World) -> None:
+    """Give every process the mean of all gradients, where `spread` has not seen to that already."""
+    if world.size == 1 or isinstance(model, FSDPModule):
+        return
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    flat = world.mean(torch.cat([gradient.flatten() for gradient in gradients]))
+    for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(mean.view(gradient.shape))
 
 
 def reshard(model: nn.Module) -> None:

@@ -18,18 +18,24 @@ from sanakit.base.heap import keep_no_pages, keep_pages
 from sanakit.base.precision import decide
 from sanakit.pipeline import available_bytes
 from sanakit.training.checkpoint import Checkpoints
-from sanakit.training.config import TrainConfig
+from sanakit.training.config import Task, TrainConfig
 from sanakit.training.edits import attend_by_products, recompute
 from sanakit.training.jobs import Autoencoder, Job, TextToImage
 from sanakit.training.loop import Run
 from sanakit.training.loop_config import LoopConfig
 from sanakit.training.monitor import Monitor
 from sanakit.training.optim import build_optimizer, lr_for_batch
-from sanakit.training.parallel import join_world, leave_world, spread
+from sanakit.training.parallel import Mode, join_world, leave_world, spread
 from sanakit.training.plan import Plan
 from sanakit.training.report import Event, Notice
 from sanakit.training.schema import to_yaml
 from sanakit.training.speed import product_rate
+
+_JOBS: dict[Task, tuple[type[TextToImage | Autoencoder], Mode]] = {
+    "transformer": (TextToImage, "fsdp"),
+    "autoencoder": (Autoencoder, "ddp"),
+}
+"""What each task makes, and how several processes share it unless the config says."""
 
 
 class Session:
@@ -50,8 +56,8 @@ class Session:
         self.config, self.told = config, told
         self.precision = decide(device, config.dtype)
         self.begins = first_step(config, resume)
-        self.world = join_world(self.precision.device, config.parallel)
-        make = TextToImage if config.task == "transformer" else Autoencoder
+        make, usual = _JOBS[config.task]
+        self.world = join_world(self.precision.device, config.parallel, usual)
         self.job: Job = make(config, self.precision, self.world, told)
         self.lr = lr_for_batch(config.optimizer.lr, config.batch, config.schedule.rule)
 
@@ -114,7 +120,8 @@ class Session:
         if self.config.compile:
             for block in blocks:
                 block.compile()
-        spread(model, self.world, blocks)
+        if blocks:  # what has none stays whole on every process, and the loop averages its gradients
+            spread(model, self.world, blocks)
 
 
 def loop_config(config: TrainConfig, lr: float, dtype: torch.dtype | None) -> LoopConfig:

@@ -36,16 +36,16 @@ from sanakit.weights import (
 
 _NAME = "vae"
 _SCALED_ON = 64
-_UNREAD = ("model", "times", "compile", "recompute", "preview", "parallel")
+_UNREAD = ("model", "times", "compile", "recompute", "preview")
 
 
 class Autoencoder:
-    """See `Job`. One phase of sizes and one process. Raises ConfigError, DataError or ModelNotFoundError."""
+    """See `Job`. One size; every process holds it whole. Raises ConfigError, DataError or ModelNotFoundError."""
 
     def __init__(
         self, config: TrainConfig, precision: Precision, world: World, told: Callable[[str], object]
     ) -> None:
-        _check(config, world)
+        _check(config)
         self.config, self.precision, self.world = config, precision, world
         self.phase, self.wanted = PHASES[config.autoencoder.phase], config.autoencoder
         self.folder: Path | None = None
@@ -72,6 +72,7 @@ class Autoencoder:
     def size(self) -> Size:
         """Counted on the meta device."""
         side, batch = self.config.phases[0].size, self.config.batch
+        samples = batch // self.world.size
         with torch.device("meta"):
             model = DCAE(self.shape)
 
@@ -82,7 +83,7 @@ class Autoencoder:
             network=f"autoencoder {self.wanted.start}, phase {self.phase.name}",
             parameters=sum(p.numel() for p in model.parameters()),
             operations=batch * train_operations(once),
-            activations=batch * kept_bytes(once),
+            activations=samples * kept_bytes(once),
         )
 
     def prepare(self) -> Iterator[Notice]:
@@ -102,7 +103,7 @@ class Autoencoder:
         return pair.to(self.world.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
     def blocks(self, model: nn.Module) -> Sequence[nn.Module]:
-        """None: it is edited as a whole."""
+        """None: every process holds it whole."""
         return ()
 
     @contextmanager
@@ -113,13 +114,16 @@ class Autoencoder:
         held = set(held_items(self.pictures, config.data.held))
         usable = [index for index in range(len(self.pictures)) if index not in held]
         order = BatchOrder(buckets, config.batch, config.seed, usable)
-        with PictureReader(self.pictures, order, crops="random", workers=config.data.workers) as reader:
+        with PictureReader(
+            self.pictures, order, rank=self.world.rank, world=self.world.size,
+            crops="random", workers=config.data.workers,
+        ) as reader:  # fmt: skip
             yield reader
 
     def loss(self, model: nn.Module) -> Loss:
         """Of autoencoder and critic."""
         pair = cast(AutoencoderPair, model)
-        return AutoencoderTask(pair, self.phase, self.wanted.loss, self.perceptual).loss
+        return AutoencoderTask(pair, self.phase, self.wanted.loss, self.perceptual, self.world).loss
 
     def chores(self, model: nn.Module) -> list[Chore]:
         """Fidelity on the pictures that are held out."""
@@ -146,7 +150,9 @@ class Autoencoder:
         pair, folder = cast(AutoencoderPair, model), self.config.folder / _NAME
         with run.ema.applied(pair):
             shape = self._scaled(pair.autoencoder)
-            save_autoencoder(folder, shape, pair.autoencoder, dtype=torch.float32)
+            if self.world.leads:
+                save_autoencoder(folder, shape, pair.autoencoder, dtype=torch.float32)
+        self.world.wait()
         return f"the autoencoder is in {folder}, scaling factor {shape.scaling_factor}"
 
     @torch.no_grad()
@@ -165,13 +171,15 @@ class Autoencoder:
         return to_range(picture_tensor(self.pictures.read(index), crop)[None]).to(self.world.device)
 
 
-def _check(config: TrainConfig, world: World) -> None:
+def _check(config: TrainConfig) -> None:
     """Refuse what this task does not do. Raises ConfigError."""
-    if world.size > 1 or config.accumulate > 1 or len(config.phases) > 1:
+    if config.accumulate > 1 or len(config.phases) > 1:
         raise ConfigError(
-            "the task autoencoder trains in one process, one size and one micro-batch a step: "
-            "leave out torchrun, accumulate and all phases but one"
+            "the task autoencoder trains at one size and with one micro-batch a step: "
+            "leave out accumulate and all phases but one"
         )
+    if config.parallel == "fsdp":
+        raise ConfigError("the task autoencoder holds its weights whole on every process: say parallel=ddp")
     usual = TrainConfig(folder=config.folder, phases=config.phases, data=config.data)
     unread = [name for name in _UNREAD if getattr(config, name) != getattr(usual, name)]
     phase = config.phases[0]

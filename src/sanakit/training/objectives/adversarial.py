@@ -54,14 +54,21 @@ def hinge_generator(fake: Tensor) -> Tensor:
     return -fake.float().mean()
 
 
-def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last: nn.Parameter) -> Tensor:
+def adaptive_weight(
+    reconstruction: Tensor,
+    adversarial: Tensor,
+    last: nn.Parameter,
+    mean: Callable[[Tensor], Tensor] = lambda gradient: gradient,
+) -> Tensor:
     """|grad of reconstruction| / (|grad of adversarial| + 1e-6) at the last layer (VQGAN, arXiv 2012.09841, eq. 7).
 
-    Both losses then pull equally hard. At most 10,000; no gradient flows through it. The graph is kept: a network
-    under torch.compile needs `torch._functorch.config.donated_buffer = False` for that.
+    Both losses then pull equally hard. At most 10,000; no gradient flows through it. mean: of a gradient over all
+    processes. The graph is kept: a network under torch.compile needs `torch._functorch.config.donated_buffer = False`
+    for that.
     """
     ours, theirs = (
-        torch.autograd.grad(loss, last, retain_graph=True)[0].norm() for loss in (reconstruction, adversarial)
+        mean(torch.autograd.grad(loss, last, retain_graph=True)[0]).norm()
+        for loss in (reconstruction, adversarial)
     )
     weight: Tensor = (ours / (theirs + _DELTA)).clamp(0.0, _LARGEST_WEIGHT)
     return weight.detach()

@@ -18,6 +18,7 @@ from sanakit.training.objectives.adversarial import (
 from sanakit.training.objectives.perceptual import Perceptual
 from sanakit.training.objectives.phases import Phase, last_layer
 from sanakit.training.objectives.regularisation import REGULARISATIONS, RegularisationName
+from sanakit.training.parallel import World
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,8 @@ class AutoencoderObjective:
     """The losses of one phase. Pictures are [B, 3, H, W] in -1..1.
 
     A step is `reconstruct`, then `generator_loss` for the autoencoder's optimiser and, where `plays`,
-    `discriminator_loss` of the same reconstruction for the discriminator's.
+    `discriminator_loss` of the same reconstruction for the discriminator's. Of several processes each has its part of
+    the batch; the discriminator's batch norms and the latent's regularisation see that part alone.
     """
 
     def __init__(
@@ -65,11 +67,13 @@ class AutoencoderObjective:
         weights: AutoencoderLoss,
         perceptual: Perceptual,
         discriminator: PatchDiscriminator | None = None,
+        world: World | None = None,
     ) -> None:
         if phase.gan and discriminator is None:
             raise ConfigError(f"autoencoder: phase {phase.name} has a GAN; hand in a discriminator.")
         self.model, self.phase, self.weights = model, phase, weights
         self.perceptual, self.discriminator = perceptual, discriminator
+        self.world = world or World()
 
     def plays(self, step: int) -> bool:
         """Whether the discriminator takes part in a step."""
@@ -80,9 +84,14 @@ class AutoencoderObjective:
         latent = self.model.encode(pixels)
         noisy = latent
         if self.weights.latent_noise:
-            noise = torch.randn(latent.shape, generator=generator, device="cpu")
-            noisy = latent + self.weights.latent_noise * noise.to(latent.device, latent.dtype)
+            noisy = latent + self.weights.latent_noise * self._noise(latent, generator)
         return Reconstruction(latent, self.model.decode(noisy))
+
+    def _noise(self, latent: Tensor, generator: torch.Generator | None) -> Tensor:
+        """This process's part of the noise for the batch of all, like the latent."""
+        every = len(latent) * self.world.size
+        noise = torch.randn((every, *latent.shape[1:]), generator=generator, device="cpu")
+        return noise[self.world.share(every)].to(latent.device, latent.dtype)
 
     def generator_loss(
         self, pixels: Tensor, step: int, made: Reconstruction | None = None
@@ -107,7 +116,7 @@ class AutoencoderObjective:
         self.discriminator.requires_grad_(False)
         adversarial = hinge_generator(self.discriminator(made.pixels))
         self.discriminator.requires_grad_(True)
-        weight = adaptive_weight(reconstruction, adversarial, last_layer(self.model))
+        weight = adaptive_weight(reconstruction, adversarial, last_layer(self.model), self.world.mean)
         return {"adversarial": adversarial, "adversarial_weight": weight}
 
     def discriminator_loss(

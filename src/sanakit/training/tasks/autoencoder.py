@@ -15,6 +15,7 @@ from sanakit.training.objectives.adversarial import PatchDiscriminator
 from sanakit.training.objectives.autoencoder import AutoencoderLoss, AutoencoderObjective
 from sanakit.training.objectives.perceptual import Perceptual
 from sanakit.training.objectives.phases import DCAE_PHASES, Phase, trained_parameters
+from sanakit.training.parallel import World
 
 PHASES = {phase.name: phase for phase in DCAE_PHASES}
 
@@ -33,10 +34,17 @@ class AutoencoderTask:
     """The loss of a phase. Its parts are told by name; `critic_loss` is that of the critic."""
 
     def __init__(
-        self, pair: AutoencoderPair, phase: Phase, weights: AutoencoderLoss, perceptual: Perceptual
+        self,
+        pair: AutoencoderPair,
+        phase: Phase,
+        weights: AutoencoderLoss,
+        perceptual: Perceptual,
+        world: World | None = None,
     ) -> None:
         self.pair = pair
-        self.objective = AutoencoderObjective(pair.autoencoder, phase, weights, perceptual, pair.critic)
+        self.objective = AutoencoderObjective(
+            pair.autoencoder, phase, weights, perceptual, pair.critic, world
+        )
 
     def loss(self, batch: PictureBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """The loss of both, and its parts. The latent's noise is drawn from `generator`."""
