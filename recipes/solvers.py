@@ -31,6 +31,11 @@ COMPARED = 30
 """Prompts whose pictures are also drawn in `CONVERGED` steps."""
 
 
+def every_cell() -> list[tuple[str, int]]:
+    """(solver, steps), in the order in which they are measured."""
+    return [(solver, steps) for steps, solver in product(STEPS, SOLVERS)]
+
+
 def draw(model: Model, trial: Trial, seed: int, solver: str, steps: int) -> Image.Image:
     """A prompt's picture; the seed fixes its noise, whatever draws it."""
     return model.images(ImageRequest(prompt=trial.prompt, seed=seed, solver=solver, steps=steps))[0]
@@ -109,7 +114,7 @@ def main() -> None:
     given = parser.parse_args()
     model = load(given.model, dtype="fp32")
     cells = {}
-    for steps, solver in product(STEPS, SOLVERS):
+    for solver, steps in every_cell():
         cells[solver, steps] = measure(model, solver, steps, given.prompts)
         print(f"{SOLVERS[solver]}, {steps} steps: {_cell(cells[solver, steps])}", flush=True)
     print(table(cells))
