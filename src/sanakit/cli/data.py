@@ -109,25 +109,19 @@ def _tokenizer(model: str | None) -> CountTokens | None:
 
 
 def _look(path: str, workers: int) -> tuple[PictureSet, Examined]:
-    """Open a set and decode all of it, with a bar on a terminal."""
+    """Open a set and decode all of it, with a bar."""
     warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd EXIF data and the like, once a picture
     from rich.console import Console
-    from rich.progress import track
 
+    from sanakit.cli.walks import Bar
     from sanakit.training.data import collect, examine, open_set
 
     console = Console(stderr=True)
     with _opening(path, console) as status:
         pictures = open_set(path, announce=status)
-    findings = track(
-        examine(pictures, workers),
-        f"looking at {path}",
-        len(pictures),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    return pictures, collect(pictures, findings)
+    with Bar() as bar:
+        findings = bar.follow(f"looking at {path}", examine(pictures, workers), len(pictures))
+        return pictures, collect(pictures, findings)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -36,12 +35,10 @@ def toybox(
         raise RequestError(
             f"--count and --captions must be at least 1 and --size a multiple of 32, not {count}, {captions}, {size}."
         )
-    begun, first, done = time.monotonic(), 0, 0
+    done = 0
     processes = workers or os.cpu_count() or 1
     walk = write_pictures(out, count, size=size, split=split, seed=seed, captions=captions, workers=processes)
     with Bar() as bar:
-        for number, done in enumerate(walk):
-            first = first if number else done
-            fresh, spent = done - first, time.monotonic() - begun
-            bar.count("rendering", done, count, spent / fresh * (count - done) if fresh else None)
+        for done in walk:
+            bar.count("rendering", done, count)
     typer.echo(f"{done} pictures of {size} px are in {out}")

@@ -91,19 +91,15 @@ class _Drawing:
 def _run(
     draw: _Drawing, chosen: list[Trial], shipped: ShippedJudge, folder: Path, seed: int
 ) -> list[Outcome]:
-    from rich.console import Console
-    from rich.progress import track
-
+    from sanakit.cli.walks import Bar
     from sanakit.evaluation.toybox import outcomes
 
-    console = Console(stderr=True)
     found: list[Outcome] = []
-    steps = outcomes(draw, chosen, shipped.network, seed)
-    for outcome in track(
-        steps, "drawing and judging", len(chosen), console=console, disable=not console.is_terminal
-    ):
-        outcome.picture.save(folder / _name(outcome))
-        found.append(outcome)
+    with Bar() as bar:
+        steps = outcomes(draw, chosen, shipped.network, seed)
+        for outcome in bar.follow("drawing and judging", steps, len(chosen)):
+            outcome.picture.save(folder / _name(outcome))
+            found.append(outcome)
     return found
 
 

@@ -1,12 +1,18 @@
-"""Long walks through a set, seen on the terminal: a bar with the time left on stderr, nothing in pipes and files."""
+"""Long walks through a set, told on stderr: a bar with the time left on terminals, a line every half minute elsewhere."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+T = TypeVar("T")
+_LINE_SECONDS = 30.0
 
 
 class Report(Protocol):
@@ -26,26 +32,50 @@ class Report(Protocol):
 
 
 class Bar:
-    """One bar for every kind of work, moved by the reports of a walk."""
+    """One bar for every kind of work, moved by the reports of a walk; off terminals, a line now and then."""
 
     def __init__(self) -> None:
-        console = Console(stderr=True)
+        self.console = Console(stderr=True)
         columns = (
             TextColumn("{task.description:<19}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
             TextColumn("left {task.fields[left]}"),
         )  # fmt: skip
-        self.progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        shown = self.console.is_terminal
+        self.progress = Progress(*columns, console=self.console, transient=True, disable=not shown)
         self._tasks: dict[str, TaskID] = {}
+        self._begun: dict[str, tuple[float, int]] = {}
+        self._told = time.monotonic()
 
     def see(self, label: str, report: Report) -> None:
         """A report has come."""
         self.count(label, report.done, report.total, report.remaining)
 
+    def follow(self, label: str, things: Iterable[T], total: int) -> Iterator[T]:
+        """Things as they come, counted."""
+        self.count(label, 0, total)
+        for done, thing in enumerate(things, start=1):
+            yield thing
+            self.count(label, done, total)
+
     def count(self, label: str, done: int, total: int, remaining: float | None = None) -> None:
-        """`done` of `total` things are done."""
+        """`done` of `total` things are done; without `remaining` the time left is guessed by the pace so far."""
+        left = span(self._guess(label, done, total) if remaining is None else remaining)
+        if not self.console.is_terminal:
+            self._tell(f"{label}: {done} of {total}, left {left}")
+            return
         if label not in self._tasks:
             self._tasks[label] = self.progress.add_task(label, total=total, left="?")
-        self.progress.update(self._tasks[label], completed=done, total=total, left=span(remaining))
+        self.progress.update(self._tasks[label], completed=done, total=total, left=left)
+
+    def _guess(self, label: str, done: int, total: int) -> float | None:
+        """Seconds, by how long it took from the first count to this one."""
+        begun, first = self._begun.setdefault(label, (time.monotonic(), done))
+        return (time.monotonic() - begun) / (done - first) * (total - done) if done > first else None
+
+    def _tell(self, line: str) -> None:
+        if time.monotonic() - self._told >= _LINE_SECONDS:
+            self._told = time.monotonic()
+            typer.echo(line, err=True)
 
     def __enter__(self) -> Bar:
         self.progress.start()
