@@ -1,4 +1,4 @@
-"""Long walks through a set, told on stderr: a bar with the time left on terminals, a line every half minute elsewhere."""
+"""Long walks, told on stderr: a bar with the time left on terminals, a line every half minute elsewhere."""
 
 from __future__ import annotations
 
