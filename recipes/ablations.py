@@ -62,11 +62,15 @@ class Variant:
     attention: Part | None = None
     ffn: Part | None = None
     times: TimesConfig = field(default_factory=TimesConfig)
-    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=1e-3, betas=(0.9, 0.99)))
+    optimizer: OptimizerConfig = field(default_factory=lambda: _adamw(1e-3))
 
 
 def _came(name: str) -> OptimizerConfig:
     return OptimizerConfig(name=name, lr=1e-3)  # type: ignore[arg-type]
+
+
+def _adamw(lr: float) -> OptimizerConfig:
+    return OptimizerConfig(lr=lr, betas=(0.9, 0.99))
 
 
 VARIANTS = {
@@ -80,6 +84,8 @@ VARIANTS = {
     "norm of queries and keys": Variant(shape=lambda config: replace(config, qk_norm=True)),
     "CAME": Variant(optimizer=_came("came")),
     "CAME-8bit": Variant(optimizer=_came("came-8bit")),
+    "AdamW, rate 2e-3": Variant(optimizer=_adamw(2e-3)),
+    "AdamW, rate 4e-3": Variant(optimizer=_adamw(4e-3)),
 }
 
 
