@@ -115,7 +115,15 @@ def test_what_a_checkpoint_fixes_is_what_the_run_is(tmp_path: Path) -> None:
         assert read_config(source, [change]).identity != config.identity
 
 
-def test_the_example_is_a_config() -> None:
-    root = Path(__file__).resolve().parents[2]
-    config = read_config(root / "examples/train.yaml")
-    assert (config.base, config.steps, config.validate) == ("toybox", 100, 50)
+EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_is_a_config_and_does_what_it_says(path: Path) -> None:
+    config = read_config(path)
+    told = path.read_text(encoding="utf-8")
+    size = config.phases[-1].size
+    rendered = f"sanakit data toybox {config.data.path} --count " in told
+    assert rendered and (size == 256 or f"--size {size}" in told)
+    assert f"sanakit train examples/{path.name}" in told
+    assert config.base == "toybox" and config.validate and config.data.held
