@@ -52,6 +52,7 @@ SMALL = {"width": 192, "depth": 4, "heads": 6, "cross_heads": 6, "qk_norm": Fals
 PROMPTS = 100
 LOOKS = 5
 """Times a run looks at the held-out pictures."""
+_RESULT = "result.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +94,7 @@ def config_of(name: str, seed: int, steps: int) -> TrainConfig:
     """The run of a variant. Seeds change weights, noise and order; the latents are shared."""
     variant = VARIANTS[name]
     return TrainConfig(
-        folder=RUNS / f"{name.replace(' ', '-').replace(',', '')}-{seed}",
+        folder=RUNS / f"{steps}-steps" / f"{name.replace(' ', '-').replace(',', '')}-{seed}",
         seed=seed,
         batch=32,
         phases=(RunPhase(steps=steps, size=256),),
@@ -110,7 +111,7 @@ def config_of(name: str, seed: int, steps: int) -> TrainConfig:
 def measure(name: str, seed: int, steps: int) -> dict[str, float]:
     """Train a variant, or take what was measured: loss on held-out pictures, what its drawings show, size, speed."""
     config = config_of(name, seed, steps)
-    result = config.folder / f"result-{steps}.json"
+    result = config.folder / _RESULT
     if result.exists():
         found: dict[str, float] = json.loads(result.read_text())
         return found
@@ -174,7 +175,7 @@ def table(steps: int) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for name in VARIANTS:
-        paths = [config_of(name, seed, steps).folder / f"result-{steps}.json" for seed in range(10)]
+        paths = [config_of(name, seed, steps).folder / _RESULT for seed in range(10)]
         found = [json.loads(path.read_text()) for path in paths if path.exists()]
         if found:
             figures = (_spread([one[key] for one in found]) for key in ("loss", "score", "frechet"))

@@ -32,9 +32,9 @@ def test_a_table_of_ablations_has_means_and_spreads(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(ablations, "RUNS", tmp_path)
     for seed, loss in enumerate((0.5, 0.6)):
         folder = config_of("CAME", seed, 7).folder
-        folder.mkdir()
+        folder.mkdir(parents=True)
         found = {"loss": loss, "score": 0.25, "frechet": 2.0, "parameters": 2e6, "steps_per_second": 3.0}
-        (folder / "result-7.json").write_text(json.dumps(found))
+        (folder / "result.json").write_text(json.dumps(found))
     rows = ablations.table(7).splitlines()
     assert rows[2:] == ["| CAME | 2 | 0.5500 ± 0.0707 | 0.2500 ± 0.0000 | 2.0000 ± 0.0000 | 2.00 M | 3.0 |"]
 
