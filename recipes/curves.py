@@ -1,7 +1,7 @@
 """Learning curves: `python -m recipes.curves RUN` prints a table of means over parts of a run; with --plot, a picture.
 
     python -m recipes.curves runs/toybox/transformer
-    python -m recipes.curves runs/ablations/1000-steps/{sana,CAME,CAME-8bit}-? --kind validation --plot docs/images/optimizers.png
+    python -m recipes.curves runs/ablations/1000-steps/{sana,CAME}-? --kind validation --plot out/curves.png
 
 In a picture runs whose folders differ in a last number only, as seeds do, have one colour.
 """
