@@ -200,6 +200,7 @@ def measure_all(names: list[str], seeds: int, steps: int, jobs: int) -> None:
         waiting = {
             (name, seed): pool.submit(measure, name, seed, steps)
             for seed, name in product(range(seeds), names)
+            if not (config_of(name, seed, steps).folder / _RESULT).exists()
         }
         for (name, seed), result in waiting.items():
             print(name, seed, result.result(), flush=True)

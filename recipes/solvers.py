@@ -25,7 +25,7 @@ from sanakit.toybox.trials import Trial, trials
 
 RUNS = Path("runs/solvers")  # a folder a model
 SOLVERS = {"dpm2": "Flow-DPM-Solver++, order 2", "euler": "Euler"}
-STEPS = (5, 8, 14, 20, 28, 50)
+STEPS = (5, 8, 14, 20, 50)
 CONVERGED = 200
 COMPARED = 30
 """Prompts whose pictures are also drawn in `CONVERGED` steps."""
