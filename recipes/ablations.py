@@ -171,23 +171,35 @@ def drawn(job: TextToImage, run: Run, model: SanaTransformer) -> dict[str, float
 def table(steps: int) -> str:
     """What has been measured, as Markdown: means over seeds with the standard deviation."""
     rows = [
-        "| variant | seeds | held-out loss | words that are drawn | distance to renders | parameters | steps/s |",
-        "|---|---|---|---|---|---|---|",
+        "| variant | seeds | held-out loss | less `sana` of the same seed | words drawn | distance |",
+        "|---|---|---|---|---|---|",
     ]
+    usual = results("sana", steps)
     for name in VARIANTS:
-        paths = [config_of(name, seed, steps).folder / _RESULT for seed in range(10)]
-        found = [json.loads(path.read_text()) for path in paths if path.exists()]
+        found = results(name, steps)
         if found:
-            figures = (_spread([one[key] for one in found]) for key in ("loss", "score", "frechet"))
-            speed = statistics.median(one["steps_per_second"] for one in found)
-            size = f"{found[0]['parameters'] / 1e6:.2f} M"
-            rows.append(f"| {name} | {len(found)} | {' | '.join(figures)} | {size} | {speed:.1f} |")
+            loss, score, distance = (
+                spread([one[key] for one in found.values()]) for key in ("loss", "score", "frechet")
+            )
+            less = spread([found[seed]["loss"] - usual[seed]["loss"] for seed in found.keys() & usual.keys()])
+            rows.append(
+                f"| {name} | {len(found)} | {loss} | {'' if name == 'sana' else less} | {score} | {distance} |"
+            )
     return "\n".join(rows)
 
 
-def _spread(values: list[float]) -> str:
-    mean = f"{statistics.mean(values):.4f}"
-    return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.4f}"
+def results(name: str, steps: int) -> dict[int, dict[str, float]]:
+    """seed -> what was measured."""
+    paths = {seed: config_of(name, seed, steps).folder / _RESULT for seed in range(10)}
+    return {seed: json.loads(path.read_text()) for seed, path in paths.items() if path.exists()}
+
+
+def spread(values: list[float]) -> str:
+    """Mean and standard deviation."""
+    if not values:
+        return ""
+    mean = f"{statistics.mean(values):.3f}"
+    return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.3f}"
 
 
 def measure_all(names: list[str], seeds: int, steps: int, jobs: int) -> None:

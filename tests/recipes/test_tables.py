@@ -30,13 +30,16 @@ def test_variants_are_of_one_size_and_differ() -> None:
 
 def test_a_table_of_ablations_has_means_and_spreads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ablations, "RUNS", tmp_path)
-    for seed, loss in enumerate((0.5, 0.6)):
-        folder = config_of("CAME", seed, 7).folder
-        folder.mkdir(parents=True)
-        found = {"loss": loss, "score": 0.25, "frechet": 2.0, "parameters": 2e6, "steps_per_second": 3.0}
-        (folder / "result.json").write_text(json.dumps(found))
-    rows = ablations.table(7).splitlines()
-    assert rows[2:] == ["| CAME | 2 | 0.5500 ± 0.0707 | 0.2500 ± 0.0000 | 2.0000 ± 0.0000 | 2.00 M | 3.0 |"]
+    for name, losses in (("sana", (0.5, 0.7, 0.9)), ("CAME", (0.4, 0.5))):
+        for seed, loss in enumerate(losses):
+            folder = config_of(name, seed, 7).folder
+            folder.mkdir(parents=True)
+            found = {"loss": loss, "score": 0.25, "frechet": 2.0}
+            (folder / "result.json").write_text(json.dumps(found))
+    assert ablations.table(7).splitlines()[2:] == [
+        "| sana | 3 | 0.700 ± 0.200 |  | 0.250 ± 0.000 | 2.000 ± 0.000 |",
+        "| CAME | 2 | 0.450 ± 0.071 | -0.150 ± 0.071 | 0.250 ± 0.000 | 2.000 ± 0.000 |",
+    ]
 
 
 def test_curves_of_seeds_belong_together() -> None:
