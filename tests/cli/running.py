@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 from typer.testing import CliRunner
@@ -35,3 +36,8 @@ def lines_of(result) -> list[dict]:
 def pictures_in(folder: Path) -> list[str]:
     """Everything in a folder, hidden files too."""
     return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def hear_interrupts() -> None:
+    """For `preexec_fn`: tests in the background of a shell ignore Ctrl-C, and their children would inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

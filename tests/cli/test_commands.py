@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from sanakit import __version__
 from sanakit.cli.progress import Bars
 from sanakit.pipeline import load, read_picture
-from tests.cli.running import Sana, lines_of
+from tests.cli.running import Sana, hear_interrupts, lines_of
 from tests.oracles.tiny import Folders, Recipe
 from tests.pipeline.drawing import open_model
 
@@ -30,12 +30,7 @@ def _start(*arguments: str, code: str | None = None, **options) -> subprocess.Po
     command = [sys.executable, *(["-c", code] if code else ["-m", "sanakit.cli"]), *arguments]
     environment = os.environ | {"PYTHONPATH": SOURCE}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, env=environment, preexec_fn=_hear_interrupts, **pipes, **options)
-
-
-def _hear_interrupts() -> None:
-    """A run of the tests in the background of a shell ignores Ctrl-C, and its children would inherit that."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(command, env=environment, preexec_fn=hear_interrupts, **pipes, **options)
 
 
 @pytest.mark.parametrize(

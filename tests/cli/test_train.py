@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from sanakit.cli import app
 from sanakit.training import read_journal
+from tests.cli.running import hear_interrupts
 from tests.training.sets import values
 
 
@@ -53,7 +54,12 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path: Path) -> None:
     command = [sys.executable, "-u", "-m", "sanakit.cli", "train", str(config), "--device", "cpu"]
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=env,
+        preexec_fn=hear_interrupts,
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
