@@ -66,8 +66,8 @@ class Variant:
     optimizer: OptimizerConfig = field(default_factory=lambda: _adamw(1e-3))
 
 
-def _came(name: str) -> OptimizerConfig:
-    return OptimizerConfig(name=name, lr=1e-3)  # type: ignore[arg-type]
+def _came(name: str, lr: float = 1e-3) -> OptimizerConfig:
+    return OptimizerConfig(name=name, lr=lr)  # type: ignore[arg-type]
 
 
 def _adamw(lr: float) -> OptimizerConfig:
@@ -86,7 +86,7 @@ VARIANTS = {
     "CAME": Variant(optimizer=_came("came")),
     "CAME-8bit": Variant(optimizer=_came("came-8bit")),
     "AdamW, rate 2e-3": Variant(optimizer=_adamw(2e-3)),
-    "AdamW, rate 4e-3": Variant(optimizer=_adamw(4e-3)),
+    "CAME, rate 5e-4": Variant(optimizer=_came("came", 5e-4)),
 }
 
 
