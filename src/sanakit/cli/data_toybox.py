@@ -37,7 +37,9 @@ def toybox(
         )
     done = 0
     processes = workers or os.cpu_count() or 1
-    walk = write_pictures(out, count, size=size, split=split, seed=seed, captions=captions, workers=processes)
+    walk = write_pictures(
+        out, count, size=size, split=split, seed=seed, captions=captions, workers=processes, compiled=compiled
+    )
     with Bar() as bar:
         for done in walk:
             bar.count("rendering", done, count)
