@@ -109,21 +109,12 @@ def config_of(name: str, seed: int, steps: int) -> TrainConfig:
 
 
 def measure(name: str, seed: int, steps: int) -> dict[str, float]:
-    """Train a variant, or take what was measured: loss on held-out pictures, what its drawings show, size, speed."""
+    """Train a variant, and keep how it ends: the loss on held-out pictures, and what its drawings show."""
     config = config_of(name, seed, steps)
-    result = config.folder / _RESULT
-    if result.exists():
-        found: dict[str, float] = json.loads(result.read_text())
-        return found
     job, run, model = trained(name, config, steps)
-    journal, looked = read_journal(config.folder), read_journal(config.folder, kind="validation")
-    found = {
-        "loss": looked[steps]["loss"],
-        **drawn(job, run, model),
-        "parameters": float(sum(p.numel() for p in model.parameters())),
-        "steps_per_second": statistics.median(entry["steps_per_second"] for entry in journal.values()),
-    }
-    atomic_write(result, json.dumps(found).encode())
+    looked = read_journal(config.folder, kind="validation")
+    found = {"loss": looked[steps]["loss"], **drawn(job, run, model)}
+    atomic_write(config.folder / _RESULT, json.dumps(found).encode())
     return found
 
 
@@ -212,7 +203,7 @@ def measure_all(names: list[str], seeds: int, steps: int, jobs: int) -> None:
         waiting = {
             (name, seed): pool.submit(measure, name, seed, steps)
             for seed, name in product(range(seeds), names)
-            if not (config_of(name, seed, steps).folder / _RESULT).exists()
+            if seed not in results(name, steps)
         }
         for (name, seed), result in waiting.items():
             print(name, seed, result.result(), flush=True)

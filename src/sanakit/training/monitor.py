@@ -49,9 +49,8 @@ class Remote:
 
     def __init__(self, library: Literal["trackio", "wandb"], config: TrainConfig, step: int) -> None:
         self._library: Any = _library(library, library)
-        same = (
-            {"id": run_id(config.folder)} if library == "wandb" else {}
-        )  # trackio knows runs by their names
+        # trackio knows runs by their names
+        same = {"id": run_id(config.folder)} if library == "wandb" else {}
         self._library.init(
             project="sanakit", name=config.folder.name, config=config.identity,
             resume="allow" if step else "never", **same,
