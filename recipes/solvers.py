@@ -13,12 +13,12 @@ from itertools import product
 from pathlib import Path
 from statistics import mean
 
-import numpy as np
 from PIL import Image
 
+from sanakit import evaluation
 from sanakit.base.files import atomic_write
 from sanakit.evaluation.interval import Share
-from sanakit.evaluation.toybox import Outcome, outcomes
+from sanakit.evaluation.toybox import Outcome, outcomes, to_tensor
 from sanakit.pipeline import ImageRequest, Model, load
 from sanakit.toybox.judging.shipped import load_judge
 from sanakit.toybox.trials import Trial, trials
@@ -29,6 +29,8 @@ STEPS = (5, 8, 14, 20, 50)
 CONVERGED = 200
 COMPARED = 30
 """Prompts whose pictures are also drawn in `CONVERGED` steps."""
+EQUAL = 78.13
+"""dB at which two 8-bit pictures differ by one step in every thousandth value."""
 
 
 def every_cell() -> list[tuple[str, int]]:
@@ -42,9 +44,9 @@ def draw(model: Model, trial: Trial, seed: int, solver: str, steps: int) -> Imag
 
 
 def psnr(one: Image.Image, other: Image.Image) -> float:
-    """Of two pictures, in dB; equal ones count as one step of 255 in every thousandth value."""
-    a, b = (np.asarray(picture, dtype=np.float64) for picture in (one, other))
-    return float(10 * np.log10(255**2 / max(np.square(a - b).mean(), 1e-3)))
+    """Of two pictures, in dB; equal ones, which have none, count as `EQUAL`."""
+    pair = [to_tensor(picture)[None] / 255 for picture in (one, other)]
+    return min(EQUAL, float(evaluation.psnr(*pair)))
 
 
 def kept_in(model: Model) -> Path:
