@@ -66,6 +66,18 @@ def test_only_the_command_line_prints() -> None:
     assert not found, f"print outside the command line: {found}"
 
 
+def test_the_command_line_prints_in_one_place() -> None:
+    """`say` cleans what is printed and survives any encoding and a closed pipe; nothing may go past it."""
+    found = [
+        f"{source.where}:{node.lineno}"
+        for source in package_sources()
+        if source.room == "cli" and source.path.name != "say.py"
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("print", "typer.echo", "typer.secho")
+    ]
+    assert not found, f"print with sanakit.cli.say.say: {found}"
+
+
 def test_nothing_is_left_to_do() -> None:
     words = ("TODO", "FIXME", "XXX")
     found = [s.where for s in package_sources() if any(word in s.text for word in words)]

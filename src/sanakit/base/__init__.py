@@ -4,26 +4,86 @@ errors      the exception tree                 values      TextStates
 grid        sizes and aspect-ratio buckets     noise       seed -> noise
 precision   device and dtype with a reason     dialect     official and diffusers readings
 files       atomic writes                      sentinel    who made the NaN
+echo        strangers' text made safe to show
+
+Names are resolved when first used: errors and what is printed do not wait for torch.
 """
 
-from sanakit.base.dialect import DIFFUSERS, OFFICIAL, Dialect
-from sanakit.base.errors import (
-    ConfigError,
-    InputError,
-    ModelNotFoundError,
-    NumericsError,
-    OutputError,
-    PictureError,
-    RequestError,
-    SanakitError,
-    WeightsError,
-)
-from sanakit.base.files import atomic_write, ensure_writable_folder
-from sanakit.base.grid import BUCKETS, SIZE_STEP, Grid, check_size, nearest_bucket
-from sanakit.base.noise import MAX_SEED, seeded_noise
-from sanakit.base.precision import DTYPES, Precision, decide
-from sanakit.base.sentinel import check_finite, find_nonfinite_layer
-from sanakit.base.values import TextStates
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sanakit.base.dialect import DIFFUSERS, OFFICIAL, Dialect
+    from sanakit.base.echo import printable, printable_lines, quoted, shorten
+    from sanakit.base.errors import (
+        ConfigError,
+        InputError,
+        ModelNotFoundError,
+        NumericsError,
+        OutputError,
+        PictureError,
+        RequestError,
+        SanakitError,
+        WeightsError,
+    )
+    from sanakit.base.files import atomic_write, ensure_writable_folder
+    from sanakit.base.grid import BUCKETS, SIZE_STEP, Grid, check_size, nearest_bucket
+    from sanakit.base.noise import MAX_SEED, seeded_noise
+    from sanakit.base.precision import DTYPES, Precision, decide
+    from sanakit.base.sentinel import check_finite, find_nonfinite_layer
+    from sanakit.base.values import TextStates
+
+_HOMES = {
+    "dialect": (
+        "DIFFUSERS",
+        "OFFICIAL",
+        "Dialect",
+    ),
+    "echo": (
+        "printable",
+        "printable_lines",
+        "quoted",
+        "shorten",
+    ),
+    "errors": (
+        "ConfigError",
+        "InputError",
+        "ModelNotFoundError",
+        "NumericsError",
+        "OutputError",
+        "PictureError",
+        "RequestError",
+        "SanakitError",
+        "WeightsError",
+    ),
+    "files": (
+        "atomic_write",
+        "ensure_writable_folder",
+    ),
+    "grid": (
+        "BUCKETS",
+        "SIZE_STEP",
+        "Grid",
+        "check_size",
+        "nearest_bucket",
+    ),
+    "noise": (
+        "MAX_SEED",
+        "seeded_noise",
+    ),
+    "precision": (
+        "DTYPES",
+        "Precision",
+        "decide",
+    ),
+    "sentinel": (
+        "check_finite",
+        "find_nonfinite_layer",
+    ),
+    "values": ("TextStates",),
+}
 
 __all__ = [
     "BUCKETS",
@@ -52,5 +112,19 @@ __all__ = [
     "ensure_writable_folder",
     "find_nonfinite_layer",
     "nearest_bucket",
+    "printable",
+    "printable_lines",
+    "quoted",
     "seeded_noise",
+    "shorten",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Imports the home of a public name on first use. Raises AttributeError for any other name."""
+    for home, names in _HOMES.items():
+        if name in names:
+            value: object = getattr(import_module(f"sanakit.base.{home}"), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module 'sanakit.base' has no attribute {name!r}")

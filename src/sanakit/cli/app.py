@@ -21,6 +21,7 @@ from sanakit.cli.errors import guarded
 from sanakit.cli.evaluate import evaluate
 from sanakit.cli.generate import generate
 from sanakit.cli.inspect import inspect
+from sanakit.cli.say import prepare_streams, say
 from sanakit.cli.train import train
 
 app = typer.Typer(
@@ -35,7 +36,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"sanakit {__version__}")
+        say(f"sanakit {__version__}")
         raise typer.Exit
 
 
@@ -50,7 +51,7 @@ def root(
 
 def version() -> None:
     """Print the version."""
-    typer.echo(f"sanakit {__version__}")
+    say(f"sanakit {__version__}")
 
 
 for _command in (generate, inspect, evaluate, convert, train, bench, doctor, version):
@@ -63,6 +64,7 @@ app.add_typer(data_app)
 def main() -> None:
     """The console script."""
     clock.start()
+    prepare_streams()
     _spare_the_collector()
     app(prog_name="sanakit")
 

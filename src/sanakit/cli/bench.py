@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sanakit.cli import options as o
+from sanakit.cli.say import say
 
 if TYPE_CHECKING:
     from sanakit.base.precision import Precision
@@ -58,13 +59,13 @@ def bench(
         if path is not None:
             ensure_writable_folder(path.parent)
     machine = measure_machine(subject.device)
-    typer.echo("\n".join(machine.lines()))
-    typer.echo(report.HEADER)
+    say("\n".join(machine.lines()))
+    say(report.HEADER)
     rows = []
     for row in run(model, subject, wanted, chosen, machine, rounds, tell):
-        typer.echo(report.line(row))
+        say(report.line(row))
         rows.append(row)
-    typer.echo("\n".join(report.ratios(rows)))
+    say("\n".join(report.ratios(rows)))
     if full:
         _growth(subject, rounds)
     if json_file is not None:
@@ -105,8 +106,6 @@ def _growth(subject: Subject, rounds: int) -> None:
     from sanakit.benchmark.scaling import attention_table, growth
 
     for found in growth(subject.shapes.transformer, _SIDES, subject.dtype, rounds):
-        typer.echo(str(found))
+        say(str(found))
     table = attention_table(rounds)
-    typer.echo(
-        "attention alone, B=4 N=4096 H=16 D=64: " + ", ".join(f"{n} {s:.3f} s" for n, s in table.items())
-    )
+    say("attention alone, B=4 N=4096 H=16 D=64: " + ", ".join(f"{n} {s:.3f} s" for n, s in table.items()))

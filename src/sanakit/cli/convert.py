@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from sanakit.cli.options import DebugOption, JsonOption
+from sanakit.cli.say import say
 
 _PTH = (".pth", ".pt")
 
@@ -58,7 +59,7 @@ def convert(
 
         config = diffusers_to_pth(source, target, **options)
     told = {"path": str(target), "depth": config.depth, "width": config.width}
-    typer.echo(json.dumps(told) if as_json else f"{target}  (depth {config.depth}, width {config.width})")
+    say(json.dumps(told) if as_json else f"{target}  (depth {config.depth}, width {config.width})")
 
 
 def _refuse_pth_only(*given: float | None) -> None:
@@ -79,7 +80,7 @@ def _to_int8(source: Path, target: Path, as_json: bool, **options: Any) -> None:
     report = write_int8_folder(read_descriptor(resolve(source)), target, **options)
     told = {"path": str(target), "int8": len(report.replaced), "kept": report.kept}
     words = f"{target}  ({len(report.replaced)} layers in int8, {len(report.kept)} as they were)"
-    typer.echo(json.dumps(told) if as_json else words)
+    say(json.dumps(told) if as_json else words)
 
 
 def _dtype(name: str | None) -> Any:

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sanakit.base.echo import printable
 from sanakit.cli.data_report import lines_of
 from sanakit.cli.errors import guarded
 from sanakit.cli.options import DebugOption
+from sanakit.cli.say import say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -80,7 +82,7 @@ def check(
         content["cache"]["seconds_about"] = seconds
         atomic_write(json_file, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
     for line in lines_of(report, seconds):
-        typer.echo(line)
+        say(line)
     if report.verdict == "STOP" or (strict and report.verdict == "FIX"):
         raise typer.Exit(_STOP)
 
@@ -130,8 +132,11 @@ def _opening(path: str, console: Console) -> Iterator[Callable[[int], object]]:
     if not console.is_terminal:
         yield lambda count: None
         return
-    with console.status(f"opening {path}") as status:
-        yield lambda count: status.update(f"opening {path}: {count:,} pictures")
+    from rich.markup import escape
+
+    place = escape(printable(path, 60))
+    with console.status(f"opening {place}") as status:
+        yield lambda count: status.update(f"opening {place}: {count:,} pictures")
 
 
 def _cache_seconds(report: CheckReport) -> float:

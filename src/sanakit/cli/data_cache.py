@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sanakit.cli import options as o
+from sanakit.cli.say import say
 
 if TYPE_CHECKING:
     from sanakit.training.cache.fill import FillReport
@@ -142,14 +143,14 @@ def _tell(reports: list[FillReport], out: Path, as_json: bool) -> None:
                 "made": report.made, "reused": report.reused, "skipped": len(report.skipped),
             }  # fmt: skip
         told["faults"] = [{"key": one.key, "text": one.text} for one in skipped]
-        typer.echo(json.dumps(told))
+        say(json.dumps(told))
         return
     for report in reports:
         counts = f"{report.made} made, {report.reused} reused, {len(report.skipped)} skipped"
-        typer.echo(f"{_NOUNS[report.kind]}: {counts} in {report.seconds:.1f} s")
+        say(f"{_NOUNS[report.kind]}: {counts} in {report.seconds:.1f} s")
     for one in skipped[:5]:
         tell(f"note: {one.key}: {one.text}")
-    typer.echo(str(out))
+    say(str(out))
 
 
 def _verify(out: Path, as_json: bool) -> None:
@@ -172,13 +173,13 @@ def _verify(out: Path, as_json: bool) -> None:
             for check in checks
             if check.text
         ]
-        typer.echo(json.dumps({"cache": str(out), **states, "faults": faults}))
+        say(json.dumps({"cache": str(out), **states, "faults": faults}))
     else:
         for check in checks:
             if check.text:
-                typer.echo(f"{check.state:<9} {check.text}")
+                say(f"{check.state:<9} {check.text}")
         entries = sum(check.keys for check in checks)
-        typer.echo(
+        say(
             f"{states['whole'] + states['unsigned']} shards with {entries} entries are whole, {states['broken']} broken"
         )
     if states["broken"]:

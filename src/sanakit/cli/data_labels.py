@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sanakit.cli import options as o
+from sanakit.cli.say import say
 
 if TYPE_CHECKING:
     from sanakit.training.data.items import PictureSet
@@ -113,7 +114,7 @@ def filter_set(
     told = {"list": str(out), "chosen": len(keys), "pictures": len(pictures), "unscored": unscored}
     words = f"{out}  ({len(keys)} of {len(pictures)} pictures score above {score:g}"
     words += f"; {unscored} have no score and are not among them)" if unscored else ")"
-    typer.echo(json.dumps(told) if as_json else words)
+    say(json.dumps(told) if as_json else words)
 
 
 def _open(path: Path, batch: int, every: int) -> PictureSet:
@@ -175,10 +176,10 @@ def _tell(report: LabelReport | None, done: str, others: dict[str, int], as_json
     if as_json:
         plain = [{"key": one.key, "text": one.fault} for one in faults]
         counts = {name.replace(" ", "_"): count for name, count in others.items()}
-        typer.echo(json.dumps({done: written, **counts, "faults": plain}))
+        say(json.dumps({done: written, **counts, "faults": plain}))
         return
     known = [f"{count} {name}" for name, count in others.items() if count]
     failed = [f"{len(faults)} could not be"] if faults else []
-    typer.echo(", ".join([f"{written} pictures {done}", *known, *failed]))
+    say(", ".join([f"{written} pictures {done}", *known, *failed]))
     for one in faults[:5]:
         tell(f"note: {one.key}: {one.fault}")

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from sanakit.cli.options import DebugOption
+from sanakit.cli.say import say
 
 
 def toybox(
@@ -43,4 +44,4 @@ def toybox(
     with Bar() as bar:
         for done in walk:
             bar.count("rendering", done, count)
-    typer.echo(f"{done} pictures of {size} px are in {out}")
+    say(f"{done} pictures of {size} px are in {out}")

@@ -7,8 +7,6 @@ import platform
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from sanakit import __version__
 from sanakit.cli.options import (
     DebugOption,
@@ -19,6 +17,7 @@ from sanakit.cli.options import (
     SizeOption,
     parse_size,
 )
+from sanakit.cli.say import say
 
 if TYPE_CHECKING:
     from sanakit.base.precision import Precision
@@ -55,10 +54,10 @@ def doctor(
         "memory": _memory(model or "toybox", size, precision),
     }
     if as_json:
-        typer.echo(json.dumps(found))
+        say(json.dumps(found))
         return
     for line in _lines(found):
-        typer.echo(line)
+        say(line)
 
 
 def _versions() -> dict[str, str]:

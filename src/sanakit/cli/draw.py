@@ -16,7 +16,7 @@ from sanakit.cli.progress import Display, Silent, open_display
 from sanakit.cli.report import Report
 from sanakit.cli.targets import Target, choose_target
 from sanakit.pipeline.engine import ASKED_BY
-from sanakit.pipeline.events import Done, Event, Note, PictureDone
+from sanakit.pipeline.events import Done, Event, Note, PictureDone, StageStarted
 from sanakit.pipeline.generate import Model, load
 from sanakit.pipeline.output import Record, make_grid, read_picture, write_picture
 from sanakit.pipeline.request import ImageRequest
@@ -111,6 +111,8 @@ def _run(job: Job, runs: list[Iterator[Event]], display: Display) -> None:
     for run in runs:
         for event in run:
             display.see(event)
+            if isinstance(event, StageStarted) and not job.report.heard:
+                raise BrokenPipeError  # `| head -1`: what is drawn stays, and no more is begun
             if isinstance(event, Note):
                 job.report.note(event.message)
             elif isinstance(event, PictureDone):

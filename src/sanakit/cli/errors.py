@@ -13,12 +13,15 @@ from typing import Any, NoReturn
 
 import typer
 
+from sanakit.base.echo import printable
+from sanakit.cli.say import say
+
 INTERRUPTED = 130
 
 
 def tell(message: str) -> None:
     """One line on stderr."""
-    typer.echo(message, err=True)
+    say(message, err=True)
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
@@ -52,7 +55,7 @@ def exit_code(error: Exception) -> int:
 
 def describe(error: Exception) -> str:
     """One line that says what went wrong, and for errors that nobody foresaw how to see more."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = printable(error) or type(error).__name__
     if isinstance(getattr(error, "exit_code", None), int):
         return text if text.endswith((".", "!", "?")) else f"{text}."
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":

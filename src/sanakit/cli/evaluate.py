@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sanakit.cli import options as o
+from sanakit.cli.say import say
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -121,13 +122,13 @@ def _print(summary: Summary, shipped: ShippedJudge, out: Path) -> None:
     from sanakit.evaluation.interval import Share
 
     for name, share in {"overall": summary.overall, **summary.categories}.items():
-        typer.echo(f"{name:<18} {share}")
-    typer.echo(f"{'score':<18} {summary.score:.3f}")
+        say(f"{name:<18} {share}")
+    say(f"{'score':<18} {summary.score:.3f}")
     if summary.frechet is not None:
-        typer.echo(f"{'frechet distance':<18} {summary.frechet:.3f}   kernel distance {summary.kernel:.4f}")
+        say(f"{'frechet distance':<18} {summary.frechet:.3f}   kernel distance {summary.kernel:.4f}")
     for condition, table in shipped.accuracy.items():
         words = ", ".join(
             f"{name} {Share(hits=right, n=n).accuracy:.1%}" for name, (right, n) in table.items()
         )
-        typer.echo(f"the judge itself, {condition}: {words}")
-    typer.echo(str(out / "index.html"))
+        say(f"the judge itself, {condition}: {words}")
+    say(str(out / "index.html"))

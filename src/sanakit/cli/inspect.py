@@ -8,7 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from sanakit.base.echo import printable
 from sanakit.cli.options import DebugOption, JsonOption
+from sanakit.cli.say import say
 
 
 def inspect(
@@ -21,10 +23,11 @@ def inspect(
 
     record = read_picture(picture).to_json()
     if as_json:
-        typer.echo(json.dumps(record))
+        say(json.dumps(record))
         return
     for name, value in _lines(record):
-        typer.echo(f"{name + ':':14}{value}")
+        # Further lines are set in: no prompt can write a field of its own.
+        say(f"{printable(name, 40) + ':':14}" + f"\n{'':14}".join(value.splitlines()))
 
 
 def _lines(record: dict[str, Any]) -> list[tuple[str, str]]:

@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from sanakit.cli.clock import seconds
+from sanakit.cli.say import say
 from sanakit.pipeline.events import PictureDone
 
 _ORDER = ("start", "load", "text", "denoise", "decode")
@@ -27,6 +26,7 @@ class Report:
     def __init__(self, as_json: bool, waiting: bool) -> None:
         self.as_json = as_json
         self.waiting = waiting
+        self.heard = True  # False once the reader of stdout has gone
         self.timings: dict[str, float] = {}
         self._kept: list[tuple[str, bool]] = []
 
@@ -76,7 +76,7 @@ class Report:
         """Prints what was kept back, and keeps nothing back any more."""
         self.waiting = False
         for line, err in self._kept:
-            typer.echo(line, err=err)
+            say(line, err=err)
         self._kept.clear()
 
     def _say(self, text: str, data: dict[str, Any], err: bool = False) -> None:
@@ -84,4 +84,4 @@ class Report:
         if self.waiting:
             self._kept.append((line, err))
         else:
-            typer.echo(line, err=err)
+            self.heard = say(line, err=err) and self.heard

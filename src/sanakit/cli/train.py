@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
+from sanakit.base.echo import printable_lines
 from sanakit.cli import options as o
+from sanakit.cli.say import say
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -42,7 +44,7 @@ def train(
 
     session = Session(read_config(config, sets or ()), device=device, resume=resume, told=_tell)
     if session.world.leads:
-        typer.echo("\n".join(session.plan.lines()), err=True)
+        say("\n".join(session.plan.lines()), err=True)
     if plan:
         return
     try:
@@ -51,7 +53,7 @@ def train(
                 display.see(event)
     except KeyboardInterrupt:
         if session.world.leads:
-            typer.echo("stopped and saved; the same command with --resume goes on from there", err=True)
+            say("stopped and saved; the same command with --resume goes on from there", err=True)
         raise typer.Exit(130) from None
 
 
@@ -68,7 +70,7 @@ class _Lines:
     def see(self, event: Event) -> None:
         """One event has come."""
         if not self.silent:
-            typer.echo(str(event))
+            say(str(event))
 
 
 class _Bar:
@@ -84,7 +86,7 @@ class _Bar:
         if isinstance(event, Report):
             self.progress.update(self.task, completed=event.step, total=event.steps, told=event.figures)
         else:
-            self.progress.console.print(str(event), highlight=False, markup=False)
+            self.progress.console.print(printable_lines(event), highlight=False, markup=False)
 
 
 @contextmanager
@@ -104,4 +106,4 @@ def _open_display(session: Session, quiet: bool) -> Iterator[_Display]:
 
 
 def _tell(text: str) -> None:
-    typer.echo(text, err=True)
+    say(text, err=True)

@@ -7,9 +7,11 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Protocol, TypeVar
 
-import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from sanakit.base.echo import printable
+from sanakit.cli.say import say
 
 T = TypeVar("T")
 _LINE_SECONDS = 30.0
@@ -37,7 +39,7 @@ class Bar:
     def __init__(self) -> None:
         self.console = Console(stderr=True)
         columns = (
-            TextColumn("{task.description:<19}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            TextColumn("{task.description:<19}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
             TextColumn("left {task.fields[left]}"),
         )  # fmt: skip
         shown = self.console.is_terminal
@@ -64,7 +66,7 @@ class Bar:
             self._tell(f"{label}: {done} of {total}, left {left}")
             return
         if label not in self._tasks:
-            self._tasks[label] = self.progress.add_task(label, total=total, left="?")
+            self._tasks[label] = self.progress.add_task(printable(label, 60), total=total, left="?")
         self.progress.update(self._tasks[label], completed=done, total=total, left=left)
 
     def _guess(self, label: str, done: int, total: int) -> float | None:
@@ -75,7 +77,7 @@ class Bar:
     def _tell(self, line: str) -> None:
         if time.monotonic() - self._told >= _LINE_SECONDS:
             self._told = time.monotonic()
-            typer.echo(line, err=True)
+            say(line, err=True)
 
     def __enter__(self) -> Bar:
         self.progress.start()
