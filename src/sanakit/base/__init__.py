@@ -3,7 +3,9 @@
 errors      the exception tree                 values      TextStates
 grid        sizes and aspect-ratio buckets     noise       seed -> noise
 precision   device and dtype with a reason     dialect     official and diffusers readings
-files       atomic writes                      sentinel    who made the NaN
+files       atomic writes, new names           sentinel    who made the NaN
+drafts      temporary files, and their sweep   folders     swapped all at once
+locks       who holds a folder                 renames     those that `os` does not have
 echo        strangers' text made safe to show
 
 Names are resolved when first used: errors and what is printed do not wait for torch.
@@ -28,8 +30,10 @@ if TYPE_CHECKING:
         SanakitError,
         WeightsError,
     )
-    from sanakit.base.files import atomic_write, ensure_writable_folder
+    from sanakit.base.files import atomic_write, ensure_writable_folder, write_new
+    from sanakit.base.folders import new_folder
     from sanakit.base.grid import BUCKETS, SIZE_STEP, Grid, check_size, nearest_bucket
+    from sanakit.base.locks import hold
     from sanakit.base.noise import MAX_SEED, seeded_noise
     from sanakit.base.precision import DTYPES, Precision, decide
     from sanakit.base.sentinel import check_finite, find_nonfinite_layer
@@ -61,7 +65,9 @@ _HOMES = {
     "files": (
         "atomic_write",
         "ensure_writable_folder",
+        "write_new",
     ),
+    "folders": ("new_folder",),
     "grid": (
         "BUCKETS",
         "SIZE_STEP",
@@ -69,6 +75,7 @@ _HOMES = {
         "check_size",
         "nearest_bucket",
     ),
+    "locks": ("hold",),
     "noise": (
         "MAX_SEED",
         "seeded_noise",
@@ -111,12 +118,15 @@ __all__ = [
     "decide",
     "ensure_writable_folder",
     "find_nonfinite_layer",
+    "hold",
     "nearest_bucket",
+    "new_folder",
     "printable",
     "printable_lines",
     "quoted",
     "seeded_noise",
     "shorten",
+    "write_new",
 ]
 
 
