@@ -22,7 +22,7 @@ from recipes.toybox import AUTOENCODER_BATCH, CROP, PLACING, TRANSFORMER_BATCH
 from recipes.toybox_model import TOKENS, Captions, TextToVelocity
 from sanakit.autoencoder import DCAE
 from sanakit.autoencoder import PRESETS as AUTOENCODERS
-from sanakit.training import LoopConfig, Run, reconstruction, velocity
+from sanakit.training import LoopConfig, Run, reconstruction, sentences, velocity
 
 VOCABULARY = 460
 WARM, TIMED = 3, 8
@@ -102,7 +102,7 @@ def rate(row: Row, model: nn.Module, loss: Callable[..., dict[str, Tensor]], bat
         config = LoopConfig(
             folder=Path(folder), steps=WARM + TIMED, lr=1e-5, report_every=WARM + TIMED, dtype=row.dtype
         )
-        for _ in Run(model, config).train(loss, batches):
+        for _ in sentences(Run(model, config).train(loss, batches)):
             return TIMED / (time.perf_counter() - begun[0])
     raise AssertionError("a run reports its last step")
 

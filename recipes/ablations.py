@@ -39,7 +39,7 @@ from sanakit.flow import TimeDensity
 from sanakit.pipeline import ImageRequest, Model
 from sanakit.toybox.judging.shipped import load_judge
 from sanakit.toybox.trials import Trial, trials
-from sanakit.training import OptimizerConfig, Run, World, build_optimizer, read_journal
+from sanakit.training import OptimizerConfig, Run, World, build_optimizer, read_journal, sentences
 from sanakit.training.config import DataConfig, ModelConfig, RunPhase, SavingConfig, TimesConfig, TrainConfig
 from sanakit.training.edits import attend_by_products
 from sanakit.training.jobs import TextToImage
@@ -123,7 +123,7 @@ def trained(name: str, config: TrainConfig, steps: int) -> tuple[TextToImage, Ru
     precision = decide()
     world = World(device=precision.device)
     job = TextToImage(replace(config, validate=max(1, steps // LOOKS)), precision, world, print)
-    for notice in job.prepare():
+    for notice in sentences(job.prepare()):
         print(notice, flush=True)
     model = network(VARIANTS[name], job.shape, config.seed).to(precision.device)
     attend_by_products(list(model.blocks))
@@ -133,7 +133,7 @@ def trained(name: str, config: TrainConfig, steps: int) -> tuple[TextToImage, Ru
     run = Run(model, replace(settings, report_every=100), optimizer=build_optimizer(model, config.optimizer))
     validation = [chore for chore in job.chores(model) if chore.name == "validation"]
     with job.batches() as batches:
-        for event in run.train(job.loss(model), batches, validation):
+        for event in sentences(run.train(job.loss(model), batches, validation)):
             print(name, config.seed, event, flush=True)
     return job, run, model
 

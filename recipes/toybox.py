@@ -42,7 +42,7 @@ from sanakit.flow.times import ShiftedTimes
 from sanakit.text import load_tokenizer
 from sanakit.toybox.dataset import RenderProgress, SceneShards, render_dataset
 from sanakit.toybox.grammar import Split
-from sanakit.training import LoopConfig, Run, batch_indices, reconstruction, velocity
+from sanakit.training import LoopConfig, Run, batch_indices, reconstruction, sentences, velocity
 from sanakit.weights import Descriptor, Schedule, write_folder
 
 RUNS = Path("runs/toybox")
@@ -126,7 +126,7 @@ def train_autoencoder(steps: int | None = None) -> None:
         }
 
     config = AUTOENCODER if steps is None else replace(AUTOENCODER, steps=steps)
-    for report in Run(model, config).train(loss, batches):
+    for report in sentences(Run(model, config).train(loss, batches)):
         print(report, flush=True)
 
 
@@ -144,7 +144,7 @@ def train_decoder(steps: int | None = None) -> None:
         return reconstruction(decode(latent + LATENT_NOISE * noise_like(latent, generator)), pixels)
 
     config = DECODER if steps is None else replace(DECODER, steps=steps)
-    for report in Run(model.decoder, config).train(loss, batches):
+    for report in sentences(Run(model.decoder, config).train(loss, batches)):
         print(report, flush=True)
 
 
@@ -211,7 +211,7 @@ def train_transformer(steps: int | None = None) -> None:
         return {"loss": total, "flow": flow.detach(), "placing": misplaced.detach(), "sides": sides.detach()}
 
     config = TRANSFORMER if steps is None else replace(TRANSFORMER, steps=steps)
-    for report in Run(model, config).train(loss, batches):
+    for report in sentences(Run(model, config).train(loss, batches)):
         print(report, flush=True)
 
 

@@ -26,7 +26,7 @@ from sanakit.toybox import Scene, SceneShards
 from sanakit.toybox.judging import Judge, Maps, Targets, read, targets_of
 from sanakit.toybox.judging.accuracy import accuracies
 from sanakit.toybox.judging.shipped import STEM
-from sanakit.training import LoopConfig, Run, batch_indices
+from sanakit.training import LoopConfig, Run, batch_indices, sentences
 from sanakit.weights import save_weights
 
 WEIGHTS = Path("src/sanakit/toybox/judging")
@@ -128,7 +128,7 @@ def train() -> None:
     def loss(batch: tuple[Tensor, Targets], generator: torch.Generator) -> dict[str, Tensor]:
         return loss_of(forward(blemished(batch[0], generator)), batch[1])
 
-    for report in Run(model, CONFIG).train(loss, batches):
+    for report in sentences(Run(model, CONFIG).train(loss, batches)):
         print(report, flush=True)
 
 

@@ -42,7 +42,7 @@ def test_a_run_tells_its_steps_and_where_the_model_is(tmp_path: Path) -> None:
     result = run("train", write(tmp_path), "--device", "cpu", "--set", "report=3")
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert [line.split()[1] for line in lines if "loss" in line] == ["3/6", "6/6"]
+    assert [line.split()[3] for line in lines if "loss" in line] == ["3/6", "6/6"]
     assert lines[-1].endswith(f"sanakit generate --model {tmp_path / 'run/model'} PROMPT")
     again = run("train", write(tmp_path), "--device", "cpu")
     assert (again.exit_code, again.stdout) == (2, "")
@@ -63,7 +63,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path: Path) -> None:
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            if line.startswith("step 2/"):
+            if " step 2/" in line:
                 process.send_signal(signal.SIGINT)
                 break
         _, told = process.communicate(timeout=120)
@@ -72,7 +72,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path: Path) -> None:
     saved = max((tmp_path / "run/checkpoints").glob("step-*"))
     step = int(saved.name.removeprefix("step-"))
     result = run("train", config, "--resume", "--device", "cpu", "--set", f"phases[0].steps={step + 2}")
-    assert result.stdout.splitlines()[0].startswith(f"step {step + 1}/{step + 2}")
+    assert f" step {step + 1}/{step + 2} " in result.stdout.splitlines()[0]
 
 
 @pytest.mark.parametrize(

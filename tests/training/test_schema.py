@@ -67,7 +67,7 @@ def config():
         ("phases=[3]", "phases is a list of mappings"),
         ("phases[2].size=64", "there are 2 entries, numbered from 0; 2 is none of them"),
         ("batch.size=4", "batch is 4, which holds no keys"),
-        ("phases[0].size=500", "size a multiple of 32, not 10 and 500"),
+        ("phases[0].size=500", r"phases\[0\].size is 500; it must be a multiple of 32"),
         ("accumulate=3", "batch 64 does not divide into 3 micro-batches"),
         ("validate=10", "set data.held"),
         ("data.captions.kind=best", "unknown caption rule 'best'|input should be"),

@@ -11,14 +11,15 @@ from safetensors.torch import load_file
 
 from sanakit.base import ConfigError
 from sanakit.pipeline import ImageRequest, load
-from sanakit.training import Notice, Report, World, read_journal
+from sanakit.training import Notice, Report, World, read_journal, sentences
 from sanakit.training.jobs import TextToImage
 from sanakit.training.session import Session
 from tests.training.sets import COUNT, config, pictures
 
 
 def run(folder: Path, resume: bool = False, **changes: Any) -> list[str]:
-    return [str(event) for event in Session(config(folder, **changes), device="cpu", resume=resume).events()]
+    session = Session(config(folder, **changes), device="cpu", resume=resume)
+    return [str(event) for event in sentences(session.events())]
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -34,7 +35,7 @@ def test_a_run_ends_with_a_model_that_draws(tmp_path: Path) -> None:
     events = run(tmp_path / "run", preview={"every": 3, "steps": 1}, validate=3)
     assert events[-1].startswith("step 6: the model is in")
     steps = read_journal(tmp_path / "run")
-    assert all(0 < entry["mfu"] < 1.5 and entry["images_per_second"] > 0 for entry in steps.values())
+    assert all(0 < entry["mfu"] <= 1 and entry["images_per_second"] > 0 for entry in steps.values())
     image = load(tmp_path / "run/model", device="cpu").images(ImageRequest(prompt="a red sphere", steps=1))[0]
     assert image.size == (64, 64)
     assert len(list((tmp_path / "run/previews").glob("*.png"))) == 2
@@ -91,7 +92,11 @@ def test_every_process_encodes_its_share_and_the_first_looks_over_all(
     waited: list[tuple[int, int]] = []
     monkeypatch.setattr(World, "wait", lambda world: waited.append(job.frozen.count()))
     list(job.frozen.fill(World(rank=1, size=2, mode="ddp")))
-    told = [notice.text for notice in job.frozen.fill(World(rank=0, size=2, mode="ddp"))]
+    told = [
+        notice.text
+        for notice in job.frozen.fill(World(rank=0, size=2, mode="ddp"))
+        if isinstance(notice, Notice)
+    ]
     assert waited == [(COUNT // 2, COUNT), (COUNT, COUNT)]
     assert [line for line in told if "pictures" in line] == [
         f"encoded pictures: {COUNT // 2} of {COUNT // 2}, 0 were there"

@@ -104,7 +104,7 @@ def test_the_journal_keeps_the_last_word_on_every_step(tmp_path: Path) -> None:
     kept = read_journal(tmp_path)
     means = [sum(losses[:3]) / 3, sum(losses[3:]) / 3]
     assert [entry["loss"] for entry in kept.values()] == pytest.approx(means)
-    assert (list(kept), kept[6]["lr"]) == ([3, 6], 0.0)
+    assert (list(kept), kept[6]["lr"]) == ([3, 6], 5e-4 * trapezoid(5, 6, 2, 0.2))
     write_entry(tmp_path, 3, {"loss": 7.0})
     with (tmp_path / "log.jsonl").open("a") as file:
         file.write('{"step": 9, "lo')

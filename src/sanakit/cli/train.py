@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import Annotated
 
 import typer
 
-from sanakit.base.echo import printable_lines
 from sanakit.cli import options as o
 from sanakit.cli.say import say
-
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
-    from sanakit.training import Event
-    from sanakit.training.session import Session
 
 
 def train(
     config: Annotated[
-        Path,
+        Path | None,
         typer.Argument(metavar="CONFIG", help="A YAML file, or a recipe with config().", show_default=False),
-    ],
+    ] = None,
     sets: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a value; repeat.", show_default=False),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Print the plan and end.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="End before the first step where the plan warns of something.")
+    ] = False,
+    keys: Annotated[
+        bool,
+        typer.Option("--keys", help="Print every key of a config with its default and meaning, and end."),
+    ] = False,
+    new: Annotated[
+        Path | None,
+        typer.Option(
+            "--new",
+            metavar="FOLDER",
+            help="Write a commented config for a set of pictures, to CONFIG.",
+            show_default="FOLDER.yaml",
+        ),
+    ] = None,
     device: o.DeviceOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No bar and no lines.")] = False,
     debug: o.DebugOption = False,
@@ -39,16 +46,27 @@ def train(
 
     Several processes: torchrun --nproc-per-node N -m sanakit.cli train CONFIG
     """
+    if keys:
+        return _print_keys()
+    if new is not None:
+        return _write_new(new, config)
+    from sanakit.base.errors import ConfigError, RequestError
+    from sanakit.cli.train_display import open_display
     from sanakit.training.schema import read_config
     from sanakit.training.session import Session
 
+    if config is None:
+        raise RequestError("name a CONFIG: a YAML file, or a recipe with config(); --new FOLDER writes one")
     session = Session(read_config(config, sets or ()), device=device, resume=resume, told=_tell)
     if session.world.leads:
         say("\n".join(session.plan.lines()), err=True)
+    if strict and session.plan.warnings:
+        raise ConfigError(f"--strict: {'; '.join(session.plan.warnings)}")
     if plan:
         return
     try:
-        with _open_display(session, quiet) as display:
+        silent = quiet or not session.world.leads
+        with open_display(session.begins, session.config.steps, silent) as display:
             for event in session.events():
                 display.see(event)
     except KeyboardInterrupt:
@@ -57,52 +75,28 @@ def train(
         raise typer.Exit(130) from None
 
 
-class _Display(Protocol):
-    def see(self, event: Event) -> None: ...
+def _print_keys() -> None:
+    from sanakit.training.keys import lines
+
+    for line in lines():
+        say(line)
 
 
-class _Lines:
-    """A line per event on stdout, for pipes and logs; nothing at all where `silent`."""
+def _write_new(pictures: Path, file: Path | None) -> None:
+    """A config for a set, and what to do next; a file that is there stays."""
+    from shlex import quote
 
-    def __init__(self, silent: bool) -> None:
-        self.silent = silent
+    import torch
 
-    def see(self, event: Event) -> None:
-        """One event has come."""
-        if not self.silent:
-            say(str(event))
+    from sanakit.training.data import open_set
+    from sanakit.training.starter import free_run, starter, write_starter
 
-
-class _Bar:
-    """A bar with an estimate of the time left and the newest figures; sentences scroll above it."""
-
-    def __init__(self, progress: Progress, task: TaskID) -> None:
-        self.progress, self.task = progress, task
-
-    def see(self, event: Event) -> None:
-        """One event has come."""
-        from sanakit.training import Report
-
-        if isinstance(event, Report):
-            self.progress.update(self.task, completed=event.step, total=event.steps, told=event.figures)
-        else:
-            self.progress.console.print(printable_lines(event), highlight=False, markup=False)
-
-
-@contextmanager
-def _open_display(session: Session, quiet: bool) -> Iterator[_Display]:
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if quiet or not session.world.leads or not console.is_terminal:
-        yield _Lines(quiet or not session.world.leads)
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (BarColumn(20), MofNCompleteColumn(), TextColumn("left"), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.fields[told]}"), console=console) as progress:
-        task = progress.add_task("", total=session.config.steps, completed=session.begins, told="")
-        yield _Bar(progress, task)
+    found = open_set(pictures)
+    name = pictures.expanduser().absolute().name.partition(".")[0] or "run"
+    path = file or Path(f"{name}.yaml")
+    write_starter(path, starter(found, str(path), free_run(name), torch.cuda.is_available()))
+    say(f"{path} is written for {len(found)} pictures: look through it, then")
+    say(f"  sanakit train {quote(str(path))} --plan")
 
 
 def _tell(text: str) -> None:

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import torch
 from torch import Tensor
 
+from sanakit.base.bounds import Bounds
 from sanakit.base.errors import ConfigError
 from sanakit.flow.times import ShiftedTimes
 
@@ -31,13 +32,16 @@ _MODE_LOW, _MODE_HIGH = -1.0, 2 / (math.pi - 2)
 class TimeDensity:
     """A density and its numbers. Raises ConfigError where they give no times in [0, 1].
 
-    mean, std: of logit_normal. scale: s of mode, -1 to 2 / (pi - 2) = 1.75, where u runs down as U runs up.
+    Attributes:
+        name: which density.
+        mean, std: mean and standard deviation of logit_normal.
+        scale: s of mode, -1 to 2 / (pi - 2) = 1.75, where u runs down as U runs up.
     """
 
     name: DensityName = "logit_normal"
-    mean: float = 0.0
-    std: float = 1.0
-    scale: float = 1.29
+    mean: Annotated[float, Bounds(least=-100, most=100)] = 0.0
+    std: Annotated[float, Bounds(above=0, most=100)] = 1.0
+    scale: Annotated[float, Bounds(least=_MODE_LOW, most=_MODE_HIGH)] = 1.29
 
     def __post_init__(self) -> None:
         if self.name not in get_args(DensityName):

@@ -10,7 +10,7 @@ from sanakit.training.objectives import reconstruction, velocity
 from sanakit.training.optim import OptimizerConfig, adamw, build_optimizer, trapezoid
 from sanakit.training.order import batch_indices
 from sanakit.training.parallel import World, join_world, leave_world, spread
-from sanakit.training.report import Event, Notice, Report
+from sanakit.training.report import Event, Notice, Progress, Report, sentences
 
 __all__ = [
     "EMA",
@@ -21,6 +21,7 @@ __all__ = [
     "LoopConfig",
     "Notice",
     "OptimizerConfig",
+    "Progress",
     "Report",
     "Run",
     "World",
@@ -31,6 +32,7 @@ __all__ = [
     "leave_world",
     "read_journal",
     "reconstruction",
+    "sentences",
     "spread",
     "trapezoid",
     "velocity",

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from sanakit.base.bounds import Bounds, Count, Positive, Seed, Share, check_bounds
 from sanakit.base.errors import ConfigError
+from sanakit.base.grid import SIZE_STEP
 from sanakit.flow import TimeDensity
 from sanakit.training.guard import GuardConfig
 from sanakit.training.labels.sampler import CaptionRule
@@ -20,6 +22,10 @@ from sanakit.training.optim.learning_rate import BatchRule
 from sanakit.training.parallel import Mode
 
 Task = Literal["transformer", "autoencoder"]
+_NAMED = Bounds()
+"""Of texts and paths: not empty."""
+_WARMUP = 2000
+"""Steps, as published, for runs of 20,000 and more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,16 +33,16 @@ class RunPhase:
     """A part of a run at one size of pictures; the cascade 512 -> 1024 -> 2K is three of them.
 
     Attributes:
-        steps: of this phase.
-        size: side in pixels of the square picture; other aspect ratios have about as many pixels.
-        shift: of the training times towards noise; None for that of the base model.
-        position_scale: of the positional table, where the model has one; None leaves the model's own.
+        steps: how long this phase is, in steps of `batch` pictures.
+        size: side in pixels of the square picture, a multiple of 32; other aspect ratios have about as many pixels.
+        shift: flow shift, of the training times towards noise; None for that of the base model.
+        position_scale: scale of the positional table, where the model has one; None leaves the model's own.
     """
 
-    steps: int
-    size: int
-    shift: float | None = None
-    position_scale: float | None = None
+    steps: Positive
+    size: Annotated[int, Bounds(least=32, most=16384)]
+    shift: Annotated[float, Bounds(above=0, most=1000)] | None = None
+    position_scale: Annotated[float, Bounds(above=0, most=1000)] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,13 +59,13 @@ class DataConfig:
         workers: threads that make batches.
     """
 
-    path: Path
-    keys: Path | None = None
-    cache: Path | None = None
+    path: Annotated[Path, _NAMED]
+    keys: Annotated[Path, _NAMED] | None = None
+    cache: Annotated[Path, _NAMED] | None = None
     square: bool = False
     captions: CaptionRule = field(default_factory=CaptionRule)
-    held: int = 0
-    workers: int = 1
+    held: Count = 0
+    workers: Annotated[int, Bounds(least=1, most=256)] = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,14 +88,18 @@ class ScheduleConfig:
     """The learning rate over the run: linear warm-up, constant, and a linear fall over the last share.
 
     Attributes:
-        warmup: steps.
-        cooldown: share of the run.
+        warmup: steps over which the rate rises; None for a tenth of the run, and 2000 at most.
+        cooldown: share of the run over which the rate falls to 0 at the end.
         rule: how `optimizer.lr`, which is meant for a batch of 256, follows the batch; the published code says "sqrt".
     """
 
-    warmup: int = 2000
-    cooldown: float = 0.0
+    warmup: Count | None = None
+    cooldown: Share = 0.0
     rule: BatchRule = "none"
+
+    def warmup_of(self, steps: int) -> int:
+        """Steps of the warm-up of a run of so many steps."""
+        return min(_WARMUP, steps // 10) if self.warmup is None else self.warmup
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,34 +107,48 @@ class TimesConfig:
     """Which noise levels are trained, and how they count.
 
     Attributes:
-        density: of the times; logit-normal with mean 0 and deviation 1 as published.
+        density: how times are drawn; logit-normal with mean 0 and deviation 1 as published.
         levels: times are whole multiples of 1 / levels before the shift, as published; None for all times.
-        weighting: of the loss at each time.
+        weighting: weight of the loss at each time.
     """
 
     density: TimeDensity = field(default_factory=TimeDensity)
-    levels: int | None = 1000
+    levels: Annotated[int, Bounds(least=2, most=10**6)] | None = 1000
     weighting: WeightingName = "none"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SavingConfig:
-    """Checkpoints: minutes, and steps where they are not 0, between them, and how many stay (0: all)."""
+    """Checkpoints.
 
-    minutes: float = 10.0
-    steps: int = 0
-    keep: int = 2
+    Attributes:
+        minutes: time between checkpoints.
+        steps: steps between checkpoints, besides the minutes; 0 for minutes alone.
+        keep: how many checkpoints stay, the newest; 0 for all.
+    """
+
+    minutes: Annotated[float, Bounds(above=0, most=10**6)] = 10.0
+    steps: Count = 0
+    keep: Count = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreviewConfig:
-    """Pictures drawn by the averaged weights every so many steps (0: only when asked), to RUN/previews."""
+    """Pictures drawn by the averaged weights to RUN/previews.
 
-    every: int = 0
+    Attributes:
+        every: steps between previews; 0 draws only when asked (`touch RUN/preview`).
+        prompts: what is drawn, a picture each; without any, two prompts of Toybox.
+        steps: solver steps of a picture.
+        guidance: classifier-free guidance scale; 1 for none.
+        seed: seed of each picture's noise.
+    """
+
+    every: Count = 0
     prompts: tuple[str, ...] = ()
-    steps: int = 20
-    guidance: float = 4.5
-    seed: int = 0
+    steps: Annotated[int, Bounds(least=1, most=1000)] = 20
+    guidance: Annotated[float, Bounds(least=0, most=1000)] = 4.5
+    seed: Seed = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,11 +158,11 @@ class AutoencoderRun:
     Attributes:
         start: "base" continues the base model's autoencoder, "scratch" draws fresh weights, else a folder RUN/vae.
         preset: shape of a fresh one by its name in `autoencoder/presets.py`.
-        phase: of DC-AE's training (arXiv 2410.10733, section 3.2): what is trained, and whether against a critic.
-        loss: its parts and their weights.
+        phase: of DC-AE's recipe (arXiv 2410.10733, section 3.2): what is trained, and whether against a critic.
+        loss: weights of its parts.
     """
 
-    start: str = "base"
+    start: Annotated[str, _NAMED] = "base"
     preset: str = "toybox"
     phase: Literal["full", "adaptation", "refinement"] = "full"
     loss: AutoencoderLoss = field(default_factory=AutoencoderLoss)
@@ -149,28 +173,40 @@ class TrainConfig:
     """A training run.
 
     Attributes:
-        folder: of the run; checkpoints, journal, previews and the finished model go there.
+        folder: where the run's checkpoints, journal, previews and finished model go.
         task: what is trained; everything else of the base model stays as it is.
         base: a model folder, a published short name, a hub id, or "toybox".
+        seed: decides first weights, noise, times, captions and the order of pictures.
         batch: pictures of a step, over all processes and accumulated micro-batches.
-        accumulate: micro-batches of a step.
-        clip: largest norm of the gradient.
+        accumulate: micro-batches that make a step.
+        phases: sizes of pictures one after the other.
+        data: what is trained on.
+        model: which network, and where its weights begin.
+        times: which noise levels are trained.
+        optimizer: and its learning rate.
+        schedule: of the learning rate.
+        autoencoder: what only the task "autoencoder" reads.
+        clip: largest norm of the gradient; 0 or None for no limit.
         ema: decay of the averaged weights, which previews, validation and the finished model use.
-        dtype: of the computation; weights, averages and sums are float32.
-        compile: the blocks through torch.compile.
-        recompute: activations of all but every n-th block are computed again in the backward pass; 0 keeps all.
-        parallel: among the processes that torchrun started; None for fsdp where there are several.
+        dtype: what is computed in; weights, averages and sums are float32.
+        compile: whether blocks go through torch.compile.
+        recompute: gradient checkpointing: activations of all but every n-th block are computed again in the backward
+            pass; 0 keeps all.
+        parallel: how the processes that torchrun started share the model; None for fsdp where there are several.
+        guard: which steps are skipped, and when the run goes back.
+        saving: checkpoints.
+        preview: pictures on the way.
         validate: steps between measurements of the loss on held-out pictures with fixed noise; 0 for never.
         report: steps between reports.
         tracker: where figures are sent besides TensorBoard's event files.
     """
 
-    folder: Path
+    folder: Annotated[Path, _NAMED]
     task: Task = "transformer"
-    base: str = "toybox"
-    seed: int = 0
-    batch: int = 64
-    accumulate: int = 1
+    base: Annotated[str, _NAMED] = "toybox"
+    seed: Seed = 0
+    batch: Annotated[int, Bounds(least=1, most=10**6)] = 64
+    accumulate: Annotated[int, Bounds(least=1, most=10**6)] = 1
     phases: tuple[RunPhase, ...]
     data: DataConfig
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -178,30 +214,27 @@ class TrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     autoencoder: AutoencoderRun = field(default_factory=AutoencoderRun)
-    clip: float = 0.1
-    ema: float = 0.9999
+    clip: Annotated[float, Bounds(least=0, most=10**9)] | None = 0.1
+    ema: Annotated[float, Bounds(least=0, below=1)] = 0.9999
     dtype: Literal["auto", "bf16", "fp32"] = "auto"
     compile: bool = False
-    recompute: int = 0
+    recompute: Count = 0
     parallel: Mode | None = None
     guard: GuardConfig = field(default_factory=lambda: GuardConfig(spike=20.0, patience=5))
     saving: SavingConfig = field(default_factory=SavingConfig)
     preview: PreviewConfig = field(default_factory=PreviewConfig)
-    validate: int = 0
-    report: int = 20
+    validate: Count = 0
+    report: Positive = 20
     tracker: Literal["none", "trackio", "wandb"] = "none"
 
     def __post_init__(self) -> None:
         if not self.phases:
             raise ConfigError("phases: a run needs at least one, e.g. phases: [{steps: 10000, size: 512}]")
-        for name, value in (("batch", self.batch), ("accumulate", self.accumulate), ("report", self.report)):
-            if value < 1:
-                raise ConfigError(f"{name} is {value}; it must be at least 1")
+        check_bounds(self)
         for number, phase in enumerate(self.phases):
-            if phase.steps < 1 or phase.size < 32 or phase.size % 32:
+            if phase.size % SIZE_STEP:
                 raise ConfigError(
-                    f"phases[{number}]: steps must be at least 1 and size a multiple of 32, "
-                    f"not {phase.steps} and {phase.size}"
+                    f"phases[{number}].size is {phase.size}; it must be a multiple of {SIZE_STEP}"
                 )
         if self.batch % self.accumulate:
             raise ConfigError(
@@ -234,6 +267,7 @@ class TrainConfig:
         told["phases"][-1].pop("steps")  # a finished run may go on
         kept["phases"] = {str(number): phase for number, phase in enumerate(told["phases"])}
         kept["optimizer"].pop("lr")
+        kept["clip"] = self.clip or 0.0  # None is another word for it
         return kept
 
 

@@ -10,7 +10,9 @@ import math
 import statistics
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from sanakit.base.bounds import Bounds, Count
 
 Verdict = Literal["keep", "skip", "back"]
 
@@ -28,9 +30,9 @@ class GuardConfig:
         rollbacks: how often it may go back before it gives up.
     """
 
-    spike: float = 0.0
-    patience: int = 0
-    rollbacks: int = 3
+    spike: Annotated[float, Bounds(least=1, most=10**9, off=True)] = 0.0
+    patience: Count = 0
+    rollbacks: Count = 3
 
 
 class Guard:

@@ -6,6 +6,7 @@ A run is a pure function of its config: micro-batch n is `batches(n)`, noise com
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,10 +25,11 @@ from sanakit.training.facts import check_facts, gather_facts
 from sanakit.training.guard import Guard
 from sanakit.training.journal import write_entry
 from sanakit.training.loop_config import LoopConfig
-from sanakit.training.meter import Meter
+from sanakit.training.meter import Meter, Pace
 from sanakit.training.optim import adamw, trapezoid
-from sanakit.training.parallel import World, average_gradients, quiet, whole
-from sanakit.training.report import Event, Notice, Report
+from sanakit.training.parallel import World, average_gradients, local, quiet, whole
+from sanakit.training.report import Event, Notice, Progress, Report
+from sanakit.training.speed import product_rate
 from sanakit.training.state import begin_state, run_tensors
 
 Loss = Callable[[Any, torch.Generator], dict[str, Tensor]]
@@ -39,12 +41,14 @@ class Chore:
     """Something done now and then with the run: validation, a preview.
 
     run: given the run, returns figures to keep. needed: a failure ends the run; otherwise it is a notice.
+    expected: about how many training steps it takes, for the time left until it was measured.
     """
 
     name: str
     every: int
     run: Callable[[Run], Mapping[str, float]]
     needed: bool = True
+    expected: float = 0.0
 
 
 class Run:
@@ -85,7 +89,10 @@ class Run:
         self.identity = dict(identity or {})
         self.checkpoints = Checkpoints(config.folder, self.world, config.keep)
         self.step = 0
+        self.lr, self.rate = 0.0, config.rate
+        self.pace = Pace()
         self._stopped = False
+        self._tried = self._taken = 0
         newest = self.checkpoints.latest(told)
         if newest is not None:
             self._restore(newest)
@@ -96,7 +103,7 @@ class Run:
         return self.guard.skipped
 
     def train(self, loss: Loss, batches: Batches, chores: Sequence[Chore] = ()) -> Iterator[Event]:
-        """Train to the end, yielding reports now and then, and notices.
+        """Train to the end, yielding how far it is after each step, reports now and then, and notices.
 
         Args:
             loss: (micro-batch, generator) -> named scalars; "loss" is the one that is minimised.
@@ -105,15 +112,48 @@ class Run:
 
         Raises:
             KeyboardInterrupt: after SIGINT, SIGTERM or the file `stop`, once the step under way is finished and saved.
-            NumericsError: where the run went back too often.
+            NumericsError: where the run went back too often, or ends with weights that are no numbers.
         """
         self._stopped = False
         self.model.train()
         with Control(self.config.folder) as control:
             yield from self._steps(loss, batches, chores, control)
+        self.check_weights()
         self.save()
         if self._stopped:
             raise KeyboardInterrupt
+
+    def check_weights(self) -> None:
+        """Raises NumericsError where a weight or an average is no number. To be called by every process."""
+        if self.finite():
+            return
+        raise NumericsError(
+            f"the weights are no numbers at step {self.step}, so nothing is saved or exported; {self._newest()}; "
+            "lower optimizer.lr, or let the run go back by itself with guard.patience"
+        )
+
+    def check_result(self) -> None:
+        """Raises NumericsError where there is nothing to export: weights that are no numbers, or never were trained."""
+        self.check_weights()
+        if self._tried and not self._taken:
+            raise NumericsError(
+                f"all {self._tried} steps were skipped, so no model is written; {self._newest()}; "
+                f"look at the batches in {self.config.folder / 'skipped'}, or lower optimizer.lr"
+            )
+
+    def finite(self) -> bool:
+        """Whether every weight and every average is a number, on every process."""
+        tensors = [*self.model.parameters(), *self.ema.weights.values()]
+        good = all(bool(torch.isfinite(local(tensor.detach())).all()) for tensor in tensors)
+        return not self.world.agree(frozenset() if good else frozenset({"bad"}), ("bad",))
+
+    def _newest(self) -> str:
+        steps = self.checkpoints.steps()
+        return (
+            f"the last good checkpoint is {self.checkpoints.path(steps[-1])}"
+            if steps
+            else "there is no checkpoint"
+        )
 
     def autocast(self) -> torch.autocast:
         """The dtype of the computation, as a context."""
@@ -131,21 +171,34 @@ class Run:
     def _steps(
         self, loss: Loss, batches: Batches, chores: Sequence[Chore], control: Control
     ) -> Iterator[Event]:
-        meter, saved = Meter(), time.monotonic()
+        meter, saved, self.pace = Meter(), time.monotonic(), Pace()
         while self.step < self.config.steps:
             wishes = self._wishes(control, saved)
             if "save" in wishes:
-                self.save(behind=True)
                 saved = time.monotonic()
-                yield Notice(step=self.step, text="saving")
+                yield self._save_behind()
             yield from self._chores(chores, wishes)
             if "stop" in wishes:
                 self._stopped = True
                 return
             yield from self._one_step(loss, batches, meter)
+            left = self._left(chores)
+            yield Progress(label="training", done=self.step, total=self.config.steps, remaining=left)
             if self.step % self.config.report_every == 0 or self.step == self.config.steps:
-                yield self._report(meter)
+                yield self._report(meter, left)
         yield from self._chores(chores, frozenset())
+
+    def _save_behind(self) -> Notice:
+        """Save, unless the weights are no numbers: the guard needs the checkpoint before."""
+        if not self.finite():
+            return Notice(step=self.step, text=f"not saved: the weights are no numbers; {self._newest()}")
+        self.save(behind=True)
+        return Notice(step=self.step, text="saving")
+
+    def _left(self, chores: Sequence[Chore]) -> float | None:
+        """Seconds expected to the end."""
+        known = {chore.name: (chore.every, chore.expected) for chore in chores}
+        return self.pace.left(self.step, self.config.steps, known)
 
     def _wishes(self, control: Control, saved: float) -> frozenset[str]:
         """What was asked of any process, and what the clock asks of the first."""
@@ -164,12 +217,15 @@ class Run:
                 yield self._do(chore)
 
     def _do(self, chore: Chore) -> Notice:
+        begun = time.monotonic()
         try:
             values = dict(chore.run(self))
         except Exception as failure:
             if chore.needed:
                 raise
             return Notice(step=self.step, text=f"{chore.name} failed, the run goes on: {failure}")
+        finally:
+            self.pace.chore(chore.name, time.monotonic() - begun)
         self.model.train()
         if self.world.leads and values:
             write_entry(self.config.folder, self.step, values, kind=chore.name)
@@ -181,13 +237,24 @@ class Run:
             yield Notice(step=self.step, text="passed by: it was skipped before")
             self.step += 1
             return
+        with meter.step():
+            notices = list(self._act(loss, batches, meter))
+        self.pace.step(meter.last)
+        yield from notices
+
+    def _act(self, loss: Loss, batches: Batches, meter: Meter) -> Iterator[Event]:
+        """Take a step, or skip it, or go back."""
+        self.lr = self._lr()
         for group in self.optimizer.param_groups:
-            group["lr"] = self._lr()
+            group["lr"] = self.lr
         micro, parts = self._gradients(loss, batches, meter)
-        norm = float(whole(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)))
+        limit = self.config.clip or math.inf
+        norm = float(whole(nn.utils.clip_grad_norm_(self.model.parameters(), limit)))
         total = float(parts["loss"])
         fault, verdict = self.guard.fault(total, norm), self.guard.judge(self.step, total, norm)
+        self._tried += 1
         if verdict == "keep":
+            self._taken += 1
             self.optimizer.step()
             self.ema.update(self.model, self.step)
             meter.add(parts, norm)
@@ -209,6 +276,7 @@ class Run:
             begun = time.monotonic()
             seen.append(batches(number))
             meter.waited += time.monotonic() - begun
+            meter.operations += config.operations(seen[-1]) if config.operations else 0.0
             generator = torch.Generator().manual_seed(config.seed * 1_000_003 + number)
             with self.autocast():
                 parts = loss(seen[-1], generator)
@@ -239,23 +307,30 @@ class Run:
         text = f"{len(strikes)} steps in a row were skipped: back to step {self.step}"
         return Notice(step=reached, text=text)
 
-    def _report(self, meter: Meter) -> Report:
+    def _report(self, meter: Meter, left: float | None) -> Report:
         """What to say of the steps since the last report; it goes into the journal as well."""
         report = Report(
-            step=self.step, steps=self.config.steps, losses=meter.losses, lr=self._lr(), norm=meter.norm,
-            seconds=meter.seconds, images=self.config.samples / max(meter.seconds, 1e-9),
-            waited=meter.waited / max(meter.elapsed, 1e-9), mfu=self._mfu(meter.seconds), skipped=self.skipped,
+            step=self.step, steps=self.config.steps, losses=meter.losses, lr=self.lr, norm=meter.norm,
+            seconds=meter.seconds, eta=left or 0.0, images=self.config.samples / max(meter.seconds, 1e-9),
+            waited=meter.waited / max(meter.trained, 1e-9), mfu=self._mfu(meter), skipped=self.skipped,
         )  # fmt: skip
         if self.world.leads:
             write_entry(self.config.folder, self.step, report.values)
         meter.reset()
         return report
 
-    def _mfu(self, seconds: float) -> float | None:
-        """The share of the device's rate that steps of so many seconds take; None where it is unknown."""
-        config = self.config
-        known = config.operations and config.rate
-        return config.operations / max(seconds, 1e-9) / config.rate if known else None
+    def _mfu(self, meter: Meter) -> float | None:
+        """The share of the device's rate that the steps took, 1 at most; None where it is unknown.
+
+        A rate that training beats was measured while the machine was busy: it is measured again.
+        """
+        if not (self.rate and meter.operations):
+            return None
+        reached = meter.operations / max(meter.trained, 1e-9)
+        if reached > self.rate:
+            again = product_rate(self.device, self.config.dtype or torch.float32)
+            self.rate = max(self.rate, again, reached)
+        return reached / self.rate
 
     def _restore(self, checkpoint: Path) -> None:
         facts = read_facts(checkpoint)

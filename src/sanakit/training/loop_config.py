@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,7 +19,8 @@ class LoopConfig:
     Attributes:
         folder: of the run: checkpoints, journal, dumped batches.
         steps: in all; a finished run continues when this is raised.
-        lr, weight_decay, betas, clip: of AdamW and of the gradient's norm.
+        lr, weight_decay, betas: of AdamW.
+        clip: largest norm of the gradient; 0 or None for no limit.
         warmup: steps of linear warm-up.
         cooldown: share of the run over which the learning rate falls linearly to zero.
         accumulate: micro-batches whose mean gradient makes one step.
@@ -29,8 +32,9 @@ class LoopConfig:
         dtype: of the autocast; None for float32.
         guard: when a step is skipped, and when the run goes back.
         samples: of a step, over all processes, for the report; 0 where unknown.
-        operations, rate: operations of a step on this process, and what its device does a second at best; with both the
-            report says what share of it training takes (MFU).
+        operations: of a micro-batch of this process; None where they are not counted.
+        rate: operations a second that the device does at best; with both the report says what share of it training
+            takes (MFU).
     """
 
     folder: Path
@@ -38,7 +42,7 @@ class LoopConfig:
     lr: float = 5e-4
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.99)
-    clip: float = 1.0
+    clip: float | None = 1.0
     warmup: int = 200
     cooldown: float = 0.2
     accumulate: int = 1
@@ -51,5 +55,5 @@ class LoopConfig:
     dtype: torch.dtype | None = torch.bfloat16
     guard: GuardConfig = field(default_factory=GuardConfig)
     samples: int = 0
-    operations: float = 0.0
+    operations: Callable[[Any], float] | None = None
     rate: float = 0.0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol
@@ -14,7 +15,7 @@ from typing import Any, Literal, Protocol
 from sanakit.base.errors import ConfigError
 from sanakit.base.files import atomic_write
 from sanakit.training.config import TrainConfig
-from sanakit.training.report import Event, Report
+from sanakit.training.report import Event, Progress, Report
 
 
 class Tracker(Protocol):
@@ -78,6 +79,8 @@ class Monitor:
 
     def see(self, event: Event) -> None:
         """Keep the figures of a report, or those of a validation under its name."""
+        if isinstance(event, Progress):
+            return
         values = event.values
         if not isinstance(event, Report):
             values = {f"validation/{name}": value for name, value in values.items()}
@@ -94,6 +97,14 @@ class Monitor:
             tracker.close()
 
 
+def require_trackers(config: TrainConfig) -> None:
+    """Raises ConfigError for a tracker that is not installed; imports none, for that takes seconds."""
+    wanted = ["tensorboard", *([] if config.tracker == "none" else [config.tracker])]
+    for package in wanted:
+        if find_spec(package) is None:
+            raise _missing(package)
+
+
 def run_id(folder: Path) -> str:
     """A name that no other run has, kept in RUN/wandb-id."""
     path = folder / "wandb-id"
@@ -107,7 +118,9 @@ def _library(module: str, package: str) -> Any:
     try:
         return import_module(module)
     except ImportError:
-        extra = "train" if package == "tensorboard" else package
-        raise ConfigError(
-            f'the figures of a run need {package}: run `pip install "sanakit[{extra}]"`'
-        ) from None
+        raise _missing(package) from None
+
+
+def _missing(package: str) -> ConfigError:
+    extra = "train" if package == "tensorboard" else package
+    return ConfigError(f'the figures of a run need {package}: run `pip install "sanakit[{extra}]"`')

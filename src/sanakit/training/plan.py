@@ -1,22 +1,24 @@
-"""What a run is going to do, told before it begins: network, set, cache, steps, memory per device, time."""
+"""What a run is going to do, told before it begins: network, set, schedule, cache, memory per device, disk, time."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from sanakit.base.precision import Precision
 from sanakit.training.config import TrainConfig
-from sanakit.training.jobs.job import Size
+from sanakit.training.contradictions import contradictions, rate_shares
+from sanakit.training.jobs.job import Size, Visit
+from sanakit.training.memory import STATE, Memory, step_memory
 from sanakit.training.parallel import World
-
-_STATE = {"adamw": 8.0, "came": 4.1, "came-8bit": 1.2, "adamw-8bit": 2.1}
-"""Bytes of the optimiser's state per parameter, about; see docs/optimizers.md."""
-
-_WEIGHTS = 12
-"""Bytes per parameter of weights, average and gradients, float32 each."""
 
 _USUAL_SHARE = 0.3
 """Of the rate of products that training usually reaches; the bar knows better after a few steps."""
+
+_FILES = 8 + 2
+"""Bytes per parameter that a checkpoint holds of weights and average, and the finished model in bf16."""
+
+_BUCKETS = 3  # of a phase that are named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,13 +26,18 @@ class Plan:
     """Facts and estimates of a run.
 
     Attributes:
-        size: what the job will take. lr: of this batch. begins: the step it goes on from.
+        size: what the job will take. visits: how each phase walks over the set. lr: of this batch.
+        begins: the step it goes on from.
         pictures, faults: of the set. free: bytes that are free on the device, where that is known.
+        disk: bytes that are free where the run's folder is, where that is known.
+        program: bytes that this process holds already.
         rate: operations per second of this machine's products in the dtype of the run.
+        changed: what has become of the set since the run began, "" where nothing is to be said.
     """
 
     config: TrainConfig
     size: Size
+    visits: tuple[Visit, ...]
     precision: Precision
     world: World
     lr: float
@@ -38,15 +45,25 @@ class Plan:
     pictures: int
     faults: int
     free: int | None
+    disk: int | None
+    program: int
     rate: float
+    changed: str = ""
 
-    @property
-    def memory(self) -> int:
-        """Bytes per device: weights, average, gradients and optimiser (shared under fsdp), and activations."""
+    @cached_property
+    def memory(self) -> Memory:
+        """Bytes per process."""
+        config, size = self.config, self.size
         share = self.world.size if self.world.mode == "fsdp" else 1
-        kept = self.size.parameters * (_WEIGHTS + _STATE[self.config.optimizer.name]) / share
-        half = 1 if self.precision.dtype.itemsize == 4 else 2
-        return int(kept + self.size.activations / half)
+        half = self.precision.dtype.itemsize == 2
+        made = step_memory(
+            size.parameters, size.trained, config.optimizer.name, size.activations, half, share
+        )
+        saves = config.saving.steps in range(1, config.steps + 1) or self.eta > config.saving.minutes * 60
+        return replace(
+            made, program=self.program, encoders=size.encoders if size.cached < size.wanted else 0,
+            drawing=size.drawing if config.preview.every else 0, checkpoint=made.network if saves else 0,
+        )  # fmt: skip
 
     @property
     def seconds(self) -> float:
@@ -55,41 +72,96 @@ class Plan:
 
     @property
     def eta(self) -> float:
-        """Seconds left."""
-        return (self.config.steps - self.begins) * self.seconds
+        """Seconds of the steps that are left."""
+        return max(0, self.config.steps - self.begins) * self.seconds
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """Of one checkpoint."""
+        state = STATE[self.config.optimizer.name] * self.size.trained
+        return round(_FILES * self.size.parameters - 2 * self.size.parameters + state)
+
+    @property
+    def disk_bytes(self) -> int:
+        """What the run will write: what the cache lacks, checkpoints with the one that is being written, the model."""
+        saving, left = self.config.saving, max(0, self.config.steps - self.begins)
+        every = left // saving.steps if saving.steps else 0
+        count = saving.keep or 1 + max(every, int(self.eta / 60 / saving.minutes))
+        return self.size.cache_bytes + (count + 1) * self.checkpoint_bytes + 2 * self.size.parameters
+
+    @cached_property
+    def warnings(self) -> list[str]:
+        """What can hardly be meant, or will not fit: a sentence each."""
+        found = [*contradictions(self.config), *([self.changed] if self.changed else [])]
+        if self.begins > self.config.steps:
+            found.append(
+                f"the run is at step {self.begins} and has {self.config.steps} steps: nothing is left to train"
+            )
+        if self.free is not None and self.memory.peak - self.program > self.free:
+            found.append(
+                f"about {self.memory.peak / 1e9:.1f} GB are needed and {self.free / 1e9:.1f} GB are free: lower batch, "
+                "raise accumulate, or set recompute=1"
+            )
+        if self.disk is not None and self.disk_bytes > self.disk:
+            found.append(
+                f"about {_bytes(self.disk_bytes)} will be written to {self.config.folder} and {_bytes(self.disk)} "
+                "are free: lower saving.keep, or take another folder"
+            )
+        return found
 
     def lines(self) -> list[str]:
         """The plan as a table of text."""
         config, size = self.config, self.size
         rows = [
             ("run", str(config.folder)),
-            ("trains", f"{size.network}, {size.parameters / 1e6:.1f} M parameters"),
+            ("trains", f"{size.network}, {size.parameters / 1e6:.1f} M parameters{self._trained()}"),
             ("on", f"{config.data.path}: {self._set()}"),
             ("cache", self._cache()),
             ("phases", "; ".join(f"{p.steps} steps at {p.size} px" for p in config.phases)),
+            ("epochs", "; ".join(self._visit(number) for number in range(len(config.phases)))),
             ("batch", self._batch()),
             ("optimiser", f"{config.optimizer.name}, learning rate {self.lr:.3g}{self._rule()}"),
+            ("schedule", self._schedule()),
             (
                 "device",
                 f"{self.precision.device}, {self.world.mode} of {self.world.size}; {self.precision.reason}",
             ),
-            ("memory", f"about {self.memory / 1e9:.1f} GB{self._free()}"),
+            ("memory", f"about {self.memory.peak / 1e9:.1f} GB{self._free()}: {self.memory.words}"),
+            ("disk", self._disk()),
             ("steps", f"{self.begins} to {config.steps}, about {_time(self.eta)}: {self._why()}"),
+            *(("warning", text) for text in self.warnings),
         ]
         return [f"{name:<10} {text}" for name, text in rows]
+
+    def _trained(self) -> str:
+        size = self.size
+        return "" if size.trained == size.parameters else f", {size.trained / 1e6:.1f} M of them trained"
 
     def _set(self) -> str:
         held = f", {self.config.data.held} held out" if self.config.data.held else ""
         faults = f", {self.faults} faults (sanakit data check lists them)" if self.faults else ""
-        return f"{self.pictures} pictures{held}{faults}"
+        words = f", about {self.size.words} tokens a caption with padding" if self.size.words else ""
+        return f"{self.pictures} pictures{held}{faults}{words}"
 
     def _cache(self) -> str:
-        there, wanted = self.size.cached, self.size.wanted
-        if not wanted:
+        size = self.size
+        if not size.wanted:
             return "none: pictures are read as they are"
-        return f"{there} of {wanted} latents are there" + (
-            "" if there == wanted else "; the others are made first"
-        )
+        told = f"{size.cached} of {size.wanted} latents are there"
+        if size.unknown:
+            told += f", {size.unknown} are not looked up before their pictures are read"
+        if size.cached == size.wanted:
+            return told
+        seconds = size.cache_operations / self.world.size / self.rate / _USUAL_SHARE
+        return f"{told}; the others are made first, about {_time(seconds)} and {_bytes(size.cache_bytes)}"
+
+    def _visit(self, number: int) -> str:
+        visit, phase = self.visits[number], self.config.phases[number]
+        named = sorted(visit.buckets.items(), key=lambda pair: -pair[1])
+        sizes = ", ".join(f"{count} of {width}x{height}" for (height, width), count in named[:_BUCKETS])
+        more = f" and {len(named) - _BUCKETS} more sizes" if len(named) > _BUCKETS else ""
+        never = f"; {visit.never} fill no batch and are never seen" if visit.never else ""
+        return f"{phase.steps / visit.steps:.1f} of {visit.steps} steps ({sizes}{more}{never})"
 
     def _batch(self) -> str:
         parts = self.config.accumulate * self.world.size
@@ -100,14 +172,35 @@ class Plan:
         rule = self.config.schedule.rule
         return "" if rule == "none" else f" ({self.config.optimizer.lr:.3g} for 256, by {rule})"
 
+    def _schedule(self) -> str:
+        schedule, steps = self.config.schedule, self.config.steps
+        fall = f", a fall to 0 over the last {schedule.cooldown:.0%}" if schedule.cooldown else ""
+        _, mean = rate_shares(self.config)
+        return f"warm-up over {schedule.warmup_of(steps)} steps{fall}; {mean:.0%} of the rate on average"
+
     def _free(self) -> str:
-        return "" if self.free is None else f" of {self.free / 1e9:.1f} free"
+        return "" if self.free is None else f", {self.free / 1e9:.1f} free"
+
+    def _disk(self) -> str:
+        keep = self.config.saving.keep
+        free = "" if self.disk is None else f", {_bytes(self.disk)} free"
+        return (
+            f"about {_bytes(self.disk_bytes)}{free}: checkpoints of {_bytes(self.checkpoint_bytes)}, "
+            f"{f'{keep} stay' if keep else 'all stay'}"
+        )
 
     def _why(self) -> str:
         return (
             f"{self.size.operations / 1e12:.2f} T operations a step, of which {_USUAL_SHARE:.0%} of "
             f"{self.rate / 1e12:.2f} T/s is usual"
         )
+
+
+def _bytes(count: int) -> str:
+    value, unit = count / 1e6, "MB"
+    if value >= 1000:
+        value, unit = value / 1000, "GB"
+    return f"{value:.0f} {unit}" if value >= 10 else f"{value:.1f} {unit}"
 
 
 def _time(seconds: float) -> str:

@@ -22,6 +22,7 @@ PROMPTS = (
     "two yellow cones on sand",
 )
 _GAP = 4
+_FORWARD = 3  # a training step is about three forward passes
 
 
 def preview(
@@ -38,7 +39,10 @@ def preview(
             save_sheet(path, sheet)
         return {}
 
-    return Chore(name="preview", every=config.preview.every, run=draw, needed=False)
+    wanted = config.preview
+    passes = len(wanted.prompts or PROMPTS) * wanted.steps * (2 if wanted.guidance > 1 else 1)
+    expected = passes / (_FORWARD * config.batch)
+    return Chore(name="preview", every=wanted.every, run=draw, needed=False, expected=expected)
 
 
 def as_trained(descriptor: Descriptor, model: SanaTransformer) -> Descriptor:

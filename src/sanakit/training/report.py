@@ -1,8 +1,24 @@
-"""What a run says while it trains: a line every few steps, and sentences in between."""
+"""What a run says while it trains: how far it is, a line every few steps, and sentences in between."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far something is: after every step of training, after every batch of encoding. For bars; logs leave it out.
+
+    Attributes:
+        label: what is done, e.g. "training".
+        done, total: of it. remaining: seconds expected, None where nothing is known yet.
+    """
+
+    label: str
+    done: int
+    total: int
+    remaining: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,12 +28,14 @@ class Report:
     Attributes:
         step, steps: steps done, of all.
         losses: by name.
-        lr: of the last step.
+        lr: that the last step was taken with.
         norm: of the gradient before clipping.
-        seconds: per step.
+        seconds: per step of training; previews, validation and checkpoints are left out.
+        eta: seconds left, with what previews and validation are expected to take.
         images: samples per second over all processes; 0 where the batch is unknown.
-        waited: share of the time that was spent waiting for data.
-        mfu: share of the machine's rate of products that the model's own operations took; None where not counted.
+        waited: share of the training time that was spent waiting for data.
+        mfu: share of the machine's rate of products that the model's own operations took, 1 at most; None where not
+            counted.
         skipped: steps skipped since the run began.
     """
 
@@ -27,15 +45,11 @@ class Report:
     lr: float
     norm: float
     seconds: float
+    eta: float = 0.0
     images: float = 0.0
     waited: float = 0.0
     mfu: float | None = None
     skipped: int = 0
-
-    @property
-    def eta(self) -> float:
-        """Seconds left at the present rate."""
-        return (self.steps - self.step) * self.seconds
 
     @property
     def values(self) -> dict[str, float]:
@@ -45,17 +59,20 @@ class Report:
         return self.losses | known | rest | ({} if self.mfu is None else {"mfu": self.mfu})
 
     @property
-    def figures(self) -> str:
-        """Losses, rate and speed in a line."""
-        losses = " ".join(f"{name} {value:.5f}" for name, value in self.losses.items())
-        images = f" {self.images:.1f} images/s" if self.images else ""
-        mfu = "" if self.mfu is None else f" mfu {self.mfu:.0%}"
-        speed = f"{1 / max(self.seconds, 1e-9):.2f} steps/s{images}{mfu}"
-        return f"{losses} lr {self.lr:.2e} norm {self.norm:.3g} {speed}"
+    def figures(self) -> dict[str, str]:
+        """Losses, rate and speed as they are shown, by name, in the order of a line."""
+        images = {"images": f"{self.images:.1f} images/s"} if self.images else {}
+        return {
+            **{name: f"{name} {value:.5f}" for name, value in self.losses.items()},
+            "lr": f"lr {self.lr:.2e}", "norm": f"norm {self.norm:.3g}",
+            "speed": f"{1 / max(self.seconds, 1e-9):.2f} steps/s", **images,
+            **({} if self.mfu is None else {"mfu": f"mfu {self.mfu:.0%}"}),
+        }  # fmt: skip
 
     def __str__(self) -> str:
         skipped = f" skipped {self.skipped}" if self.skipped else ""
-        return f"step {self.step}/{self.steps} {self.figures} eta {self.eta / 60:.1f} min{skipped}"
+        told = " ".join(self.figures.values())
+        return f"step {self.step}/{self.steps} {told} eta {self.eta / 60:.1f} min{skipped}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,4 +87,9 @@ class Notice:
         return f"step {self.step}: {self.text}"
 
 
-Event = Report | Notice
+Event = Progress | Report | Notice
+
+
+def sentences(events: Iterable[Event]) -> Iterator[Report | Notice]:
+    """What a log keeps of a run's events."""
+    return (event for event in events if not isinstance(event, Progress))

@@ -11,9 +11,12 @@ import types
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from sanakit.base.bounds import check_value
+from sanakit.base.echo import printable, quoted
 from sanakit.base.errors import ConfigError
+from sanakit.training.aliases import other_name
 from sanakit.training.config import TrainConfig, plain_values
 
 T = TypeVar("T")
@@ -39,12 +42,19 @@ def build(kind: type[T], values: Mapping[str, Any], where: str = "") -> T:
     known = {field.name: field for field in fields(kind) if field.init}  # type: ignore[arg-type]
     for name in values:
         if name not in known:
-            raise ConfigError(f"unknown key {where}{name}{_nearest(str(name), known)}")
+            raise ConfigError(f"unknown key {where}{printable(name, 80)}{_nearest(str(name), known)}")
     needed = (f.name for f in known.values() if f.default is MISSING and f.default_factory is MISSING)
     missing = [name for name in needed if name not in values]
     if missing:
         raise ConfigError(f"{where}{missing[0]} is missing")
-    return kind(**{name: _convert(hints[name], value, where + name) for name, value in values.items()})
+    bounded = get_type_hints(kind, include_extras=True)
+    for name, value in values.items():
+        if value == "":  # a path would read it as the folder one is in
+            check_value(bounded[name], value, where + name)
+    made = {name: _convert(hints[name], value, where + name) for name, value in values.items()}
+    for name, value in made.items():
+        check_value(bounded[name], value, where + name)
+    return kind(**made)
 
 
 def put(values: dict[str, Any], key: str, value: Any) -> None:
@@ -55,7 +65,7 @@ def put(values: dict[str, Any], key: str, value: Any) -> None:
         listed = isinstance(place, list)
         place = place[_index(place, name, key)] if listed else place.setdefault(name, {})
         if not isinstance(place, dict | list):
-            raise ConfigError(f"--set {key}: {name} is {place!r}, which holds no keys")
+            raise ConfigError(f"--set {key}: {name} is {quoted(place)}, which holds no keys")
     if isinstance(place, list):
         place[_index(place, last, key)] = value
     else:
@@ -81,11 +91,13 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     """A value as its field wants it: nested configs by `build`, the rest by pydantic."""
     options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     for option in options:
-        if is_dataclass(option) and isinstance(option, type) and isinstance(value, Mapping):
+        if is_dataclass(option) and isinstance(option, type):
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{where} is {quoted(value)}; {_holds(option, value, where)}")
             return build(option, value, f"{where}.")
     item = get_args(hint)[0] if get_origin(hint) is tuple else None
-    if is_dataclass(item) and isinstance(item, type) and isinstance(value, list | tuple):
-        if not all(isinstance(each, Mapping) for each in value):
+    if is_dataclass(item) and isinstance(item, type):
+        if not isinstance(value, list | tuple) or not all(isinstance(each, Mapping) for each in value):
             raise ConfigError(f"{where} is a list of mappings, e.g. [{{{fields(item)[0].name}: ...}}]")
         return tuple(build(item, each, f"{where}[{number}].") for number, each in enumerate(value))
     return _leaf(hint, value, where)
@@ -93,12 +105,33 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
 
 def _leaf(hint: Any, value: Any, where: str) -> Any:
     pydantic = _library("pydantic")
+    for each in value if isinstance(value, list) else [value]:
+        if isinstance(each, bool) and not _takes_bool(hint):  # pydantic would read true as 1
+            raise ConfigError(f"{where} is {str(each).lower()}; it is no switch")
     try:
         # YAML reads 1e-4 as text; pydantic reads such text as the number that is meant.
         return pydantic.TypeAdapter(hint).validate_python(value)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        raise ConfigError(f"{where} is {value!r}: {first['msg'][:1].lower()}{first['msg'][1:]}") from None
+        raise ConfigError(
+            f"{where} is {quoted(value)}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+        ) from None
+
+
+def _takes_bool(hint: Any) -> bool:
+    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    return bool in options or Any in options or any(get_origin(option) is dict for option in options)
+
+
+def _holds(kind: type, value: Any, where: str) -> str:
+    """What to write in place of a single value for a group of keys."""
+    hints = get_type_hints(kind)
+    for name, hint in hints.items():
+        if get_origin(hint) is Literal and value in get_args(hint):
+            return f"write {where}.{name}={value}"
+    first = next((name for name, hint in hints.items() if get_origin(hint) is Literal), None)
+    choices = "" if first is None else f", e.g. {where}.{first}={get_args(hints[first])[0]}"
+    return f"it is a group of keys: {', '.join(f'{where}.{name}' for name in hints)}{choices}"
 
 
 def _from_yaml(source: Path) -> dict[str, Any]:
@@ -134,8 +167,13 @@ def _parse(text: str, where: str) -> Any:
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
+    elsewhere = other_name(name)
+    if elsewhere is not None:
+        return elsewhere
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
+    return (
+        f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)} (sanakit train --keys)"
+    )
 
 
 def _yaml() -> Any:

@@ -5,9 +5,12 @@ config ──▶ job ──▶ plan ──▶ what must be there first ──▶
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -17,18 +20,21 @@ from sanakit.base.files import atomic_write, ensure_writable_folder
 from sanakit.base.heap import keep_no_pages, keep_pages
 from sanakit.base.precision import decide
 from sanakit.pipeline import available_bytes
-from sanakit.training.checkpoint import Checkpoints
+from sanakit.training.checkpoint import Checkpoints, read_facts
 from sanakit.training.config import Task, TrainConfig
 from sanakit.training.edits import attend_by_products, recompute
+from sanakit.training.facts import check_facts
 from sanakit.training.jobs import Autoencoder, Job, TextToImage
-from sanakit.training.loop import Run
+from sanakit.training.loop import Batches, Run
 from sanakit.training.loop_config import LoopConfig
-from sanakit.training.monitor import Monitor
-from sanakit.training.optim import build_optimizer, lr_for_batch
-from sanakit.training.parallel import Mode, join_world, leave_world, spread
+from sanakit.training.memory import resident_bytes
+from sanakit.training.monitor import Monitor, require_trackers
+from sanakit.training.optim import build_optimizer, lr_for_batch, require_optimizer
+from sanakit.training.parallel import Mode, World, join_world, leave_world, spread
 from sanakit.training.plan import Plan
 from sanakit.training.report import Event, Notice
 from sanakit.training.schema import to_yaml
+from sanakit.training.set_record import SetChange, keep_set, set_change
 from sanakit.training.speed import product_rate
 
 _JOBS: dict[Task, tuple[type[TextToImage | Autoencoder], Mode]] = {
@@ -56,9 +62,12 @@ class Session:
         self.config, self.told = config, told
         self.precision = decide(device, config.dtype)
         self.begins = first_step(config, resume)
+        require_libraries(config)
         make, usual = _JOBS[config.task]
         self.world = join_world(self.precision.device, config.parallel, usual)
+        check_share(config, self.world)
         self.job: Job = make(config, self.precision, self.world, told)
+        self.visits = self.job.visits()
         self.lr = lr_for_batch(config.optimizer.lr, config.batch, config.schedule.rule)
 
     @property
@@ -67,12 +76,20 @@ class Session:
         return None if self.precision.dtype == torch.float32 else self.precision.dtype
 
     @cached_property
+    def changed(self) -> SetChange:
+        """What has become of the set since the run that goes on began."""
+        return set_change(self.config.folder, self.job.pictures) if self.begins else SetChange()
+
+    @cached_property
     def plan(self) -> Plan:
         """What the run is going to do."""
         return Plan(
-            config=self.config, size=self.job.size(), precision=self.precision, world=self.world, lr=self.lr,
+            config=self.config, size=self.job.size(), visits=self.visits, precision=self.precision,
+            world=self.world, lr=self.lr,
             begins=self.begins, pictures=len(self.job.pictures), faults=len(self.job.pictures.faults),
-            free=available_bytes(self.precision.device),
+            free=available_bytes(self.precision.device), disk=free_bytes(self.config.folder),
+            program=resident_bytes() if self.precision.device.type == "cpu" else 0,
+            changed=self.changed.sentence,
             rate=product_rate(self.precision.device, self.dtype or torch.float32),
         )  # fmt: skip
 
@@ -81,35 +98,45 @@ class Session:
         keep_pages()  # fresh pages for every activation are a quarter of a step on a CPU
         try:
             ensure_writable_folder(self.config.folder)
-            if self.world.leads:
-                atomic_write(self.config.folder / "config.yaml", to_yaml(self.config).encode())
-            for notice in self.job.prepare():
+            for event in self.job.prepare():
                 if self.world.leads:
-                    yield notice
-            self.world.wait()
-            with Monitor(self.config, self.begins, self.world.leads) as monitor:
-                for event in self._train():
-                    monitor.see(event)
                     yield event
+            self.world.wait()
+            model, run = self._begun()
+            with self.job.batches() as batches:
+                self._keep_config()
+                with Monitor(self.config, self.begins, self.world.leads) as monitor:
+                    for event in self._train(model, run, batches):
+                        monitor.see(event)
+                        yield event
         finally:
             keep_no_pages()
             leave_world(self.world)
 
-    def _train(self) -> Iterator[Event]:
-        job, model, plan = self.job, self.job.build(), self.plan
+    def _begun(self) -> tuple[nn.Module, Run]:
+        """The network and its run, at the step it goes on from."""
+        model, plan = self.job.build(), self.plan
         self._edit(model)
         run = Run(
             model,
             replace(
-                loop_config(self.config, self.lr, self.dtype),
-                operations=plan.size.operations / self.world.size, rate=plan.rate,
+                loop_config(self.config, self.lr, self.dtype), operations=self.job.operations(), rate=plan.rate,
             ),
             optimizer=build_optimizer(model, self.config.optimizer), world=self.world,
             identity=self.config.identity, told=self.told,
         )  # fmt: skip
-        with job.batches() as batches:
-            yield from run.train(job.loss(model), batches, job.chores(model))
-        yield Notice(step=run.step, text=job.export(model, run))
+        return model, run
+
+    def _keep_config(self) -> None:
+        """RUN/config.yaml and the set: once everything is accepted, so that a refused command leaves the run's own."""
+        if self.world.leads:
+            atomic_write(self.config.folder / "config.yaml", to_yaml(self.config).encode())
+            keep_set(self.config.folder, self.job.pictures)
+
+    def _train(self, model: nn.Module, run: Run, batches: Batches) -> Iterator[Event]:
+        yield from run.train(self.job.loss(model), batches, self.job.chores(model))
+        run.check_result()
+        yield Notice(step=run.step, text=self.job.export(model, run))
 
     def _edit(self, model: nn.Module) -> None:
         """The edits of the built network, in their order."""
@@ -127,7 +154,8 @@ class Session:
 def loop_config(config: TrainConfig, lr: float, dtype: torch.dtype | None) -> LoopConfig:
     """The part of a config that the loop reads."""
     return LoopConfig(
-        folder=config.folder, steps=config.steps, lr=lr, clip=config.clip, warmup=config.schedule.warmup,
+        folder=config.folder, steps=config.steps, lr=lr, clip=config.clip,
+        warmup=config.schedule.warmup_of(config.steps),
         cooldown=config.schedule.cooldown, accumulate=config.accumulate, ema=config.ema, seed=config.seed,
         save_minutes=config.saving.minutes, save_steps=config.saving.steps, keep=config.saving.keep,
         report_every=config.report, dtype=dtype, guard=config.guard, samples=config.batch,
@@ -135,10 +163,41 @@ def loop_config(config: TrainConfig, lr: float, dtype: torch.dtype | None) -> Lo
 
 
 def first_step(config: TrainConfig, resume: bool) -> int:
-    """The step that the run goes on from. Raises ConfigError for a folder that holds a run which is not resumed."""
-    steps = Checkpoints(config.folder).steps()
+    """The step that the run goes on from.
+
+    Raises ConfigError for a folder that holds a run which is not resumed, or one of other settings.
+    """
+    checkpoints = Checkpoints(config.folder)
+    steps = checkpoints.steps()
     if steps and not resume:
         raise ConfigError(
             f"{config.folder} holds a run at step {steps[-1]}: add --resume to go on, or choose another folder"
         )
+    if steps:
+        newest = checkpoints.path(steps[-1])
+        with suppress(OSError, ValueError):  # of a damaged one the run tells when it reads it
+            check_facts(read_facts(newest), config.identity, newest)
     return steps[-1] if steps else 0
+
+
+def free_bytes(folder: Path) -> int | None:
+    """Bytes that are free where a folder is, or will be; None where the system does not tell."""
+    there = next((path for path in (folder, *folder.absolute().parents) if path.is_dir()), folder)
+    try:
+        return shutil.disk_usage(there).free
+    except OSError:
+        return None
+
+
+def require_libraries(config: TrainConfig) -> None:
+    """Raises ConfigError for a library that the run will need and that is not installed, before anything is encoded."""
+    require_trackers(config)
+    require_optimizer(config.optimizer)
+
+
+def check_share(config: TrainConfig, world: World) -> None:
+    """Raises ConfigError for a batch that can't be dealt to micro-batches and processes evenly."""
+    if config.batch % (config.accumulate * world.size):
+        raise ConfigError(
+            f"batch {config.batch} does not divide into {config.accumulate} micro-batches on {world.size} processes"
+        )

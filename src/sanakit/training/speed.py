@@ -16,6 +16,7 @@ from sanakit.transformer import SanaTransformer, TransformerConfig
 _META = torch.device("meta")
 _BACKWARD = 3  # a forward pass, and twice as much for the gradients of inputs and weights
 _TOKENS, _INNER, _OUTER = 2048, 1152, 5760
+_SIDES, _WORDS = (4, 8), (8, 40)
 
 
 def train_operations(forward: Callable[[], object]) -> float:
@@ -23,6 +24,37 @@ def train_operations(forward: Callable[[], object]) -> float:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         forward()
     return float(_BACKWARD * counter.get_total_flops())
+
+
+def counted_step(loss: Callable[[], Tensor]) -> float:
+    """Operations of a loss on the meta device with the backward pass that it takes, by torch's own count.
+
+    For comparisons alone: torch counts the gradients of a grouped convolution's weights as if it had no groups.
+    """
+    with FlopCounterMode(display=False) as counter:
+        loss().backward()
+    return float(counter.get_total_flops())
+
+
+def transformer_operations(config: TransformerConfig) -> Callable[[int, int], float]:
+    """(latent positions, words) -> operations of training on one sample.
+
+    Every layer is linear in the positions, in the words, or in both: four counts give all.
+    """
+    few, many = (config.patch_size * side for side in _SIDES)
+
+    def count(side: int, words: int) -> float:
+        return train_operations(lambda: transformer_pass(config, side, words))
+
+    corners = [[count(side, words) for words in _WORDS] for side in (few, many)]
+
+    def operations(positions: int, words: int) -> float:
+        across = (positions - few**2) / (many**2 - few**2)
+        along = (words - _WORDS[0]) / (_WORDS[1] - _WORDS[0])
+        low, high = (one + along * (other - one) for one, other in corners)
+        return low + across * (high - low)
+
+    return operations
 
 
 def kept_bytes(forward: Callable[[], object]) -> int:

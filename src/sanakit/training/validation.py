@@ -18,6 +18,7 @@ from sanakit.training.tasks.transformer import TransformerTask
 BUCKETS = 10
 _SEED = 20_241_010
 _ROWS = 16
+_FORWARD = 3  # a training step is about three forward passes
 
 
 def validation(task: TransformerTask, data: LatentData, every: int) -> Chore:
@@ -39,7 +40,8 @@ def validation(task: TransformerTask, data: LatentData, every: int) -> Chore:
         }
         return {"loss": float(torch.cat(losses).mean())} | parts
 
-    return Chore(name="validation", every=every, run=measure)
+    expected = data.config.data.held / (_FORWARD * data.config.batch)
+    return Chore(name="validation", every=every, run=measure, expected=expected)
 
 
 def fixed_batches(data: LatentData, phase: int) -> Iterator[LatentBatch]:

@@ -105,9 +105,9 @@ def test_decay_is_decoupled(name: OptimizerName) -> None:
         ({"name": "lion"}, "'lion' is unknown; take one of adamw, came"),
         ({"name": "came", "betas": (0.9, 0.99)}, "came takes 3 betas, not 2"),
         ({"eps": (1e-8, 1e-8)}, "adamw takes 1 eps, not 2"),
-        ({"betas": (0.9, 1.0)}, "at least 0 and below 1"),
-        ({"lr": -1.0}, "must not be negative"),
-        ({"block": 0}, "block 0 at least 1"),
+        ({"betas": (0.9, 1.0)}, r"optimizer.betas\[1\] is 1.0; it must be at least 0 and below 1"),
+        ({"lr": -1.0}, "optimizer.lr is -1.0; it must be at least 0 and at most 100"),
+        ({"block": 0}, "optimizer.block is 0; it must be at least 1"),
     ],
 )
 def test_a_config_that_does_not_fit_is_refused(fields: dict[str, object], message: str) -> None:

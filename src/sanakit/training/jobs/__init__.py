@@ -5,7 +5,7 @@ autoencoder     the autoencoder, on pictures
 """
 
 from sanakit.training.jobs.autoencoder import Autoencoder
-from sanakit.training.jobs.job import Job, Size
+from sanakit.training.jobs.job import Job, Size, Visit
 from sanakit.training.jobs.text_to_image import TextToImage
 
-__all__ = ["Autoencoder", "Job", "Size", "TextToImage"]
+__all__ = ["Autoencoder", "Job", "Size", "TextToImage", "Visit"]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,15 +16,17 @@ from sanakit.autoencoder import DCAE, PRESETS, AutoencoderConfig
 from sanakit.base.errors import ConfigError
 from sanakit.base.precision import Precision
 from sanakit.training.config import TrainConfig
-from sanakit.training.data import BatchOrder, PictureReader
+from sanakit.training.data import BatchOrder, PictureBatch, PictureReader
 from sanakit.training.data.crops import crop_for, picture_tensor
-from sanakit.training.jobs.job import Size
+from sanakit.training.jobs.job import Size, Visit
 from sanakit.training.jobs.opened import opened
+from sanakit.training.jobs.visits import visits_of
 from sanakit.training.loop import Batches, Chore, Loss, Run
 from sanakit.training.objectives.perceptual import choose_perceptual
+from sanakit.training.objectives.phases import trained_parameters
 from sanakit.training.parallel import World
 from sanakit.training.report import Notice
-from sanakit.training.speed import kept_bytes, train_operations
+from sanakit.training.speed import counted_step, kept_bytes, train_operations
 from sanakit.training.tasks.autoencoder import PHASES, AutoencoderPair, AutoencoderTask, to_range
 from sanakit.training.tasks.latents import held_items, phase_buckets
 from sanakit.weights import (
@@ -36,6 +39,7 @@ from sanakit.weights import (
 
 _NAME = "vae"
 _SCALED_ON = 64
+_SIDE = 128  # pixels of the picture that operations are counted on
 _UNREAD = ("model", "times", "compile", "recompute", "preview")
 
 
@@ -75,16 +79,42 @@ class Autoencoder:
         samples = batch // self.world.size
         with torch.device("meta"):
             model = DCAE(self.shape)
-
-        def once() -> object:
-            return model(torch.empty(1, 3, side, side, device="meta"))
-
+        once = partial(model, torch.empty(1, 3, side, side, device="meta"))
         return Size(
             network=f"autoencoder {self.wanted.start}, phase {self.phase.name}",
             parameters=sum(p.numel() for p in model.parameters()),
-            operations=batch * train_operations(once),
+            trained=sum(p.numel() for p in trained_parameters(model, self.phase)),
+            operations=batch * side * side * self._per_pixel,
             activations=samples * kept_bytes(once),
         )
+
+    @cached_property
+    def _per_pixel(self) -> float:
+        """Operations of training on one pixel: every layer is a convolution, or linear attention.
+
+        What a phase freezes has less of a backward pass, or none.
+        """
+        with torch.device("meta"):
+            model, picture = DCAE(self.shape), torch.empty(1, 3, _SIDE, _SIDE)
+        whole = train_operations(lambda: model(picture)) / _SIDE**2
+        if self.phase.trained == "all":
+            return whole
+        everything = counted_step(lambda: model(picture).sum())
+        trained_parameters(model, self.phase)
+        return whole * counted_step(lambda: model(picture).sum()) / everything
+
+    def operations(self) -> Callable[[Any], float]:
+        """By the pixels of a batch."""
+
+        def of(batch: PictureBatch) -> float:
+            count, _, height, width = batch.pixels.shape
+            return count * height * width * self._per_pixel
+
+        return of
+
+    def visits(self) -> tuple[Visit, ...]:
+        """By the sizes of the set."""
+        return visits_of(self.config, self.pictures)
 
     def prepare(self) -> Iterator[Notice]:
         """Say what the loss is made of."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import nn
 
 from sanakit.training.data import PictureSet
+from sanakit.training.data.buckets import Bucket
 from sanakit.training.loop import Batches, Chore, Loss, Run
-from sanakit.training.report import Notice
+from sanakit.training.report import Event
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,18 +20,45 @@ class Size:
     """What a job will take, counted before anything is loaded.
 
     Attributes:
-        network: its name. parameters: how many.
+        network: its name. parameters: how many. trained: how many of them.
         operations: of a step, over all processes; a multiplication and a sum are two.
-        activations: bytes kept for the backward pass, per process.
+        activations: bytes kept for the backward pass, per process, in float32.
+        words: tokens that captions are padded to; 0 where none are read.
         cached, wanted: latents that are there, of those needed; both 0 where none are used.
+        unknown: of those that are not counted as there, how many may be.
+        cache_operations, cache_bytes: what it takes to make what is not there, and to keep it.
+        encoders, drawing: bytes of the networks that fill the cache, and of those that draw a preview.
     """
 
     network: str
     parameters: int
+    trained: int
     operations: float
     activations: int
+    words: int = 0
     cached: int = 0
     wanted: int = 0
+    unknown: int = 0
+    cache_operations: float = 0.0
+    cache_bytes: int = 0
+    encoders: int = 0
+    drawing: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Visit:
+    """How a phase of a run walks over its set.
+
+    Attributes:
+        steps: of an epoch.
+        usable: pictures that may be trained on. never: of them, those that no epoch visits.
+        buckets: (height, width) -> usable pictures.
+    """
+
+    steps: int
+    usable: int
+    never: int
+    buckets: Mapping[Bucket, int]
 
 
 class Job(Protocol):
@@ -41,7 +69,13 @@ class Job(Protocol):
     def size(self) -> Size:
         """What it will take."""
 
-    def prepare(self) -> Iterator[Notice]:
+    def visits(self) -> tuple[Visit, ...]:
+        """How each phase walks over the set, every picture readable. Raises ConfigError where one fills no batch."""
+
+    def operations(self) -> Callable[[Any], float]:
+        """Of a micro-batch, as `batches` gives it, with its backward pass; a multiplication and a sum are two."""
+
+    def prepare(self) -> Iterator[Event]:
         """What has to be there before the first step; every process does its share."""
 
     def build(self) -> nn.Module:

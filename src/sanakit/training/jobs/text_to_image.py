@@ -5,32 +5,36 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property, partial
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from sanakit.base.errors import ConfigError
 from sanakit.base.precision import Precision
+from sanakit.pipeline.memory import Shapes, estimate
 from sanakit.training.config import TrainConfig
-from sanakit.training.data import Prefetch
+from sanakit.training.data import CacheCost, Prefetch
+from sanakit.training.data.buckets import Bucket
+from sanakit.training.data.cost import cache_cost
 from sanakit.training.export import export
-from sanakit.training.jobs.job import Size
+from sanakit.training.jobs.job import Size, Visit
 from sanakit.training.jobs.opened import opened
+from sanakit.training.jobs.visits import read_words, visits_of
 from sanakit.training.loop import Batches, Chore, Loss, Run
 from sanakit.training.parallel import World
 from sanakit.training.preview import preview
-from sanakit.training.report import Notice
-from sanakit.training.speed import kept_bytes, train_operations, transformer_pass
+from sanakit.training.report import Event
+from sanakit.training.speed import kept_bytes, transformer_operations, transformer_pass
 from sanakit.training.tasks.frozen import Frozen
-from sanakit.training.tasks.latents import LatentData
+from sanakit.training.tasks.latents import LatentBatch, LatentData
 from sanakit.training.tasks.transformer import TransformerTask, build_network, network_config
 from sanakit.training.validation import validation
 from sanakit.transformer import SanaTransformer
 from sanakit.weights import read_descriptor, resolve
 
-_WORDS = 300
 _AHEAD = 4
+_TOGETHER = 8  # pictures or captions that are encoded at once
 
 
 class TextToImage:
@@ -56,13 +60,53 @@ class TextToImage:
             parameters = sum(p.numel() for p in SanaTransformer(self.shape).parameters())
         side = max(phase.size for phase in config.phases) // self.ratio
         samples = config.batch // (config.accumulate * self.world.size)
-        there, wanted = self.frozen.count()
-        once = partial(transformer_pass, self.shape, side, _WORDS)
+        lack, wanted = self.frozen.lack(), len(self.pictures) * len(config.phases)
+        cost = self._cost(lack.buckets)
+        once = partial(transformer_pass, self.shape, side, self.words)
         return Size(
-            network=config.model.preset or config.base, parameters=parameters, cached=there, wanted=wanted,
-            operations=config.batch * train_operations(once),
-            activations=int(samples * self._kept() * kept_bytes(once)),
+            network=config.model.preset or config.base, parameters=parameters, trained=parameters,
+            words=self.words, cached=wanted - len(lack.buckets), wanted=wanted, unknown=lack.unknown,
+            cache_operations=cost.operations, cache_bytes=cost.latent_bytes + cost.text_bytes,
+            operations=config.batch * self._per_sample(side * side, self.words),
+            activations=int(samples * self._kept() * kept_bytes(once)), **self._beside(),
         )  # fmt: skip
+
+    def _cost(self, lacking: Sequence[Bucket]) -> CacheCost:
+        """Of the latents that the cache lacks, and, where it lacks any, of as many captions."""
+        descriptor, each = self.descriptor, len(self.pictures) * len(self.config.phases)
+        captions = sum(len(item.captions) for item in self.pictures) * len(lacking) // max(1, each)
+        return cache_cost(lacking, [self.words] * captions, descriptor.autoencoder, descriptor.text_config)
+
+    def _beside(self) -> dict[str, int]:
+        """Bytes of the networks that are at work beside training: those that encode, and those that draw."""
+        descriptor, side = self.descriptor, max(phase.size for phase in self.config.phases)
+        shapes = Shapes(
+            transformer=self.shape, autoencoder=descriptor.autoencoder, text=descriptor.text_config
+        )
+        kind = self.precision.device.type
+        stages = {s.stage: s for s in estimate(shapes, side, side, self.precision.dtype, device=kind)}
+        text, decode = stages["text"], stages["decode"]
+        drawing = text.weights + sum(stages[name].total for name in ("denoise",)) + decode.weights
+        encoding = max(text.weights + _TOGETHER * text.work, decode.weights + _TOGETHER * decode.work)
+        return {"encoders": encoding, "drawing": drawing + max(text.work, decode.work)}
+
+    @cached_property
+    def words(self) -> int:
+        """Tokens of a batch's text: captions are padded to the longest of theirs."""
+        return read_words(self.pictures, self.descriptor, self.config.batch // self.config.accumulate)
+
+    @cached_property
+    def _per_sample(self) -> Callable[[int, int], float]:
+        return transformer_operations(self.shape)
+
+    def operations(self) -> Callable[[Any], float]:
+        """By the size of the latents and the tokens that are read."""
+
+        def of(batch: LatentBatch) -> float:
+            count, _, height, width = batch.x0.shape
+            return count * self._per_sample(height * width, batch.text.mask.shape[1])
+
+        return of
 
     def _kept(self) -> float:
         """The share of activations that is not computed again."""
@@ -70,7 +114,11 @@ class TextToImage:
         recomputed = 0 if every < 1 else depth if every == 1 else depth - -(-depth // every)
         return min(1.0, (depth - recomputed + 1) / depth)
 
-    def prepare(self) -> Iterator[Notice]:
+    def visits(self) -> tuple[Visit, ...]:
+        """By the sizes of the set."""
+        return visits_of(self.config, self.pictures)
+
+    def prepare(self) -> Iterator[Event]:
         """Fill the cache."""
         return self.frozen.fill(self.world)
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
+from sanakit.base.bounds import Bounds, Share
 from sanakit.base.errors import ConfigError
 from sanakit.training.chance import share_drawn
 from sanakit.training.data.items import Caption, Item
@@ -32,16 +33,20 @@ CaptionKind = Literal["power", "softmax", "uniform", "first"]
 class CaptionRule:
     """How a caption is drawn.
 
-    kind: "power" or "softmax" by score (see the module), "uniform" gives each the same chance, "first" takes the first.
-    temperature: T of both rules, in units of the score for softmax. threshold: what a caption must reach in `power`.
-    dropout: the share of draws that give the empty prompt, for classifier-free guidance.
+    Attributes:
+        kind: "power" or "softmax" by score, "uniform" gives each the same chance, "first" takes the
+            first.
+        temperature: T of both rules, in units of the score for softmax.
+        threshold: what a caption must reach in `power`.
+        dropout: the share of draws that give the empty prompt, for classifier-free guidance.
+
     Raises ConfigError for an unknown kind and for values out of range.
     """
 
     kind: CaptionKind = "power"
-    temperature: float = 0.1
-    threshold: float = 25.0
-    dropout: float = 0.1
+    temperature: Annotated[float, Bounds(above=0, most=10**6)] = 0.1
+    threshold: Annotated[float, Bounds(least=-(10**6), most=10**6)] = 25.0
+    dropout: Share = 0.1
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(CaptionKind):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sanakit.autoencoder import DCAE
+from sanakit.base.bounds import Count, Weight
 from sanakit.base.errors import ConfigError
 from sanakit.training.objectives.adversarial import (
     PatchDiscriminator,
@@ -26,22 +27,22 @@ class AutoencoderLoss:
     """The weights of the parts. DC-AE's paper names its parts and not their weights; these are VQGAN's.
 
     Attributes:
-        pixel: of the L1 error.
-        perceptual: of LPIPS, or what stands for it.
-        adversarial: of the hinge loss, on top of the adaptive weight.
+        pixel: weight of the L1 error.
+        perceptual: weight of LPIPS, or of what stands for it.
+        adversarial: weight of the critic's hinge loss, on top of the adaptive weight.
         adversarial_start: the first step at which the discriminator learns and is listened to.
-        latent: of the regularisation.
-        regularisation: see `regularisation.py`.
+        latent: weight of the regularisation.
+        regularisation: what keeps the latent small: its Kullback-Leibler divergence or its root mean square.
         latent_noise: standard deviation of noise on the latent, for a decoder that bears a flow's errors.
     """
 
-    pixel: float = 1.0
-    perceptual: float = 1.0
-    adversarial: float = 0.8
-    adversarial_start: int = 0
-    latent: float = 0.0
+    pixel: Weight = 1.0
+    perceptual: Weight = 1.0
+    adversarial: Weight = 0.8
+    adversarial_start: Count = 0
+    latent: Weight = 0.0
     regularisation: RegularisationName = "none"
-    latent_noise: float = 0.0
+    latent_noise: Weight = 0.0
 
 
 @dataclass(frozen=True, eq=False)

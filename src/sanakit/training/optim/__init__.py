@@ -2,7 +2,7 @@
 
 from sanakit.training.optim.adamw import adamw, adamw_8bit
 from sanakit.training.optim.blocks import from_blocks, to_blocks
-from sanakit.training.optim.build import build_optimizer
+from sanakit.training.optim.build import build_optimizer, require_optimizer
 from sanakit.training.optim.came import CAME
 from sanakit.training.optim.config import OptimizerConfig, OptimizerName
 from sanakit.training.optim.groups import parameter_groups
@@ -21,6 +21,7 @@ __all__ = [
     "lr_for_batch",
     "optimiser_bytes",
     "parameter_groups",
+    "require_optimizer",
     "to_blocks",
     "trapezoid",
     "warm_constant",

@@ -11,6 +11,11 @@ from sanakit.training.optim.groups import parameter_groups
 
 _FUSED = {"cpu", "cuda", "mps", "xpu"}
 
+NEEDS_TORCHAO = (
+    'optimizer: adamw-8bit needs torchao; run `pip install "sanakit[adamw-8bit]"`, or take came-8bit, '
+    "which needs nothing."
+)
+
 
 def adamw(
     model: nn.Module, lr: float, weight_decay: float, betas: tuple[float, float], eps: float = 1e-8
@@ -31,9 +36,6 @@ def adamw_8bit(
     try:
         from torchao.optim import AdamW8bit
     except ImportError as error:
-        raise ConfigError(
-            'optimizer: adamw-8bit needs torchao; run `pip install "sanakit[adamw-8bit]"`, or take came-8bit, '
-            "which needs nothing."
-        ) from error
+        raise ConfigError(NEEDS_TORCHAO) from error
     optimizer: Optimizer = AdamW8bit(parameter_groups(model, weight_decay), lr=lr, betas=betas, eps=eps)
     return optimizer

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 
 from torch import nn
 from torch.optim import Optimizer
 
-from sanakit.training.optim.adamw import adamw, adamw_8bit
+from sanakit.base.errors import ConfigError
+from sanakit.training.optim.adamw import NEEDS_TORCHAO, adamw, adamw_8bit
 from sanakit.training.optim.came import CAME
 from sanakit.training.optim.config import OptimizerConfig, OptimizerName
 from sanakit.training.optim.groups import parameter_groups
@@ -19,6 +21,12 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> Optimizer:
     Raises ConfigError where nothing is trained or a library is missing.
     """
     return _BUILDERS[config.name](model, config)
+
+
+def require_optimizer(config: OptimizerConfig) -> None:
+    """Raises ConfigError where the library of an optimiser is not installed, without importing it."""
+    if config.name == "adamw-8bit" and find_spec("torchao") is None:
+        raise ConfigError(NEEDS_TORCHAO)
 
 
 def _adamw(model: nn.Module, config: OptimizerConfig) -> Optimizer:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
+from sanakit.base.bounds import Bounds, Weight, check_bounds
 from sanakit.base.errors import ConfigError
 
 OptimizerName = Literal["adamw", "came", "came-8bit", "adamw-8bit"]
@@ -21,22 +22,22 @@ class OptimizerConfig:
     Raises ConfigError for what does not fit together.
 
     Attributes:
-        name: see `OptimizerName`.
-        lr: of the batch that is trained with (`lr_for_batch`).
+        name: which optimiser; came-8bit takes least memory, adamw-8bit needs torchao.
+        lr: learning rate at its height; see schedule.rule for how it follows the batch.
         betas: two for AdamW, three for CAME; None for (0.9, 0.999) and (0.9, 0.999, 0.9999).
         eps: one for AdamW, two for CAME; None for (1e-8,) and (1e-30, 1e-16).
-        weight_decay: decoupled, of matrices only.
+        weight_decay: decoupled weight decay, of matrices only.
         clip_threshold: CAME's largest RMS of a normalised gradient.
         block: values per scale of came-8bit.
     """
 
     name: OptimizerName = "adamw"
-    lr: float = 1e-4
-    betas: tuple[float, ...] | None = None
-    eps: tuple[float, ...] | None = None
-    weight_decay: float = 0.0
-    clip_threshold: float = 1.0
-    block: int = 256
+    lr: Annotated[float, Bounds(least=0, most=100)] = 1e-4
+    betas: tuple[Annotated[float, Bounds(least=0, below=1)], ...] | None = None
+    eps: tuple[Annotated[float, Bounds(above=0, most=1)], ...] | None = None
+    weight_decay: Weight = 0.0
+    clip_threshold: Annotated[float, Bounds(above=0, most=10**6)] = 1.0
+    block: Annotated[int, Bounds(least=1, most=2**20)] = 256
 
     def __post_init__(self) -> None:
         if self.name not in get_args(OptimizerName):
@@ -47,13 +48,7 @@ class OptimizerConfig:
             given, count = getattr(self, field), len(wanted[self.family])
             if given is not None and len(given) != count:
                 raise ConfigError(f"optimizer: {self.name} takes {count} {field}, not {len(given)}.")
-        if not all(0 <= beta < 1 for beta in self.decays):
-            raise ConfigError(f"optimizer: betas are {self.decays}; each must be at least 0 and below 1.")
-        if self.lr < 0 or self.weight_decay < 0 or self.clip_threshold <= 0 or self.block < 1:
-            raise ConfigError(
-                f"optimizer: lr {self.lr} and weight_decay {self.weight_decay} must not be negative, clip_threshold "
-                f"{self.clip_threshold} must be positive, and block {self.block} at least 1."
-            )
+        check_bounds(self, "optimizer.")
 
     @property
     def family(self) -> Literal["adamw", "came"]:

@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from itertools import groupby
 
-from sanakit.base.errors import ConfigError
+from sanakit.base.errors import PictureError
 from sanakit.base.precision import Precision
 from sanakit.training.cache import CachedSet, FillReport, TensorCache
+from sanakit.training.cache.about import read_pictures
+from sanakit.training.cache.encoders import latent_mark
+from sanakit.training.cache.keys import latent_key, picture_hash
 from sanakit.training.cache.model import fill_for_model, open_for_model
+from sanakit.training.cache.store import shards_in
 from sanakit.training.config import TrainConfig
 from sanakit.training.data import PictureSet
+from sanakit.training.data.buckets import Bucket
 from sanakit.training.data.crops import crop_for
 from sanakit.training.parallel import World
-from sanakit.training.report import Notice
+from sanakit.training.report import Event, Notice, Progress
 from sanakit.training.tasks.latents import cache_folder, phase_buckets
 from sanakit.weights import Descriptor
 
 _TOLD_EVERY = 10.0
+_LOOK_SECONDS = 5.0  # of reading pictures whose hashes are not noted, for the plan
 _NAMES = {"latent": "pictures", "text": "captions"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lack:
+    """What a cache lacks for a run: the (height, width) of each latent, and how many of them may be there after all."""
+
+    buckets: tuple[Bucket, ...]
+    unknown: int
 
 
 class Frozen:
@@ -34,27 +50,48 @@ class Frozen:
 
     def count(self) -> tuple[int, int]:
         """(latents that are there, latents wanted) over all phases."""
+        lack = self.lack()
         wanted = len(self.pictures) * len(self.config.phases)
-        if not self.folder.is_dir() or not any(self.folder.iterdir()):
-            return 0, wanted
-        try:
-            cached = self.cached()
-        except ConfigError:  # filled by other encoders only
-            return 0, wanted
-        there = sum(
-            cached.holds(item, crop_for(item, bucket))
+        return wanted - len(lack.buckets), wanted
+
+    def lack(self) -> Lack:
+        """What filling the cache will have to make.
+
+        A picture is known by the hash of its file: noted when the cache was filled for this set, else read now, for
+        some seconds. So latents count that another set, or a run that was killed, has left.
+        """
+        hashes = self._hashes() if shards_in(self.folder) else {}
+        keys: Container[str] = TensorCache(self.folder, read_only=True) if hashes else ()
+        mark = latent_mark(self.descriptor) if hashes else ""
+        buckets = [
+            bucket
             for phase in self.config.phases
             for item, bucket in zip(
                 self.pictures, phase_buckets(self.config, phase, self.pictures), strict=True
             )
-        )
-        return there, wanted
+            if item.key not in hashes
+            or latent_key(hashes[item.key], crop_for(item, bucket), mark) not in keys
+        ]
+        unknown = (len(self.pictures) - len(hashes)) * len(self.config.phases) if hashes else 0
+        return Lack(buckets=tuple(buckets), unknown=unknown)
+
+    def _hashes(self) -> dict[str, str]:
+        """Key -> hash of the pictures whose hashes are noted, or can be read in time."""
+        noted = read_pictures(self.folder, self.pictures.path)
+        found, until = {}, time.monotonic() + _LOOK_SECONDS
+        for index, item in enumerate(self.pictures):
+            if item.key in noted:
+                found[item.key] = noted[item.key]
+            elif time.monotonic() < until:
+                with suppress(PictureError):
+                    found[item.key] = picture_hash(self.pictures.read(index))
+        return found
 
     def cached(self) -> CachedSet:
         """The cache as training reads it. Raises ConfigError where it was filled by other encoders only."""
         return open_for_model(self.folder, self.pictures.path, self.descriptor, name=self.config.base)
 
-    def fill(self, world: World) -> Iterator[Notice]:
+    def fill(self, world: World) -> Iterator[Event]:
         """Encode what is missing; now and then a sentence.
 
         Every process encodes its share, then the first one looks over all of it, so that what the cache says of itself
@@ -66,7 +103,7 @@ class Frozen:
         if world.leads:
             yield from self._walk(None)
 
-    def _walk(self, usable: Sequence[int] | None) -> Iterator[Notice]:
+    def _walk(self, usable: Sequence[int] | None) -> Iterator[Event]:
         """Some pictures, or all, at the sizes of every phase."""
         cache = TensorCache(self.folder)
         for phase in self.config.phases:
@@ -78,11 +115,15 @@ class Frozen:
             )  # fmt: skip
 
 
-def _told(reports: Iterable[FillReport]) -> Iterator[Notice]:
-    """A sentence every few seconds, and one at the end of each kind where anything was made or skipped."""
+def _told(reports: Iterable[FillReport]) -> Iterator[Event]:
+    """How far it is, a sentence every few seconds, and one at the end of each kind that was made or skipped."""
     for _, walk in groupby(reports, key=lambda report: report.kind):
         last = time.monotonic()
         for report in walk:
+            yield Progress(
+                label=f"encoding {_NAMES[report.kind]}", done=report.done, total=report.total,
+                remaining=report.remaining,
+            )  # fmt: skip
             if time.monotonic() - last > _TOLD_EVERY and report.remaining is not None:
                 last = time.monotonic()
                 yield Notice(step=0, text=f"encoding {_counts(report)}, {report.remaining / 60:.1f} min left")

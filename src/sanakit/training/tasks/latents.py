@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sanakit.base.errors import ConfigError
 from sanakit.base.values import TextStates
 from sanakit.flow import ShiftedTimes, draw_times
 from sanakit.training.cache.cached import CachedSet
@@ -70,11 +69,6 @@ class LatentData:
     ) -> None:
         self.config, self.pictures, self.cached, self.world = config, pictures, cached, world
         self.shift = shift
-        if config.batch % (config.accumulate * world.size):
-            raise ConfigError(
-                f"batch {config.batch} does not divide into {config.accumulate} micro-batches "
-                f"on {world.size} processes"
-            )
         self.buckets = [phase_buckets(config, phase, pictures) for phase in config.phases]
         held = set(held_items(pictures, config.data.held))
         self.orders = [

@@ -1,0 +1,126 @@
+"""What is seen of a run: on a terminal one line that moves with every step and fits every width, else dated lines.
+
+The line is made of pieces in a fixed order; where it is too narrow for all of them the less important ones go first,
+and the step and the time left never.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+from rich.text import Text
+
+from sanakit.base.echo import printable_lines
+from sanakit.cli.say import say
+from sanakit.cli.walks import span
+
+if TYPE_CHECKING:
+    from sanakit.training import Event
+
+_BAR = (6, 30)  # cells, at least and at most
+_TRAINING = "training"
+_IMPORTANT = ("count", "left", "loss", "bar", "speed", "lr", "label", "images", "mfu", "norm")
+"""In this order; what is not named (parts of a loss) comes last."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """How far something is, and the newest figures, by name, as they are shown."""
+
+    label: str = _TRAINING
+    done: int = 0
+    total: int = 0
+    remaining: float | None = None
+    figures: tuple[tuple[str, str], ...] = ()
+
+
+def line(seen: Seen, width: int, plain: bool = False) -> str:
+    """One line of at most `width` cells. plain: in ASCII."""
+    label = {} if seen.label == _TRAINING else {"label": seen.label}
+    texts = {
+        **label, "bar": "x" * _BAR[0], "count": f"{seen.done}/{seen.total}",
+        "left": f"left {span(seen.remaining)}", **dict(seen.figures if not label else ()),
+    }  # fmt: skip
+    ranks = {name: rank for rank, name in enumerate(_IMPORTANT)}
+    shown: set[str] = set()
+    for name in sorted(texts, key=lambda name: ranks.get(name, len(ranks))):
+        if len(" ".join(texts[each] for each in texts if each in {*shown, name})) <= width:
+            shown.add(name)
+    rest = sum(len(texts[name]) + 1 for name in shown - {"bar"})
+    texts["bar"] = _bar(seen, min(_BAR[1], max(_BAR[0], width - rest)), plain)
+    return " ".join(texts[name] for name in texts if name in shown)[:width]
+
+
+def _bar(seen: Seen, cells: int, plain: bool) -> str:
+    full = round(cells * min(1.0, seen.done / max(1, seen.total)))
+    done, left = ("#", "-") if plain else ("━", "╌")
+    return done * full + left * (cells - full)
+
+
+class Display(Protocol):
+    """Sees every event of a run."""
+
+    def see(self, event: Event) -> None:
+        """One event has come."""
+
+
+class Silent:
+    """Shows nothing."""
+
+    def see(self, event: Event) -> None:
+        """Does nothing."""
+
+
+class Lines:
+    """A line per report and per sentence on stdout with the time of day, for pipes and logs."""
+
+    def see(self, event: Event) -> None:
+        """One event has come."""
+        from sanakit.training import Progress
+
+        if not isinstance(event, Progress):
+            say(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {event}")
+
+
+class Bar:
+    """The line at the foot of a terminal; sentences scroll above it."""
+
+    def __init__(self, console: Console, done: int, total: int) -> None:
+        self.console = console
+        self.seen = Seen(done=done, total=total)
+
+    def see(self, event: Event) -> None:
+        """One event has come."""
+        from sanakit.training import Progress, Report
+
+        if isinstance(event, Progress):
+            self.seen = replace(
+                self.seen, label=event.label, done=event.done, total=event.total, remaining=event.remaining
+            )
+        elif isinstance(event, Report):
+            self.seen = replace(self.seen, figures=tuple(event.figures.items()))
+        else:
+            self.console.print(printable_lines(event), highlight=False, markup=False)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield Text(
+            line(self.seen, options.max_width, options.ascii_only), no_wrap=True, overflow="crop", end=""
+        )
+
+
+@contextmanager
+def open_display(begins: int, steps: int, silent: bool) -> Iterator[Display]:
+    """A bar where stderr is a terminal, lines where it is none, nothing where `silent`."""
+    console = Console(stderr=True)
+    if silent or not console.is_terminal:
+        yield Silent() if silent else Lines()
+        return
+    bar = Bar(console, begins, steps)
+    with Live(bar, console=console, refresh_per_second=4):
+        yield bar

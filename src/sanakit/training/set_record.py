@@ -1,0 +1,87 @@
+"""What the set of a run was when it last began, kept as RUN/set.json.gz, so that a resumed run says what has changed.
+
+Batches, captions and held-out pictures are functions of the set, so a run that goes on with another one is no longer
+what its config and seed alone would give.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sanakit.base.files import atomic_write
+from sanakit.training.data import Item, PictureSet
+
+_NAME = "set.json.gz"
+_DIGITS = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetChange:
+    """How many pictures a set has gained, lost, or now has with other captions or another size."""
+
+    added: int = 0
+    removed: int = 0
+    captions: int = 0
+    sizes: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.removed or self.captions or self.sizes)
+
+    @property
+    def sentence(self) -> str:
+        """What has changed, and what that means; "" where nothing has."""
+        if not self:
+            return ""
+        parts = (
+            (self.added, "added"), (self.removed, "removed"), (self.captions, "with other captions"),
+            (self.sizes, "of another size"),
+        )  # fmt: skip
+        told = ", ".join(f"{count} {text}" for count, text in parts if count)
+        return (
+            f"the set has changed since the run began ({told}): batches from here on are those of the set as it is "
+            "now, and config and seed alone no longer repeat this run"
+        )
+
+
+def set_change(folder: Path, pictures: PictureSet) -> SetChange:
+    """What differs between a set and what RUN/set.json.gz says of it; nothing where that is missing or damaged."""
+    before, now = _read(folder), _marks(pictures)
+    if before is None:
+        return SetChange()
+    both = [(before[key], now[key]) for key in before.keys() & now.keys()]
+    return SetChange(
+        added=len(now.keys() - before.keys()),
+        removed=len(before.keys() - now.keys()),
+        captions=sum(old[1] != new[1] for old, new in both),
+        sizes=sum(old[0] != new[0] for old, new in both),
+    )
+
+
+def keep_set(folder: Path, pictures: PictureSet) -> None:
+    """Keep what the set is now. Raises OutputError."""
+    text = json.dumps(_marks(pictures), ensure_ascii=True, separators=(",", ":"))
+    packed = gzip.compress(text.encode(), mtime=0)
+    atomic_write(folder / _NAME, packed)
+
+
+def _read(folder: Path) -> Mapping[str, list[str]] | None:
+    try:
+        told = json.loads(gzip.decompress((folder / _NAME).read_bytes()))
+        return {str(key): [str(size), str(text)] for key, (size, text) in told.items()}
+    except (OSError, EOFError, ValueError, TypeError, AttributeError):
+        return None
+
+
+def _marks(pictures: PictureSet) -> dict[str, list[str]]:
+    """Key -> size in pixels, and a hash of the captions with their scores, which decide how they are drawn."""
+    return {item.key: [f"{item.width}x{item.height}", _captions(item)] for item in pictures}
+
+
+def _captions(item: Item) -> str:
+    told = [(caption.text, caption.score) for caption in item.captions]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:_DIGITS]

@@ -1,0 +1,103 @@
+"""The memory that a plan tells is what a step takes: tensors are counted while it is taken."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch.profiler import ProfilerActivity, profile
+
+from sanakit.training import Report
+from sanakit.training.memory import Memory, resident_bytes, step_memory
+from sanakit.training.session import Session
+from sanakit.training.state import run_tensors
+from tests.training.sets import config
+
+SHAPE = {"start": "scratch", "changes": {"depth": 2, "width": 256, "heads": 8, "cross_heads": 8}}
+
+
+def taken(session: Session) -> tuple[int, int]:
+    """Bytes of the tensors that lie there between steps, and the most that a step takes beside them."""
+    list(session.job.prepare())
+    model, run = session._begun()
+    with session.job.batches() as batches:
+        events = run.train(session.job.loss(model), batches)
+        while not isinstance(next(events), Report):
+            pass  # the first step makes the optimiser's state
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+            while not isinstance(next(events), Report):
+                pass
+        events.close()
+    lying = sum(tensor.nbytes for tensor in run_tensors(run.model, run.ema, run.optimizer).values())
+    changes = sorted(
+        (event.time_range.start, event.cpu_memory_usage)
+        for event in seen.events()
+        if event.name == "[memory]"
+    )
+    now = most = 0
+    for _, change in changes:
+        now += change
+        most = max(most, now)
+    return lying, most
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"batch": 8, "dtype": "fp32"},
+        {"batch": 8, "dtype": "bf16"},
+        {"batch": 8, "accumulate": 2, "optimizer": {"name": "came"}},
+        {"task": "autoencoder", "model": {}, "batch": 4, "phases": [{"steps": 3, "size": 64}],
+         "autoencoder": {"start": "scratch"}},
+    ],
+)  # fmt: skip
+def test_a_step_takes_what_the_plan_says(tmp_path: Path, changes: dict[str, Any]) -> None:
+    settings = {"model": SHAPE, "phases": [{"steps": 3, "size": 64}], **changes}
+    session = Session(config(tmp_path, **settings), device="cpu")
+    told = session.plan.memory
+    lying, step = taken(session)
+    assert told.network == pytest.approx(lying, rel=0.05)
+    assert told.network + told.gradients + told.activations + told.cast == pytest.approx(
+        lying + step, rel=0.3
+    )
+
+
+def test_the_largest_of_what_is_not_at_work_at_once_counts() -> None:
+    made = step_memory(100, 60, "adamw", activations=1000, half=True)
+    assert (made.weights, made.gradients, made.average, made.optimizer) == (400, 240, 400, 480)
+    assert (made.activations, made.cast, made.network) == (500, 200, 1280)
+    assert step_memory(100, 100, "adamw", activations=1000, half=False, share=4).weights == 100
+    assert Memory(program=10, weights=5, encoders=100).peak == 110
+    assert Memory(program=10, weights=5, drawing=100, activations=3).peak == 115
+    assert Memory(program=10, weights=500, encoders=100, checkpoint=500).peak == 1010
+    assert "encoders 0.10" in Memory(encoders=10**8).words
+    assert resident_bytes() > 50 * 2**20
+
+
+def test_what_does_not_fit_is_a_warning(tmp_path: Path) -> None:
+    plan = Session(config(tmp_path, schedule={"warmup": 0}, validate=3), device="cpu").plan
+    assert plan.warnings == []
+    (memory,) = replace(plan, free=1000).warnings
+    assert "GB are needed and 0.0 GB are free: lower batch, raise accumulate, or set recompute=1" in memory
+    (disk,) = replace(plan, disk=1000).warnings
+    assert "will be written" in disk and "lower saving.keep" in disk
+    (past,) = replace(plan, begins=9).warnings
+    assert past == "the run is at step 9 and has 6 steps: nothing is left to train"
+    assert replace(plan, begins=9).eta == 0
+
+
+@pytest.mark.parametrize("keep", [1, 3])
+def test_the_disk_that_is_told_is_what_is_written(tmp_path: Path, keep: int) -> None:
+    saving = {"steps": 1, "keep": keep}
+    session = Session(config(tmp_path, saving=saving), device="cpu")
+    plan = session.plan
+    list(session.events())
+    sizes = [
+        sum(file.stat().st_size for file in checkpoint.iterdir())
+        for checkpoint in (tmp_path / "checkpoints").iterdir()
+    ]
+    assert len(sizes) == keep
+    assert max(sizes) == pytest.approx(plan.checkpoint_bytes, rel=0.25)
+    assert plan.disk_bytes >= sum(sizes)
