@@ -108,7 +108,8 @@ def test_a_run_whose_steps_were_all_skipped_exports_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saved: bool
 ) -> None:
     if saved:
-        list(Session(config(tmp_path, phases=[{"steps": 2, "size": 64}]), device="cpu").events())
+        first = {"phases": [{"steps": 2, "size": 64}], "guard": {"patience": 0}}
+        list(Session(config(tmp_path, **first), device="cpu").events())
         (tmp_path / "model/model_index.json").unlink()
     usual = TextToImage.loss
 
@@ -119,7 +120,11 @@ def test_a_run_whose_steps_were_all_skipped_exports_nothing(
     monkeypatch.setattr(TextToImage, "loss", poisoned)
     phases = [{"steps": 5, "size": 64}]
     with pytest.raises(NumericsError, match=r"all \d steps were skipped, so no model is written") as caught:
-        list(Session(config(tmp_path, phases=phases), device="cpu", resume=saved).events())
+        list(
+            Session(
+                config(tmp_path, phases=phases, guard={"patience": 0}), device="cpu", resume=saved
+            ).events()
+        )
     assert not (tmp_path / "model/model_index.json").exists()
     assert "checkpoint is" in str(caught.value)
 
@@ -169,7 +174,7 @@ def test_the_usual_warm_up_leaves_a_run_time_to_learn(tmp_path: Path, steps: int
         ({"schedule": {"warmup": 4, "cooldown": 0.9}}, "never reaches optimizer.lr"),
         ({"schedule": {"warmup": 0, "cooldown": 1.0}, "phases": [{"steps": 4000, "size": 64}]}, None),
         ({"optimizer": {"lr": 0}}, "optimizer.lr is 0: nothing is learnt"),
-        ({"validate": 100}, "validate is 100 and the run has 6 steps"),
+        ({"validate": 100, "data": {"path": "x", "held": 4}}, "validate is 100 and the run has 6 steps"),
         ({"preview": {"every": 7}}, "preview.every is 7"),
         ({"saving": {"steps": 7}}, "saving.steps is 7"),
         ({"data": {"path": "x", "held": 4}}, "nothing is measured on them"),

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from sanakit.base import DataError
+from sanakit.base.errors import DataError
 from sanakit.cli import app
 from sanakit.training.contradictions import contradictions
 from sanakit.training.data import open_set

@@ -9,7 +9,7 @@ from sanakit.base.precision import Precision
 from sanakit.training.config import TrainConfig
 from sanakit.training.contradictions import contradictions, rate_shares
 from sanakit.training.jobs.job import Size, Visit
-from sanakit.training.memory import STATE, Memory, step_memory
+from sanakit.training.memory import STATE, Memory, step_memory, writing_bytes
 from sanakit.training.parallel import World
 
 _USUAL_SHARE = 0.3
@@ -62,7 +62,7 @@ class Plan:
         saves = config.saving.steps in range(1, config.steps + 1) or self.eta > config.saving.minutes * 60
         return replace(
             made, program=self.program, encoders=size.encoders if size.cached < size.wanted else 0,
-            drawing=size.drawing if config.preview.every else 0, checkpoint=made.network if saves else 0,
+            drawing=size.drawing if config.preview.every else 0, checkpoint=writing_bytes(made.network, saves),
         )  # fmt: skip
 
     @property

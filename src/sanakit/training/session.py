@@ -27,7 +27,7 @@ from sanakit.training.facts import check_facts
 from sanakit.training.jobs import Autoencoder, Job, TextToImage
 from sanakit.training.loop import Batches, Run
 from sanakit.training.loop_config import LoopConfig
-from sanakit.training.memory import resident_bytes
+from sanakit.training.memory import program_bytes
 from sanakit.training.monitor import Monitor, require_trackers
 from sanakit.training.optim import build_optimizer, lr_for_batch, require_optimizer
 from sanakit.training.parallel import Mode, World, join_world, leave_world, spread
@@ -88,7 +88,7 @@ class Session:
             world=self.world, lr=self.lr,
             begins=self.begins, pictures=len(self.job.pictures), faults=len(self.job.pictures.faults),
             free=available_bytes(self.precision.device), disk=free_bytes(self.config.folder),
-            program=resident_bytes() if self.precision.device.type == "cpu" else 0,
+            program=program_bytes() if self.precision.device.type == "cpu" else 0,
             changed=self.changed.sentence,
             rate=product_rate(self.precision.device, self.dtype or torch.float32),
         )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from sanakit.transformer import SanaTransformer, TransformerConfig
 
 _META = torch.device("meta")
 _BACKWARD = 3  # a forward pass, and twice as much for the gradients of inputs and weights
-_TOKENS, _INNER, _OUTER = 2048, 1152, 5760
+_TOKENS, _INNER, _OUTER = 1024, 1152, 5760
 _SIDES, _WORDS = (4, 8), (8, 40)
 
 
@@ -76,9 +77,8 @@ def kept_bytes(forward: Callable[[], object]) -> int:
 
 def transformer_pass(config: TransformerConfig, side: int, words: int) -> Tensor:
     """A forward pass of one sample at latents [1, C, side, side] with so many words, on the meta device."""
-    samples = 1
+    samples, model = 1, _weightless(config)
     with _META:
-        model = SanaTransformer(config)
         text = TextStates(
             torch.empty(samples, words, config.text_width), torch.ones(samples, words, dtype=torch.bool)
         )
@@ -86,6 +86,13 @@ def transformer_pass(config: TransformerConfig, side: int, words: int) -> Tensor
         guidance = torch.empty(samples) if config.guidance_embed else None
         out: Tensor = model(latent, torch.empty(samples), text, guidance)
     return out
+
+
+@lru_cache(maxsize=2)
+def _weightless(config: TransformerConfig) -> SanaTransformer:
+    """The network on the meta device: it is asked again and again at other sizes."""
+    with _META:
+        return SanaTransformer(config)
 
 
 @torch.no_grad()
