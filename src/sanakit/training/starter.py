@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 from sanakit.base.errors import DataError, OutputError
-from sanakit.base.files import sync
+from sanakit.base.files import write_new
 from sanakit.training.data import Item, PictureSet
 
 _SQUARE = 1.05  # a longer side up to so many times the shorter one counts as square
@@ -134,14 +134,12 @@ def _yaml(value: object) -> str:
 
 def write_starter(path: Path, text: str) -> None:
     """Write a new file. Raises OutputError where there is one already, or where it can't be written."""
-    try:
-        with open(path, "x", encoding="utf-8") as file:
-            file.write(text)
-        sync(path)
-    except FileExistsError:
-        raise OutputError(f"{path} is there already and stays as it is: name another file") from None
-    except OSError as error:
-        raise OutputError(f"can't write {path}: {error.strerror or error}") from None
+
+    def alone() -> Iterator[Path]:
+        yield path
+        raise OutputError(f"{path} is there already and stays as it is: name another file")
+
+    write_new(alone(), text.encode())
 
 
 def free_run(name: str) -> Path:
