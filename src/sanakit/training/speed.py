@@ -16,7 +16,9 @@ from sanakit.transformer import SanaTransformer, TransformerConfig
 
 _META = torch.device("meta")
 _BACKWARD = 3  # a forward pass, and twice as much for the gradients of inputs and weights
-_TOKENS, _INNER, _OUTER = 1024, 1152, 5760
+_INNER, _OUTER = 1152, 5760
+_TOKENS = {"cpu": 512}  # rows of the product that is timed: less than a tenth of a second on two cores
+_MANY = 8192  # rows on a GPU, so that launching it counts for little
 _SIDES, _WORDS = (4, 8), (8, 40)
 
 
@@ -98,7 +100,8 @@ def _weightless(config: TransformerConfig) -> SanaTransformer:
 @torch.no_grad()
 def product_rate(device: torch.device, dtype: torch.dtype, rounds: int = 5) -> float:
     """Operations per second of a matrix product as SANA has them, the best of some rounds."""
-    x = torch.randn(_TOKENS, _INNER, device=device).to(dtype)
+    tokens = _TOKENS.get(device.type, _MANY)
+    x = torch.randn(tokens, _INNER, device=device).to(dtype)
     weight = torch.randn(_OUTER, _INNER, device=device).to(dtype)
     best = float("inf")
     for _ in range(rounds + 1):
@@ -107,4 +110,4 @@ def product_rate(device: torch.device, dtype: torch.dtype, rounds: int = 5) -> f
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         best = min(best, time.perf_counter() - begun)
-    return 2 * _TOKENS * _INNER * _OUTER / best
+    return 2 * tokens * _INNER * _OUTER / best
