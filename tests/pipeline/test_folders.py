@@ -14,6 +14,7 @@ from sanakit.weights import load_autoencoder, write_folder
 from tests.oracles.bounds import within
 from tests.oracles.tiny import Folders, Recipe
 from tests.pipeline.drawing import open_diffusers, open_model, ours, theirs
+from tests.weights.misaligned import data_offset, shifted_copy
 
 REQUEST = ImageRequest(prompt="a red cube", width=96, height=64, steps=4, seed=2)
 RECIPES = {
@@ -48,3 +49,19 @@ def test_written_folders_draw_the_same_in_diffusers(tiny: Folders, tmp_path: Pat
         for part, mine, other in zip(("latents", "pixels"), found_, wanted, strict=True):
             within(f"whole pipeline, {part}", mine, other, 1e-4)
     assert torch.equal(ours(open_model(folder, fast="off"), REQUEST)[1], wanted[1])
+
+
+@pytest.mark.parametrize("fast", ["off", "auto"])
+@pytest.mark.parametrize("offset", [8, 40])
+def test_where_a_file_lays_its_tensors_changes_no_bit(
+    tiny: Folders, tmp_path: Path, fast: str, offset: int
+) -> None:
+    """Products sum in an order that depends on the address: the same weights draw the same bits all the same."""
+    folder = tiny(RECIPES["qk-norm"])
+    drawn = []
+    for place in (0, offset):
+        moved = shifted_copy(folder, tmp_path / str(place), place)
+        assert {data_offset(path) for path in moved.rglob("*.safetensors")} == {place}
+        drawn.append(ours(open_model(moved, fast=fast), REQUEST))
+    for mine, other in zip(*drawn, strict=True):
+        assert torch.equal(mine, other)

@@ -17,6 +17,7 @@ from sanakit.weights.load import assign
 from sanakit.weights.read import open_weights, read_pth
 from sanakit.weights.safetensor import read_header, write_safetensors
 from sanakit.weights.save import save_weights
+from tests.weights.misaligned import offsets
 
 STEM = "diffusion_pytorch_model"
 
@@ -34,19 +35,31 @@ DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int
           torch.int8, torch.uint8, torch.bool, torch.float8_e4m3fn, torch.float8_e5m2)  # fmt: skip
 
 
-def test_files_are_those_of_the_library_to_the_byte(tmp_path: Path) -> None:
-    from safetensors.torch import save_file
+def test_the_library_reads_our_files(tmp_path: Path) -> None:
+    """The same tensors and metadata, no gaps, and elements at multiples of their size, as its own files have them."""
+    from safetensors import safe_open
+    from safetensors.torch import load, load_file
 
     mixed = {
         f"{'zyx'[i % 3]}{i}": torch.arange(6).reshape(2, 3).to(dtype) for i, dtype in enumerate(DTYPES * 2)
     }
     mixed |= {"scalar": torch.tensor(1.5), "empty": torch.zeros(0, 3), "täst": torch.zeros(1)}
-    save_file(mixed, tmp_path / "theirs", metadata={"format": "pt"})
-    write_safetensors(tmp_path / "ours", mixed)
-    assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes()
-    assert {key: entry.shape for key, entry in read_header(tmp_path / "ours").items()} == {
+    mixed |= {"line": torch.arange(64).byte(), "lines": torch.randn(2, 32).half()}
+    path = tmp_path / "ours.safetensors"
+    write_safetensors(path, mixed)
+    for found in (load_file(path), load(path.read_bytes())):
+        assert found.keys() == mixed.keys()
+        for key, value in mixed.items():
+            assert (found[key].dtype, found[key].shape) == (value.dtype, value.shape)
+            assert torch.equal(found[key].view(-1).view(torch.uint8), value.view(-1).view(torch.uint8))
+    with safe_open(path, framework="pt") as file:
+        assert file.metadata() == {"format": "pt"}
+    entries, begins = read_header(path), offsets(path)
+    assert {key: entry.shape for key, entry in entries.items()} == {
         key: tuple(value.shape) for key, value in mixed.items()
     }
+    assert all(begins[key] % value.element_size() == 0 for key, value in mixed.items())
+    assert (begins["line"], begins["lines"]) == (0, 0)
 
 
 def test_casting_views_and_unwritable_dtypes(tmp_path: Path) -> None:

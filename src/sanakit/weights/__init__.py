@@ -14,7 +14,7 @@ from sanakit.weights.derive import write_derived
 from sanakit.weights.descriptor import Descriptor, read_autoencoder_config, read_descriptor
 from sanakit.weights.formats.diffusers_scheduler import Schedule
 from sanakit.weights.int8 import holds_int8, int8_layers, load_int8, save_int8
-from sanakit.weights.load import assign, load_autoencoder, load_text_encoder, load_transformer
+from sanakit.weights.load import align, assign, load_autoencoder, load_text_encoder, load_transformer
 from sanakit.weights.published import PUBLISHED, Published
 from sanakit.weights.read import (
     DIFFUSERS_STEM,
@@ -51,6 +51,7 @@ __all__ = [
     "Table",
     "TensorFile",
     "Weights",
+    "align",
     "assign",
     "byte_size",
     "diffusers_to_pth",

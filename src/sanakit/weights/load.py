@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from sanakit.autoencoder import AutoencoderConfig
+from sanakit.base.aligned import aligned
 from sanakit.base.errors import WeightsError
 from sanakit.transformer import TransformerConfig
 from sanakit.weights.formats import diffusers_autoencoder, diffusers_transformer, gemma, sana_pth
 from sanakit.weights.read import DIFFUSERS_STEM, TRANSFORMERS_STEM, open_weights, read_pth
 from sanakit.weights.rules import check_keys, describe, listed
 
-__all__ = ["assign", "load_autoencoder", "load_text_encoder", "load_transformer", "open_transformer"]
+__all__ = ["align", "assign", "load_autoencoder", "load_text_encoder", "load_transformer", "open_transformer"]
 
 
 def assign(
@@ -26,11 +27,14 @@ def assign(
     device: torch.device | str = "cpu",
     where: str = "the weights",
     as_stored: frozenset[str] = frozenset(),
+    mapped: bool = False,
 ) -> None:
     """Put (name, tensor) pairs into a module, meta-built or not, without copying it first.
 
     dtype None keeps the dtype of the file; parameters and persistent buffers follow it, but for those named in
-    `as_stored`, which must have the module's dtype.
+    `as_stored`, which must have the module's dtype. Every tensor ends up contiguous and at an aligned address (see
+    `base.aligned`), wherever it came from, so that the same weights give the same bits; with `mapped` one that needs no
+    change stays in the mapped file, for a module whose weights are laid out anew next: see `align`.
     Raises WeightsError, listing the first few, when names or shapes differ or a tensor is not floating; the module is
     then as before.
     """
@@ -45,11 +49,18 @@ def assign(
             kind = str(own[name].dtype).removeprefix("torch.") if kept else "floating"
             unfit.append(f"{name} {describe(tensor)} instead of {list(wanted[name])} {kind}")
         elif not unfit:
-            state[name] = tensor.to(device=device, dtype=None if kept else dtype)
+            placed = tensor.to(device=device, dtype=None if kept else dtype)
+            state[name] = placed if mapped else aligned(placed)
     if unfit:
         raise WeightsError(f"{where} does not fit the configuration: {listed(unfit)}")
     check_keys(state, list(wanted), where)
     module.load_state_dict(state, strict=True, assign=True)
+
+
+def align(module: nn.Module) -> None:
+    """Copy the parameters and buffers of a module that do not lie as `base.aligned` wants it, one by one, in place."""
+    for tensor in (*module.parameters(), *module.buffers()):
+        tensor.data = aligned(tensor.data)
 
 
 def load_transformer(
@@ -60,10 +71,14 @@ def load_transformer(
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
     variant: str | None = None,
+    mapped: bool = False,
 ) -> None:
-    """Fill a `SanaTransformer` from a diffusers component folder or an official `.pth`. Raises WeightsError."""
+    """Fill a `SanaTransformer` from a diffusers component folder or an official `.pth`; as `assign`.
+
+    Raises WeightsError.
+    """
     pairs = open_transformer(config, source, variant)
-    assign(module, pairs, dtype=dtype, device=device, where=str(source))
+    assign(module, pairs, dtype=dtype, device=device, where=str(source), mapped=mapped)
 
 
 def open_transformer(
@@ -84,11 +99,12 @@ def load_autoencoder(
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
     variant: str | None = None,
+    mapped: bool = False,
 ) -> None:
-    """Fill a `DCAE` from a diffusers component folder. Raises WeightsError."""
+    """Fill a `DCAE` from a diffusers component folder; as `assign`. Raises WeightsError."""
     weights: Mapping[str, Tensor] = open_weights(folder, DIFFUSERS_STEM, variant)
     pairs = diffusers_autoencoder.table(config).stream_ours(weights, str(folder))
-    assign(module, pairs, dtype=dtype, device=device, where=str(folder))
+    assign(module, pairs, dtype=dtype, device=device, where=str(folder), mapped=mapped)
 
 
 def load_text_encoder(

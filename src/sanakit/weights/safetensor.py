@@ -1,7 +1,8 @@
 """The safetensors file itself: header reading that trusts nothing, and a writer that streams.
 
-Layout: 8 bytes little-endian length of the header, the header (JSON, padded by spaces), then raw tensors.
-Reading of tensors is the library's business; the writer is ours because the library's holds a second copy.
+Layout: 8 bytes little-endian length of the header, the header (JSON, padded by spaces), then raw tensors without gaps.
+Reading of mapped tensors is the library's business; the writer is ours because the library's holds a second copy and
+lays tensors out so that a mapped one begins at any multiple of 8 bytes (see `base.aligned` for what that does).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from sanakit.base.aligned import ALIGNMENT
 from sanakit.base.errors import WeightsError
 from sanakit.base.files import atomic_write
 
@@ -118,10 +120,16 @@ def byte_size(tensor: Tensor, dtype: torch.dtype | None = None) -> int:
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> None:
     """Write a file atomically, casting floating tensors to `dtype` (None: as they are) one at a time.
 
-    Laid out as the library does (by dtype, then by name), with `{"format": "pt"}`, so that files are
-    equal to the byte. Raises OutputError when the path can't be written, WeightsError for a dtype without a name.
+    Data begin at a multiple of 64 bytes, and tensors whose size is a multiple of 64 come first, so that all of these
+    can be used where they are mapped; the others follow, by dtype and by name as in the library's own files. Raises
+    OutputError when the path can't be written, WeightsError for a dtype without a name.
     """
-    order = sorted(tensors, key=lambda name: (_RANK[_file_dtype(tensors[name], dtype)], name))
+
+    def place(name: str) -> tuple[bool, int, str]:
+        odd = byte_size(tensors[name], dtype) % ALIGNMENT != 0
+        return odd, _RANK[_file_dtype(tensors[name], dtype)], name
+
+    order = sorted(tensors, key=place)
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     position = 0
     for name in order:
@@ -130,7 +138,7 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], dtype: torch.dt
         header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [position, end]}
         position = end
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)
+    text += b" " * (-(8 + len(text)) % ALIGNMENT)
 
     def write(draft: Path) -> None:
         with draft.open("wb") as file:
