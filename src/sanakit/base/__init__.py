@@ -6,7 +6,9 @@ precision   device and dtype with a reason     dialect     official and diffuser
 files       atomic writes, new names           sentinel    who made the NaN
 drafts      temporary files, and their sweep   folders     swapped all at once
 locks       who holds a folder                 renames     those that `os` does not have
-echo        strangers' text made safe to show
+echo        strangers' text made safe to show  alone       work timed on one core
+chip        what the CPU is and may use        measured    what was measured here, kept
+aligned     tensors at whole cache lines       heap        where tensors get their memory
 
 Names are resolved when first used: errors and what is printed do not wait for torch.
 """

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
+from sanakit.base.alone import on_one_core
+from sanakit.base.chip import Chip, this_chip
 from sanakit.base.errors import RequestError
+from sanakit.base.measured import remember
 
-__all__ = ["CPU", "DTYPES", "Precision", "decide"]
+__all__ = ["CPU", "DTYPES", "ENOUGH", "Precision", "bf16_gain", "decide"]
 
 CPU = torch.device("cpu")
 
@@ -23,6 +27,12 @@ DTYPES: dict[str, torch.dtype] = {
     "float16": torch.float16,
 }
 """Names accepted for a dtype."""
+
+ENOUGH = 1.2
+"""How many times as fast as fp32 bf16 must be to be chosen: it costs exactness, and only products gain by it."""
+
+_TOKENS, _WIDTH, _ROUNDS = 128, 1024, 5
+"""The product that is measured: of a layer's width, some twenty milliseconds in all."""
 
 _ISLANDS = "norms, the sums of linear attention and the solver stay in fp32"
 
@@ -39,8 +49,9 @@ class Precision:
 def decide(device: str | None = None, dtype: str | None = None) -> Precision:
     """Choose device and dtype; None or "auto" means: the best this machine has.
 
-    CPU: bf16 where the processor multiplies it in hardware (AMX or AVX512-BF16), else fp32. CUDA: bf16
-    where supported, else fp32. MPS: fp32. fp16 only on request.
+    CPU: bf16 where the processor has a unit for it (AMX or AVX512-BF16) and a product was measured to be faster by it
+    on this machine (once, see `base.measured`), else fp32. CUDA: bf16 where supported, else fp32. MPS: fp32. fp16 only
+    on request.
     Raises RequestError for an unknown name or a device that is not there.
     """
     place, why_place = _device(device)
@@ -76,7 +87,10 @@ def _dtype(device: torch.device, name: str | None) -> tuple[torch.dtype, str]:
     dtype = DTYPES[name]
     if dtype == torch.float32:
         return dtype, "fp32 as asked"
-    return dtype, f"{'bf16' if dtype == torch.bfloat16 else 'fp16'} as asked, with fp32 islands: {_ISLANDS}"
+    word, chip = "bf16" if dtype == torch.bfloat16 else "fp16", this_chip()
+    slow = device.type == "cpu" and dtype == torch.bfloat16 and chip.x86 and chip.bf16_unit is None
+    told = ", though this CPU has no unit for it and fp32 is faster here" if slow else ""
+    return dtype, f"{word} as asked{told}, with fp32 islands: {_ISLANDS}"
 
 
 def _best_dtype(device: torch.device) -> tuple[torch.dtype, str]:
@@ -86,29 +100,54 @@ def _best_dtype(device: torch.device) -> tuple[torch.dtype, str]:
         return torch.float32, "fp32, because this GPU has no bf16 units and fp16 is used only on request"
     if device.type == "mps":
         return torch.float32, "fp32, the dtype that is exact on every Apple GPU"
-    unit = _bf16_unit(_cpu_flags())
-    if unit:
-        return torch.bfloat16, f"bf16, because the CPU has {unit}; {_ISLANDS}"
-    return torch.float32, "fp32, because the CPU has neither AMX nor AVX512-BF16"
+    return _best_on_cpu(this_chip())
 
 
-def _bf16_unit(flags: frozenset[str]) -> str | None:
-    """The CPU's bf16 matrix unit by its flags, or None."""
-    if "amx_bf16" in flags:
-        return "AMX-BF16"
-    if "avx512_bf16" in flags:
-        return "AVX512-BF16"
-    return None
+def _best_on_cpu(chip: Chip) -> tuple[torch.dtype, str]:
+    """bf16 where the CPU has a unit for it and a product was measured to be faster by it, else fp32."""
+    if chip.bf16_unit is None:
+        return torch.float32, "fp32, because the CPU has neither AMX nor AVX512-BF16"
+    if not chip.onednn:
+        return (
+            torch.float32,
+            f"fp32, because oneDNN, which drives {chip.bf16_unit}, is missing or switched off",
+        )
+    gain, kept = bf16_gain(chip)
+    where = f"measured, kept in {kept}" if kept else "measured; it could not be kept"
+    told = f"products with the CPU's {chip.bf16_unit} take {1 / gain:.2f} of the time of fp32 ({where})"
+    if gain < ENOUGH:
+        return torch.float32, f"fp32, because {told}"
+    return torch.bfloat16, f"bf16, because {told}; {_ISLANDS}"
 
 
-@cache
-def _cpu_flags(source: str = "/proc/cpuinfo") -> frozenset[str]:
-    """Feature flags of the first CPU; empty where the system does not list them (then fp32 is safe)."""
-    try:
-        text = Path(source).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return frozenset()
-    for line in text.splitlines():
-        if line.startswith("flags"):
-            return frozenset(line.partition(":")[2].split())
-    return frozenset()
+def bf16_gain(chip: Chip) -> tuple[float, Path | None]:
+    """How many times as fast as in fp32 a product is in bf16, and where that is kept: measured once per machine."""
+    facts = (str(chip), " ".join(sorted(chip.features)), f"torch {torch.__version__}")
+    return remember("bf16", "; ".join(facts), _measured_gain)
+
+
+def _measured_gain() -> float:
+    """Time of oneDNN's product in fp32 over that in bf16, on one core; others on the machine only add to either."""
+    return on_one_core(_compare)
+
+
+def _compare() -> float:
+    x, weight = (torch.full((rows, _WIDTH), 0.5, dtype=torch.float32) for rows in (_TOKENS, _WIDTH))
+    pairs = [(a, torch.ops.mkldnn._reorder_linear_weight(b, None)) for a, b in _both(x, weight)]
+    times: tuple[list[float], list[float]] = ([], [])
+    while len(times[0]) < _ROUNDS or (len(times[0]) < 4 * _ROUNDS and any(map(_wavers, times))):
+        for seconds, (a, packed) in zip(times, pairs, strict=True):
+            begun = time.perf_counter()
+            torch.ops.mkldnn._linear_pointwise(a, packed, None, "none", [], "")
+            seconds.append(time.perf_counter() - begun)
+    return min(times[0]) / min(times[1])
+
+
+def _both(x: Tensor, weight: Tensor) -> list[tuple[Tensor, Tensor]]:
+    return [(x, weight), (x.bfloat16(), weight.bfloat16())]
+
+
+def _wavers(seconds: list[float]) -> bool:
+    """Whether the two best times are so far apart that the best may be chance."""
+    best, second = sorted(seconds)[:2]
+    return second > 1.1 * best

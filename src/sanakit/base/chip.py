@@ -1,0 +1,105 @@
+"""What the CPU is and what may be used of it, as one value: whoever decides by the machine asks here.
+
+`detect` is the one function that tests replace to see what another machine would be told.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import torch
+
+__all__ = ["Chip", "detect", "this_chip"]
+
+_X86 = ("x86_64", "amd64", "i386", "i686")
+_BF16 = {"amx_bf16": "AMX-BF16", "avx512_bf16": "AVX512-BF16"}
+_INT8 = {"amx_int8": "AMX-INT8", "avx512_vnni": "AVX512-VNNI", "avx_vnni": "AVX-VNNI"}
+
+_LIMITS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
+"""Variables that keep torch and what it is built on from instructions that the chip has."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chip:
+    """One machine's CPU.
+
+    name: as the system gives it. arch: as `platform.machine`. features: lower-case names of instruction sets, as Linux
+    writes them. onednn: whether torch has oneDNN and it is switched on. limits: what the environment forbids torch and
+    oneDNN to use, such as ("ONEDNN_MAX_CPU_ISA=AVX2",).
+    """
+
+    name: str = "unknown"
+    arch: str = "x86_64"
+    features: frozenset[str] = frozenset()
+    onednn: bool = True
+    limits: tuple[str, ...] = ()
+
+    @property
+    def x86(self) -> bool:
+        """Whether it is an x86, which oneDNN's packed layouts are made for."""
+        return self.arch.lower() in _X86
+
+    @property
+    def bf16_unit(self) -> str | None:
+        """What multiplies bf16 in hardware, by its name; None where nothing does."""
+        return next((name for feature, name in _BF16.items() if feature in self.features), None)
+
+    @property
+    def int8_unit(self) -> str | None:
+        """What multiplies int8 into sums of int32 in hardware, by its name; None where nothing does."""
+        return next((name for feature, name in _INT8.items() if feature in self.features), None)
+
+    @property
+    def amx_int8(self) -> bool:
+        """Whether AMX multiplies int8, and oneDNN may use it."""
+        limits = [limit.upper() for limit in self.limits if "ONEDNN" in limit or "DNNL" in limit]
+        allowed = all(limit.endswith(("AMX", "AMX_FP16", "AMX_2", "ALL", "DEFAULT")) for limit in limits)
+        return "amx_int8" in self.features and allowed
+
+    def __str__(self) -> str:
+        """The name, with what the environment forbids."""
+        return f"{self.name} ({', '.join(self.limits)})" if self.limits else self.name
+
+
+def this_chip() -> Chip:
+    """The CPU of this process."""
+    chip = detect()
+    return replace(chip, onednn=False) if chip.onednn and not torch._C._get_mkldnn_enabled() else chip
+
+
+@cache
+def detect() -> Chip:
+    """What does not change while a process runs: all but whether oneDNN was switched off meanwhile."""
+    listing = read_listing()
+    told = getattr(
+        torch.cpu, "get_capabilities", dict
+    )()  # not in every torch, but where it is on every system
+    features = {name.lower() for name, there in told.items() if there is True}
+    name = str(told.get("cpu_name") or listing.get("name") or platform.processor() or "unknown")
+    return Chip(
+        name=" ".join(name.split()),
+        arch=platform.machine(),
+        features=frozenset(features | set(listing.get("features", ()))),
+        onednn=torch.backends.mkldnn.is_available(),
+        limits=tuple(f"{name}={os.environ[name]}" for name in _LIMITS if os.environ.get(name)),
+    )
+
+
+def read_listing(source: str = "/proc/cpuinfo") -> dict[str, frozenset[str] | str]:
+    """Name and features of the first CPU as Linux lists them; nothing where the system does not."""
+    try:
+        text = Path(source).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return {}
+    found: dict[str, frozenset[str] | str] = {}
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in ("flags", "Features"):
+            found.setdefault("features", frozenset(value.lower().split()))
+        elif key.strip() == "model name":
+            found.setdefault("name", value.strip())
+    return found
