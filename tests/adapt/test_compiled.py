@@ -10,15 +10,13 @@ from torch import nn
 
 from sanakit.adapt import pack, quantise
 from sanakit.adapt.compiled import compile_blocks, why_not
-from sanakit.adapt.int8 import round_in_norms
+from sanakit.adapt.int8 import prepare_layers, round_in_norms
 from sanakit.base import TextStates
-from sanakit.kernels.choice import Problem, select
 from sanakit.transformer import SanaTransformer, TransformerConfig, initialise
 
 CONFIG = TransformerConfig(
     latent_channels=4, width=256, depth=3, heads=8, cross_heads=4, text_width=64, qk_norm=True
 )
-INT8 = select("int8_matmul", Problem("int8_matmul", "cpu", torch.float32)).name == "onednn"
 
 
 def rounded(model: nn.Module) -> None:
@@ -47,7 +45,7 @@ def velocity(model: SanaTransformer, words: int, side: int = 4) -> torch.Tensor:
         return model(torch.randn(2, 4, side, side, generator=draw), torch.tensor([500.0]), model.read(text))
 
 
-@pytest.mark.parametrize("edit", [name for name in EDITS if name != "int8" or INT8])
+@pytest.mark.parametrize("edit", EDITS)
 def test_compiled_blocks_give_the_same_with_one_graph_for_every_prompt(edit: str) -> None:
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
@@ -60,6 +58,19 @@ def test_compiled_blocks_give_the_same_with_one_graph_for_every_prompt(edit: str
             0.02 if edit == "int8" else 1e-5
         )  # a value at the edge of two steps may go either way
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+
+
+def test_int8_is_prepared_before_and_not_in_the_graph() -> None:
+    """As drawing does: the first call is a compiled one."""
+    wanted = velocity(model_of("int8"), 7)
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    model = model_of("int8")
+    prepare_layers(model)
+    compile_blocks(model, backend="aot_eager")
+    assert torch.linalg.norm(velocity(model, 7) - wanted) < 0.02 * torch.linalg.norm(wanted)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    assert not torch._dynamo.utils.counters["graph_break"]
 
 
 def test_another_size_is_compiled_for_and_drawn() -> None:

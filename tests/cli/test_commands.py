@@ -20,6 +20,7 @@ from sanakit import __version__
 from sanakit.cli.progress import Bars
 from sanakit.pipeline import load, read_picture
 from tests.cli.running import Sana, hear_interrupts, lines_of
+from tests.oracles import chips
 from tests.oracles.tiny import Folders, Recipe
 from tests.pipeline.drawing import open_model
 
@@ -162,7 +163,16 @@ def test_convert_replaces_nothing_unless_forced(sana: Sana, tiny: Folders, tmp_p
 def test_doctor_tells_what_was_decided_and_why(sana: Sana, tiny: Folders):
     result = sana("doctor", "--model", tiny(), "--device", "cpu")
     assert result.exit_code == 0, result.stderr
-    for words in ("torch ", "device ", "dtype ", "reason ", "linear_attention: reference", "available "):
+    for words in (
+        "torch ",
+        "device ",
+        "dtype ",
+        "reason ",
+        "cpu ",
+        "int8 ",
+        "linear_attention: reference",
+        "available ",
+    ):
         assert words in result.stdout
     (found,) = lines_of(sana("doctor", "--model", tiny(), "--size", "64x96", "--dtype", "fp32", "--json"))
     memory = found["memory"]
@@ -170,6 +180,22 @@ def test_doctor_tells_what_was_decided_and_why(sana: Sana, tiny: Folders):
     model = open_model(tiny(), fast="off")
     counted = sum(p.numel() for p in model.parts.transformer.parameters())
     assert memory["stages"]["denoise"]["parameters"] == counted
+
+
+def test_doctor_tells_what_was_measured_of_a_chip(
+    sana: Sana, tiny: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A chip that has bf16 and is no faster by it, and whose int8 does not bear out what it says."""
+    from sanakit.base import precision
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(precision, "_measured_gain", lambda: 0.8)
+    with chips.on(monkeypatch, chips.VNNI):
+        told = sana("doctor", "--model", tiny(), "--device", "cpu").stdout
+    assert "an EPYC" in told
+    assert "fp32, because products with the CPU's AVX512-BF16 take 1.25 of the time of fp32" in told
+    assert str(tmp_path) in told
+    assert "int8_matmul: onednn: refuses: multiplies signed activations by AMX alone" in told
 
 
 def test_doctor_says_why_no_kernel_of_a_gpu_runs(sana: Sana, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

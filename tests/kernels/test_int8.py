@@ -2,25 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
 
+from sanakit.base.chip import Chip, this_chip
 from sanakit.kernels import choice, int8_matmul, prepare_int8
 from sanakit.kernels.choice import Problem
-from sanakit.kernels.int8_matmul import compiled, onednn, quantise_rows, quantise_tokens, reference
+from sanakit.kernels.int8_matmul import compiled, onednn, quantise_rows, quantise_tokens, reference, widened
+from sanakit.kernels.int8_matmul.product import whole
+from tests.oracles import chips
 
 SIZES = [((1, 1), 1), ((3, 5), 7), ((2, 33, 65), 130), ((4, 1152), 33)]
-ROWS = [
-    pytest.param(
-        "onednn",
-        marks=pytest.mark.skipif(
-            onednn.refuses(Problem("int8_matmul", "cpu", torch.float32)) is not None,
-            reason="this CPU or torch has no int8 products, and the row says so",
-        ),
-    ),
-    "reference",
+CPU = Problem("int8_matmul", "cpu", torch.float32)
+BY_ONEDNN = [
+    row.name
+    for row in choice.TABLE
+    if row.op == "int8_matmul" and row.name.startswith("onednn") and row.refusal(CPU) is None
 ]
+"""Rows with int8 units, of which this machine may have none; the arithmetic of both is tested everywhere below."""
+ROWS = [*BY_ONEDNN, "float32", "reference"]
+
+
+@pytest.fixture
+def exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """oneDNN's operators by their definition, exactly: sums of int32 over values less their zero point."""
+
+    class Operators:
+        @staticmethod
+        def qlinear_prepack(weight: Tensor, shape: None) -> Tensor:
+            return weight.t().contiguous()
+
+        @staticmethod
+        def qlinear_pointwise(
+            x: Tensor, scale: float, zero: int, packed: Tensor, steps: Tensor, zeros: Tensor, bias: None,
+            out_scale: float, out_zero: int, dtype: torch.dtype, act: str, *rest: object,
+        ) -> Tensor:  # fmt: skip
+            assert (scale, bias, out_scale, out_zero, act) == (1.0, None, 1.0, 0, "none")
+            assert not zeros.any()
+            assert x.dtype == (torch.uint8 if zero else torch.int8)
+            return ((x.long() - zero) @ packed.long() * steps.double()).to(dtype)
+
+    monkeypatch.setattr(torch.ops, "onednn", Operators)
 
 
 def layer(inputs: int, outputs: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -51,14 +76,12 @@ def test_steps_of_tokens_are_numbers_of_bf16_that_hold_every_value(dtype: torch.
     assert (error <= steps.double()[..., None] * (0.5 + 1e-5)).all()
 
 
-@pytest.mark.skipif(
-    onednn.refuses(Problem("int8_matmul", "cpu", torch.float32)) is not None, reason="no int8 products"
-)
 @pytest.mark.parametrize("act", ["none", "silu"])
-def test_what_the_compiler_is_given_equals_the_reference(act: str) -> None:
+@pytest.mark.parametrize("shift", [0, onednn.SHIFT])
+def test_what_the_compiler_is_given_equals_the_reference(exact: None, act: str, shift: int) -> None:
     weight, steps, bias = layer(70, 37)
     for x in (torch.randn(2, 9, 70), torch.randn(5, 70).bfloat16()):
-        got = compiled.int8_matmul(x, steps, bias.to(x.dtype), act, onednn.pack(weight))
+        got = compiled.int8_matmul(x, steps, bias.to(x.dtype), act, onednn.pack(weight), shift)
         wanted = reference.int8_matmul(x, weight, steps, bias.to(x.dtype), act)
         assert got.dtype == x.dtype
         rounding = 1e-6 if x.dtype == torch.float32 else 2**-6  # sums and result are rounded
@@ -117,14 +140,83 @@ def test_what_was_prepared_is_used(row: str) -> None:
     x = torch.randn(3, 64).bfloat16()
     with choice.force("int8_matmul", row):
         prepared = prepare_int8(weight, x)
-        assert (prepared is None) == (row == "reference")
+        assert (prepared is None) == (row in ("float32", "reference"))
         got = int8_matmul(x, weight, steps, bias, prepared=prepared)
         assert got.dtype == torch.bfloat16
         assert torch.equal(got, int8_matmul(x, weight, steps, bias))
 
 
-def test_refusals_are_sentences() -> None:
-    assert onednn.refuses(Problem("int8_matmul", "cuda", torch.float16)) == "runs on CPUs only"
+@pytest.mark.parametrize("run", [onednn.int8_matmul, onednn.int8_matmul_shifted])
+@pytest.mark.parametrize(("shape", "outputs"), [*SIZES, ((0, 5), 3), ((513, 7), 2)])
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_signed_and_shifted_tokens_give_the_same_sums(
+    exact: None, run: Callable[..., Tensor], shape: tuple[int, ...], outputs: int, has_bias: bool
+) -> None:
+    """Rows of zeros (all 128 once shifted), both ends of the range, odd sizes: as the reference."""
+    weight, steps, bias = layer(shape[-1], outputs)
+    x = torch.randn(shape)
+    if x.numel():
+        x.view(-1, shape[-1])[0] = 0
+        x.view(-1, shape[-1])[-1] = -1
+    given = bias if has_bias else None
+    got = run(x, weight, steps, given, "none", onednn.pack(weight))
+    torch.testing.assert_close(got, reference.int8_matmul(x, weight, steps, given), rtol=2e-6, atol=1e-6)
+
+
+def test_shifted_values_are_the_signed_ones() -> None:
+    values = torch.arange(-127, 128).float()
+    assert whole(values.clone(), 0).tolist() == list(range(-127, 128))
+    assert whole(values.clone(), onednn.SHIFT).tolist() == list(range(1, 256))
+
+
+@pytest.mark.skipif(onednn.unusable(this_chip()) is not None, reason="no oneDNN for x86 here")
+@pytest.mark.parametrize(
+    ("tokens", "inputs", "outputs"), [(1, 1, 1), (3, 5, 7), (66, 65, 130), (5, 1152, 33)]
+)
+@pytest.mark.parametrize("shift", [0, onednn.SHIFT])
+def test_the_operators_of_onednn_take_the_shift_away_exactly(
+    tokens: int, inputs: int, outputs: int, shift: int
+) -> None:
+    """On any chip: weights of 6 bits keep pairs of products within int16, where older units overflow."""
+    values = torch.randint(-127, 128, (tokens, inputs), dtype=torch.int16)
+    weight = torch.randint(-63, 64, (outputs, inputs), dtype=torch.int8)
+    given = (values + shift).to(torch.uint8 if shift else torch.int8)
+    none = torch.zeros(outputs, dtype=torch.int32)
+    got = onednn.multiply(given, onednn.pack(weight), torch.ones(outputs), none, torch.float32)
+    assert torch.equal(got.long(), values.long() @ weight.long().t())
+
+
+@pytest.mark.parametrize(
+    ("chip", "words", "shifted"),
+    [
+        (chips.AVX2, "no int8 products", "no int8 products"),
+        (chips.VNNI, "this CPU has AVX512-VNNI", None),
+        (chips.CLIENT, "this CPU has AVX-VNNI", None),
+        (chips.AMX, None, None),
+        (chips.AMX_FORBIDDEN, "may use no more", None),
+        (chips.ARM, "packs for x86, and this CPU is aarch64", "packs for x86"),
+        (chips.SWITCHED_OFF, "switched off", "switched off"),
+    ],
+)
+def test_which_chip_multiplies_which_tokens(
+    monkeypatch: pytest.MonkeyPatch, chip: Chip, words: str | None, shifted: str | None
+) -> None:
+    with chips.on(monkeypatch, chip):
+        for found, wanted in ((onednn.refuses(CPU), words), (onednn.refuses_shifted(CPU), shifted)):
+            assert found is None if wanted is None else wanted in str(found)
+
+
+@pytest.mark.parametrize("refuses", [onednn.refuses, onednn.refuses_shifted])
+def test_refusals_are_sentences(refuses: Callable[[Problem], str | None]) -> None:
+    assert refuses(Problem("int8_matmul", "cuda", torch.float16)) == "runs on CPUs only"
+    assert refuses(Problem("int8_matmul", "cpu", torch.float32, (("rounded", 1),))) == "rounds tokens itself"
+
+
+def test_without_units_a_compiler_is_given_float32() -> None:
+    weight, steps, bias = layer(70, 37)
+    x = torch.randn(2, 9, 70)
+    wanted = reference.int8_matmul(x, weight, steps, bias, "silu")
+    torch.testing.assert_close(widened.traced(x, weight, steps, bias, "silu"), wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_the_error_against_the_unrounded_product_is_small() -> None:

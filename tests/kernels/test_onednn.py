@@ -8,9 +8,11 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from sanakit.base import ConfigError
+from sanakit.base.chip import Chip
 from sanakit.kernels import choice, depthwise_glu
 from sanakit.kernels.choice import Problem
 from sanakit.kernels.linear import Act
+from tests.oracles import chips
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 
@@ -18,7 +20,7 @@ TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 def rows(op: str, dtype: torch.dtype) -> list[choice.Implementation]:
     """The rows of an operator that take a problem on this machine; the reference is always among them."""
     problem = Problem(op, "cpu", dtype)
-    return [row for row in choice.TABLE if row.op == op and row.refuses(problem) is None]
+    return [row for row in choice.TABLE if row.op == op and row.refusal(problem) is None]
 
 
 def near(got: Tensor, wanted: Tensor, tolerance: float) -> None:
@@ -105,3 +107,27 @@ def test_refusals_are_told(problem: Problem, reason: str) -> None:
     lines = choice.explain(problem)
     assert reason in lines[0]
     assert lines[-1] == "linear: reference: chosen"
+
+
+@pytest.mark.parametrize(
+    ("chip", "reason"),
+    [(chips.ARM, "packs for x86, and this CPU is aarch64"), (chips.SWITCHED_OFF, "switched off")],
+)
+@pytest.mark.parametrize("op", ["linear", "conv", "depthwise_glu"])
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_other_chips_get_the_reference_and_a_reason(
+    monkeypatch: pytest.MonkeyPatch, chip: Chip, reason: str, op: str, dtype: torch.dtype
+) -> None:
+    with chips.on(monkeypatch, chip):
+        lines = choice.explain(Problem(op, "cpu", dtype))
+    assert lines == [f"{op}: onednn: refuses: {lines[0].split('refuses: ')[-1]}", f"{op}: reference: chosen"]
+    assert reason in lines[0]
+
+
+def test_onednn_that_is_switched_off_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By torch's own switch, in the middle of a process."""
+    problem = Problem("linear", "cpu", torch.float32)
+    before = choice.select("linear", problem).name
+    with chips.without_onednn():
+        assert choice.select("linear", problem).name == "reference"
+    assert choice.select("linear", problem).name == before

@@ -10,15 +10,13 @@ from safetensors.torch import load_file, save_file
 
 from sanakit.adapt import Int8Linear
 from sanakit.base import OutputError, RequestError, WeightsError
-from sanakit.kernels.int8_matmul import onednn
-from sanakit.kernels.problem import Problem
-from sanakit.pipeline import ImageRequest, write_int8_folder
+from sanakit.pipeline import ImageRequest, Note, write_int8_folder
 from sanakit.weights import read_descriptor, resolve
+from tests.oracles import chips
 from tests.oracles.tiny import Folders
 from tests.pipeline.drawing import open_model, ours
 
 REQUEST = ImageRequest(prompt="a red cube", width=128, height=128, steps=2, seed=3)
-NO_INT8 = onednn.refuses(Problem("int8_matmul", "cpu", torch.float32))
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +39,18 @@ def test_the_folder_is_whole_and_smaller(folder: Path) -> None:
     assert (folder / "transformer/int8.safetensors").stat().st_size < 0.7 * full
 
 
-@pytest.mark.skipif(NO_INT8 is not None, reason="this CPU or torch has no int8 products, and int8 is refused")
 def test_it_draws_what_rounding_at_loading_draws(folder: Path) -> None:
     stored, rounded = open_model(folder), open_model("toybox", fast="int8")
     assert torch.equal(ours(stored, REQUEST)[0], ours(rounded, REQUEST)[0])
     assert isinstance(stored.parts.transformer.blocks[0].attention.qkv, Int8Linear)
+
+
+def test_a_folder_in_int8_says_what_it_saves_where_there_are_no_units(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with chips.on(monkeypatch, chips.AVX2):
+        notes = [e.message for e in open_model(folder, fast="off").generate(REQUEST) if isinstance(e, Note)]
+    assert [note for note in notes if "no time here, its layers are multiplied as float32" in note]
 
 
 def test_plain_torch_draws_it_too_in_any_dtype(folder: Path) -> None:

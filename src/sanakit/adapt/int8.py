@@ -53,8 +53,13 @@ class Int8Linear(RoundedLinear):
         if isinstance(x, RoundedTokens):
             return int8_matmul(x, self.weight, self.steps, self.bias, self.act)
         if x.dtype not in self._prepared:
-            self._prepared[x.dtype] = prepare_int8(self.weight, x)
+            self.prepare(x.dtype)
         return int8_matmul(x, self.weight, self.steps, self.bias, self.act, self._prepared[x.dtype])
+
+    def prepare(self, dtype: torch.dtype) -> None:
+        """Make of the weight what the row for tokens of a dtype wants, so that the first product need not."""
+        like = torch.empty(0, dtype=dtype, device=self.weight.device)
+        self._prepared[dtype] = prepare_int8(self.weight, like)
 
     def halves(self, act: Act) -> tuple[Int8Linear, Int8Linear]:
         """The first and the second half of the outputs as layers of their own, each with an activation."""
@@ -124,6 +129,17 @@ def round_in_norms(model: nn.Module) -> None:
             block.enter_attention = rounded_norm_modulated
         if isinstance(block.ffn, MixFFN) and _is_int8(block.ffn.expand):
             block.enter_ffn = rounded_norm_modulated
+
+
+def prepare_layers(model: nn.Module) -> None:
+    """Prepare the int8 layers of a model for tokens in the dtype of its other weights, in place.
+
+    Before it is compiled: a compiler that traces the choice of a row would take it apart.
+    """
+    dtype = next((weight.dtype for weight in model.parameters() if weight.is_floating_point()), torch.float32)
+    for layer in model.modules():
+        if isinstance(layer, Int8Linear):
+            layer.prepare(dtype)
 
 
 def _is_int8(layer: nn.Module) -> bool:

@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -90,9 +91,10 @@ def _rate(dtype: torch.dtype, device: torch.device, tokens: int, inputs: int, ou
     return 2 * tokens * inputs * outputs / min(plain, packed)
 
 
-def _int8_cpu(tokens: int, inputs: int, outputs: int) -> float:
+def _int8_cpu(tokens: int, inputs: int, outputs: int, shift: int = 0) -> float:
     """The bare product of two int8 matrices, without rounding its inputs."""
-    x = torch.randint(-127, 128, (tokens, inputs), dtype=torch.int8)
+    x = torch.randint(-127, 128, (tokens, inputs), dtype=torch.int16) + shift
+    x = x.to(torch.uint8 if shift else torch.int8)
     packed = onednn.pack(torch.randint(-127, 128, (outputs, inputs), dtype=torch.int8))
     steps, none = torch.ones(outputs), torch.zeros(outputs, dtype=torch.int32)
     seconds = median_seconds(lambda: onednn.multiply(x, packed, steps, none, torch.bfloat16))
@@ -108,5 +110,9 @@ def _int8_gpu(tokens: int, inputs: int, outputs: int) -> float:
     return 2 * tokens * inputs * outputs / seconds
 
 
-_INT8 = {"onednn": _int8_cpu, "triton": _int8_gpu}
+_INT8: dict[str, Callable[[int, int, int], float]] = {
+    "onednn": _int8_cpu,
+    "onednn-shifted": partial(_int8_cpu, shift=onednn.SHIFT),
+    "triton": _int8_gpu,
+}
 """Row of the table for int8 products -> what measures their rate."""

@@ -34,9 +34,10 @@ def doctor(
     debug: DebugOption = False,
 ) -> None:
     """Print versions, device and dtype with the reason, kernel choices, and memory per stage for a model and size."""
+    from sanakit.base.chip import this_chip
     from sanakit.base.precision import decide
     from sanakit.kernels import gpu, tuning
-    from sanakit.pipeline.engine import choose_engine
+    from sanakit.pipeline.engine import choose_engine, int8_told
 
     precision = decide(device, dtype)
     engine = choose_engine(None, precision)
@@ -47,6 +48,8 @@ def doctor(
         "reason": precision.reason,
         "engine": engine.name,
         "engine_reason": engine.reason,
+        "int8": int8_told(precision),
+        "cpu": str(this_chip()),
         "threads": _threads(),
         "gpu": gpu.told(),
         "tuning": tuning.told(),
@@ -124,9 +127,11 @@ def _check(width: int, height: int) -> None:
 def _lines(found: dict[str, Any]) -> list[str]:
     memory = found["memory"]
     lines = [f"{name:16}{version}" for name, version in found["versions"].items()]
-    lines += ["", f"{'device':16}{found['device']}, {found['threads']} CPU threads"]
+    lines += ["", f"{'cpu':16}{found['cpu']}"]
+    lines += [f"{'device':16}{found['device']}, {found['threads']} CPU threads"]
     lines += [f"{'dtype':16}{found['dtype']}", f"{'reason':16}{found['reason']}"]
     lines += [f"{'engine':16}{found['engine']}: {found['engine_reason']}"]
+    lines += [f"{'int8':16}{found['int8']}"]
     lines += [f"{'gpu':16}{found['gpu']}", f"{'launches':16}{found['tuning']}", "", "kernels"]
     lines += [f"  {line}" for line in found["kernels"]]
     lines += ["", f"memory for {memory['model']} at {memory['size']} (weights counted, work estimated)"]

@@ -1,7 +1,8 @@
 """Which implementation of an operator runs: one table, one question, an answer in words.
 
 A row may refuse a problem and says why. Rows of an operator are tried from top to bottom, so the fastest stands first
-and the reference, which refuses nothing, stands last. No environment variable is read.
+and the reference, which refuses nothing, stands last. On a CPU a row that takes a problem is tried once beside the
+reference, and refuses as well where it is wrong or slow there (see `proof`).
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from torch import Tensor
 
+from sanakit.base.chip import Chip, this_chip
 from sanakit.base.errors import ConfigError
 from sanakit.kernels.conv import onednn as conv_onednn
 from sanakit.kernels.conv import reference as conv
@@ -23,6 +25,7 @@ from sanakit.kernels.fp8_matmul import scaled as fp8_scaled
 from sanakit.kernels.int8_matmul import gpu as int8_gpu
 from sanakit.kernels.int8_matmul import onednn as int8_onednn
 from sanakit.kernels.int8_matmul import reference as int8_matmul
+from sanakit.kernels.int8_matmul import widened as int8_widened
 from sanakit.kernels.linear import onednn as linear_onednn
 from sanakit.kernels.linear import reference as linear
 from sanakit.kernels.linear_attention import gpu as linear_attention_gpu
@@ -35,6 +38,7 @@ from sanakit.kernels.modulated_norm import gpu as modulated_norm_gpu
 from sanakit.kernels.modulated_norm import layer_norm
 from sanakit.kernels.modulated_norm import reference as modulated_norm
 from sanakit.kernels.problem import Problem
+from sanakit.kernels.proof import failure
 from sanakit.kernels.residual_norm import chunked
 from sanakit.kernels.residual_norm import gpu as residual_norm_gpu
 from sanakit.kernels.residual_norm import reference as residual_norm
@@ -54,6 +58,7 @@ class Implementation:
 
     prepare: what this row wants made of its weight once; `run` takes the result as its last argument.
     together: computes the operator with what comes before it, in one pass; see `ops` for which that is.
+    prepared_last: what `prepare` made is one argument more; otherwise it takes the place of the weight.
     """
 
     op: str
@@ -62,6 +67,24 @@ class Implementation:
     refuses: Callable[[Problem], str | None] = _never
     prepare: Callable[[Tensor], Tensor] | None = None
     together: Callable[..., Any] | None = None
+    prepared_last: bool = False
+
+    def refusal(self, problem: Problem) -> str | None:
+        """Why this row does not run a problem on this machine: what it says, else what a trial on the CPU found."""
+        told = self.refuses(problem)
+        reference = _rows(problem.op)[-1]
+        if told is not None or problem.device != "cpu" or self is reference:
+            return told
+        return failure(problem.op, self.ready, reference.ready, problem.dtype, this_chip())
+
+    def ready(self, *arguments: Any) -> Callable[[], Tensor]:
+        """A call of `run` with the arguments of the reference, what it wants of the weight (the second) prepared."""
+        if self.prepare is None:
+            return partial(self.run, *arguments)
+        prepared = self.prepare(arguments[1])
+        if self.prepared_last:
+            return partial(self.run, *arguments, prepared)
+        return partial(self.run, arguments[0], prepared, *arguments[2:])
 
 
 TABLE: tuple[Implementation, ...] = (
@@ -90,7 +113,23 @@ TABLE: tuple[Implementation, ...] = (
     Implementation("linear", "onednn", linear_onednn.linear, linear_onednn.refuses, linear_onednn.pack),
     Implementation("linear", "reference", linear.linear),
     Implementation("int8_matmul", "triton", int8_gpu.int8_matmul, int8_gpu.refuses),
-    Implementation("int8_matmul", "onednn", int8_onednn.int8_matmul, int8_onednn.refuses, int8_onednn.pack),
+    Implementation(
+        "int8_matmul",
+        "onednn",
+        int8_onednn.int8_matmul,
+        int8_onednn.refuses,
+        int8_onednn.pack,
+        prepared_last=True,
+    ),
+    Implementation(
+        "int8_matmul",
+        "onednn-shifted",
+        int8_onednn.int8_matmul_shifted,
+        int8_onednn.refuses_shifted,
+        int8_onednn.pack,
+        prepared_last=True,
+    ),
+    Implementation("int8_matmul", "float32", int8_widened.int8_matmul, int8_widened.refuses),
     Implementation("int8_matmul", "reference", int8_matmul.int8_matmul),
     Implementation("fp8_matmul", "scaled", fp8_scaled.fp8_matmul, fp8_scaled.refuses),
     Implementation("fp8_matmul", "reference", fp8_matmul.fp8_matmul),
@@ -120,7 +159,7 @@ def select(op: str, problem: Problem) -> Implementation:
     """
     if problem.op != op:
         raise ConfigError(f"asked for {op} with a problem of {problem.op}; both must name one operator")
-    return _select(problem, dict(_forced.get()).get(op), _avoided.get())
+    return _select(problem, dict(_forced.get()).get(op), _avoided.get(), this_chip())
 
 
 @contextmanager
@@ -150,7 +189,7 @@ def explain(problem: Problem) -> list[str]:
     forced = problem.op in dict(_forced.get())
     lines = []
     for row in _rows(problem.op):
-        refusal = row.refuses(problem)
+        refusal = row.refusal(problem)
         if row is chosen:
             verdict = "chosen, forced" if forced else "chosen"
         elif refusal is not None:
@@ -164,12 +203,12 @@ def explain(problem: Problem) -> list[str]:
 
 
 @cache
-def _select(problem: Problem, forced: str | None, avoided: frozenset[str]) -> Implementation:
+def _select(problem: Problem, forced: str | None, avoided: frozenset[str], chip: Chip) -> Implementation:
     wanted = tuple(row for row in _rows(problem.op) if row.name not in avoided)
     rows = (_row(problem.op, forced),) if forced else wanted
     refusals = []
     for row in rows:
-        refusal = row.refuses(problem)
+        refusal = row.refusal(problem)
         if refusal is None:
             return row
         refusals.append(f"{row.name}: {refusal}")

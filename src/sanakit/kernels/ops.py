@@ -26,6 +26,8 @@ from sanakit.kernels.fp8_matmul import scaled as _fp8_scaled
 from sanakit.kernels.int8_matmul import RoundedTokens
 from sanakit.kernels.int8_matmul import compiled as _compiled_int8
 from sanakit.kernels.int8_matmul import gpu as _int8_gpu
+from sanakit.kernels.int8_matmul import widened as _widened
+from sanakit.kernels.int8_matmul.onednn import SHIFT
 from sanakit.kernels.linear import Act
 from sanakit.kernels.linear_attention import AttentionState
 from sanakit.kernels.linear_attention import gpu as _attention_gpu
@@ -181,11 +183,14 @@ def int8_matmul(
     prepared: what `prepare_int8` made of the weight, so that it is not made again at each call.
     """
     if torch.compiler.is_compiling():
-        if prepared is not None and isinstance(x, Tensor):
-            return _compiled_int8.int8_matmul(x, steps, bias, act, prepared)
         held = x.values if isinstance(x, RoundedTokens) else x
-        there = _chosen("int8_matmul", held.device.type, x.dtype) in _ON_GPU
-        return (_int8_gpu.int8_matmul if there else _int8.int8_matmul)(x, weight, steps, bias, act)
+        name = _chosen("int8_matmul", held.device.type, x.dtype)
+        if prepared is not None and isinstance(x, Tensor):
+            shift = SHIFT if name == "onednn-shifted" else 0
+            return _compiled_int8.int8_matmul(x, steps, bias, act, prepared, shift)
+        if name == "float32" and isinstance(x, Tensor) and not _training(x, bias):
+            return _widened.traced(x, weight, steps, bias, act)
+        return (_int8_gpu.int8_matmul if name in _ON_GPU else _int8.int8_matmul)(x, weight, steps, bias, act)
     row = select("int8_matmul", _int8_problem(x))
     if row.prepare is None:
         return row.run(x, weight, steps, bias, act)

@@ -21,6 +21,7 @@ from sanakit.text import TextEncoder, build_gemma, load_tokenizer, restore_const
 from sanakit.transformer import SanaTransformer
 from sanakit.weights import (
     Descriptor,
+    align,
     holds_int8,
     int8_layers,
     load_autoencoder,
@@ -115,6 +116,8 @@ class Parts:
         self._edit("text", model)
         load_text_encoder(model, found.text_folder, dtype=self.dtype("text"), device=self.precision.device)
         restore_constants(model)
+        if self.engine.widened:
+            apply_engine(self.engine, "text", model)
         return TextEncoder(model, tokenizer, model_id=str(found.folder))
 
     def _load_transformer(self) -> SanaTransformer:
@@ -127,8 +130,10 @@ class Parts:
             expect_int8(model, int8_layers(source))
             load_int8(model, source, dtype=self.dtype("transformer"), device=where)
         else:
-            load_transformer(model, found.transformer, source, dtype=self.dtype("transformer"), device=where)
-        apply_engine(self.engine, "transformer", model.eval().requires_grad_(False))
+            load_transformer(
+                model, found.transformer, source, dtype=self.dtype("transformer"), device=where, mapped=True
+            )
+        self._bring("transformer", model)
         return model
 
     def _load_autoencoder(self) -> DCAE:
@@ -138,11 +143,16 @@ class Parts:
         self._edit("decoder", model)
         load_autoencoder(
             model, found.autoencoder, found.autoencoder_folder,
-            dtype=self.dtype("decoder"), device=self.precision.device,
+            dtype=self.dtype("decoder"), device=self.precision.device, mapped=True,
         )  # fmt: skip
         model.encoder = None  # type: ignore[assignment]  # drawing needs the decoder only
-        apply_engine(self.engine, "decoder", model.eval().requires_grad_(False))
+        self._bring("decoder", model)
         return model
+
+    def _bring(self, name: PartName, module: nn.Module) -> None:
+        """Into the form of the engine; what that laid out anew need not be copied before, only what it left."""
+        apply_engine(self.engine, name, module.eval().requires_grad_(False))
+        align(module)
 
     def _edit(self, name: PartName, module: nn.Module) -> None:
         if self._adapt is not None:

@@ -17,7 +17,7 @@ from sanakit.base.errors import RequestError
 from sanakit.base.precision import Precision, decide
 from sanakit.pipeline import stages
 from sanakit.pipeline.assemble import Adapt, PartName, Parts
-from sanakit.pipeline.engine import choose_engine
+from sanakit.pipeline.engine import choose_engine, int8_remark
 from sanakit.pipeline.events import (
     Cancelled,
     Done,
@@ -34,7 +34,7 @@ from sanakit.pipeline.fingerprint import fingerprint
 from sanakit.pipeline.memory import Shapes, available_bytes, estimate, fits_together, shortage
 from sanakit.pipeline.request import Defaults, ImageRequest
 from sanakit.text import final_prompt
-from sanakit.weights import Descriptor, read_descriptor, resolve
+from sanakit.weights import Descriptor, holds_int8, read_descriptor, resolve
 
 _REMEMBERED = 64
 Stop = Callable[[], bool]
@@ -96,7 +96,9 @@ class Model:
         self.engine = choose_engine(fast, precision)
         self.parts = Parts(descriptor, precision, self.engine, adapt)
         self._planned = False
-        self._warnings: list[str] = []
+        rounded = self.engine.int8 or holds_int8(descriptor.transformer_source)
+        remark = int8_remark(precision) if rounded else None
+        self._warnings: list[str] = [] if remark is None else [remark]
         self._prompts: OrderedDict[tuple[str, str, bool, bool], stages.Prompt] = OrderedDict()
 
     @property

@@ -15,12 +15,15 @@ from sanakit.kernels.int8_matmul.reference import token_steps
 from sanakit.kernels.linear.reference import Act
 
 
-def int8_matmul(x: Tensor, steps: Tensor, bias: Tensor | None, act: Act, packed: Tensor) -> Tensor:
-    """As the reference: [..., K] -> [..., O], with the weight packed by `onednn.pack`."""
+def int8_matmul(
+    x: Tensor, steps: Tensor, bias: Tensor | None, act: Act, packed: Tensor, shift: int = 0
+) -> Tensor:
+    """As the reference: [..., K] -> [..., O], with the weight packed by `onednn.pack`; shift: as in `onednn`."""
     rows = x.reshape(-1, x.shape[-1])
     per_row = token_steps(rows)[:, None]  # [N, 1]
     # What NaN rounds to does not matter: the step of its row is NaN as well.
-    values = (rows.float() * per_row.reciprocal()).round().to(torch.int8)
+    whole = (rows.float() * per_row.reciprocal()).round()
+    values = (whole + shift).to(torch.uint8) if shift else whole.to(torch.int8)
     out = int8_product(values, packed, steps, x.dtype).float() * per_row
     out = out if bias is None else out + bias
     out = F.silu(out) if act == "silu" else out
@@ -29,7 +32,7 @@ def int8_matmul(x: Tensor, steps: Tensor, bias: Tensor | None, act: Act, packed:
 
 @torch.library.custom_op("sanakit::int8_product", mutates_args=())
 def int8_product(values: Tensor, packed: Tensor, steps: Tensor, dtype: torch.dtype) -> Tensor:
-    """int8 [N, K], packed weights, steps [O] -> [N, O] in `dtype`."""
+    """Whole numbers [N, K] as `onednn.multiply` takes them, packed weights, steps [O] -> [N, O] in `dtype`."""
     return multiply(values, packed, steps, torch.zeros(len(steps), dtype=torch.int32), dtype)
 
 

@@ -9,18 +9,27 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sanakit.base.chip import Chip, this_chip
 from sanakit.kernels.linear.reference import Act
 from sanakit.kernels.problem import Problem
 
 _NAMES: dict[str, str] = {"none": "none", "silu": "swish"}
 
 
+def unusable(chip: Chip) -> str | None:
+    """Why no row through oneDNN runs on a chip; None where they may."""
+    if not chip.x86:
+        return f"packs for x86, and this CPU is {chip.arch}"
+    return None if chip.onednn else "this torch has no oneDNN, or it is switched off"
+
+
 def refuses(problem: Problem) -> str | None:
     """Why oneDNN does not multiply; None where it does."""
     if problem.device != "cpu":
         return "runs on CPUs only"
-    if not torch.backends.mkldnn.is_available():
-        return "this torch was built without oneDNN"
+    refusal = unusable(this_chip())
+    if refusal is not None:
+        return refusal
     if problem.dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return "this CPU has no bf16 products"
     if problem.dtype not in (torch.bfloat16, torch.float32):
