@@ -2,6 +2,7 @@
 #
 #   make demo      install what drawing needs, draw out/demo.png
 #   make test      install what tests need, run them
+#   make chips     the fast part of the tests on lesser chips and other numbers of threads; ten minutes
 #   make check     ruff, mypy --strict, the rules of the house
 #   make bench     time ours and diffusers side by side, ten minutes; out/bench.json and out/bench.png
 #   make kill9     kill a small training run N=25 times and see that nothing is lost; about ten minutes
@@ -24,7 +25,7 @@ RUN_READY := $(VENV)/.run-ready
 DEV_READY := $(VENV)/.dev-ready
 PINS := pyproject.toml constraints.txt
 
-.PHONY: demo test check bench kill9 toybox format clean
+.PHONY: demo test chips check bench kill9 toybox format clean
 .DELETE_ON_ERROR:
 
 demo: $(RUN_READY)
@@ -33,6 +34,18 @@ demo: $(RUN_READY)
 
 test: $(DEV_READY)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n $(WORKERS)
+
+# What torch may use, what oneDNN may use, threads; whoever has no core waits without spinning, as workers share cores.
+CHIPS ?= avx2:AVX2:1 avx2:AVX2:2 default:SSE41:1 default:SSE41:8
+CHIP_TESTS := tests/base tests/kernels tests/layers tests/adapt tests/transformer tests/autoencoder \
+	tests/weights/test_aligned.py tests/pipeline/test_folders.py tests/pipeline/test_engine.py tests/pipeline/test_quantised.py
+chips: $(DEV_READY)
+	@for chip in $(CHIPS); do \
+		set -- $$(echo $$chip | tr : ' '); \
+		echo "ATEN_CPU_CAPABILITY=$$1 ONEDNN_MAX_CPU_ISA=$$2, $$3 threads"; \
+		ATEN_CPU_CAPABILITY=$$1 ONEDNN_MAX_CPU_ISA=$$2 OMP_NUM_THREADS=$$3 SANAKIT_TEST_THREADS=$$3 \
+		OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=0 $(PY) -m pytest -q -n $(WORKERS) $(CHIP_TESTS) || exit 1; \
+	done
 
 check: $(DEV_READY)
 	$(PY) -m ruff check

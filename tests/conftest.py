@@ -1,4 +1,4 @@
-"""What all tests share: no network, one thread, fixed seeds, reproducible hypothesis."""
+"""What all tests share: no network, one thread unless told otherwise, fixed seeds, reproducible hypothesis."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ settings.register_profile(
     "sanakit", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 settings.load_profile("sanakit")
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ.get("SANAKIT_TEST_THREADS", "1")))  # others: see `make chips`
 # torch keeps a list of its constructors from the first `with torch.device(...)` on: before a test replaces one of them.
 with torch.device("meta"):
     torch.empty(0)

@@ -93,10 +93,11 @@ def test_a_packed_autoencoder_decodes_the_same(dtype: torch.dtype, preset: str) 
         report = pack(model.decoder)
         got = model.decode(latent.to(dtype)).double()
     assert torch.linalg.norm(got - wanted) <= BOUND[dtype] * torch.linalg.norm(wanted)
-    if report.replaced and preset == "toybox":
-        assert {"stages.1.up", "stages.4.blocks.0.ffn", "stages.4.blocks.0.attention.qkv"} <= set(
-            report.replaced
-        )
+    if preset == "toybox":
+        assert "stages.1.up" in report.replaced
+        products = {"stages.4.blocks.0.ffn", "stages.4.blocks.0.attention.qkv"}
+        packs = choice.select("linear", choice.Problem("linear", "cpu", dtype)).prepare is not None
+        assert products & set(report.replaced) == (products if packs else set())
 
 
 def test_upsampling_is_packed_where_products_are_not() -> None:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -75,9 +77,8 @@ def this_chip() -> Chip:
 def detect() -> Chip:
     """What does not change while a process runs: all but whether oneDNN was switched off meanwhile."""
     listing = read_listing()
-    told = getattr(
-        torch.cpu, "get_capabilities", dict
-    )()  # not in every torch, but where it is on every system
+    # Not in every torch, but where it is, on every system.
+    told: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     features = {name.lower() for name, there in told.items() if there is True}
     name = str(told.get("cpu_name") or listing.get("name") or platform.processor() or "unknown")
     return Chip(
