@@ -7,8 +7,10 @@ import re
 
 import pytest
 from rich.console import Console
+from rich.progress import Progress as Bars
 
-from sanakit.cli.train_display import Bar, Lines, Seen, line
+from sanakit.cli.fitted import TaskLine, fit
+from sanakit.cli.train_display import Bar, Lines
 from sanakit.training import Notice, Progress, Report
 
 REPORT = Report(
@@ -65,8 +67,24 @@ def test_the_line_moves_with_every_step_and_between_reports() -> None:
 
 
 def test_a_terminal_without_our_signs_gets_plain_ones() -> None:
-    assert line(Seen(done=1, total=2), 60, plain=True).isascii()
-    assert "━" in line(Seen(done=1, total=2), 60)
+    texts = {"bar": "", "count": "1/2"}
+    assert fit(texts, ["count", "bar"], 0.5, 14, plain=True) == "#####----- 1/2"
+    assert fit(texts, ["count", "bar"], 0.5, 14) == "━━━━━╌╌╌╌╌ 1/2"
+
+
+@pytest.mark.parametrize("width", [30, 40, 60, 80, 120])
+@pytest.mark.parametrize("label", ["looking at pictures", "x" * 90])
+def test_other_bars_keep_count_and_time_left_at_every_width(width: int, label: str) -> None:
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    bars = Bars(TaskLine(), console=console)
+    bars.update(bars.add_task(label, total=185_200, left="1:02:03"), completed=12_345)
+    bars.update(bars.add_task("drawing", total=None), completed=3)
+    with console.capture() as captured:
+        console.print(bars.get_renderable())
+    first, second = captured.get().splitlines()
+    assert "12345/185200" in first and "left 1:02:03" in first and len(first.rstrip()) <= width
+    assert "3/?" in second and "left ?" in second
+    assert ("╌" in first) == (width >= 40)
 
 
 def test_sentences_scroll_and_a_log_has_the_time_of_day(capsys: pytest.CaptureFixture[str]) -> None:

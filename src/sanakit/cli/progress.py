@@ -8,9 +8,9 @@ from types import TracebackType
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.progress import TimeRemainingColumn as RemainingColumn
+from rich.progress import Progress, TaskID
 
+from sanakit.cli.fitted import TaskLine
 from sanakit.pipeline.events import Event, PictureDone, StageDone, StageStarted, Step
 
 _LABELS = {"load": "loading", "text": "reading the prompt", "denoise": "drawing", "decode": "developing"}
@@ -34,16 +34,7 @@ class Bars:
     """One bar per running stage on stderr, and one over all pictures where there are several."""
 
     def __init__(self, console: Console, pictures: int) -> None:
-        self.progress = Progress(
-            TextColumn("{task.description:<19}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            RemainingColumn(),
-            console=console,
-            transient=True,
-        )
+        self.progress = Progress(TaskLine(), console=console, transient=True)
         self.all = self.progress.add_task("pictures", total=pictures) if pictures > 1 else None
         self.task: TaskID | None = None
 

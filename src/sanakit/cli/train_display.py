@@ -12,18 +12,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console
 from rich.live import Live
-from rich.text import Text
 
 from sanakit.base.echo import printable_lines
+from sanakit.cli.fitted import FittedLine, span
 from sanakit.cli.say import say
-from sanakit.cli.walks import span
 
 if TYPE_CHECKING:
     from sanakit.training import Event
 
-_BAR = (6, 30)  # cells, at least and at most
 _TRAINING = "training"
 _IMPORTANT = ("count", "left", "loss", "bar", "speed", "lr", "label", "images", "mfu", "norm")
 """In this order; what is not named (parts of a loss) comes last."""
@@ -40,27 +38,14 @@ class Seen:
     figures: tuple[tuple[str, str], ...] = ()
 
 
-def line(seen: Seen, width: int, plain: bool = False) -> str:
-    """One line of at most `width` cells. plain: in ASCII."""
+def line(seen: Seen) -> FittedLine:
+    """What is seen as a line."""
     label = {} if seen.label == _TRAINING else {"label": seen.label}
     texts = {
-        **label, "bar": "x" * _BAR[0], "count": f"{seen.done}/{seen.total}",
-        "left": f"left {span(seen.remaining)}", **dict(seen.figures if not label else ()),
+        **label, "bar": "", "count": f"{seen.done}/{seen.total}", "left": f"left {span(seen.remaining)}",
+        **dict(() if label else seen.figures),
     }  # fmt: skip
-    ranks = {name: rank for rank, name in enumerate(_IMPORTANT)}
-    shown: set[str] = set()
-    for name in sorted(texts, key=lambda name: ranks.get(name, len(ranks))):
-        if len(" ".join(texts[each] for each in texts if each in {*shown, name})) <= width:
-            shown.add(name)
-    rest = sum(len(texts[name]) + 1 for name in shown - {"bar"})
-    texts["bar"] = _bar(seen, min(_BAR[1], max(_BAR[0], width - rest)), plain)
-    return " ".join(texts[name] for name in texts if name in shown)[:width]
-
-
-def _bar(seen: Seen, cells: int, plain: bool) -> str:
-    full = round(cells * min(1.0, seen.done / max(1, seen.total)))
-    done, left = ("#", "-") if plain else ("━", "╌")
-    return done * full + left * (cells - full)
+    return FittedLine(texts=texts, important=_IMPORTANT, share=seen.done / max(1, seen.total))
 
 
 class Display(Protocol):
@@ -108,10 +93,8 @@ class Bar:
         else:
             self.console.print(printable_lines(event), highlight=False, markup=False)
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield Text(
-            line(self.seen, options.max_width, options.ascii_only), no_wrap=True, overflow="crop", end=""
-        )
+    def __rich__(self) -> FittedLine:
+        return line(self.seen)
 
 
 @contextmanager

@@ -8,9 +8,10 @@ from types import TracebackType
 from typing import Protocol, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, TaskID
 
 from sanakit.base.echo import printable
+from sanakit.cli.fitted import TaskLine, span
 from sanakit.cli.say import say
 
 T = TypeVar("T")
@@ -38,12 +39,8 @@ class Bar:
 
     def __init__(self) -> None:
         self.console = Console(stderr=True)
-        columns = (
-            TextColumn("{task.description:<19}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            TextColumn("left {task.fields[left]}"),
-        )  # fmt: skip
         shown = self.console.is_terminal
-        self.progress = Progress(*columns, console=self.console, transient=True, disable=not shown)
+        self.progress = Progress(TaskLine(), console=self.console, transient=True, disable=not shown)
         self._tasks: dict[str, TaskID] = {}
         self._begun: dict[str, tuple[float, int]] = {}
         self._told = time.monotonic()
@@ -87,11 +84,3 @@ class Bar:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.progress.stop()
-
-
-def span(seconds: float | None) -> str:
-    """`1:02:03`, or `?` where nothing is known."""
-    if seconds is None:
-        return "?"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
