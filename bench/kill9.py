@@ -102,9 +102,9 @@ def main() -> None:
             shutil.rmtree(home / "killed")
             continue
         kills += 1
-        seen[
-            " ".join(word for word in last.split()[:3] if not word.rstrip(":").replace("/", "").isdigit())
-        ] += 1
+        seen[" ".join(word for word in last.split()[:5] if word.strip("0123456789:/-"))] += (
+            1  # no date, no step
+        )
         print(f"kill {kills}: {last}", flush=True)
     print("the last one to its end:", whole(configs["killed"]))
     compare(home)

@@ -76,9 +76,11 @@ def train(
 
 
 def _print_keys() -> None:
+    from shutil import get_terminal_size
+
     from sanakit.training.keys import lines
 
-    for line in lines():
+    for line in lines(get_terminal_size((100, 24)).columns):
         say(line)
 
 

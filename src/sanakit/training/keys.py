@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+import textwrap
 import types
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
@@ -60,7 +61,7 @@ class Key:
     def facts(self) -> str:
         """Type, bounds and default in a phrase."""
         default = f"default {self.default}" if self.default else "must be given"
-        return ", ".join(part for part in (self.kind, self.bounds, default) if part)
+        return f"{', '.join(part for part in (self.kind, self.bounds) if part)}; {default}"
 
 
 def config_keys(kind: type = TrainConfig, prefix: str = "", usual: Any = None) -> Iterator[Key]:
@@ -91,15 +92,14 @@ def meanings(kind: type) -> dict[str, str]:
     return found
 
 
-def lines() -> Iterator[str]:
-    """All keys as text, grouped."""
-    keys = list(config_keys())
-    width = max(len(key.name) for key in keys)
-    for group, members in groupby(keys, key=lambda key: key.group):
+def lines(width: int = 100) -> Iterator[str]:
+    """All keys as text, grouped, in lines of about so many characters."""
+    room = max(40, width - 1)
+    for group, members in groupby(config_keys(), key=lambda key: key.group):
         yield from ("", f"{group}:") if group else ()
         for key in members:
-            yield f"  {key.name:<{width}}  {key.facts}"
-            yield f"  {'':<{width}}  {key.meaning}"
+            for text in (f"{key.name}: {key.facts}", f"    {key.meaning}"):
+                yield from textwrap.wrap(text.replace("`", ""), room, subsequent_indent="    ")
 
 
 def markdown() -> str:

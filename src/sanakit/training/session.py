@@ -175,7 +175,7 @@ def first_step(config: TrainConfig, resume: bool) -> int:
         )
     if steps:
         newest = checkpoints.path(steps[-1])
-        with suppress(OSError, ValueError):  # of a damaged one the run tells when it reads it
+        with suppress(OSError, ValueError, AttributeError):  # of a damaged one the run tells when it reads it
             check_facts(read_facts(newest), config.identity, newest)
     return steps[-1] if steps else 0
 
