@@ -57,7 +57,7 @@ def test_help_names_every_option(sana: Sana):
     for option in (
         "--model", "--negative", "--steps", "--guidance", "--seed", "--size", "--count", "--grid", "--solver",
         "--dtype", "--device", "--out", "--prompt-file", "--no-chi", "--show-prompt", "--like", "--json",
-        "--cfg-interval", "--pag", "--debug",
+        "--cfg-interval", "--pag", "--debug", "--variant", "--pag-blocks", "--no-bins", "--ignore-config-fie",
     ):  # fmt: skip
         assert option in shown
 

@@ -10,7 +10,17 @@ import torch
 from torch import Tensor
 
 from sanakit.base import RequestError
-from sanakit.flow import SIGMA_MIN, Kind, ShiftedTimes, State, dpm, iterate_dpm, order_at, x0_from_noise
+from sanakit.flow import (
+    SIGMA_MIN,
+    Ending,
+    Kind,
+    ShiftedTimes,
+    State,
+    dpm,
+    iterate_dpm,
+    order_at,
+    x0_from_noise,
+)
 from tests.flow.toys import GOLDEN, GaussianFlow, diffusers_loop, dpm_scheduler, gap, start, velocity
 from tests.oracles.bounds import within
 
@@ -42,6 +52,46 @@ def test_a_trajectory_that_ends_at_sigma_min_equals_diffusers(order: int, steps:
     times = ShiftedTimes(3.0)
     ours = dpm(on_integer_clock(times, steps), start(), times.grid(steps, final=SIGMA_MIN), order)
     within("DPM-Solver++, last state", ours, theirs[-1], BOUND)
+
+
+@pytest.mark.parametrize("lower", [True, False])
+@pytest.mark.parametrize("euler", [True, False])
+@pytest.mark.parametrize("final", [0.0, SIGMA_MIN])
+def test_endings_equal_diffusers(lower: bool, euler: bool, final: float) -> None:
+    times, kind = ShiftedTimes(3.0), "sigma_min" if final else "zero"
+    for order in (2, 3):
+        for steps in (2, 3, 14, 15, 20):
+            scheduler = dpm_scheduler(
+                3.0,
+                steps,
+                solver_order=order,
+                final_sigmas_type=kind,
+                lower_order_final=lower,
+                euler_at_final=euler,
+            )
+            theirs = diffusers_loop(scheduler)
+            ending = Ending(lower_order_final=lower, euler_at_final=euler)
+            grid = times.grid(steps, final=final)
+            ours = iterate_dpm(on_integer_clock(times, steps), start(), grid, order, ending=ending)
+            for state, expected in zip(ours, theirs, strict=True):
+                within("DPM-Solver++, endings", state.x, expected, BOUND)
+
+
+@pytest.mark.parametrize("final", ["zero", "sigma_min"])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("timestep_spacing", "trailing"), ("steps_offset", 1), ("lambda_min_clipped", -5.1), ("time_shift_type", "linear"),
+     ("variance_type", "learned"), ("dynamic_thresholding_ratio", 0.5), ("sample_max_value", 2.0),
+     ("beta_schedule", "scaled_linear"), ("beta_end", 0.5), ("beta_start", 0.001)],
+)  # fmt: skip
+def test_fields_that_are_read_past_change_nothing_in_diffusers(field: str, value: object, final: str) -> None:
+    if final == "sigma_min" and field.startswith("beta"):
+        pytest.skip("there they decide the last level, and are refused")
+    usual, changed = (
+        diffusers_loop(dpm_scheduler(3.0, 5, final_sigmas_type=final, **settings))
+        for settings in ({}, {field: value})
+    )
+    assert all(torch.equal(a, b) for a, b in zip(usual, changed, strict=True))
 
 
 @pytest.mark.parametrize("golden", GOLDEN["dpm"], ids=lambda g: f"order{g['order']}-{g['kind']}-{g['steps']}")

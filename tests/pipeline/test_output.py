@@ -77,7 +77,9 @@ BAD_CHUNKS = [
     "{}",
     '{"request": {}}',
     '{"format": 99, "request": {"prompt": "a"}}',
-    '{"format": 1, "request": {"prompt": ""}}',
+    '{"format": 1, "request": {"prompt": 1}}',
+    '{"format": 1, "request": ' + "[" * 900 + "]" * 900 + "}",
+    '{"format": 1, "request": {"prompt": "a", "steps": 1' + "0" * 400 + "}}",
     '{"format": 1, "request": {"prompt": "a"}, "made": [1]}',
     '{"format": 1, "request": {"prompt": "a"}, "others": 1}',
     '{"format": 1, "request": {"prompt": "a"}, "others": [{}]}',
@@ -120,6 +122,59 @@ def test_text_of_other_programs_is_understood(tmp_path: Path):
     record = read_picture(_png_with(tmp_path / "a.png", parameters=text))
     assert (record.request.prompt, record.request.negative, record.request.seed) == ("a cube", "fog", 1)
     assert record.made["model"] == "other"
+
+
+def test_models_of_other_programs_are_not_taken_for_ours(tmp_path: Path):
+    text = "a cube\nSteps: 20, Sampler: Euler, CFG scale: 7, Seed: 1, Size: 512x512, Model: toybox, Version: v1.6.0"
+    record = read_picture(_png_with(tmp_path / "a.png", parameters=text))
+    assert record.made == {}
+    assert record.request.solver == "euler"
+    assert any("toybox" in note for note in record.notes)
+
+
+@pytest.mark.parametrize("chunk", ["tEXt", "zTXt", "iTXt", "compressed iTXt"])
+def test_every_kind_of_text_chunk_is_read(tmp_path: Path, chunk: str):
+    info = PngImagePlugin.PngInfo()
+    text = "une sphère\nSteps: 4, Sampler: Euler, Seed: 9"
+    if "iTXt" in chunk:
+        info.add_itxt("parameters", text, zip=chunk != "iTXt")
+    else:
+        info.add_text("parameters", text, zip=chunk == "zTXt")
+    _image().save(tmp_path / "a.png", pnginfo=info)
+    assert read_picture(tmp_path / "a.png").request.seed == 9
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.webp", "a.png"])
+@pytest.mark.parametrize(
+    "comment",
+    [
+        b"UNICODE\0" + "赤\nSteps: 4, Sampler: Euler, Seed: 9".encode("utf-16-le"),
+        b"UNICODE\0" + "a\nSteps: 4, Sampler: Euler, Seed: 9".encode("utf-16-be"),
+        b"ASCII\0\0\0" + b"a\nSteps: 4, Sampler: Euler, Seed: 9",
+    ],
+    ids=["utf-16-le", "utf-16-be", "ascii"],
+)
+def test_the_comment_of_exif_is_read(tmp_path: Path, name: str, comment: bytes):
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x9286] = comment
+    _image().save(tmp_path / name, exif=exif.tobytes())  # PNG takes a nested table as bytes only
+    record = read_picture(tmp_path / name)
+    assert (record.request.seed, record.request.solver) == (9, "euler")
+
+
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [({"prompt": '{"3": {}}', "workflow": "{}"}, "ComfyUI"), ({"invokeai_metadata": "{}"}, "InvokeAI")],
+)
+def test_programs_whose_form_is_not_read_are_named(tmp_path: Path, texts: dict[str, str], words: str):
+    with pytest.raises(PictureError, match=words):
+        read_picture(_png_with(tmp_path / "a.png", **texts))
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "~nosuchuser/a.png", "a\0b.png"])
+def test_names_that_no_file_can_have(name: str):
+    with pytest.raises(PictureError, match="there is no picture"):
+        read_picture(Path(name))
 
 
 def test_grid_places_pictures_in_rows():

@@ -5,6 +5,8 @@ Reached on a CPU: about 1e-6 for latents and pixels.
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,26 @@ def test_kinds_of_models(tiny: Folders, name: str, size: tuple[int, int]):
     check(tiny(RECIPES[name]), ask(width=size[0], height=size[1], guidance=3.0))
 
 
+@pytest.mark.parametrize("chi", [True, False])
+@pytest.mark.parametrize("guidance", [4.5, 1.0])
+def test_an_empty_prompt(tiny: Folders, chi: bool, guidance: float):
+    check(tiny(), ask(prompt="", chi=chi, guidance=guidance, steps=2))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"lower_order_final": False}, {"euler_at_final": True, "final_sigmas_type": "sigma_min"},
+     {"lower_order_final": False, "final_sigmas_type": "sigma_min"}],
+    ids=str,
+)  # fmt: skip
+def test_endings_of_a_schedule(tiny: Folders, tmp_path: Path, fields: dict[str, object]):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny(Recipe(solver_order=3, seed=7)), folder)
+    path = folder / "scheduler/scheduler_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+    check(folder, ask(guidance=3.0, steps=5))
+
+
 def test_without_guidance(tiny: Folders):
     check(tiny(), ask(guidance=1.0))
 
@@ -79,6 +101,10 @@ def test_sprint(tiny: Folders, steps: int, guidance: float):
 def test_perturbed_attention(tiny: Folders, guidance: float):
     request = ask(guidance=guidance, pag=2.0, pag_blocks=(0,))
     check(tiny(Recipe(pag=True)), request, "SanaPAGPipeline", pag_scale=2.0)
+
+
+def test_the_block_that_is_perturbed_where_none_is_named(tiny: Folders):
+    check(tiny(Recipe(pag=True, depth=3)), ask(pag=2.0), "SanaPAGPipeline", pag_scale=2.0)
 
 
 def test_long_prompts_are_cut_at_the_same_token(tiny: Folders):

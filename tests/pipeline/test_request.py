@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sanakit.base.errors import RequestError
-from sanakit.pipeline.parameters import read_parameters, write_parameters
+from sanakit.pipeline.parameters import parse_parameters, read_parameters, write_parameters
 from sanakit.pipeline.request import MAX_SEED, Defaults, ImageRequest
 
 BAD = [
-    ({"prompt": ""}, "prompt is empty"),
-    ({"prompt": " \n\t"}, "prompt is empty"),
+    ({"guidance": 1e308}, "guidance must be a number from 0 to 1000"),
+    ({"guidance": 10**400}, "guidance"),
+    ({"guidance": float("inf")}, "guidance"),
+    ({"pag": 1e9}, "pag must be"),
+    ({"steps": 10**5000}, "a number of 16610 bits"),
+    ({"bins": 1}, "bins must be true or false"),
+    ({"solver": "x" * 10**6}, "unknown solver"),
     ({"prompt": None}, "must be text"),
     ({"prompt": "\udce4"}, "UTF-8"),
     ({"negative": "\udce4"}, "UTF-8"),
@@ -90,7 +96,7 @@ def requests(draw) -> ImageRequest:
     words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r"), max_size=60)
     low = draw(st.floats(0, 1))
     return ImageRequest(
-        prompt=draw(words.filter(lambda text: text.strip() and "Negative prompt: " not in text)),
+        prompt=draw(words | st.just("a\nNegative prompt: b\nSteps: 3")),
         negative=draw(words.filter(lambda text: "\n" not in text)),
         steps=draw(st.integers(1, 1000)),
         guidance=draw(st.floats(0, 50)),
@@ -100,6 +106,7 @@ def requests(draw) -> ImageRequest:
         solver=draw(st.sampled_from(["dpm1", "dpm2", "dpm3", "euler", "scm"])),
         chi=draw(st.booleans()),
         truncate=draw(st.booleans()),
+        bins=draw(st.booleans()),
         cfg_interval=(low, draw(st.floats(low, 1))),
         pag=draw(st.floats(0, 5)),
         pag_blocks=draw(st.none() | st.lists(st.integers(0, 60), min_size=1, max_size=4).map(tuple)),
@@ -130,9 +137,98 @@ def test_parameters_look_as_viewers_expect():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a cube", "a\nSteps: many", "a\nSteps: 5, Size: big", "a\nSteps: 5, CFG interval: 1", "\nSteps: 5",
-             "a\nSteps: 5, PAG blocks: x", "a\nSteps: 5, Sampler: DPM++ 2M", "a\nSteps: 5, CFG scale: high"]
+    "text", ["", "a cube", "a\nSteps: many", "a\nSteps: 5, Size: big", "a\nSteps: 5, CFG interval: 1",
+             "a\nSteps: 5, PAG blocks: x", "a\nSteps: 5, CFG scale: high"]
 )  # fmt: skip
 def test_bad_parameters_are_refused(text):
     with pytest.raises(RequestError):
         read_parameters(text)
+
+
+def test_an_empty_prompt_is_one():
+    assert ImageRequest(prompt="").prompt == ""
+    assert read_parameters("\nSteps: 5")[0].prompt == ""
+    assert read_parameters("Negative prompt: fog\nSteps: 5")[0] == ImageRequest(
+        prompt="", negative="fog", steps=5
+    )
+    assert read_parameters("Steps: 5, Seed: 3")[0] == ImageRequest(prompt="", steps=5, seed=3)
+
+
+A1111 = (
+    "(masterpiece:1.2), a cat, <lora:x:1>\nNegative prompt: bad, worse\n"
+    "Steps: 20, Sampler: {sampler}, CFG scale: 7, Seed: 12, Size: 513x768, Model hash: abc, Model: toybox, "
+    'Hashes: {{"vae": "1", "model": "b"}}, Version: v1.6.0'
+)
+SAMPLERS = {
+    "Euler": "euler",
+    "Euler Simple": "euler",
+    "Euler a": None,
+    "DPM++ 2M": "dpm2",
+    "DPM++ 2M Karras": "dpm2",
+    "DPM++ 2M SDE": None,
+    "DPM++ 3M SDE Karras": None,
+    "dpmpp_2m": "dpm2",
+    "dpmpp_2m_karras": "dpm2",
+    "DDIM": "dpm1",
+    "UniPC": None,
+    "LCM": None,
+    "k" * 10**5: None,
+}
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda name: name[:20])
+def test_other_programs_samplers_are_mapped_or_passed_over(sampler: str):
+    found = parse_parameters(A1111.format(sampler=sampler))
+    request = found.request
+    assert request.solver == SAMPLERS[sampler]
+    assert any("sampler" in note for note in found.notes)
+    assert (request.prompt, request.negative) == ("(masterpiece:1.2), a cat, <lora:x:1>", "bad, worse")
+    assert (request.steps, request.seed, request.guidance) == (20, 12, 7.0)
+    assert (request.width, request.height) == (512, 768)
+    assert found.extra == {}
+    assert any("model 'toybox' is another program's" in note for note in found.notes)
+    assert all(len(note) < 300 for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("pair", "field", "value"),
+    [("Seed: -1", "seed", 0), ("Seed: 99999999999999999999999", "seed", 0), ("CFG scale: 1e308", "guidance", None),
+     ("CFG scale: nan", "guidance", None), ("Size: 99999x99999", "width", None), ("Size: 0x0", "height", None),
+     ("Size: big", "width", None), ("Size: 1000 x 1000", "width", 992), ("CFG scale: 7.5", "guidance", 7.5)],
+)  # fmt: skip
+def test_other_programs_numbers_are_used_or_passed_over(pair: str, field: str, value: object):
+    found = parse_parameters(f"a\nSteps: 4, Sampler: Euler, {pair}")
+    assert getattr(found.request, field) == value
+    assert parse_parameters("a\nSteps: 100000, Sampler: Euler").request.steps is None
+
+
+@pytest.mark.parametrize(
+    "tail", ["a" * 10**5, "a " * 10**5, "a: " * 50000, 'a: "' * 50000, "\\" * 10**5, ", b: \"\\" * 30000, " " * 10**5,
+             "-/" * 10**5],
+    ids=lambda tail: repr(tail[:4]),
+)  # fmt: skip
+def test_the_time_of_reading_grows_with_the_text(tail: str):
+    """Linear: ten times the text may not take thirty times as long (a quadratic reader would take a hundred)."""
+
+    def seconds(text: str) -> float:
+        begun = time.process_time()
+        for _ in range(3):
+            parse_parameters(text)
+        return time.process_time() - begun
+
+    short, long = (f"a\nSteps: 5, Sampler: Euler, {tail[: len(tail) // part]}" for part in (10, 1))
+    assert seconds(long) < 30 * max(seconds(short), 1e-3)
+
+
+def test_a_text_without_end_is_refused():
+    with pytest.raises(RequestError, match="longer than"):
+        parse_parameters("a\nSteps: 5, " + "a" * 2**20)
+
+
+@given(st.text(max_size=300))
+def test_any_text_is_read_or_refused(text: str):
+    for whole in (text, f"{text}\nSteps: 5, Sampler: Euler, {text}", f"a\nSteps: 5, {text}"):
+        try:
+            parse_parameters(whole)
+        except RequestError as error:
+            assert len(str(error)) < 500

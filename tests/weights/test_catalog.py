@@ -10,7 +10,7 @@ import pytest
 
 from sanakit import transformer
 from sanakit.base.errors import ModelNotFoundError
-from sanakit.weights import PUBLISHED, read_descriptor, resolve
+from sanakit.weights import PUBLISHED, STEMS, read_descriptor, resolve
 from sanakit.weights.catalog import needed_files
 from tests.weights.hub import Hub, stand_in
 
@@ -140,6 +140,24 @@ def test_needed_files(variant: str | None) -> None:
     }
     other = plain if variant == "bf16" else {"transformer/diffusion_pytorch_model.bf16.safetensors"}
     assert surplus == other | {"README.md", "text_encoder/generation_config.json"}
+
+
+@pytest.mark.parametrize("old", [True, False], ids=["model-00001-of-00002.fp16", "model.fp16-00001-of-00002"])
+@pytest.mark.parametrize("variant", [None, "fp16"])
+def test_shards_of_a_variant_by_both_ways_to_name_them(old: bool, variant: str | None) -> None:
+    def shards(stem: str, tag: str) -> set[str]:
+        parts = [f"-{i:05d}-of-00002" for i in (1, 2)]
+        return {
+            f"{stem}{part}{tag}.safetensors" if old else f"{stem}{tag}{part}.safetensors" for part in parts
+        }
+
+    stems = [f"{folder}/{stem}" for folder, stem in STEMS.items()]
+    plain = {name for stem in stems for name in shards(stem, "") | {f"{stem}.safetensors.index.json"}}
+    other = {
+        name for stem in stems for name in shards(stem, ".fp16") | {f"{stem}.safetensors.index.fp16.json"}
+    }
+    sizes = dict.fromkeys({"model_index.json"} | plain | other, 1)
+    assert set(needed_files(REPO, sizes, variant)) - {"model_index.json"} == (other if variant else plain)
 
 
 def test_folders_and_pth_files_are_taken_as_they_are(sana_folder: Path, tmp_path: Path) -> None:

@@ -6,18 +6,26 @@ only has to read it.
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
+from sanakit.base.errors import OutputError
+from sanakit.base.files import ensure_writable_folder
+from sanakit.base.paths import user_path
 from sanakit.base.values import TextStates
 from sanakit.transformer import SanaTransformer, TextMemory
 
 CACHE = Path("~/.cache/sanakit/compiled")
 """Where compiled blocks are kept, unless TORCHINDUCTOR_CACHE_DIR says otherwise."""
 
+_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
+_DRAFT = "sanakit-compiled-"
 _TEXT = 2  # the dimension of a memory's keys that counts text tokens
 _GRAPHS = 64  # sizes and batches in one process before torch.compile gives up
 
@@ -46,9 +54,35 @@ def compile_blocks(model: SanaTransformer, backend: str = "inductor") -> None:
         block.compile(dynamic=False, backend=backend)
 
 
+def keeps() -> bool:
+    """Whether what is compiled stays for the next process; it does not where there is no home folder to write in."""
+    _name_cache()
+    return _DRAFT not in os.environ[_VARIABLE]
+
+
 def _name_cache() -> None:
     """Before torch's compiler is first imported, which else names a folder that the system may clear."""
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(CACHE.expanduser()))
+    if not os.environ.get(_VARIABLE):
+        os.environ[_VARIABLE] = str(_cache())
+
+
+def _cache() -> Path:
+    """The folder of compiled blocks, or where it can't be written one that goes with this process."""
+    folder = user_path(CACHE)
+    try:
+        if folder.is_absolute():
+            return ensure_writable_folder(folder)
+    except OutputError:
+        pass
+    # A new one, for whatever lies in a folder with a known name under /tmp, anybody may have put there.
+    try:
+        made = Path(tempfile.mkdtemp(prefix=_DRAFT))
+    except OSError as error:
+        raise OutputError(
+            f"compiled blocks need a folder that can be written: set {_VARIABLE} ({error.strerror or error})"
+        ) from error
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return made
 
 
 def _any_text(read: Callable[..., TextMemory]) -> Callable[..., TextMemory]:

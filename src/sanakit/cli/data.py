@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sanakit.base.echo import printable
+from sanakit.base.paths import is_folder, user_path
 from sanakit.cli.data_report import lines_of
 from sanakit.cli.errors import guarded
 from sanakit.cli.options import DebugOption
@@ -60,7 +61,7 @@ def check(
         buckets=BucketRule(bases=tuple(base or (512,)), square=square), distance=distance, tolerance=tolerance
     )
     _check_numbers(tolerance, workers)
-    shapes = shapes_of(model or _MODEL)
+    shapes = shapes_of(_MODEL if model is None else model)
     count_tokens = _tokenizer(model)
     if json_file is not None:
         ensure_writable_folder(json_file.parent)
@@ -104,7 +105,7 @@ def _tokenizer(model: str | None) -> CountTokens | None:
     from sanakit.training.data import token_counter
     from sanakit.weights import read_descriptor, resolve
 
-    if model is None or not (model == "toybox" or Path(model).expanduser().is_dir()):
+    if model is None or not (model == "toybox" or is_folder(user_path(model))):
         return None
     found = read_descriptor(resolve(model))
     return token_counter(found.folder / "tokenizer", found.dialect.lowercase)

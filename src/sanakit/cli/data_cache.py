@@ -67,7 +67,9 @@ def cache(
         raise RequestError("say which set to encode: `sanakit data cache PATH --model MODEL`.")
     if batch < 1:
         raise RequestError(f"--batch must be 1 or more, not {batch}.")
-    reports = _fill(path, model or "toybox", size, square, least, only, out, batch, device, dtype)
+    reports = _fill(
+        path, "toybox" if model is None else model, size, square, least, only, out, batch, device, dtype
+    )
     _tell(reports, out, as_json)
 
 
@@ -94,6 +96,8 @@ def _fill(
 
     precision = decide(device, dtype)
     descriptor = read_descriptor(resolve(model, announce=tell))
+    for note in descriptor.notes:
+        tell(f"note: {note}")
     rule = BucketRule(bases=tuple(size or [_own_side(descriptor)]), square=square)
     pictures = open_set(path)
     usable = None if only is None else places_of(pictures, read_keys(only), only)

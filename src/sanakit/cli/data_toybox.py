@@ -11,6 +11,8 @@ import typer
 from sanakit.cli.options import DebugOption
 from sanakit.cli.say import say
 
+_LARGEST = 8192  # pixels of a side: past it a picture fills the memory of a worker
+
 
 def toybox(
     out: Annotated[
@@ -35,6 +37,10 @@ def toybox(
     if count < 1 or captions < 1 or size < 32 or size % 32:
         raise RequestError(
             f"--count and --captions must be at least 1 and --size a multiple of 32, not {count}, {captions}, {size}."
+        )
+    if size > _LARGEST or (workers is not None and workers < 1):
+        raise RequestError(
+            f"--size is at most {_LARGEST} and --workers at least 1, not {size} and {workers}."
         )
     done = 0
     processes = workers or os.cpu_count() or 1

@@ -8,19 +8,23 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from sanakit import __version__
+from sanakit.cli.errors import tell
 from sanakit.cli.options import (
     DebugOption,
     DeviceOption,
     DtypeOption,
+    IgnoreOption,
     JsonOption,
     ModelOption,
     SizeOption,
+    parse_fields,
     parse_size,
 )
 from sanakit.cli.say import say
 
 if TYPE_CHECKING:
     from sanakit.base.precision import Precision
+    from sanakit.pipeline.memory import Shapes
 
 _LIBRARIES = ("torch", "triton", "transformers", "safetensors", "huggingface-hub", "pillow", "typer")
 
@@ -30,6 +34,7 @@ def doctor(
     size: SizeOption = None,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
+    ignore_config_fields: IgnoreOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -38,7 +43,12 @@ def doctor(
     from sanakit.base.precision import decide
     from sanakit.kernels import gpu, tuning
     from sanakit.pipeline.engine import choose_engine, int8_told
+    from sanakit.pipeline.shapes import shapes_of
 
+    name = "toybox" if model is None else model
+    shapes = shapes_of(
+        name, ignore=parse_fields(ignore_config_fields), note=lambda text: tell(f"note: {text}")
+    )
     precision = decide(device, dtype)
     engine = choose_engine(None, precision)
     found = {
@@ -53,8 +63,8 @@ def doctor(
         "threads": _threads(),
         "gpu": gpu.told(),
         "tuning": tuning.told(),
-        "kernels": _kernels(model or "toybox", precision),
-        "memory": _memory(model or "toybox", size, precision),
+        "kernels": _kernels(shapes, precision),
+        "memory": _memory(name, shapes, size, precision),
     }
     if as_json:
         say(json.dumps(found))
@@ -79,12 +89,11 @@ def _threads() -> int:
     return torch.get_num_threads()
 
 
-def _kernels(name: str, precision: Precision) -> list[str]:
+def _kernels(shapes: Shapes, precision: Precision) -> list[str]:
     """One line per implementation, with the reason of those that refuse; attention as the model has it."""
     from sanakit.kernels.choice import Problem, explain, operators
-    from sanakit.pipeline.shapes import shapes_of
 
-    network = shapes_of(name).transformer
+    network = shapes.transformer
     attention = (("rotary", int(network.rotary)), ("width", network.width // network.heads))
     facts = {"linear_attention": attention}
     place = (precision.device.type, precision.dtype)
@@ -92,12 +101,10 @@ def _kernels(name: str, precision: Precision) -> list[str]:
     return [line for problem in problems for line in explain(problem)]
 
 
-def _memory(name: str, size: str | None, precision: Precision) -> dict[str, Any]:
+def _memory(name: str, shapes: Shapes, size: str | None, precision: Precision) -> dict[str, Any]:
     """Bytes per stage; a model that is not on this machine is estimated if its name is a published one."""
     from sanakit.pipeline.memory import available_bytes, estimate, fits_together
-    from sanakit.pipeline.shapes import shapes_of
 
-    shapes = shapes_of(name)
     side = shapes.transformer.sample_size * shapes.autoencoder.ratio
     width, height = parse_size(size) if size else (side, side)
     _check(width, height)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import typer
 from PIL.Image import Image
@@ -11,6 +12,7 @@ from PIL.Image import Image
 from sanakit.base.errors import RequestError
 from sanakit.cli.clock import seconds
 from sanakit.cli.errors import INTERRUPTED, tell
+from sanakit.cli.options import parse_fields
 from sanakit.cli.orders import Orders, requests_of
 from sanakit.cli.progress import Display, Silent, open_display
 from sanakit.cli.report import Report
@@ -73,22 +75,30 @@ def draw(orders: Orders) -> None:
 def _load(orders: Orders, record: Record | None) -> Model:
     """The model that was named, else that of the picture to recreate, run as it was there, else toybox."""
     made = {} if record is None else record.made
-    name = orders.model or made.get("model") or "toybox"
-    parts = orders.parts or (None if orders.model else made.get("parts"))
+    name = made.get("model", "toybox") if orders.model is None else orders.model
+    same = (
+        made if orders.model is None else {}
+    )  # how the weights of another model are named, the picture can't tell
     dtype = orders.dtype or made.get("dtype")
-    fast = orders.fast or _engine_of(record)
+    how: dict[str, Any] = {
+        "parts": orders.parts or same.get("parts"),
+        "variant": orders.variant or same.get("variant"),
+        "ignore_config_fields": orders.ignored or parse_fields(same.get("ignore_config_fields")),
+        "fast": orders.fast or _engine_of(record),
+        "announce": tell,
+    }
     if orders.device is not None or "device" not in made:
-        return load(name, orders.device, dtype, parts=parts, fast=fast, announce=tell)
+        return load(name, orders.device, dtype, **how)
     try:
-        return load(name, made["device"], dtype, parts=parts, fast=fast, announce=tell)
+        return load(name, made["device"], dtype, **how)
     except RequestError:
         tell(f"note: the picture was drawn on {made['device']}, which is not here: it will differ a little.")
-        return load(name, None, dtype, parts=parts, fast=fast, announce=tell)
+        return load(name, None, dtype, **how)
 
 
 def _engine_of(record: Record | None) -> str | None:
-    """What asks for the engine of a picture; pictures that name none were drawn in plain torch."""
-    return None if record is None else ASKED_BY.get(record.made.get("engine", "plain"))
+    """What asks for the engine of a picture; pictures of ours that name none were drawn in plain torch."""
+    return ASKED_BY.get(record.made.get("engine", "plain")) if record is not None and record.made else None
 
 
 def _remark(job: Job, orders: Orders, record: Record | None) -> None:
@@ -98,6 +108,8 @@ def _remark(job: Job, orders: Orders, record: Record | None) -> None:
             job.report.prompt(job.model.final_prompt(request))
     if record is None:
         return
+    for note in record.notes:
+        job.report.note(f"{orders.like}: {note}")
     here = job.model.provenance
     for name, what in _MATTERS.items():
         if record.made.get(name, here[name]) != here[name]:

@@ -5,6 +5,7 @@ The message goes to stderr as one sentence; `--debug` shows the traceback instea
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import sys
@@ -13,7 +14,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from sanakit.base.echo import printable
+from sanakit.base.echo import printable, quoted
 from sanakit.cli.say import say
 
 INTERRUPTED = 130
@@ -47,10 +48,21 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+_USERS = frozenset(
+    {errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS}
+    | {errno.ELOOP, errno.EEXIST, errno.EINVAL, errno.ENOSPC, errno.EDQUOT}
+)
+"""Why the system refuses a path, where the user can put it right."""
+
+
 def exit_code(error: Exception) -> int:
-    """The code an error carries; 1 where it carries none."""
-    code = getattr(error, "exit_code", 1)
+    """The code an error carries; 2 for a path that the system refuses; 1 for what nobody foresaw."""
+    code = getattr(error, "exit_code", 2 if _is_about_a_path(error) else 1)
     return code if isinstance(code, int) else 1
+
+
+def _is_about_a_path(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.filename is not None and error.errno in _USERS
 
 
 def describe(error: Exception) -> str:
@@ -58,6 +70,8 @@ def describe(error: Exception) -> str:
     text = printable(error) or type(error).__name__
     if isinstance(getattr(error, "exit_code", None), int):
         return text if text.endswith((".", "!", "?")) else f"{text}."
+    if _is_about_a_path(error) and isinstance(error, OSError):
+        return f"{error.strerror}: {quoted(error.filename, 200)}."
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return "out of memory: choose a smaller --size or another --dtype; `sanakit doctor` estimates what is needed."
     return f"unexpected {type(error).__name__}: {text[:300]} (run again with --debug for the traceback)"

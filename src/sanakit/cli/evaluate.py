@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sanakit.toybox.judging.shipped import ShippedJudge
     from sanakit.toybox.trials import Trial
 
+_MOST = 100_000  # prompts
 _WORLDS = ("toybox",)
 
 
@@ -42,19 +43,25 @@ def evaluate(
     debug: o.DebugOption = False,
 ) -> None:
     """Draw prompts that training never saw, and let the judge say how many pictures show what was asked."""
+    from sanakit.base.echo import quoted
     from sanakit.base.errors import RequestError
     from sanakit.base.files import atomic_write, ensure_writable_folder
+    from sanakit.base.noise import MAX_SEED
     from sanakit.cli.errors import tell
     from sanakit.pipeline.generate import load
     from sanakit.toybox.judging.shipped import load_judge
     from sanakit.toybox.trials import trials
 
     if world not in _WORLDS:
-        raise RequestError(f"there is nothing to evaluate on called {world!r}: choose toybox.")
-    if prompts < 1:
-        raise RequestError(f"prompts must be 1 or more, not {prompts}.")
+        raise RequestError(f"there is nothing to evaluate on called {quoted(world)}: choose toybox.")
+    if not 1 <= prompts <= _MOST:
+        raise RequestError(f"prompts must be from 1 to {_MOST}, not {quoted(prompts)}.")
+    if not 0 <= seed <= MAX_SEED - prompts:
+        raise RequestError(f"the seed must be from 0 to 2^63-1 less the prompts, not {quoted(seed)}.")
     shipped = load_judge()
-    opened = load(model or "toybox", device, dtype, fast=fast, announce=tell)
+    opened = load("toybox" if model is None else model, device, dtype, fast=fast, announce=tell)
+    for note in opened.descriptor.notes:
+        tell(f"note: {note}")
     width, height = o.parse_size(size) if size else (None, None)
     fields = {"steps": steps, "guidance": guidance, "solver": solver, "width": width, "height": height}
     draw = _Drawing(opened, {name: value for name, value in fields.items() if value is not None})

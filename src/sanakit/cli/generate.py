@@ -9,6 +9,8 @@ def generate(
     prompt: o.PromptArgument = None,
     model: o.ModelOption = None,
     parts: o.PartsOption = None,
+    variant: o.VariantOption = None,
+    ignore_config_fields: o.IgnoreOption = None,
     negative: o.NegativeOption = None,
     steps: o.StepsOption = None,
     guidance: o.GuidanceOption = None,
@@ -28,6 +30,8 @@ def generate(
     like: o.LikeOption = None,
     cfg_interval: o.IntervalOption = None,
     pag: o.PagOption = None,
+    pag_blocks: o.PagBlocksOption = None,
+    bins: o.BinsOption = None,
     as_json: o.JsonOption = False,
     debug: o.DebugOption = False,
 ) -> None:
@@ -36,7 +40,7 @@ def generate(
     from sanakit.cli.orders import Orders
 
     fields = {"negative": negative, "steps": steps, "guidance": guidance, "seed": seed, "count": count}
-    fields |= {"solver": solver, "chi": chi, "pag": pag, "truncate": truncate}
+    fields |= {"solver": solver, "chi": chi, "pag": pag, "truncate": truncate, "bins": bins}
     draw(
         Orders(
             prompt=prompt,
@@ -44,9 +48,12 @@ def generate(
             like=like,
             size=size,
             cfg_interval=cfg_interval,
+            pag_blocks=pag_blocks,
             fields=fields,
             model=model,
             parts=parts,
+            variant=variant,
+            ignored=o.parse_fields(ignore_config_fields),
             device=device,
             dtype=dtype,
             fast=fast,

@@ -21,7 +21,10 @@ def inspect(
     """Print the request inside a picture."""
     from sanakit.pipeline.output import read_picture
 
-    record = read_picture(picture).to_json()
+    found = read_picture(picture)
+    for note in found.notes:
+        say(f"note: {note}", err=True)
+    record = found.to_json()
     if as_json:
         say(json.dumps(record))
         return

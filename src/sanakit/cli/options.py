@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from sanakit.base.echo import quoted
+
 _OWN = "the model's own"
 
 PromptArgument = Annotated[str | None, typer.Argument(help="What to draw.", show_default=False)]
@@ -18,6 +20,19 @@ ModelOption = Annotated[
 PartsOption = Annotated[
     str | None,
     typer.Option(help="For a .pth: the model that gives text encoder and autoencoder.", show_default=False),
+]
+VariantOption = Annotated[
+    str | None,
+    typer.Option(help="Weights such as fp16 or bf16 of the model, where it has them.", show_default="plain"),
+]
+IgnoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ignore-config-fields",
+        metavar="NAME,...",
+        help="Read configuration files as if they lacked these fields.",
+        show_default=False,
+    ),
 ]
 DeviceOption = Annotated[
     str | None, typer.Option(help="cpu, cuda, cuda:1, mps or auto.", show_default="auto")
@@ -76,6 +91,16 @@ IntervalOption = Annotated[
 PagOption = Annotated[
     float | None, typer.Option(help="Scale of perturbed attention guidance.", show_default="0")
 ]
+PagBlocksOption = Annotated[
+    str | None,
+    typer.Option(metavar="N,...", help="Transformer blocks that --pag perturbs, from 0.", show_default=_OWN),
+]
+BinsOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--bins/--no-bins", help="Draw at the nearest trained size and scale to --size.", show_default="bins"
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, one object per line.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
@@ -86,7 +111,7 @@ def parse_size(text: str) -> tuple[int, int]:
     if match is None:
         from sanakit.base.errors import RequestError
 
-        raise RequestError(f"a size looks like 512x768 (width x height), not {text!r}.")
+        raise RequestError(f"a size looks like 512x768 (width x height), not {quoted(text)}.")
     return int(match[1]), int(match[2] or match[1])
 
 
@@ -97,5 +122,25 @@ def parse_interval(text: str) -> tuple[float, float]:
     except ValueError:
         from sanakit.base.errors import RequestError
 
-        raise RequestError(f"a CFG interval looks like 0.1,0.9, not {text!r}.") from None
+        raise RequestError(f"a CFG interval looks like 0.1,0.9, not {quoted(text)}.") from None
     return low, high
+
+
+def parse_blocks(text: str) -> tuple[int, ...]:
+    """`8,14` -> (8, 14). Raises RequestError."""
+    parts = text.split(",")
+    if not all(re.fullmatch(r"\s*[0-9]{1,6}\s*", part) for part in parts):
+        from sanakit.base.errors import RequestError
+
+        raise RequestError(f"blocks are numbers from 0 with commas, such as 8,14, not {quoted(text)}.")
+    return tuple(int(part) for part in parts)
+
+
+def parse_fields(text: str | None) -> tuple[str, ...]:
+    """`a, b` -> ("a", "b"): names of fields. Raises RequestError where there is none between two commas."""
+    names = () if text is None else tuple(name.strip() for name in text.split(","))
+    if not all(names):
+        from sanakit.base.errors import RequestError
+
+        raise RequestError(f"--ignore-config-fields takes names with commas, not {quoted(text)}.")
+    return names

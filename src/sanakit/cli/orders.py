@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import codecs
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sanakit.base.errors import RequestError
-from sanakit.cli.options import parse_interval, parse_size
+from sanakit.cli.options import parse_blocks, parse_interval, parse_size
 from sanakit.pipeline.output import Record
 from sanakit.pipeline.request import ImageRequest
+
+_MAX_BYTES = 64 << 20
+_MARKS = {  # the longer ones first: that of UTF-32 begins with that of UTF-16
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,9 +33,12 @@ class Orders:
     like: Path | None
     size: str | None
     cfg_interval: str | None
+    pag_blocks: str | None
     fields: dict[str, Any]
     model: str | None
     parts: str | None
+    variant: str | None
+    ignored: tuple[str, ...]
     device: str | None
     dtype: str | None
     fast: str | None
@@ -44,6 +58,8 @@ def requests_of(orders: Orders, record: Record | None) -> list[ImageRequest]:
         given["width"], given["height"] = parse_size(orders.size)
     if orders.cfg_interval is not None:
         given["cfg_interval"] = parse_interval(orders.cfg_interval)
+    if orders.pag_blocks is not None:
+        given["pag_blocks"] = parse_blocks(orders.pag_blocks)
     prompts = _prompts(orders)
     if record is None:
         if not prompts:
@@ -59,16 +75,30 @@ def _prompts(orders: Orders) -> list[str]:
         return [] if orders.prompt is None else [orders.prompt]
     if orders.prompt is not None:
         raise RequestError("give a PROMPT or --prompt-file, not both.")
-    lines = [line.strip() for line in _read(orders.prompt_file).splitlines()]
+    # Only line breaks of files part prompts: str.splitlines would cut at U+2028 and form feeds inside a prompt, too.
+    lines = [line.strip() for line in re.split(r"\r\n|\r|\n", _read(orders.prompt_file))]
     if not any(lines):
         raise RequestError(f"{orders.prompt_file} holds no prompt.")
     return [line for line in lines if line]
 
 
 def _read(path: Path) -> str:
+    """The text of a prompt file: UTF-8, or what its byte-order mark says. Raises RequestError."""
     try:
-        return sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8-sig")
+        if str(path) == "-":
+            content = sys.stdin.buffer.read(_MAX_BYTES + 1) if sys.stdin is not None else b""
+        else:
+            with path.open("rb") as file:
+                content = file.read(_MAX_BYTES + 1)
     except OSError as error:
         raise RequestError(f"the prompt file {path} cannot be read: {error.strerror or error}.") from None
+    if len(content) > _MAX_BYTES:
+        raise RequestError(f"the prompt file {path} holds more than {_MAX_BYTES >> 20} MiB.")
+    encoding = next((name for mark, name in _MARKS.items() if content.startswith(mark)), "utf-8")
+    try:
+        text = content.decode(encoding)
     except UnicodeDecodeError:
         raise RequestError(f"the prompt file {path} is not UTF-8 text.") from None
+    if "\0" in text:
+        raise RequestError(f"the prompt file {path} is not UTF-8 text: it holds zero bytes.")
+    return text

@@ -11,7 +11,7 @@ consistency  the SANA-Sprint sampler                           sample       the 
 
 from sanakit.flow.consistency import ANGLE_MAX, ANGLE_MIDDLE, Noise, angles, check_angles, iterate_scm, scm
 from sanakit.flow.densities import DensityName, TimeDensity, draw_times, even_times
-from sanakit.flow.dpm import Kind, dpm, iterate_dpm, order_at
+from sanakit.flow.dpm import Ending, Kind, dpm, iterate_dpm, order_at
 from sanakit.flow.euler import euler, iterate_euler
 from sanakit.flow.guidance import Branch, Guided, Predict, cfg, pag, pag_scale_at
 from sanakit.flow.path import (
@@ -50,6 +50,7 @@ from sanakit.flow.solver import Callback, Denoise, Nodes, State, check_sigmas, l
 from sanakit.flow.times import SIGMA_MIN, TRAIN_STEPS, ShiftedTimes, check_steps
 
 __all__ = [
+    "Ending",
     "ANGLE_MAX",
     "ANGLE_MIDDLE",
     "SIGMA_MIN",

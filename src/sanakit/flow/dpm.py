@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 from torch import Tensor
@@ -34,13 +35,28 @@ from sanakit.base.errors import RequestError
 from sanakit.flow.prediction import x0_from_velocity
 from sanakit.flow.solver import Callback, Denoise, Nodes, State, check_sigmas, last_state
 
-__all__ = ["Kind", "dpm", "iterate_dpm", "order_at"]
+__all__ = ["Ending", "Kind", "dpm", "iterate_dpm", "order_at"]
 
 Kind = Literal["midpoint", "heun"]
 """The two second-order formulas; the checkpoints ship with midpoint."""
 
 SHORT = 15
 """Below this number of steps the end of the trajectory uses lower orders, which is steadier."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """The orders at the end of a trajectory, as schedulers of diffusers name them.
+
+    lower_order_final: below 15 steps, the last step is of order 1 and the one before of at most 2.
+    euler_at_final: the last step is of order 1 however many there are.
+    """
+
+    lower_order_final: bool = True
+    euler_at_final: bool = False
+
+
+USUAL = Ending()
 
 
 def dpm(
@@ -50,6 +66,7 @@ def dpm(
     order: int = 2,
     kind: Kind = "midpoint",
     callback: Callback | None = None,
+    ending: Ending = USUAL,
 ) -> Tensor:
     """Sample by DPM-Solver++ multistep.
 
@@ -60,37 +77,46 @@ def dpm(
         order: 1, 2 or 3.
         kind: the formula of order 2.
         callback: called with the State after every step.
+        ending: the orders of the last steps.
 
     Returns the state at sigmas[-1] [B, ...] float32. Raises RequestError for a bad order, kind or list of levels.
     """
-    return last_state(iterate_dpm(denoise, x, sigmas, order, kind), callback)
+    return last_state(iterate_dpm(denoise, x, sigmas, order, kind, ending), callback)
 
 
 def iterate_dpm(
-    denoise: Denoise, x: Tensor, sigmas: Nodes, order: int = 2, kind: Kind = "midpoint"
+    denoise: Denoise,
+    x: Tensor,
+    sigmas: Nodes,
+    order: int = 2,
+    kind: Kind = "midpoint",
+    ending: Ending = USUAL,
 ) -> Iterator[State]:
     """`dpm` as a generator of its states."""
     if order not in (1, 2, 3):
         raise RequestError(f"the order of the DPM solver must be 1, 2 or 3, not {order!r}")
     if kind not in get_args(Kind):
         raise RequestError(f"the kind of the DPM solver must be midpoint or heun, not {kind!r}")
-    return _walk(denoise, x.float(), check_sigmas(sigmas), order, kind)
+    return _walk(denoise, x.float(), check_sigmas(sigmas), order, kind, ending)
 
 
-def order_at(index: int, steps: int, order: int, to_zero: bool = True) -> int:
+def order_at(index: int, steps: int, order: int, to_zero: bool = True, ending: Ending = USUAL) -> int:
     """The order of step `index` (from 0) of `steps`: it rises with the history and falls at the end.
 
     The step to level 0 is of order 1, because lambda is infinite there; short runs also end so, and reach it in steps.
     """
     order = min(order, index + 1)
-    if index == steps - 1 and (to_zero or steps < SHORT):
+    falls = ending.lower_order_final and steps < SHORT
+    if index == steps - 1 and (to_zero or falls or ending.euler_at_final):
         return 1
-    if index == steps - 2 and steps < SHORT:
+    if index == steps - 2 and falls:
         return min(order, 2)
     return order
 
 
-def _walk(denoise: Denoise, x: Tensor, sigmas: list[float], order: int, kind: Kind) -> Iterator[State]:
+def _walk(
+    denoise: Denoise, x: Tensor, sigmas: list[float], order: int, kind: Kind, ending: Ending
+) -> Iterator[State]:
     steps, to_zero = len(sigmas) - 1, sigmas[-1] == 0
     lambdas = [_half_log_snr(sigma) for sigma in sigmas]
     clean: list[Tensor] = []
@@ -100,7 +126,7 @@ def _walk(denoise: Denoise, x: Tensor, sigmas: list[float], order: int, kind: Ki
         if sigmas[index + 1] == 0:
             x = x0
         else:
-            used = order_at(index, steps, order, to_zero)
+            used = order_at(index, steps, order, to_zero, ending)
             gaps = [lambdas[index + 1 - k] - lambdas[index - k] for k in range(used)]
             ratio = sigmas[index + 1] / sigmas[index]
             x = ratio * x + (1 - sigmas[index + 1]) * _clean_part(clean, gaps, kind)

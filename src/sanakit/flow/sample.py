@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sanakit.base.errors import RequestError
 from sanakit.flow.consistency import Noise, angles, iterate_scm
-from sanakit.flow.dpm import Kind, iterate_dpm
+from sanakit.flow.dpm import USUAL, Ending, Kind, iterate_dpm
 from sanakit.flow.euler import iterate_euler
 from sanakit.flow.prediction import trigflow
 from sanakit.flow.solver import Callback, Denoise, Nodes, State, last_state
@@ -24,13 +24,17 @@ from sanakit.flow.times import TRAIN_STEPS, ShiftedTimes
 __all__ = ["SOLVERS", "ModelTime", "Run", "Solver", "iterate_sample", "sample", "solver_named", "times_for"]
 
 
+Form = tuple[Kind, Ending]
+"""What a checkpoint's schedule says of the DPM solver beside its order."""
+
+
 class Run(Protocol):
     """How every solver of the table is called."""
 
     def __call__(
-        self, denoise: Denoise, x: Tensor, nodes: Nodes, *, kind: Kind, noise: Noise | None
+        self, denoise: Denoise, x: Tensor, nodes: Nodes, *, form: Form, noise: Noise | None
     ) -> Iterator[State]:
-        """Walk `nodes` from x; `kind` counts for dpm2, `noise` for scm."""
+        """Walk `nodes` from x; `form` counts for dpm, `noise` for scm."""
         ...
 
 
@@ -64,17 +68,17 @@ class ModelTime:
 
 
 def _dpm(order: int) -> Run:
-    def run(denoise: Denoise, x: Tensor, nodes: Nodes, *, kind: Kind, noise: Noise | None) -> Iterator[State]:
-        return iterate_dpm(denoise, x, nodes, order, kind)
+    def run(denoise: Denoise, x: Tensor, nodes: Nodes, *, form: Form, noise: Noise | None) -> Iterator[State]:
+        return iterate_dpm(denoise, x, nodes, order, *form)
 
     return run
 
 
-def _euler(denoise: Denoise, x: Tensor, nodes: Nodes, *, kind: Kind, noise: Noise | None) -> Iterator[State]:
+def _euler(denoise: Denoise, x: Tensor, nodes: Nodes, *, form: Form, noise: Noise | None) -> Iterator[State]:
     return iterate_euler(denoise, x, nodes)
 
 
-def _scm(denoise: Denoise, x: Tensor, nodes: Nodes, *, kind: Kind, noise: Noise | None) -> Iterator[State]:
+def _scm(denoise: Denoise, x: Tensor, nodes: Nodes, *, form: Form, noise: Noise | None) -> Iterator[State]:
     return iterate_scm(trigflow(denoise), x, nodes, noise)
 
 
@@ -124,6 +128,7 @@ def iterate_sample(
     nodes: Nodes | None = None,
     kind: Kind = "midpoint",
     noise: Noise | None = None,
+    ending: Ending = USUAL,
 ) -> Iterator[State]:
     """Sample by a named solver, as a generator with one State per step.
 
@@ -136,11 +141,13 @@ def iterate_sample(
         nodes: an explicit list in place of the solver's grid.
         kind: the second-order formula of dpm2.
         noise: fresh noise by step, which scm needs for more than one step.
+        ending: the orders of the last steps of dpm.
 
     Raises RequestError for an unknown solver, steps < 1 or bad nodes.
     """
     row = solver_named(solver)
-    return row.run(denoise, x, row.grid(shift, steps) if nodes is None else nodes, kind=kind, noise=noise)
+    grid = row.grid(shift, steps) if nodes is None else nodes
+    return row.run(denoise, x, grid, form=(kind, ending), noise=noise)
 
 
 def sample(

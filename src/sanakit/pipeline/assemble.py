@@ -7,6 +7,7 @@ on their device -> the form of the engine. No model exists twice, and a part tha
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -20,6 +21,7 @@ from sanakit.pipeline.engine import Engine, apply_engine
 from sanakit.text import TextEncoder, build_gemma, load_tokenizer, restore_constants
 from sanakit.transformer import SanaTransformer
 from sanakit.weights import (
+    STEMS,
     Descriptor,
     align,
     holds_int8,
@@ -28,6 +30,7 @@ from sanakit.weights import (
     load_int8,
     load_text_encoder,
     load_transformer,
+    variant_of,
 )
 
 PartName = Literal["text", "transformer", "decoder"]
@@ -114,7 +117,10 @@ class Parts:
         tokenizer = load_tokenizer(found.tokenizer_folder)
         model = build_gemma(found.text_config, "meta")
         self._edit("text", model)
-        load_text_encoder(model, found.text_folder, dtype=self.dtype("text"), device=self.precision.device)
+        load_text_encoder(
+            model, found.text_folder, dtype=self.dtype("text"), device=self.precision.device,
+            variant=self._variant(found.text_folder),
+        )  # fmt: skip
         restore_constants(model)
         if self.engine.widened:
             apply_engine(self.engine, "text", model)
@@ -131,8 +137,9 @@ class Parts:
             load_int8(model, source, dtype=self.dtype("transformer"), device=where)
         else:
             load_transformer(
-                model, found.transformer, source, dtype=self.dtype("transformer"), device=where, mapped=True
-            )
+                model, found.transformer, source, dtype=self.dtype("transformer"), device=where, mapped=True,
+                variant=self._variant(source),
+            )  # fmt: skip
         self._bring("transformer", model)
         return model
 
@@ -144,6 +151,7 @@ class Parts:
         load_autoencoder(
             model, found.autoencoder, found.autoencoder_folder,
             dtype=self.dtype("decoder"), device=self.precision.device, mapped=True,
+            variant=self._variant(found.autoencoder_folder),
         )  # fmt: skip
         model.encoder = None  # type: ignore[assignment]  # drawing needs the decoder only
         self._bring("decoder", model)
@@ -153,6 +161,10 @@ class Parts:
         """Into the form of the engine; what that laid out anew need not be copied before, only what it left."""
         apply_engine(self.engine, name, module.eval().requires_grad_(False))
         align(module)
+
+    def _variant(self, folder: Path) -> str | None:
+        """Which weights of a component are read: those of the model's variant, where it has them."""
+        return variant_of(folder, STEMS.get(folder.name, ""), self.descriptor.variant)
 
     def _edit(self, name: PartName, module: nn.Module) -> None:
         if self._adapt is not None:

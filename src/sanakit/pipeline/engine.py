@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from sanakit.adapt import pack, quantise
-from sanakit.adapt.compiled import compile_blocks, why_not
+from sanakit.adapt.compiled import compile_blocks, keeps, why_not
 from sanakit.adapt.fp8 import to_fp8
 from sanakit.adapt.graphs import record
 from sanakit.adapt.int8 import prepare_layers, round_in_norms
@@ -112,6 +112,7 @@ def _as_asked(engine: Engine, precision: Precision) -> Engine:
     rounded = "int8" if engine.int8 else "fp8" if engine.fp8 else None
     done = [] if rounded is None else [f"the transformer's wide layers in {rounded}"]
     done += ["its blocks compiled at the first step of each size"] if engine.compiled else []
+    done += ["not kept, for ~/.cache can't be written"] if engine.compiled and not keeps() else []
     done += ["steps and decoding recorded as CUDA graphs"] if engine.recorded else []
     packs = precision.device.type == "cpu" and _refusal("linear", precision) is None
     done += ["the rest packed for oneDNN"] if packs else []

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from sanakit.weights import Descriptor
+from sanakit.weights import STEMS, Descriptor, variant_of, weight_files
 
 _SAMPLES = 8
 _SAMPLE_BYTES = 1 << 16
@@ -19,15 +19,20 @@ _DIGITS = 12
 def fingerprint(descriptor: Descriptor) -> str:
     """12 hexadecimal digits for the weights a descriptor points to; files that are missing do not count."""
     source = descriptor.transformer_source
-    files = [source] if source.is_file() else _weights(source)
-    files += _weights(descriptor.autoencoder_folder) + _weights(descriptor.text_folder)
+    variant = descriptor.variant
+    files = [source] if source.is_file() else _weights(source, variant)
+    files += _weights(descriptor.autoencoder_folder, variant) + _weights(descriptor.text_folder, variant)
     digest = hashlib.sha256()
     for file in files:
         _add(digest, file)
     return digest.hexdigest()[:_DIGITS]
 
 
-def _weights(folder: Path) -> list[Path]:
+def _weights(folder: Path, variant: str | None) -> list[Path]:
+    """All weight files of a component; where a variant was asked for and is there, its own."""
+    stem = STEMS.get(folder.name, "")
+    if variant_of(folder, stem, variant) is not None:
+        return [file for file in weight_files(folder, stem, variant) if file.suffix == ".safetensors"]
     return sorted(folder.glob("*.safetensors"))
 
 

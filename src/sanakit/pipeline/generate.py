@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -47,25 +47,32 @@ def load(
     *,
     parts: str | Path | None = None,
     fast: str | None = None,
+    variant: str | None = None,
+    ignore_config_fields: Collection[str] = (),
     announce: Callable[[str], object] = lambda text: None,
 ) -> Model:
     """A model by name: the shipped `toybox`, a folder, a published model's short name, a hub id, or a `.pth`.
 
     An official `.pth` holds a transformer only: `parts` names the model that gives text encoder and autoencoder.
     Reads configuration files only; weights are loaded by the first request, stage by stage. `device` and `dtype` as in
-    `base.precision.decide`, `fast` as in `engine.choose_engine`. `announce` is told the sizes before
-    anything is downloaded.
-    Raises ModelNotFoundError, ConfigError or RequestError.
+    `base.precision.decide`, `fast` as in `engine.choose_engine`. `variant` chooses weights such as fp16 or bf16 of a
+    folder or hub repository; components without it give their plain ones, with a note. `ignore_config_fields` are
+    fields of configuration files to read as if they were not there, for files of a newer diffusers. `announce` is
+    told the sizes before anything is downloaded.
+    Raises ModelNotFoundError, ConfigError, WeightsError for a variant that nothing has, or RequestError.
     """
     precision = decide(device, dtype)
-    path = resolve(name, announce=announce)
-    others = None if parts is None else resolve(parts, announce=announce)
+    if isinstance(ignore_config_fields, str):
+        ignore_config_fields = ignore_config_fields.split(",")
+    path = resolve(name, announce=announce, variant=variant)
+    others = None if parts is None else resolve(parts, announce=announce, variant=variant)
     return Model(
-        read_descriptor(path, parts=others),
+        read_descriptor(path, parts=others, variant=variant, ignore=ignore_config_fields),
         precision,
         name=str(name),
         parts=None if parts is None else str(parts),
         fast=fast,
+        ignored=tuple(sorted(ignore_config_fields)),
     )
 
 
@@ -74,7 +81,7 @@ class Model:
 
     frugal: free every part as soon as its stage is over. None decides by the memory that is free at the first request.
     name, parts: what the model was loaded by, for the record in its pictures. fast: how it runs, see
-    `engine.choose_engine`. adapt: see `Parts`.
+    `engine.choose_engine`. adapt: see `Parts`. ignored: fields of configuration files that were, for the record, too.
     """
 
     def __init__(
@@ -87,6 +94,7 @@ class Model:
         frugal: bool | None = None,
         fast: str | None = None,
         adapt: Adapt | None = None,
+        ignored: tuple[str, ...] = (),
     ) -> None:
         self.descriptor = descriptor
         self.precision = precision
@@ -96,9 +104,10 @@ class Model:
         self.engine = choose_engine(fast, precision)
         self.parts = Parts(descriptor, precision, self.engine, adapt)
         self._planned = False
+        self._ignored = ignored
         rounded = self.engine.int8 or holds_int8(descriptor.transformer_source)
         remark = int8_remark(precision) if rounded else None
-        self._warnings: list[str] = [] if remark is None else [remark]
+        self._warnings: list[str] = [*descriptor.notes, *([] if remark is None else [remark])]
         self._prompts: OrderedDict[tuple[str, str, bool, bool], stages.Prompt] = OrderedDict()
 
     @property
@@ -112,10 +121,14 @@ class Model:
     @cached_property
     def provenance(self) -> dict[str, str]:
         """What a picture of this model is made with, as texts for `output.Record`."""
-        others = {} if self.others is None else {"parts": self.others}
+        loaded_by = {
+            "parts": self.others,
+            "variant": self.descriptor.variant,
+            "ignore_config_fields": ",".join(self._ignored) or None,
+        }
         return {
             "model": self.name,
-            **others,
+            **{name: value for name, value in loaded_by.items() if value is not None},
             "weights": fingerprint(self.descriptor),
             "version": __version__,
             "torch": torch.__version__,
@@ -142,6 +155,7 @@ class Model:
         loading, and NumericsError where numbers stop being finite.
         """
         request = request.complete(self.defaults)
+        stages.check_blocks(self.descriptor, request)
         width, height = stages.drawn_size(self.descriptor, request)
         self._plan_memory(width, height)
         return self._run(request, width, height, stop or (lambda: False))
@@ -268,6 +282,11 @@ class Model:
         remarks, self._warnings = self._warnings, []
         if request.negative and not stages.needs_null(self.descriptor, request):
             remarks.append("the negative prompt has no effect without classifier-free guidance.")
+        if request.pag_blocks and not request.pag:
+            remarks.append("pag_blocks have no effect without a pag scale.")
+        foreign = stages.foreign_solver(self.descriptor, request)
+        if foreign is not None:
+            remarks.append(foreign)
         return remarks
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import re
 import struct
 import unicodedata
@@ -21,13 +22,15 @@ from typing import Any
 
 from PIL import Image, PngImagePlugin
 
+from sanakit.base.echo import quoted
 from sanakit.base.errors import PictureError, RequestError
 from sanakit.base.files import atomic_write
-from sanakit.pipeline.parameters import read_parameters, write_parameters
+from sanakit.pipeline.parameters import parse_parameters, write_parameters
 from sanakit.pipeline.request import ImageRequest
 
 FORMAT = 1
 _SLUG_LENGTH = 60
+_EXIF, _USER_COMMENT = 0x8769, 0x9286  # tags of EXIF 2.3
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
 
 
@@ -35,13 +38,15 @@ _BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error,
 class Record:
     """What a picture tells of itself: its request, whether it is a grid, and what it was made with.
 
-    others: further requests whose pictures are on the same grid.
+    others: further requests whose pictures are on the same grid. notes: what another program wrote and was passed over;
+    no part of what is written.
     """
 
     request: ImageRequest
     others: tuple[ImageRequest, ...] = ()
     grid: bool = False
     made: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The content of the `sanakit` chunk."""
@@ -70,27 +75,53 @@ def read_picture(path: Path) -> Record:
         if "sanakit" in texts:
             return _read_record(texts["sanakit"])
         if "parameters" in texts:
-            request, others = read_parameters(texts["parameters"])
-            return Record(request=request, made={name.lower(): value for name, value in others.items()})
+            found = parse_parameters(texts["parameters"])
+            made = {name.lower(): value for name, value in found.extra.items()}
+            return Record(request=found.request, made=made, notes=found.notes)
     except RequestError as error:
         raise PictureError(f"{path} holds a request that cannot be used: {error}") from None
-    raise PictureError(f"{path} holds no request: only pictures written by sanakit can be recreated.")
+    raise PictureError(_nothing_in(path, texts))
+
+
+def _nothing_in(path: Path, texts: Mapping[str, str]) -> str:
+    """Why a picture can't be recreated, with the program where it tells."""
+    graph = "workflow" in texts or texts.get("prompt", "").startswith("{")
+    program = "ComfyUI (a graph)" if graph else "InvokeAI" if "invokeai_metadata" in texts else None
+    wrote = f"{program} wrote it, and" if program else "only"
+    what = "its form is not read here" if program else "pictures written by sanakit can be recreated"
+    return f"{path} holds no request: {wrote} {what}."
 
 
 def _read_texts(path: Path) -> dict[str, str]:
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110  Path.exists raises for names that are too long
         raise PictureError(f"there is no picture at {path}.")
-    if path.is_dir():
-        raise PictureError(f"{path} is a folder, not a picture.")
+    if not path.is_file():
+        raise PictureError(f"{path} is {'a folder' if path.is_dir() else 'no regular file'}, not a picture.")
     try:
         with Image.open(path) as image:
-            if not isinstance(image, PngImagePlugin.PngImageFile):
+            texts = {str(name): value for name, value in image.info.items() if isinstance(value, str)}
+            comment = {} if "parameters" in texts else _user_comment(image)
+            if not isinstance(image, PngImagePlugin.PngImageFile) and not comment:
                 raise PictureError(f"{path} is a {image.format} file, and only PNG files carry a request.")
-            return {str(name): value for name, value in image.info.items() if isinstance(value, str)}
+            return comment | texts if isinstance(image, PngImagePlugin.PngImageFile) else comment
     except PermissionError:
         raise PictureError(f"{path} cannot be read: permission denied.") from None
     except (*_BROKEN, Image.DecompressionBombError):
         raise PictureError(f"{path} is not a readable PNG file.") from None
+
+
+def _user_comment(image: Image.Image) -> dict[str, str]:
+    """The EXIF comment where programs of the A1111 tradition put their text in JPEG and WebP, and some in PNG."""
+    comment = image.getexif().get_ifd(_EXIF).get(_USER_COMMENT)
+    if isinstance(comment, bytes):
+        kind, rest = comment[:8], comment[8:]
+        encoding = "utf-8"
+        if (
+            kind == b"UNICODE\0"
+        ):  # the standard leaves the byte order open; the text begins with an ASCII letter
+            encoding = "utf-16-be" if rest[:1] == b"\0" else "utf-16-le"
+        comment = rest.decode(encoding, "replace").rstrip("\0")
+    return {"parameters": comment} if isinstance(comment, str) and "Steps:" in comment else {}
 
 
 def _read_record(text: str) -> Record:
@@ -101,7 +132,9 @@ def _read_record(text: str) -> Record:
     if not isinstance(data, dict) or "request" not in data:
         raise RequestError("its sanakit chunk has no request.")
     if data.get("format") != FORMAT:
-        raise RequestError(f"its format is {data.get('format')!r}, and this version reads format {FORMAT}.")
+        raise RequestError(
+            f"its format is {quoted(data.get('format'))}, and this version reads format {FORMAT}."
+        )
     made = data.get("made", {})
     if not isinstance(made, dict) or not all(isinstance(value, str) for value in made.values()):
         raise RequestError("its part 'made' must map names to texts.")

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sanakit.base.echo import quoted
 from sanakit.base.errors import RequestError
 from sanakit.base.grid import SIZE_STEP
 from sanakit.base.noise import MAX_SEED
@@ -19,6 +20,8 @@ from sanakit.base.noise import MAX_SEED
 MAX_SIDE = 16384
 MAX_STEPS = 1000
 MAX_COUNT = 10000
+MAX_BLOCK = 10000
+MAX_GUIDANCE = 1000.0  # pictures burn out past 20; far larger scales leave the range of the numbers
 SOLVER_NAMES = ("dpm1", "dpm2", "dpm3", "euler", "scm")
 
 
@@ -41,8 +44,9 @@ class ImageRequest:
     `width` and `height` are pixels, multiples of 32. `guidance` above 1 switches classifier-free guidance on;
     `cfg_interval` limits it to a part of the noise range (0 = picture, 1 = pure noise). `pag` is the scale of
     perturbed attention guidance, 0 for none, and `pag_blocks` the transformer blocks that it perturbs.
-    `chi` prepends the instruction the model was trained with, where it has one. A prompt with more tokens than the
-    model reads is refused, unless `truncate` allows to cut its end.
+    `chi` prepends the instruction the model was trained with, where it has one. An empty prompt asks for whatever
+    the model draws without one. A prompt with more tokens than the model reads is refused, unless `truncate` allows
+    to cut its end. `bins` draws at the nearest trained size, where the model asks for it, and scales to the size.
     """
 
     prompt: str
@@ -59,6 +63,7 @@ class ImageRequest:
     pag: float = 0.0
     pag_blocks: tuple[int, ...] | None = None
     truncate: bool = False
+    bins: bool = True
 
     def __post_init__(self) -> None:
         _check_texts(self)
@@ -92,7 +97,9 @@ class ImageRequest:
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(fields) - known)
         if unknown:
-            raise RequestError(f"the request has a field that this version does not know: {unknown[0]!r}.")
+            raise RequestError(
+                f"the request has a field that this version does not know: {quoted(unknown[0])}."
+            )
         if "prompt" not in fields:
             raise RequestError("the request has no prompt.")
         values: dict[str, Any] = {
@@ -125,11 +132,11 @@ def _check_texts(request: ImageRequest) -> None:
             text.encode("utf-8")
         except UnicodeEncodeError:
             raise RequestError(f"{name} holds bytes that are not valid UTF-8.") from None
-    if not request.prompt.strip():
-        raise RequestError("the prompt is empty: say what to draw.")
     if request.solver is not None and request.solver not in SOLVER_NAMES:
-        raise RequestError(f"unknown solver {request.solver!r}: choose one of {', '.join(SOLVER_NAMES)}.")
-    for name in ("chi", "truncate"):
+        raise RequestError(
+            f"unknown solver {quoted(request.solver)}: choose one of {', '.join(SOLVER_NAMES)}."
+        )
+    for name in ("chi", "truncate", "bins"):
         if not isinstance(getattr(request, name), bool):
             raise RequestError(f"{name} must be true or false.")
 
@@ -145,7 +152,9 @@ def _check_numbers(request: ImageRequest) -> None:
 
 def _whole(name: str, value: object, low: int, high: int, high_text: str | None = None) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise RequestError(f"{name} must be a whole number from {low} to {high_text or high}, not {value!r}.")
+        raise RequestError(
+            f"{name} must be a whole number from {low} to {high_text or high}, not {quoted(value)}."
+        )
 
 
 def _check_size(width: object, height: object) -> None:
@@ -164,8 +173,8 @@ def _check_size(width: object, height: object) -> None:
 def _check_guidance(request: ImageRequest) -> None:
     for name in ("guidance", "pag"):
         value = getattr(request, name)
-        if value is not None and not (_is_finite(value) and value >= 0):
-            raise RequestError(f"{name} must be a finite number of at least 0, not {value!r}.")
+        if value is not None and not (_is_finite(value) and 0 <= value <= MAX_GUIDANCE):
+            raise RequestError(f"{name} must be a number from 0 to {MAX_GUIDANCE:g}, not {quoted(value)}.")
     interval = request.cfg_interval
     if (
         not isinstance(interval, tuple)
@@ -178,11 +187,14 @@ def _check_guidance(request: ImageRequest) -> None:
     blocks = request.pag_blocks
     if blocks is None:
         return
-    if not isinstance(blocks, tuple) or not blocks:
+    if not isinstance(blocks, tuple) or not 0 < len(blocks) <= MAX_BLOCK:
         raise RequestError("pag_blocks must name at least one block.")
     for block in blocks:
-        _whole("a pag block", block, 0, 10000)
+        _whole("a pag block", block, 0, MAX_BLOCK)
 
 
 def _is_finite(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    """A number that a float can hold."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return abs(value) < 2**1023
+    return isinstance(value, float) and math.isfinite(value)

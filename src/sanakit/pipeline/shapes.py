@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable, Collection
+
 from sanakit.autoencoder import PRESETS as AUTOENCODERS
 from sanakit.base.errors import ModelNotFoundError
 from sanakit.pipeline.memory import Shapes
@@ -10,10 +13,13 @@ from sanakit.transformer import PRESETS
 from sanakit.weights import PUBLISHED, read_descriptor, resolve
 
 
-def shapes_of(name: str) -> Shapes:
+def shapes_of(
+    name: str, *, ignore: Collection[str] = (), note: Callable[[str], object] = warnings.warn
+) -> Shapes:
     """A published model by its short name, else a model that is on this machine; nothing is fetched.
 
-    Raises ModelNotFoundError where it is neither.
+    ignore: fields of configuration files to read as if they were not there. note: is told of fields passed over.
+    Raises ModelNotFoundError where it is neither, ConfigError as `read_descriptor`.
     """
     if name in PRESETS and name in PUBLISHED:
         return Shapes(transformer=PRESETS[name], autoencoder=AUTOENCODERS["f32c32-sana-1.1"], text=GEMMA_2_2B)
@@ -23,5 +29,7 @@ def shapes_of(name: str) -> Shapes:
             f"the model is not on this machine, and nothing is downloaded here ({text})."
         )
 
-    found = read_descriptor(resolve(name, announce=refuse))
+    found = read_descriptor(resolve(name, announce=refuse), ignore=ignore)
+    for text in found.notes:
+        note(text)
     return Shapes(transformer=found.transformer, autoencoder=found.autoencoder, text=found.text_config)

@@ -15,12 +15,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from sanakit.autoencoder import DCAE, decode_tiled
+from sanakit.base.errors import RequestError
 from sanakit.base.grid import check_size, nearest_bucket
 from sanakit.base.sentinel import check_finite, find_nonfinite_layer
 from sanakit.base.values import TextStates
 from sanakit.flow import (
     SIGMA_MIN,
     Branch,
+    Ending,
     Guided,
     ModelTime,
     Nodes,
@@ -38,6 +40,9 @@ from sanakit.weights import Descriptor
 
 PAG_BLOCKS = {28: (14,), 20: (8,)}
 """Depth -> the blocks that the official code perturbs; other depths take the middle one."""
+
+DIFFUSERS_PAG_BLOCKS = (0,)
+"""What diffusers' SanaPAGPipeline perturbs where it is not told otherwise ("transformer_blocks.0")."""
 
 
 @dataclass(frozen=True)
@@ -78,13 +83,13 @@ def encode_text(encoder: TextEncoder, descriptor: Descriptor, request: ImageRequ
 
 
 def drawn_size(descriptor: Descriptor, request: ImageRequest) -> tuple[int, int]:
-    """(width, height) in pixels that the transformer draws: a trained size where the model asks for it.
+    """(width, height) in pixels that the transformer draws: a trained size where model and request ask for it.
 
     Raises RequestError where the size does not fit the autoencoder and the patches.
     """
     width, height = request.width or 0, request.height or 0
     step = descriptor.autoencoder.ratio * descriptor.transformer.patch_size
-    if descriptor.bins:
+    if descriptor.bins and request.bins:
         height, width = nearest_bucket(descriptor.transformer.sample_size * 32, height, width)
     check_size(width, height, step)
     return width, height
@@ -158,13 +163,15 @@ def denoise(
         prompt=prompt.to(device),
         time=model_time(descriptor, request),
         guidance=request.guidance or 0.0,
-        pag_blocks=pag_blocks(descriptor.transformer, request),
+        pag_blocks=pag_blocks(descriptor.transformer, request, descriptor.pag),
     )
     scale = (request.guidance or 1.0) if needs_null(descriptor, request) else 1.0
     guided = Guided(predict=predict, scale=scale, interval=request.cfg_interval, pag=request.pag)
+    schedule = descriptor.schedule
+    ending = Ending(lower_order_final=schedule.lower_order_final, euler_at_final=schedule.euler_at_final)
     return iterate_sample(
         guided, fresh(-1), solver=request.solver or "dpm2", nodes=nodes(descriptor, request),
-        kind=descriptor.schedule.solver_type, noise=fresh,
+        kind=schedule.solver_type, noise=fresh, ending=ending,
     )  # fmt: skip
 
 
@@ -205,9 +212,31 @@ def model_time(descriptor: Descriptor, request: ImageRequest) -> Callable[[float
     return lambda sigma, index: clock(sigma)
 
 
-def pag_blocks(config: TransformerConfig, request: ImageRequest) -> tuple[int, ...]:
-    """The blocks that perturbed attention guidance perturbs."""
-    return request.pag_blocks or PAG_BLOCKS.get(config.depth, (config.depth // 2,))
+def pag_blocks(config: TransformerConfig, request: ImageRequest, pag_folder: bool = False) -> tuple[int, ...]:
+    """The blocks that perturbed attention guidance perturbs: in a folder made for it, those of diffusers' pipeline."""
+    if request.pag_blocks is not None:
+        return request.pag_blocks
+    return DIFFUSERS_PAG_BLOCKS if pag_folder else PAG_BLOCKS.get(config.depth, (config.depth // 2,))
+
+
+def check_blocks(descriptor: Descriptor, request: ImageRequest) -> None:
+    """Raises RequestError where perturbed attention is to perturb a block that the transformer does not have."""
+    depth = descriptor.transformer.depth
+    absent = [block for block in request.pag_blocks or () if block >= depth]
+    if absent:
+        raise RequestError(
+            f"there is no block {absent[0]} to perturb: the transformer has blocks 0 to {depth - 1}."
+        )
+
+
+def foreign_solver(descriptor: Descriptor, request: ImageRequest) -> str | None:
+    """A sentence where the solver is not of the kind that the checkpoint was made for; it draws all the same."""
+    consistency = request.solver == "scm"
+    if consistency == (descriptor.schedule.kind == "scm"):
+        return None
+    if consistency:
+        return "scm is the sampler of Sprint models, and this is none: expect a worse picture than with dpm2."
+    return f"{request.solver} is no sampler for Sprint models: expect a worse picture than with scm."
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sanakit.text.cache import CacheInfo
 from sanakit.text.config import GEMMA_2_2B, TextConfig, small_gemma
 from sanakit.text.encoder import TextEncoder
+from sanakit.text.fields import BOOKKEEPING, FIELDS, check_text_config
 from sanakit.text.gemma import build_gemma, restore_constants
 from sanakit.text.null import null_states
 from sanakit.text.prompt import (
@@ -20,7 +21,9 @@ from sanakit.text.prompt import (
 from sanakit.text.tokenizer import SPECIAL_TOKENS, load_tokenizer, save_tokenizer, train_tokenizer
 
 __all__ = [
+    "BOOKKEEPING",
     "CHI",
+    "FIELDS",
     "GEMMA_2_2B",
     "MAX_TOKENS",
     "SPECIAL_TOKENS",
@@ -29,6 +32,7 @@ __all__ = [
     "TextConfig",
     "TextEncoder",
     "build_gemma",
+    "check_text_config",
     "clean_prompt",
     "final_prompt",
     "kept_positions",

@@ -5,7 +5,7 @@ read        safetensors and .pth, lazily          load        strictly onto meta
 save        diffusers folders                     convert     .pth <-> diffusers
 descriptor  what a model folder holds             catalog     name -> local path
 int8        transformers in int8                  snapshot    a hub repository of any layout -> local path
-safetensor  one file: header and writer
+safetensor  one file: header and writer           variant     fp16, bf16 beside the plain weights
 """
 
 from sanakit.weights.catalog import resolve
@@ -18,6 +18,7 @@ from sanakit.weights.load import align, assign, load_autoencoder, load_text_enco
 from sanakit.weights.published import PUBLISHED, Published
 from sanakit.weights.read import (
     DIFFUSERS_STEM,
+    STEMS,
     TRANSFORMERS_STEM,
     TensorFile,
     Weights,
@@ -35,10 +36,12 @@ from sanakit.weights.save import (
     write_folder,
 )
 from sanakit.weights.snapshot import resolve_snapshot
+from sanakit.weights.variant import variant_of
 
 __all__ = [
     "DIFFUSERS_STEM",
     "PUBLISHED",
+    "STEMS",
     "TRANSFORMERS_STEM",
     "Descriptor",
     "Drop",
@@ -74,6 +77,7 @@ __all__ = [
     "save_text_encoder",
     "save_transformer",
     "save_weights",
+    "variant_of",
     "weight_files",
     "write_derived",
     "write_folder",

@@ -11,9 +11,11 @@ from pathlib import Path
 import huggingface_hub
 from huggingface_hub import constants
 
+from sanakit.base.echo import quoted
 from sanakit.base.errors import ModelNotFoundError
+from sanakit.base.paths import is_file, is_folder, user_path
 from sanakit.weights.published import PUBLISHED
-from sanakit.weights.read import DIFFUSERS_STEM, TRANSFORMERS_STEM, variants
+from sanakit.weights.read import STEMS, variants
 
 __all__ = [
     "TOYBOX",
@@ -28,7 +30,7 @@ __all__ = [
 
 TOYBOX = "toybox"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_STEMS = {"transformer": DIFFUSERS_STEM, "vae": DIFFUSERS_STEM, "text_encoder": TRANSFORMERS_STEM}
+_LONGEST_ID = 200  # the hub allows 96 characters for a name
 _SMALL = re.compile(
     r"model_index\.json|sanakit\.json|LICENSE[^/]*|(?:tokenizer|scheduler)/[^/]+|\w+/config\.json"
 )
@@ -50,22 +52,25 @@ def resolve(
     text = str(name)
     if text == TOYBOX:  # a folder of that name is ./toybox
         return _shipped()
-    path = Path(name).expanduser()
-    if text and (path.is_dir() or (path.is_file() and path.suffix in (".pth", ".pt"))):
+    path = user_path(name)
+    if text and (is_folder(path) or (is_file(path) and path.suffix in (".pth", ".pt"))):
         return path
     if text in PUBLISHED:
         return _from_hub(PUBLISHED[text].repo, announce, variant or PUBLISHED[text].variant, revision)
     if is_hub_id(text):
         return _from_hub(text, announce, variant or _default_variant(text), revision)
-    raise ModelNotFoundError(f"no model {text!r}: it is no folder, no .pth and no hub id; {_near(text)}")
+    raise ModelNotFoundError(
+        f"no model {quoted(text, 200)}: it is no folder, no .pth and no hub id; {_near(text)}"
+    )
 
 
 def is_hub_id(text: str) -> bool:
     """Whether a name has the form of a hub id, `owner/name`."""
-    return _HUB_ID.fullmatch(text) is not None
+    return len(text) <= _LONGEST_ID and _HUB_ID.fullmatch(text) is not None
 
 
 def _near(text: str) -> str:
+    text = text[:200]
     known = [TOYBOX, *PUBLISHED, *(entry.repo for entry in PUBLISHED.values())]
     close = get_close_matches(text, known, n=3, cutoff=0.4)
     return (
@@ -145,7 +150,7 @@ def needed_files(repo: str, sizes: Mapping[str, int], variant: str | None) -> di
     repository is not in the diffusers layout.
     """
     needed = {name: size for name, size in sizes.items() if _SMALL.fullmatch(name)}
-    for folder, stem in _STEMS.items():
+    for folder, stem in STEMS.items():
         inside = [name.removeprefix(f"{folder}/") for name in sizes if name.startswith(f"{folder}/")]
         chosen = _chosen(inside, stem, variant)
         if "model_index.json" not in sizes or not chosen:
@@ -163,7 +168,11 @@ def _chosen(names: Iterable[str], stem: str, variant: str | None) -> list[str]:
         return []
     key = next((key for key in (variant, None) if key in available), next(iter(available)))
     tag = f".{key}" if key else ""
-    shard = re.compile(rf"{re.escape(stem + tag)}-\d{{5}}-of-\d{{5}}\.safetensors")
+    # The variant stood behind the number before diffusers 0.28: stem-00001-of-00002.fp16.safetensors.
+    part = r"-\d{5}-of-\d{5}"
+    shard = re.compile(
+        rf"(?:{re.escape(stem + tag)}{part}|{re.escape(stem)}{part}{re.escape(tag)})\.safetensors"
+    )
     shards = [name for name in names if shard.fullmatch(name)] if available[key].endswith(".json") else []
     return [available[key], *shards]
 
@@ -195,7 +204,7 @@ def announce_download(repo: str, missing: Mapping[str, int], announce: Callable[
         return
     parts = {
         folder: sum(size for name, size in missing.items() if name.startswith(f"{folder}/"))
-        for folder in _STEMS
+        for folder in STEMS
     }
     detail = ", ".join(f"{folder} {_size(size)}" for folder, size in parts.items() if size)
     licence = next(

@@ -6,13 +6,14 @@ place there and lie in an optional `sanakit.json` beside it: dialect, instructio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from sanakit.autoencoder import AutoencoderConfig
 from sanakit.base.dialect import DIFFUSERS, OFFICIAL, Dialect
+from sanakit.base.echo import quoted
 from sanakit.base.errors import ConfigError
 from sanakit.base.grid import BUCKETS
 from sanakit.transformer import TransformerConfig
@@ -20,11 +21,19 @@ from sanakit.weights.formats import (
     diffusers_autoencoder,
     diffusers_scheduler,
     diffusers_transformer,
+    gemma,
     sana_pth,
 )
 from sanakit.weights.formats.diffusers_scheduler import Schedule
-from sanakit.weights.formats.fields import DIFFUSERS_VERSION, Fields, read_json
-from sanakit.weights.read import read_pth
+from sanakit.weights.formats.fields import (
+    DIFFUSERS_VERSION,
+    Fields,
+    Reading,
+    known_fields,
+    read_json,
+)
+from sanakit.weights.read import STEMS, read_pth
+from sanakit.weights.variant import missing_variant
 
 __all__ = [
     "EXTRA_FILE",
@@ -39,11 +48,25 @@ Kind = Literal["sana", "sprint"]
 T = TypeVar("T")
 
 EXTRA_FILE = "sanakit.json"
+_PAG = "SanaPAGPipeline"
 _PIPELINES: dict[str, Kind] = {
     "SanaPipeline": "sana",
-    "SanaPAGPipeline": "sana",
+    _PAG: "sana",
     "SanaSprintPipeline": "sprint",
     "SanaSprintImg2ImgPipeline": "sprint",
+}
+_PARTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
+_INDEX = "model_index.json"
+_CONFIGS = (
+    "transformer/config.json",
+    "vae/config.json",
+    "scheduler/scheduler_config.json",
+    "text_encoder/config.json",
+)
+# Settings of pipelines that change nothing at these values.
+_HARMLESS: dict[str, tuple[object, ...]] = {
+    "is_distilled": (False,),
+    "requires_safety_checker": (False, True),
 }
 _DIALECTS = {dialect.name: dialect for dialect in (DIFFUSERS, OFFICIAL)}
 _EXTRA: dict[str, Any] = {"dialect": DIFFUSERS.name, "instruct": True, "bins": None}
@@ -56,7 +79,9 @@ class Descriptor:
     folder: holds the components; transformer_source: the transformer's folder, or the `.pth` used instead.
     kind: "sana" (sampled by a flow solver) or "sprint" (by the consistency sampler, guidance as an input).
     instruct: prompts are preceded by the instruction the checkpoint was trained with. bins: sizes are rounded to the
-    trained aspect ratios. text_config: the text encoder's config.json as it is.
+    trained aspect ratios. pag: the folder is one for perturbed attention guidance. text_config: the text encoder's
+    config.json as it is. variant: which weights of each component, None for the plain ones or the only ones.
+    notes: sentences on fields of the configuration that were passed over, and on components without the variant.
     """
 
     folder: Path
@@ -68,6 +93,9 @@ class Descriptor:
     dialect: Dialect = DIFFUSERS
     instruct: bool = True
     bins: bool = True
+    pag: bool = False
+    variant: str | None = None
+    notes: tuple[str, ...] = field(default=(), compare=False)
     text_config: dict[str, Any] = field(hash=False)
 
     def __post_init__(self) -> None:
@@ -89,35 +117,51 @@ class Descriptor:
         return self.folder / "tokenizer"
 
 
-def read_descriptor(path: Path, *, parts: Path | None = None, cross_heads: int | None = None) -> Descriptor:
+def read_descriptor(
+    path: Path,
+    *,
+    parts: Path | None = None,
+    cross_heads: int | None = None,
+    variant: str | None = None,
+    ignore: Collection[str] = (),
+) -> Descriptor:
     """Describe a diffusers folder, or an official `.pth` with the other components from the folder `parts`.
 
-    A `.pth` gives the official dialect, and `cross_heads` where its width does not tell. Raises ConfigError for
-    missing, malformed or contradictory configuration files, WeightsError for an unreadable `.pth`.
+    A `.pth` gives the official dialect, and `cross_heads` where its width does not tell. variant: which weights of a
+    folder, such as fp16. ignore: fields of configuration files to read as if they were not there. Raises ConfigError
+    for missing, malformed or contradictory configuration files, and for a field in `ignore` that no file has;
+    WeightsError for an unreadable `.pth`, and where no component has the variant.
     """
     if path.is_dir():
-        return _read_folder(path)
+        return _read_folder(path, variant, frozenset(ignore))
     if not path.is_file():
         raise ConfigError(f"{path} is no model folder and no .pth file")
     if parts is None:
         raise ConfigError(
             f"{path} holds a transformer only: give the folder of a whole model as parts, or convert it"
         )
-    return _read_pth(path, _read_folder(parts), cross_heads)
+    return _read_pth(path, _read_folder(parts, variant, frozenset(ignore)), cross_heads)
 
 
-def _read_folder(folder: Path) -> Descriptor:
-    index = read_json(folder / "model_index.json")
-    name = index.get("_class_name")
-    if not isinstance(name, str) or name not in _PIPELINES:
-        raise ConfigError(
-            f"{folder}/model_index.json: _class_name is {str(name)[:80]!r}, but must be one of {', '.join(_PIPELINES)}"
-        )
-    transformer = _read(diffusers_transformer.from_config, folder / "transformer/config.json")
-    autoencoder = _read(diffusers_autoencoder.from_config, folder / "vae/config.json")
-    schedule = _read(diffusers_scheduler.from_config, folder / "scheduler/scheduler_config.json")
+def _read_folder(folder: Path, variant: str | None, ignore: frozenset[str]) -> Descriptor:
+    notes: list[str] = []
+    reading = Reading(ignore=ignore, note=notes.append)
+    index = read_json(folder / _INDEX)
+    name = _pipeline_of(index, f"{folder}/{_INDEX}")
+    files = {_INDEX: index} | {file: read_json(folder / file) for file in _CONFIGS}
+    _check_ignored(ignore, files, folder)
+    _check_index(index, f"{folder}/{_INDEX}", reading)
+
+    def read(parse: Callable[[Mapping[str, Any], str, Reading], T], file: str) -> T:
+        return parse(files[file], f"{folder}/{file}", reading)
+
+    transformer = read(diffusers_transformer.from_config, "transformer/config.json")
+    autoencoder = read(diffusers_autoencoder.from_config, "vae/config.json")
+    schedule = read(diffusers_scheduler.from_config, "scheduler/scheduler_config.json")
+    text_config = read(gemma.from_config, "text_encoder/config.json")
     extra = folder / EXTRA_FILE
     dialect, instruct, bins = _read_extra(read_json(extra) if extra.exists() else {}, transformer, str(extra))
+    missing_variant({folder / part: stem for part, stem in STEMS.items()}, variant, notes.append)
     return Descriptor(
         folder=folder,
         transformer_source=folder / "transformer",
@@ -128,17 +172,45 @@ def _read_folder(folder: Path) -> Descriptor:
         dialect=dialect,
         instruct=instruct,
         bins=bins,
-        text_config=read_json(folder / "text_encoder/config.json"),
+        pag=name == _PAG,
+        variant=variant,
+        notes=tuple(notes),
+        text_config=text_config,
     )
+
+
+def _check_ignored(ignore: frozenset[str], files: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
+    absent = sorted(name for name in ignore if not any(name in data for data in files.values()))
+    if absent:
+        raise ConfigError(
+            f"{quoted(absent[0])} is to be ignored, but no configuration file in {folder} has such a field"
+        )
+
+
+def _pipeline_of(data: Mapping[str, Any], where: str) -> str:
+    """The class of a model_index.json. Raises ConfigError for another class."""
+    name = data.get("_class_name")
+    if not isinstance(name, str) or name not in _PIPELINES:
+        raise ConfigError(
+            f"{where}: _class_name is {quoted(name)}, but must be one of {', '.join(_PIPELINES)}"
+        )
+    return name
+
+
+def _check_index(data: Mapping[str, Any], where: str, reading: Reading) -> None:
+    """Raises ConfigError for components that are unknown here, and for what is no library and class."""
+    # A pair of nulls is a component that the folder does without.
+    plain = {key: None if value == [None, None] else value for key, value in data.items()}
+    for part, value in known_fields(plain, _PARTS, where, reading, _HARMLESS).items():
+        pair = isinstance(value, list) and len(value) == 2 and all(isinstance(word, str) for word in value)
+        if part in _PARTS and not pair and value is not None:
+            raise ConfigError(f"{where}: {part} is {quoted(value)}, but must be a library and a class")
 
 
 def read_autoencoder_config(folder: Path) -> AutoencoderConfig:
     """The configuration of a diffusers `AutoencoderDC` folder. Raises ConfigError."""
-    return _read(diffusers_autoencoder.from_config, folder / "config.json")
-
-
-def _read(parse: Callable[[Mapping[str, Any], str], T], path: Path) -> T:
-    return parse(read_json(path), str(path))
+    path = folder / "config.json"
+    return diffusers_autoencoder.from_config(read_json(path), str(path))
 
 
 def _read_extra(
@@ -166,6 +238,8 @@ def _read_pth(path: Path, parts: Descriptor, cross_heads: int | None) -> Descrip
         dialect=OFFICIAL,
         instruct=parts.instruct,
         bins=transformer.sample_size * 32 in BUCKETS,
+        variant=parts.variant,
+        notes=parts.notes,
         text_config=parts.text_config,
     )
 
@@ -185,15 +259,20 @@ def _check_agreement(found: Descriptor) -> None:
         )
     elif (found.kind == "sprint") != (found.schedule.kind == "scm"):
         problem = f"a {found.kind} pipeline has a scheduler of kind {found.schedule.kind}"
+    elif found.kind == "sprint" and transformer.time_scale != 1:  # its sampler gives the noise level as it is
+        scale = transformer.time_scale
+        problem = f"a sprint pipeline has a transformer with timestep_scale {scale:g}, but only 1 is obeyed"
     if problem:
         raise ConfigError(f"{found.folder} contradicts itself: {problem}")
 
 
-def index_config(kind: Kind, schedule: Schedule, tokenizer: str | None = "GemmaTokenizer") -> dict[str, Any]:
+def index_config(
+    kind: Kind, schedule: Schedule, tokenizer: str | None = "GemmaTokenizer", pag: bool = False
+) -> dict[str, Any]:
     """model_index.json for a kind of model, its scheduler and its tokenizer's class."""
     scheduler = next(name for name, known in diffusers_scheduler.CLASSES.items() if known == schedule.kind)
     return {
-        "_class_name": "SanaSprintPipeline" if kind == "sprint" else "SanaPipeline",
+        "_class_name": "SanaSprintPipeline" if kind == "sprint" else _PAG if pag else "SanaPipeline",
         "_diffusers_version": DIFFUSERS_VERSION,
         "scheduler": ["diffusers", scheduler],
         "text_encoder": ["transformers", "Gemma2Model"],

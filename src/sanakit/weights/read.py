@@ -24,6 +24,7 @@ from sanakit.weights.safetensor import Entry, read_header
 
 __all__ = [
     "DIFFUSERS_STEM",
+    "STEMS",
     "TRANSFORMERS_STEM",
     "TensorFile",
     "Weights",
@@ -36,6 +37,8 @@ __all__ = [
 
 DIFFUSERS_STEM = "diffusion_pytorch_model"
 TRANSFORMERS_STEM = "model"
+STEMS = {"transformer": DIFFUSERS_STEM, "vae": DIFFUSERS_STEM, "text_encoder": TRANSFORMERS_STEM}
+"""Folder of a component -> how its weight files are named."""
 # What the restricted unpickler and the zip reader raise on damaged files, beside OSError and UnpicklingError.
 _UNREADABLE = (
     RuntimeError,

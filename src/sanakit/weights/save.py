@@ -193,7 +193,9 @@ def write_settings(descriptor: Descriptor, folder: Path) -> None:
         atomic_write(folder / EXTRA_FILE, to_json(extra))
     else:
         (folder / EXTRA_FILE).unlink(missing_ok=True)
-    index = index_config(descriptor.kind, descriptor.schedule, _tokenizer_class(folder / "tokenizer"))
+    index = index_config(
+        descriptor.kind, descriptor.schedule, _tokenizer_class(folder / "tokenizer"), descriptor.pag
+    )
     atomic_write(folder / "model_index.json", to_json(index))
 
 

@@ -6,7 +6,9 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from sanakit.base.echo import quoted
 from sanakit.base.errors import ModelNotFoundError
+from sanakit.base.paths import is_folder, user_path
 from sanakit.weights.catalog import fetch, is_hub_id
 
 __all__ = ["resolve_snapshot", "snapshot_files"]
@@ -27,14 +29,14 @@ def resolve_snapshot(
     Raises ModelNotFoundError for what is no folder with a config.json and no hub id, and where the hub refuses.
     """
     text = str(name)
-    path = Path(name).expanduser()
-    if text and path.is_dir():
+    path = user_path(name)
+    if text and is_folder(path):
         if not (path / "config.json").is_file():
             raise ModelNotFoundError(f"{path} holds no config.json: give the folder of a transformers model")
         return path
     if not is_hub_id(text):
         raise ModelNotFoundError(
-            f"no model {text!r}: it is no folder and no hub id (such as openai/clip-vit-base-patch32)"
+            f"no model {quoted(text, 200)}: it is no folder and no hub id (such as openai/clip-vit-base-patch32)"
         )
     found, why = fetch(
         text, announce, revision, lambda sizes: snapshot_files(text, sizes), index="config.json"

@@ -45,6 +45,8 @@ class TextToImage:
     ) -> None:
         self.config, self.precision, self.world = config, precision, world
         self.descriptor = read_descriptor(resolve(config.base, announce=told))
+        for note in self.descriptor.notes:
+            told(note)
         if self.descriptor.kind != "sana":
             raise ConfigError(f"base: {config.base} is a {self.descriptor.kind} model; take a flow model")
         self.shape = network_config(config.model, self.descriptor)

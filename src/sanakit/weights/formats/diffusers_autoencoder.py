@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from sanakit.autoencoder import AutoencoderConfig, Stage
 from sanakit.base.errors import ConfigError
-from sanakit.weights.formats.fields import DIFFUSERS_VERSION, Fields, check_class
+from sanakit.weights.formats.fields import DIFFUSERS_VERSION, STRICT, Fields, Reading, check_class
 from sanakit.weights.rules import Join, Rename, Row, Table, affine, expand, under
 
 __all__ = ["CLASS", "DEFAULTS", "from_config", "table", "to_config"]
@@ -40,6 +40,17 @@ DEFAULTS: dict[str, Any] = {
     "decoder_conv_act_fn": "relu",
     "scaling_factor": 1.0,
 }
+# What other autoencoders and later releases may write, at the value that is computed here anyway.
+_HARMLESS: dict[str, tuple[object, ...]] = {
+    "force_upcast": (False, True),
+    "out_channels": (3,),
+    "shift_factor": (0.0,),
+    "use_post_quant_conv": (False,),
+    "use_quant_conv": (False,),
+    "use_slicing": (False,),
+    "use_tiling": (False,),
+}
+_MAX_LAYERS = 200  # of one half; the largest published has 21
 # A plain name for a stage's blocks, and the values of two enumerations of ours that read differently there.
 _KINDS: dict[str, Literal["res", "evit"]] = {"ResBlock": "res", "EfficientViTBlock": "evit"}
 # (The published SANA files say "Conv"; diffusers takes whatever is not pixel_unshuffle for a convolution.)
@@ -107,10 +118,12 @@ def _stage(ours: str, theirs: str, stage: Stage, first: int) -> list[Row]:
     return rows
 
 
-def from_config(data: Mapping[str, Any], where: str = "vae/config.json") -> AutoencoderConfig:
+def from_config(
+    data: Mapping[str, Any], where: str = "vae/config.json", reading: Reading = STRICT
+) -> AutoencoderConfig:
     """Their config.json -> ours. Raises ConfigError for unknown, ill-typed or contradictory fields."""
     check_class(data, CLASS, where)
-    fields = Fields(data, DEFAULTS, where)
+    fields = Fields(data, DEFAULTS, where, reading, _HARMLESS)
     fields.exactly("in_channels", 3, "only pictures with 3 channels are supported")
     encoder, decoder = _stages(fields, "encoder"), _stages(fields, "decoder")
     fields.words("decoder_norm_types", len(decoder), ("rms_norm",))
@@ -127,7 +140,7 @@ def from_config(data: Mapping[str, Any], where: str = "vae/config.json") -> Auto
         else "silu",
         encoder_shortcut=fields.flag("encoder_out_shortcut"),
         decoder_shortcut=fields.flag("decoder_in_shortcut"),
-        scaling_factor=fields.number("scaling_factor"),
+        scaling_factor=fields.number("scaling_factor", low=1e-4, high=1e4),
     )
     _check_depths(config, where)
     return config
@@ -136,12 +149,14 @@ def from_config(data: Mapping[str, Any], where: str = "vae/config.json") -> Auto
 def _stages(fields: Fields, half: str) -> tuple[Stage, ...]:
     """The stages of one half, from four lists of the same length."""
     widths = fields.integers(f"{half}_block_out_channels")
-    depths = fields.integers(f"{half}_layers_per_block", low=0, high=1000)
+    depths = fields.integers(f"{half}_layers_per_block", low=0, high=_MAX_LAYERS)
     kinds = fields.words(f"{half}_block_types", len(widths), _KINDS)
     if len(depths) != len(widths):
         raise fields.fail(
             f"{half}_layers_per_block", f"but {half}_block_out_channels has {len(widths)} stages"
         )
+    if sum(depths) > _MAX_LAYERS:
+        raise fields.fail(f"{half}_layers_per_block", f"but at most {_MAX_LAYERS} layers are read")
     scales = _scales(fields, f"{half}_qkv_multiscales", len(widths))
     return tuple(
         Stage(_KINDS[kind], width, depth, kernels if _KINDS[kind] == "evit" else ())

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from sanakit.base.echo import quoted
 from sanakit.base.errors import ConfigError
-from sanakit.weights.formats.fields import DIFFUSERS_VERSION, Fields
+from sanakit.weights.formats.fields import DIFFUSERS_VERSION, STRICT, Fields, Reading
 
 __all__ = ["CLASSES", "Schedule", "from_config", "to_config"]
 
@@ -24,6 +25,7 @@ class Schedule:
     kind: "dpm" (DPM-Solver++ for flows), "euler", or "scm" (Sprint's consistency sampler).
     shift: of the times, towards noise (not used by scm). order, solver_type: of the DPM-Solver.
     final: the last sigma of the DPM-Solver, "zero" or "sigma_min" (0.01).
+    lower_order_final, euler_at_final: see `flow.Ending`.
     sigma_data: of scm. train_steps: model times run from 0 to this.
     """
 
@@ -32,6 +34,8 @@ class Schedule:
     order: int = 2
     solver_type: Literal["midpoint", "heun"] = "midpoint"
     final: Literal["zero", "sigma_min"] = "zero"
+    lower_order_final: bool = True
+    euler_at_final: bool = False
     sigma_data: float = 0.5
     train_steps: int = 1000
 
@@ -94,9 +98,20 @@ _DEFAULTS = {"dpm": _DPM, "euler": _EULER, "scm": _SCM}
 _OFF = ("thresholding", "use_beta_sigmas", "use_dynamic_shifting", "use_exponential_sigmas", "use_karras_sigmas",
         "use_lu_lambdas", "rescale_betas_zero_snr", "stochastic_sampling", "invert_sigmas")  # fmt: skip
 _BETAS = ("beta_start", "beta_end", "beta_schedule", "trained_betas")
+# What other schedulers and later releases may write, at the value that is computed here anyway.
+_HARMLESS: dict[str, tuple[object, ...]] = {
+    "clip_sample": (False,),
+    "eta": (0.0,),
+    "set_alpha_to_one": (False, True),
+    "skip_prk_steps": (False, True),
+    "timestep_type": ("discrete",),
+}
+_MAX_SHIFT = 1000  # of the times; 6 at 4K, 8 for video
 
 
-def from_config(data: Mapping[str, Any], where: str = "scheduler/scheduler_config.json") -> Schedule:
+def from_config(
+    data: Mapping[str, Any], where: str = "scheduler/scheduler_config.json", reading: Reading = STRICT
+) -> Schedule:
     """Their scheduler_config.json -> ours.
 
     For Euler, `flow_shift` and `shift` are one thing: files made from the DPM-Solver's carry only the first.
@@ -104,21 +119,23 @@ def from_config(data: Mapping[str, Any], where: str = "scheduler/scheduler_confi
     """
     name = data.get("_class_name")
     if not isinstance(name, str) or name not in CLASSES:
-        raise ConfigError(
-            f"{where}: _class_name is {str(name)[:80]!r}, but must be one of {', '.join(CLASSES)}"
-        )
+        raise ConfigError(f"{where}: _class_name is {quoted(name)}, but must be one of {', '.join(CLASSES)}")
     kind = CLASSES[name]
-    fields = Fields(data, {**_DPM, **_EULER, **_SCM, **_DEFAULTS[kind]}, where)
+    defaults = {**_DPM, **_EULER, **_SCM, **_DEFAULTS[kind]}
+    fields = Fields(data, defaults, where, reading, _HARMLESS)
+    for key in fields.given:
+        fields.typed(defaults[key], key)
     for key in _OFF:
         if fields.flag(key):
             raise fields.fail(key, "but only false is supported")
     fields.exactly("num_train_timesteps", 1000, "SANA's times run to 1000")
     if kind == "scm":
         fields.exactly("prediction_type", "trigflow", "SCM steps on TrigFlow predictions")
-        return Schedule(kind=kind, sigma_data=fields.number("sigma_data"))
+        return Schedule(kind=kind, sigma_data=fields.number("sigma_data", high=1000))
     if kind == "euler":
         fields.exactly("shift_terminal", None, "only null is supported")
-        return Schedule(kind=kind, shift=fields.number("shift" if "shift" in data else "flow_shift"))
+        name = "shift" if "shift" in fields.given else "flow_shift"
+        return Schedule(kind=kind, shift=fields.number(name, low=1 / _MAX_SHIFT, high=_MAX_SHIFT))
     return _dpm(fields)
 
 
@@ -131,10 +148,12 @@ def _dpm(fields: Fields) -> Schedule:
         for key in _BETAS:
             fields.exactly(key, _DPM[key], f"with final_sigmas_type sigma_min only {_DPM[key]} is supported")
     return Schedule(
-        shift=fields.number("flow_shift"),
+        shift=fields.number("flow_shift", low=1 / _MAX_SHIFT, high=_MAX_SHIFT),
         order=fields.integer("solver_order", high=3),
         solver_type="heun" if fields.choice("solver_type", ("midpoint", "heun")) == "heun" else "midpoint",
         final="sigma_min" if final == "sigma_min" else "zero",
+        lower_order_final=fields.flag("lower_order_final"),
+        euler_at_final=fields.flag("euler_at_final"),
     )
 
 
@@ -149,6 +168,8 @@ def to_config(schedule: Schedule) -> dict[str, Any]:
             "solver_order": schedule.order,
             "solver_type": schedule.solver_type,
             "final_sigmas_type": schedule.final,
+            "lower_order_final": schedule.lower_order_final,
+            "euler_at_final": schedule.euler_at_final,
         }
     elif schedule.kind == "euler":
         fields["shift"] = schedule.shift

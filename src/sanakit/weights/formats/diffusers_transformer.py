@@ -10,7 +10,7 @@ from typing import Any
 
 from sanakit.base.errors import ConfigError
 from sanakit.transformer import TransformerConfig
-from sanakit.weights.formats.fields import DIFFUSERS_VERSION, MAX_WIDTH, Fields, check_class
+from sanakit.weights.formats.fields import DIFFUSERS_VERSION, MAX_WIDTH, STRICT, Fields, Reading, check_class
 from sanakit.weights.rules import Join, Rename, Row, Squeeze, Table, affine, expand, under
 
 __all__ = ["CLASS", "DEFAULTS", "from_config", "table", "to_config"]
@@ -41,6 +41,15 @@ DEFAULTS: dict[str, Any] = {
     "qk_norm": None,
     "timestep_scale": 1.0,
 }
+# What relatives of this class and later releases may write, at the value that is computed here anyway.
+_HARMLESS: dict[str, tuple[object, ...]] = {
+    "attention_dropout": (0.0,),
+    "attention_out_bias": (True,),
+    "ff_dropout": (0.0,),
+    "use_rope": (False,),
+}
+_MAX_HIDDEN = 1 << 20  # channels of a feed-forward
+_MAX_SIDE = 512  # of a training latent: 16384 px with the published autoencoders
 
 _OUTSIDE: tuple[Row, ...] = (
     *affine("patch", "patch_embed.proj"),
@@ -87,16 +96,22 @@ def _embedder(ours: str, theirs: str) -> tuple[Row, ...]:
     return under(ours, theirs, (*affine("input", "linear_1"), *affine("output", "linear_2")))
 
 
-def from_config(data: Mapping[str, Any], where: str = "transformer/config.json") -> TransformerConfig:
+def from_config(
+    data: Mapping[str, Any], where: str = "transformer/config.json", reading: Reading = STRICT
+) -> TransformerConfig:
     """Their config.json -> ours. Raises ConfigError for unknown, ill-typed or contradictory fields."""
     check_class(data, CLASS, where)
-    fields = Fields(data, DEFAULTS, where)
+    fields = Fields(data, DEFAULTS, where, reading, _HARMLESS)
     width = fields.integer("num_attention_heads") * fields.integer("attention_head_dim")
     if width > MAX_WIDTH:
         raise fields.fail("num_attention_heads", f"but a width of {width} is past {MAX_WIDTH}")
     _check_fixed(fields, width)
     fields.choice("qk_norm", (None, QK_NORM))
-    scale = None if fields.values["interpolation_scale"] is None else fields.number("interpolation_scale")
+    scale = (
+        None
+        if fields.values["interpolation_scale"] is None
+        else fields.number("interpolation_scale", high=1000)
+    )
     return TransformerConfig(
         latent_channels=fields.integer("in_channels"),
         width=width,
@@ -104,16 +119,26 @@ def from_config(data: Mapping[str, Any], where: str = "transformer/config.json")
         heads=fields.integer("num_attention_heads"),
         cross_heads=fields.integer("num_cross_attention_heads"),
         text_width=fields.integer("caption_channels"),
-        ffn_ratio=fields.number("mlp_ratio", high=256),
+        ffn_ratio=_ffn_ratio(fields, width),
         patch_size=fields.integer("patch_size", high=64),
-        sample_size=fields.integer("sample_size", high=1 << 14),
+        sample_size=fields.integer("sample_size", high=_MAX_SIDE),
         position_scale=scale,
         qk_norm=fields.values["qk_norm"] is not None,
         guidance_embed=fields.flag("guidance_embeds"),
-        guidance_scale=fields.number("guidance_embeds_scale"),
-        time_scale=fields.number("timestep_scale"),
-        norm_eps=fields.number("norm_eps"),
+        guidance_scale=fields.number("guidance_embeds_scale", high=1e4),
+        time_scale=fields.number("timestep_scale", high=1e4),
+        norm_eps=fields.number("norm_eps", low=1e-12, high=1),
     )
+
+
+def _ffn_ratio(fields: Fields, width: int) -> float:
+    ratio = fields.number("mlp_ratio", high=256)
+    if not 1 <= int(ratio * width) <= _MAX_HIDDEN:
+        hidden = int(ratio * width)
+        raise fields.fail(
+            "mlp_ratio", f"but {ratio:g} x {width} makes {hidden} channels, and 1 to {_MAX_HIDDEN} are read"
+        )
+    return ratio
 
 
 def _check_fixed(fields: Fields, width: int) -> None:

@@ -1,16 +1,34 @@
-"""Reading configuration files strictly: every field known, every value of its type, errors that name the field."""
+"""Reading configuration files strictly: every field known, every value of its type, errors that name the field.
+
+A newer release may write a field that is unknown here. Where it is null, or at a value that is listed as changing
+nothing, the file is read with a note; any other one refuses the file, until its name is among `Reading.ignore`.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+import math
+import stat
+import warnings
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from sanakit.base.echo import printable, quoted
 from sanakit.base.errors import ConfigError
 
-__all__ = ["DIFFUSERS_VERSION", "MAX_WIDTH", "Fields", "check_class", "read_json", "to_json"]
+__all__ = [
+    "DIFFUSERS_VERSION",
+    "MAX_WIDTH",
+    "Fields",
+    "Reading",
+    "check_class",
+    "known_fields",
+    "read_json",
+    "to_json",
+]
 
 # The release whose files ours are compared with; loaders only report it.
 DIFFUSERS_VERSION = "0.42.1"
@@ -18,6 +36,33 @@ DIFFUSERS_VERSION = "0.42.1"
 MAX_WIDTH = 1 << 16
 
 _MAX_BYTES = 16 * 2**20
+_MAX_DEPTH = 64  # no configuration nests deeper than five; Python's own limit depends on who calls
+# Bookkeeping of any release, for every class: what the library was told and no part of what is computed.
+_ANYWHERE: dict[str, tuple[object, ...]] = {
+    "dtype": ("float32", "float16", "bfloat16"),
+    "torch_dtype": ("float32", "float16", "bfloat16"),
+    "gradient_checkpointing": (False, True),
+    "attention_backend": ("native",),
+}
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, stacklevel=2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How fields are met that are unknown here.
+
+    ignore: names of fields to read as if they were not there. note: is told of every field that was passed over.
+    """
+
+    ignore: frozenset[str] = frozenset()
+    note: Callable[[str], object] = _warn
+
+
+STRICT = Reading()
+"""Nothing is ignored; notes are warnings."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -26,9 +71,12 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises ConfigError when the file is missing, too large, not UTF-8, not JSON, or holds something else.
     """
     try:
-        if path.stat().st_size > _MAX_BYTES:
+        found = path.stat()
+        if found.st_size > _MAX_BYTES:
             raise ConfigError(f"{path} is larger than {_MAX_BYTES >> 20} MiB: that is no configuration file")
-        data = json.loads(path.read_text(encoding="utf-8"))
+        if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+            raise ConfigError(f"{path} can't be read: it is no regular file")
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise ConfigError(
             f"{path} is missing: the folder is incomplete or not in the diffusers layout"
@@ -36,10 +84,24 @@ def read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"{path} can't be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is not valid JSON: {error}") from error
+        raise ConfigError(f"{path} is not valid JSON: {printable(error, 200)}") from error
     if not isinstance(data, dict):
         raise ConfigError(f"{path} should hold a JSON object, not a {type(data).__name__}")
+    if not _is_shallow(data):
+        raise ConfigError(f"{path} is nested more than {_MAX_DEPTH} deep: that is no configuration file")
     return data
+
+
+def _is_shallow(data: object) -> bool:
+    """Whether a value nests at most `_MAX_DEPTH` deep, found without recursion."""
+    level: list[object] = [data]
+    for _ in range(_MAX_DEPTH):
+        inside = [value.values() if isinstance(value, dict) else value for value in level]
+        level = [item for part in inside if isinstance(part, Collection) for item in part]
+        level = [item for item in level if isinstance(item, dict | list)]
+        if not level:
+            return True
+    return False
 
 
 def to_json(data: Mapping[str, Any]) -> bytes:
@@ -51,31 +113,79 @@ def check_class(data: Mapping[str, Any], wanted: str, where: str) -> None:
     """Raises ConfigError when the file names another class than `wanted` (none at all is accepted)."""
     found = data.get("_class_name", wanted)
     if found != wanted:
-        raise ConfigError(f"{where}: _class_name is {str(found)[:80]!r}, but only {wanted!r} is read here")
+        raise ConfigError(f"{where}: _class_name is {quoted(found)}, but only {wanted!r} is read here")
+
+
+def known_fields(
+    data: Mapping[str, Any],
+    known: Collection[str],
+    where: str,
+    reading: Reading = STRICT,
+    harmless: Mapping[str, tuple[object, ...]] = _ANYWHERE,
+) -> dict[str, Any]:
+    """The fields of a file that are `known`, or private (`_name`), and not to be ignored; notes for the others.
+
+    harmless: values of unknown fields that change nothing, by name. Raises ConfigError for what is left.
+    """
+    strange = {key: value for key, value in data.items() if key not in known and not key.startswith("_")}
+    for key in sorted(reading.ignore & data.keys()):
+        reading.note(f"{where}: {printable(key, 80)} was ignored as asked: it is {quoted(data[key])}")
+    left = []
+    for key, value in sorted(strange.items()):
+        if key in reading.ignore:
+            continue
+        if value is None or _is_listed(value, (*harmless.get(key, ()), *_ANYWHERE.get(key, ()))):
+            reading.note(
+                f"{where}: the unknown field {printable(key, 80)} was passed over: it is {quoted(value)}"
+            )
+        else:
+            left.append(key)
+    if left:
+        raise _unknown(left, known, where)
+    return {key: value for key, value in data.items() if key not in strange and key not in reading.ignore}
+
+
+def _is_listed(value: object, values: tuple[object, ...]) -> bool:
+    """By value and by kind: false is not 0."""
+    return any(isinstance(value, bool) == isinstance(one, bool) and value == one for one in values)
+
+
+def _unknown(names: list[str], known: Collection[str], where: str) -> ConfigError:
+    near = get_close_matches(names[0][:80], known, n=1, cutoff=0.0)
+    more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+    way = ",".join(printable(name, 80) for name in names[:8])
+    return ConfigError(
+        f"{where}: unknown field {quoted(names[0])}{more}; the nearest known one is {near[0]!r}; "
+        f"if the model is the same without, pass it over with --ignore-config-fields {way}"
+    )
 
 
 class Fields:
     """The fields of one configuration with their defaults; names that start with `_` are private and skipped.
 
+    harmless: values of unknown fields that change nothing, by name.
     Raises ConfigError, here or in a getter, naming the file, the field and (for an unknown one) the nearest name.
     """
 
-    def __init__(self, data: Mapping[str, Any], defaults: Mapping[str, Any], where: str) -> None:
+    def __init__(
+        self,
+        data: Mapping[str, Any],
+        defaults: Mapping[str, Any],
+        where: str,
+        reading: Reading = STRICT,
+        harmless: Mapping[str, tuple[object, ...]] = _ANYWHERE,
+    ) -> None:
         self.where = where
-        unknown = sorted(key for key in data if key not in defaults and not key.startswith("_"))
-        if unknown:
-            near = get_close_matches(unknown[0], defaults, n=1, cutoff=0.0)
-            more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
-            raise ConfigError(
-                f"{where}: unknown field {unknown[0][:80]!r}{more}; the nearest known one is {near[0]!r}"
-            )
-        self.values = {**defaults, **{key: value for key, value in data.items() if key in defaults}}
+        found = known_fields(data, defaults, where, reading, harmless)
+        self.given = frozenset(found.keys() & defaults.keys())
+        self.values = {**defaults, **{key: value for key, value in found.items() if key in defaults}}
 
     def fail(self, name: str, why: str) -> ConfigError:
         """The error for a field: `where: field is value, why`."""
-        return ConfigError(
-            f"{self.where}: {name} is {json.dumps(self.values[name], default=str)[:80]}, {why}"
-        )
+        value = self.values[name]
+        plain = value is None or isinstance(value, bool)
+        shown = json.dumps(value) if plain else quoted(value)
+        return ConfigError(f"{self.where}: {name} is {shown}, {why}")
 
     def integer(self, name: str, low: int = 1, high: int = MAX_WIDTH) -> int:
         """A whole number in low..high."""
@@ -84,12 +194,27 @@ class Fields:
             raise self.fail(name, f"but must be a whole number from {low} to {high}")
         return value
 
-    def number(self, name: str, high: float = 1e9) -> float:
-        """A number above 0, at most `high`."""
+    def number(self, name: str, low: float = 0.0, high: float = 1e9) -> float:
+        """A number above 0, at least `low` and at most `high`."""
         value = self.values[name]
-        if type(value) not in (int, float) or not 0 < value <= high:
-            raise self.fail(name, f"but must be a number above 0, at most {high:g}")
+        if type(value) not in (int, float) or not low <= value <= high or not value > 0:
+            least = f"of at least {low:g}" if low else "above 0"
+            raise self.fail(name, f"but must be a number {least}, at most {high:g}")
         return float(value)
+
+    def typed(self, default: object, name: str) -> None:
+        """A field that changes nothing here must still be of its default's kind: else the file is damaged."""
+        value = self.values[name]
+        if isinstance(default, bool):
+            self.flag(name)
+        elif isinstance(default, int | float):
+            if type(value) not in (int, float) or math.isnan(value):
+                raise self.fail(name, "but must be a number")
+        elif isinstance(default, str):
+            if not isinstance(value, str):
+                raise self.fail(name, "but must be a word")
+        elif not (value is None or isinstance(value, str | list)):
+            raise self.fail(name, "but must be null, a word or a list")
 
     def flag(self, name: str) -> bool:
         """true or false."""
