@@ -43,7 +43,9 @@ def write_int8_folder(
         raise RequestError(f"{target} is the model itself: choose another folder for its int8 form.")
     with torch.device("meta"):
         model = SanaTransformer(found.transformer)
-    load_transformer(model, found.transformer, source, variant=variant)
+    load_transformer(
+        model, found.transformer, source, variant=variant, mapped=True
+    )  # read once, layer by layer
     report = quantise(model.requires_grad_(False))
     if not report.replaced:
         raise RequestError(f"{source} has no layer that is wide enough for int8 to save anything.")

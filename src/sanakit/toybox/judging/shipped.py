@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from sanakit.base.aligned import aligned
 from sanakit.base.errors import WeightsError
 from sanakit.toybox.judging.network import Judge
 from sanakit.weights import assign, open_weights
@@ -43,7 +44,7 @@ def load_judge(folder: Path = FOLDER) -> ShippedJudge:
     pairs = [(name.removeprefix(_NETWORK), weights[name]) for name in weights if name.startswith(_NETWORK)]
     assign(network, pairs, dtype=torch.float32, where=str(folder))
     try:
-        features = weights["features"].float()
+        features = aligned(weights["features"].float())
         told = json.loads((folder / f"{STEM}.json").read_text(encoding="utf-8"))
         accuracy = {
             condition: {name: (int(right), int(of)) for name, (right, of) in table.items()}
