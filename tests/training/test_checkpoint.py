@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -64,22 +65,67 @@ def test_the_last_ones_stay(tmp_path: Path) -> None:
     assert written(tmp_path, 11, keep=0).steps() == [2, 10, 11]
 
 
-@pytest.mark.parametrize("harm", ["cut", "flip", "lose", "manifest"])
-def test_a_damaged_checkpoint_is_told_of_and_the_one_before_it_used(tmp_path: Path, harm: str) -> None:
-    checkpoints, told = written(tmp_path, 1, 2), list[str]()
-    shard = next(checkpoints.path(2).glob("*.safetensors"))
+def _damage(folder: Path, harm: str) -> None:
+    """One kind of damage to a checkpoint; a word with a dash replaces what the manifest says."""
+    shard = next(folder.glob("*.safetensors"))
     content = shard.read_bytes()
+    manifest = json.loads((folder / "manifest.json").read_text())
     if harm == "cut":
         shard.write_bytes(content[:-1])
     elif harm == "flip":
         shard.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     elif harm == "lose":
         shard.unlink()
+    elif harm == "fifo":
+        shard.unlink()
+        os.mkfifo(shard)
+    elif harm == "folder":
+        (folder / "manifest.json").unlink()
+        (folder / "manifest.json").mkdir()
+    elif harm == "facts":
+        (folder / "run.json").write_text("[]")
     else:
-        (checkpoints.path(2) / "manifest.json").write_text("{")
+        said = {
+            "text-brace": "{",
+            "text-list": "[]",
+            "text-null": "null",
+            "text-number": "1" * 5000,
+            "text-deep": "[" * 100_000,
+            "text-bytes": "\x00",
+            "text-empty": "{}",
+            "text-entry": json.dumps({name: 7 for name in manifest}),
+            "text-fields": json.dumps({name: {"bytes": 1} for name in manifest}),
+            "text-facts-only": json.dumps({"run.json": manifest["run.json"]}),
+            "text-elsewhere": json.dumps({**manifest, "../../other": {"bytes": 3, "sha256": ""}}),
+            "text-absolute": json.dumps({**manifest, "/etc/hostname": {"bytes": 3, "sha256": ""}}),
+            "text-other-step": None,
+        }[harm]
+        if said is None:
+            (folder / "run.json").write_text('{"step": 1}')
+            manifest["run.json"] = {
+                "bytes": 11, "sha256": hashlib.sha256(b'{"step": 1}').hexdigest(),
+            }  # fmt: skip
+            said = json.dumps(manifest)
+        (folder / "manifest.json").write_text(said)
+
+
+HARMS = [
+    "cut", "flip", "lose", "fifo", "folder", "facts", "text-brace", "text-list", "text-null", "text-number",
+    "text-deep", "text-bytes", "text-empty", "text-entry", "text-fields", "text-facts-only", "text-elsewhere",
+    "text-absolute", "text-other-step",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_a_damaged_checkpoint_is_told_of_and_the_one_before_it_used(tmp_path: Path, harm: str) -> None:
+    checkpoints, told = written(tmp_path, 1, 2), list[str]()
+    _damage(checkpoints.path(2), harm)
     assert checkpoints.latest(told.append) == checkpoints.path(1)
-    assert len(told) == 1 and "step-00000002 is damaged" in told[0]
+    assert (
+        len(told) == 1 and "step-00000002 is damaged" in told[0] and len(told[0]) < 400 + len(str(tmp_path))
+    )
     assert fault_of(checkpoints.path(1)) is None
+    assert checkpoints.newest() == (2 if harm == "flip" else 1)
 
 
 def test_a_run_does_not_start_anew_over_damaged_checkpoints(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,16 @@ def config():
         ("optimizer.name=sgd", "input should be|is unknown"),
         ("batch", "write it as key=value"),
         ("batch=[", "--set batch=\\["),
+        ("batch=1" + "0" * 5000, "--set batch=1000.* is not YAML, line 1: !!int '1000.* can't be read"),
+        ("batch=!!int x", "!!int 'x' can't be read"),
+        ('folder="a\\0b"', "folder holds a NUL character"),
+        (f"phases[{'9' * 5000}].size=64", "there are 2 entries, numbered from 0"),
+        ("model.changes.dept=4", "unknown key model.changes.dept; did you mean depth?"),
+        ("model.changes.depth=many", "model.changes.depth is 'many': input should be a valid integer"),
+        ("model.changes.rotary=2", "model.changes.rotary is 2: input should be a valid boolean"),
+        ("model.changes.norm_eps=[1]", r"model.changes.norm_eps is \[1\]: input should be a valid number"),
+        ("model.changes={3: 4}", "model.changes is {3: 4}: input should be a valid string"),
+        ("model.changes=7", "model.changes is 7: input should be a valid dictionary"),
     ],
 )
 def test_a_wrong_key_or_value_is_one_sentence(tmp_path: Path, change: str, told: str) -> None:
@@ -87,15 +98,61 @@ def test_a_wrong_key_or_value_is_one_sentence(tmp_path: Path, change: str, told:
     [
         ("folder: x", "phases is missing"),
         ("phases: [{size: 64}]\nfolder: x\ndata: {path: y}", r"phases\[0\].steps is missing"),
-        ("a: [", "is not YAML"),
+        ("a: [", "c.yaml is not YAML, line 1: "),
         ("- 1", "holds no keys"),
+        ("", "holds no keys"),
+        ("folder: x\nseed: !!int x", "c.yaml is not YAML, line 2: !!int 'x' can't be read"),
+        ("folder: x\nseed: !!float x", "line 2: !!float 'x' can't be read"),
+        ("seed: !!bool x", "line 1: !!bool 'x' can't be read"),
+        ("seed: !!timestamp 2024-13-45", "line 1: !!timestamp '2024-13-45' can't be read"),
+        ("seed: !!timestamp x", "line 1: !!timestamp 'x' can't be read"),
+        ("seed: !!binary a", "line 1: "),
+        ("seed: !!int ''", "line 1: !!int '' can't be read"),
+        ("seed: !!null {a: 1}", "line 1: "),
+        ("seed: !!omap {a: 1}", "line 1: "),
+        ("seed: =", "line 1: "),
+        ("\nseed: !!python/object/apply:os.system [ls]", "line 2: could not determine a constructor"),
+        ("\nseed: !!python/name:os.system", "line 2: could not determine a constructor"),
+        ("seed: !mine x", "line 1: could not determine a constructor"),
+        ("? [1]\n: 2", "line 1: found unhashable key"),
+        ("a: 1\n\tb: 2", "line 2: .*indent by spaces"),
+        ("a: 1\nb: 2\na: 3", "says a twice, in lines 1 and 3: leave one out"),
+        ("data: {path: a, path: b}", "says path twice, in lines 1 and 1"),
+        ("a: &a [*a]", "holds a value inside itself, line 1"),
+        ("a: *b", "line 1: found undefined alias"),
+        ("a: 1\n---\nb: 2", "line 2: .*another document"),
+        ("a: \x07", "is not YAML: .*special characters"),
+        ("a: " + "[" * 5000, "is nested too deeply|is not YAML"),
+        ("a: " + "[" * 60 + "]" * 60, "unfolds into more than 50 levels"),
+        ("seed: " + "1" * 5000, "!!int '111.* can't be read"),
+        (
+            "a0: &a0 [1, 1]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 40)),
+            "unfolds into more than 100,000 values, line 16",
+        ),
+        ("a: 1\n" * 60_000, "a config has at most 262,144"),
     ],
 )
 def test_a_file_that_is_no_config_is_one_sentence(tmp_path: Path, text: str, told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=told) as refused:
         read_config(write(tmp_path, text))
+    assert len(str(refused.value)) < 600 + len(str(tmp_path)) and "\n" not in str(refused.value)
+
+
+def test_a_config_that_is_no_text_file_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="can't be read: No such file"):
         read_config(tmp_path / "none.yaml")
+    (tmp_path / "latin.yaml").write_bytes(b"folder: caf\xe9")
+    with pytest.raises(ConfigError, match="not UTF-8 at byte 11"):
+        read_config(tmp_path / "latin.yaml")
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(ConfigError, match="no regular file"):
+        read_config(tmp_path / "pipe.yaml")
+
+
+def test_a_date_is_the_text_that_was_written_and_a_byte_order_mark_is_none(tmp_path: Path) -> None:
+    text = "\ufefffolder: 2024-05-01\nphases: [{steps: 1, size: 64}]\ndata: &data {path: 2024-13-45}"
+    config = read_config(write(tmp_path, text))
+    assert (config.folder, config.data.path) == (Path("2024-05-01"), Path("2024-13-45"))
 
 
 def test_put_makes_the_mappings_on_its_way() -> None:

@@ -132,7 +132,10 @@ def test_pictures_that_cannot_be_read_are_passed_over_and_told_of(tmp_path: Path
     [
         ({"model": {"start": "base", "changes": {"depth": 2}}}, "say model.start=scratch"),
         ({"model": {"start": "scratch", "preset": "sana-9b"}}, "'sana-9b' is none of"),
-        ({"model": {"start": "scratch", "changes": {"dept": 2}}}, "'dept' is none of"),
+        (
+            {"model": {"start": "scratch", "changes": {"dept": 2}}},
+            "unknown key model.changes.dept; did you mean depth",
+        ),
         ({"data": {"path": "/nowhere"}}, "nothing at /nowhere"),
         ({"batch": 64}, "fill no batch of 64"),
         ({"parallel": "fsdp"}, "start it by torchrun"),

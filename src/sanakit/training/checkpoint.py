@@ -31,6 +31,7 @@ from sanakit.base.files import file_sha256, sync
 from sanakit.training.parallel import World
 
 _FACTS, _MANIFEST = "run.json", "manifest.json"
+_LONGEST_JSON = 2**26  # bytes; the list of a run's shards has thousands
 
 
 class Checkpoints:
@@ -93,6 +94,11 @@ class Checkpoints:
         names = [path.name.removeprefix("step-") for path in self.folder.glob("step-*") if path.is_dir()]
         return sorted(int(name) for name in names if name.isdecimal())
 
+    def newest(self) -> int | None:
+        """The step that a run would go on from, as far as names and sizes tell; None where there is none."""
+        sound = (step for step in reversed(self.steps()) if not fault_of(self.path(step), whole=False))
+        return next(sound, None)
+
     def path(self, step: int) -> Path:
         """The folder of a step's checkpoint."""
         return self.folder / f"step-{step:08d}"
@@ -148,9 +154,11 @@ class Checkpoints:
 
 
 def read_facts(checkpoint: Path) -> dict[str, Any]:
-    """What a checkpoint says of its run."""
-    facts: dict[str, Any] = json.loads((checkpoint / _FACTS).read_text(encoding="utf-8"))
-    return facts
+    """What a checkpoint says of its run. Raises WeightsError where that can't be read."""
+    try:
+        return _read_object(checkpoint / _FACTS)
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{checkpoint} is damaged ({error})") from None
 
 
 def read_into(checkpoint: Path, tensors: Mapping[str, Tensor], world: World | None = None) -> None:
@@ -167,19 +175,52 @@ def read_into(checkpoint: Path, tensors: Mapping[str, Tensor], world: World | No
         raise WeightsError(f"{checkpoint} does not fit this run: {_reason(error)}") from error
 
 
-def fault_of(checkpoint: Path) -> str | None:
-    """What is wrong with a checkpoint's files, None where its manifest holds."""
+def fault_of(checkpoint: Path, *, whole: bool = True) -> str | None:
+    """What is wrong with a checkpoint's files, None where its manifest holds.
+
+    whole: read every byte; without it sizes alone are compared.
+    """
     try:
-        listed = json.loads((checkpoint / _MANIFEST).read_text(encoding="utf-8"))
-        for name, facts in listed.items():
+        listed = _read_object(checkpoint / _MANIFEST)
+        if _FACTS not in listed or len(listed) < 2:
+            return f"{_MANIFEST} names no {_FACTS} or no tensors"
+        for name, entry in listed.items():
             path = checkpoint / name
-            if path.stat().st_size != facts["bytes"]:
-                return f"{name} has {path.stat().st_size} of {facts['bytes']} bytes"
-            if file_sha256(path) != facts["sha256"]:
+            if path.parent != checkpoint or not path.is_file():
+                return f"{name} is no file of it"
+            if not isinstance(entry, dict) or not {"bytes", "sha256"} <= entry.keys():
+                return f"{_MANIFEST} does not say what {name} holds"
+            if path.stat().st_size != entry["bytes"]:
+                return f"{name} has {path.stat().st_size} of {entry['bytes']} bytes"
+            if whole and file_sha256(path) != entry["sha256"]:
                 return f"{name} is not what was written"
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return _fault_of_facts(_read_object(checkpoint / _FACTS), checkpoint)
+    except (OSError, ValueError) as error:
         return str(error)
-    return None
+
+
+def _fault_of_facts(facts: Mapping[str, Any], checkpoint: Path) -> str | None:
+    """What a checkpoint must say of its run before anything is read into it."""
+    wrong = [name for name in ("guard", "settings") if not isinstance(facts.get(name, {}), dict)]
+    step = facts.get("step")
+    if wrong or not isinstance(step, int):
+        return f"{_FACTS} has no {[*wrong, 'step'][0]}"
+    return None if checkpoint.name == f"step-{step:08d}" else f"{_FACTS} is of step {step}"
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file. Raises OSError or ValueError."""
+    if not path.is_file():
+        raise ValueError(f"{path.name} is missing" if not path.exists() else f"{path.name} is no file")
+    if path.stat().st_size > _LONGEST_JSON:
+        raise ValueError(f"{path.name} has {path.stat().st_size:,} bytes")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path.name} is no JSON: {str(error)[:100]}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path.name} is no JSON object")
+    return found
 
 
 def _begin(draft: Path) -> None:

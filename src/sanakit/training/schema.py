@@ -9,7 +9,7 @@ import difflib
 import runpy
 import types
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, asdict, fields, is_dataclass
+from dataclasses import MISSING, asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -18,8 +18,11 @@ from sanakit.base.echo import printable, quoted
 from sanakit.base.errors import ConfigError
 from sanakit.training.aliases import other_name
 from sanakit.training.config import TrainConfig, plain_values
+from sanakit.training.yaml_text import library, parse_yaml, read_yaml
+from sanakit.transformer import TransformerConfig
 
 T = TypeVar("T")
+_LONGEST_SHOWN = 100
 
 
 def read_config(source: Path, changes: Iterable[str] = ()) -> TrainConfig:
@@ -31,22 +34,30 @@ def read_config(source: Path, changes: Iterable[str] = ()) -> TrainConfig:
     for change in changes:
         key, equals, text = change.partition("=")
         if not equals:
-            raise ConfigError(f"--set {change}: write it as key=value, e.g. --set optimizer.lr=1e-4")
-        put(values, key.strip(), _parse(text, f"--set {change}"))
-    return build(TrainConfig, values)
+            raise ConfigError(f"--set {_cut(change)}: write it as key=value, e.g. --set optimizer.lr=1e-4")
+        put(values, key.strip(), parse_yaml(text, f"--set {_cut(change)}"))
+    config = build(TrainConfig, values)
+    shape = typed_values(TransformerConfig, config.model.changes, "model.changes.")
+    return replace(config, model=replace(config.model, changes=shape))
 
 
 def build(kind: type[T], values: Mapping[str, Any], where: str = "") -> T:
     """A config of this class from nested mappings. Raises ConfigError, naming the key."""
+    typed = typed_values(kind, values, where)
+    needed = (f for f in fields(kind) if f.init and f.default is MISSING and f.default_factory is MISSING)  # type: ignore[arg-type]
+    missing = [field.name for field in needed if field.name not in values]
+    if missing:
+        raise ConfigError(f"{where}{missing[0]} is missing")
+    return kind(**typed)
+
+
+def typed_values(kind: type, values: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    """Some fields of a config class, each of the type that the class wants. Raises ConfigError, naming the key."""
     hints = get_type_hints(kind)
-    known = {field.name: field for field in fields(kind) if field.init}  # type: ignore[arg-type]
+    known = [field.name for field in fields(kind) if field.init]
     for name in values:
         if name not in known:
             raise ConfigError(f"unknown key {where}{printable(name, 80)}{_nearest(str(name), known)}")
-    needed = (f.name for f in known.values() if f.default is MISSING and f.default_factory is MISSING)
-    missing = [name for name in needed if name not in values]
-    if missing:
-        raise ConfigError(f"{where}{missing[0]} is missing")
     bounded = get_type_hints(kind, include_extras=True)
     for name, value in values.items():
         if value == "":  # a path would read it as the folder one is in
@@ -54,7 +65,7 @@ def build(kind: type[T], values: Mapping[str, Any], where: str = "") -> T:
     made = {name: _convert(hints[name], value, where + name) for name, value in values.items()}
     for name, value in made.items():
         check_value(bounded[name], value, where + name)
-    return kind(**made)
+    return made
 
 
 def put(values: dict[str, Any], key: str, value: Any) -> None:
@@ -65,7 +76,7 @@ def put(values: dict[str, Any], key: str, value: Any) -> None:
         listed = isinstance(place, list)
         place = place[_index(place, name, key)] if listed else place.setdefault(name, {})
         if not isinstance(place, dict | list):
-            raise ConfigError(f"--set {key}: {name} is {quoted(place)}, which holds no keys")
+            raise ConfigError(f"--set {_cut(key)}: {_cut(name)} is {quoted(place)}, which holds no keys")
     if isinstance(place, list):
         place[_index(place, last, key)] = value
     else:
@@ -75,16 +86,22 @@ def put(values: dict[str, Any], key: str, value: Any) -> None:
 def to_yaml(config: TrainConfig) -> str:
     """The config as a YAML file that `read_config` reads."""
     return str(
-        _yaml().safe_dump(plain_values(asdict(config)), sort_keys=False, allow_unicode=True, width=110)
+        library("yaml").safe_dump(
+            plain_values(asdict(config)), sort_keys=False, allow_unicode=True, width=110
+        )
     )
 
 
 def _index(place: list[Any], name: str, key: str) -> int:
-    if not name.isdecimal() or int(name) >= len(place):
+    if name not in map(str, range(len(place))):
         raise ConfigError(
-            f"--set {key}: there are {len(place)} entries, numbered from 0; {name} is none of them"
+            f"--set {_cut(key)}: there are {len(place)} entries, numbered from 0; {_cut(name)} is none of them"
         )
     return int(name)
+
+
+def _cut(text: str) -> str:
+    return printable(text, _LONGEST_SHOWN)
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
@@ -104,10 +121,12 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
 
 
 def _leaf(hint: Any, value: Any, where: str) -> Any:
-    pydantic = _library("pydantic")
+    pydantic = library("pydantic")
     for each in value if isinstance(value, list) else [value]:
         if isinstance(each, bool) and not _takes_bool(hint):  # pydantic would read true as 1
             raise ConfigError(f"{where} is {str(each).lower()}; it is no switch")
+    if isinstance(value, str) and "\0" in value:
+        raise ConfigError(f"{where} holds a NUL character")
     try:
         # YAML reads 1e-4 as text; pydantic reads such text as the number that is meant.
         return pydantic.TypeAdapter(hint).validate_python(value)
@@ -135,13 +154,7 @@ def _holds(kind: type, value: Any, where: str) -> str:
 
 
 def _from_yaml(source: Path) -> dict[str, Any]:
-    yaml = _yaml()
-    try:
-        found = yaml.safe_load(source.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"the config {source} can't be read: {error.strerror or error}") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"the config {source} is not YAML: {' '.join(str(error).split())}") from None
+    found = read_yaml(source)
     if not isinstance(found, dict):
         raise ConfigError(f"the config {source} holds no keys")
     return found
@@ -158,14 +171,6 @@ def _from_recipe(source: Path) -> dict[str, Any]:
     return values
 
 
-def _parse(text: str, where: str) -> Any:
-    yaml = _yaml()
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where}: {' '.join(str(error).split())}") from None
-
-
 def _nearest(name: str, known: Iterable[str]) -> str:
     elsewhere = other_name(name)
     if elsewhere is not None:
@@ -174,17 +179,3 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return (
         f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)} (sanakit train --keys)"
     )
-
-
-def _yaml() -> Any:
-    return _library("yaml")
-
-
-def _library(name: str) -> Any:
-    """A library of the extra `train`. Raises ConfigError where it is missing."""
-    from importlib import import_module
-
-    try:
-        return import_module(name)
-    except ImportError:
-        raise ConfigError(f'training needs {name}: run `pip install "sanakit[train]"`') from None

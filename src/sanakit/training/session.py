@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -173,11 +172,11 @@ def first_step(config: TrainConfig, resume: bool) -> int:
         raise ConfigError(
             f"{config.folder} holds a run at step {steps[-1]}: add --resume to go on, or choose another folder"
         )
-    if steps:
-        newest = checkpoints.path(steps[-1])
-        with suppress(OSError, ValueError, AttributeError):  # of a damaged one the run tells when it reads it
-            check_facts(read_facts(newest), config.identity, newest)
-    return steps[-1] if steps else 0
+    newest = checkpoints.newest()  # of damaged ones the run tells when it reads them
+    if newest is not None:
+        checkpoint = checkpoints.path(newest)
+        check_facts(read_facts(checkpoint), config.identity, checkpoint)
+    return newest or 0
 
 
 def free_bytes(folder: Path) -> int | None:

@@ -16,6 +16,7 @@ from sanakit.flow.path import LinearPath
 from sanakit.training.config import ModelConfig, TrainConfig
 from sanakit.training.objectives.velocity import sample_errors, velocity
 from sanakit.training.objectives.weighting import time_weights
+from sanakit.training.schema import typed_values
 from sanakit.training.tasks.latents import LatentBatch
 from sanakit.transformer import PRESETS, SanaTransformer, TransformerConfig, initialise
 from sanakit.weights import Descriptor, load_transformer
@@ -79,14 +80,10 @@ def network_config(wanted: ModelConfig, descriptor: Descriptor) -> TransformerCo
         )
     if wanted.preset is not None and wanted.preset not in PRESETS:
         raise ConfigError(f"model.preset: {wanted.preset!r} is none of {', '.join(PRESETS)}")
-    known = TransformerConfig.__dataclass_fields__
-    unknown = [name for name in wanted.changes if name not in known]
-    if unknown:
-        raise ConfigError(f"model.changes: {unknown[0]!r} is none of {', '.join(known)}")
     base = descriptor.transformer
     start = base if wanted.preset is None else PRESETS[wanted.preset]
     fitting = replace(start, text_width=base.text_width, latent_channels=base.latent_channels)
-    return replace(fitting, **wanted.changes)
+    return replace(fitting, **typed_values(TransformerConfig, wanted.changes, "model.changes."))
 
 
 def build_network(config: TrainConfig, descriptor: Descriptor, device: torch.device) -> SanaTransformer:
