@@ -8,9 +8,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from sanakit.base import ConfigError
 from sanakit.training.monitor import Monitor
+from sanakit.training.preview import save_sheet
 from sanakit.training.report import Notice
 from tests.training.sets import config
 
@@ -58,6 +60,20 @@ def test_only_the_first_process_tells(tmp_path: Path, monkeypatch: pytest.Monkey
     with Monitor(config(tmp_path, tracker="trackio"), 0, leads=False) as monitor:
         monitor.see(Notice(step=3, text="validation", values={"loss": 0.5}))
     assert not service.calls
+
+
+def test_the_sheet_of_a_preview_lies_in_the_event_files(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    sheet = Image.new("RGB", (20, 10), "red")
+    save_sheet(tmp_path / "previews" / "a.png", sheet, ["one", "zwölf"])
+    with Monitor(config(tmp_path), 0, leads=True) as monitor:
+        monitor.see(Notice(step=0, text="preview", picture=tmp_path / "previews" / "a.png"))
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    (shown,) = events.Images("preview")
+    assert (shown.step, shown.width, shown.height) == (0, 20, 10)
+    with Image.open(tmp_path / "previews" / "a.png") as written:
+        assert written.text["prompts"] == "one\nzwölf"
 
 
 def test_a_missing_library_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,8 @@ def test_a_run_ends_with_a_model_that_draws(tmp_path: Path) -> None:
     assert all(0 < entry["mfu"] <= 1 and entry["images_per_second"] > 0 for entry in steps.values())
     image = load(tmp_path / "run/model", device="cpu").images(ImageRequest(prompt="a red sphere", steps=1))[0]
     assert image.size == (64, 64)
-    assert len(list((tmp_path / "run/previews").glob("*.png"))) == 2
+    sheets = sorted(path.name for path in (tmp_path / "run/previews").glob("*.png"))
+    assert sheets == ["step-00000000.png", "step-00000003.png", "step-00000006.png"]
     measured = read_journal(tmp_path / "run", kind="validation")
     assert list(measured) == [3, 6]
     assert sorted(measured[3]) == ["loss", "loss_0.1", "loss_0.3", "loss_0.6", "loss_0.8"]

@@ -42,6 +42,7 @@ class Chore:
 
     run: given the run, returns figures to keep. needed: a failure ends the run; otherwise it is a notice.
     expected: about how many training steps it takes, for the time left until it was measured.
+    at_start: before the first step, too. picture: the PNG that it has written, for trackers.
     """
 
     name: str
@@ -49,6 +50,8 @@ class Chore:
     run: Callable[[Run], Mapping[str, float]]
     needed: bool = True
     expected: float = 0.0
+    at_start: bool = False
+    picture: Callable[[Run], Path] | None = None
 
 
 class Run:
@@ -212,7 +215,8 @@ class Run:
 
     def _chores(self, chores: Sequence[Chore], wishes: frozenset[str]) -> Iterator[Event]:
         for chore in chores:
-            due = self.step > 0 and chore.every > 0 and self.step % chore.every == 0
+            begun = self.step > 0 or chore.at_start
+            due = begun and chore.every > 0 and self.step % chore.every == 0
             if due or chore.name in wishes:
                 yield self._do(chore)
 
@@ -230,7 +234,8 @@ class Run:
         if self.world.leads and values:
             write_entry(self.config.folder, self.step, values, kind=chore.name)
         told = " ".join(f"{name} {value:.5f}" for name, value in values.items())
-        return Notice(step=self.step, text=f"{chore.name} {told}".rstrip(), values=values)
+        picture = None if chore.picture is None else chore.picture(self)
+        return Notice(step=self.step, text=f"{chore.name} {told}".rstrip(), values=values, picture=picture)
 
     def _one_step(self, loss: Loss, batches: Batches, meter: Meter) -> Iterator[Event]:
         if self.step in self.guard.avoided:

@@ -12,6 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol
 
+import numpy as np
+from PIL import Image
+
 from sanakit.base.errors import ConfigError
 from sanakit.base.files import atomic_write
 from sanakit.training.config import TrainConfig
@@ -23,6 +26,9 @@ class Tracker(Protocol):
 
     def log(self, values: dict[str, float], step: int) -> None:
         """Keep figures."""
+
+    def show(self, name: str, picture: Path, step: int) -> None:
+        """Keep a picture, where there is a place for it."""
 
     def close(self) -> None:
         """Write what is not written yet."""
@@ -39,6 +45,11 @@ class TensorBoard:
         """Keep figures."""
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
+
+    def show(self, name: str, picture: Path, step: int) -> None:
+        """Keep a picture under IMAGES."""
+        with Image.open(picture) as image:
+            self._writer.add_image(name, np.asarray(image.convert("RGB")), step, dataformats="HWC")
 
     def close(self) -> None:
         """Write what is not written yet."""
@@ -61,6 +72,9 @@ class Remote:
         """Send figures."""
         self._library.log(values, step=step)
 
+    def show(self, name: str, picture: Path, step: int) -> None:
+        """Pictures stay on this machine."""
+
     def close(self) -> None:
         """Send what is not sent yet."""
         self._library.finish()
@@ -78,12 +92,14 @@ class Monitor:
             self._trackers.append(Remote(config.tracker, config, step))
 
     def see(self, event: Event) -> None:
-        """Keep the figures of a report, or those of a validation under its name."""
+        """Keep the figures of a report, or those of a validation under its name, and the sheet of a preview."""
         if isinstance(event, Progress):
             return
         values = event.values
         if not isinstance(event, Report):
             values = {f"validation/{name}": value for name, value in values.items()}
+            for tracker in self._trackers if event.picture is not None else ():
+                tracker.show("preview", event.picture, event.step)
         for tracker in self._trackers if values else ():
             tracker.log(dict(values), event.step)
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from sanakit.base.files import atomic_write
 from sanakit.base.precision import Precision
-from sanakit.pipeline import ImageRequest, Model, make_grid
+from sanakit.pipeline import ImageRequest, Model
 from sanakit.training.config import TrainConfig
 from sanakit.training.loop import Chore, Run
+from sanakit.training.sheet import captioned_sheet
 from sanakit.transformer import SanaTransformer
 from sanakit.weights import Descriptor, assign
 
@@ -21,28 +23,34 @@ PROMPTS = (
     "a large red metal sphere left of a small blue rubber cube on grass at sunset",
     "two yellow cones on sand",
 )
-_GAP = 4
 _FORWARD = 3  # a training step is about three forward passes
 
 
 def preview(
     config: TrainConfig, descriptor: Descriptor, precision: Precision, model: SanaTransformer
 ) -> Chore:
-    """Draws `config.preview` to RUN/previews/step-N.png. Every process gathers the weights, the first one draws."""
+    """Draws `config.preview` to RUN/previews/step-N.png. Every process gathers the weights, the first one draws.
+
+    The sheet of step 0 shows the weights that the run begins with.
+    """
 
     def draw(run: Run) -> Mapping[str, float]:
         weights = run.ema.gathered()
         if run.world.leads:
             pictures = draw_previews(config, as_trained(descriptor, model), precision, weights)
-            sheet = make_grid(pictures, gap=_GAP)
-            path = config.folder / "previews" / f"step-{run.step:08d}.png"
-            save_sheet(path, sheet)
+            prompts = config.preview.prompts or PROMPTS
+            save_sheet(path(run), captioned_sheet(pictures, prompts), prompts)
         return {}
+
+    def path(run: Run) -> Path:
+        return config.folder / "previews" / f"step-{run.step:08d}.png"
 
     wanted = config.preview
     passes = len(wanted.prompts or PROMPTS) * wanted.steps * (2 if wanted.guidance > 1 else 1)
-    expected = passes / (_FORWARD * config.batch)
-    return Chore(name="preview", every=wanted.every, run=draw, needed=False, expected=expected)
+    return Chore(
+        name="preview", every=wanted.every, run=draw, needed=False, at_start=True, picture=path,
+        expected=passes / (_FORWARD * config.batch),
+    )  # fmt: skip
 
 
 def as_trained(descriptor: Descriptor, model: SanaTransformer) -> Descriptor:
@@ -67,7 +75,9 @@ def draw_previews(
     return [drawer.images(request)[0] for request in requests]
 
 
-def save_sheet(path: Path, sheet: Image.Image) -> None:
-    """Write a PNG, whole or not at all."""
+def save_sheet(path: Path, sheet: Image.Image, prompts: Sequence[str]) -> None:
+    """Write a PNG with the prompts, one a line, in its text chunk `prompts`; whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, lambda draft: sheet.save(draft, format="PNG"))
+    texts = PngInfo()
+    texts.add_itxt("prompts", "\n".join(prompts))
+    atomic_write(path, lambda draft: sheet.save(draft, format="PNG", pnginfo=texts))

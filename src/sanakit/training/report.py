@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,11 +78,15 @@ class Report:
 
 @dataclass(frozen=True, kw_only=True)
 class Notice:
-    """A sentence of the run: saved, skipped, gone back, a preview that failed. values: figures to keep, if any."""
+    """A sentence of the run: saved, skipped, gone back, a preview that failed.
+
+    values: figures to keep, if any. picture: a PNG to show beside them.
+    """
 
     step: int
     text: str
     values: dict[str, float] = field(default_factory=dict)
+    picture: Path | None = None
 
     def __str__(self) -> str:
         return f"step {self.step}: {self.text}"
