@@ -120,3 +120,44 @@ def test_an_interrupt_ends_with_130(check, tmp_path: Path, monkeypatch: pytest.M
     result = check("set", "--json", "report.json")
     assert result.exit_code == 130
     assert not (tmp_path / "report.json").exists()
+
+
+def test_files_that_nothing_reads_are_let_pass_by_their_ending(check, tmp_path: Path) -> None:
+    write_plain(tmp_path / "set", 4)
+    write_files(tmp_path / "set", {f"{n}.HEIC": b"x" for n in range(40)} | {"a.mov": b"x", "b.raw": b"x"})
+    first = check("set").stdout
+    assert "files that nothing here reads: 42 (1050.0%)" in first
+    assert "    40 files .heic, the first is 0.HEIC" in first
+    assert first.splitlines()[-1].startswith("FIX: ")
+    assert check("set", "--ignore", "heic").stdout.splitlines()[-1].startswith("FIX: ")
+    result = check("set", "--ignore", ".HEIC,mov", "--ignore", "raw")
+    assert result.stdout.splitlines()[-1] == "GO: 4 of 4 pictures are ready."
+
+
+def test_the_pictures_without_a_fault_are_listed(check, sana: Sana, tmp_path: Path) -> None:
+    root = write_plain(tmp_path / "set", 5)
+    write_files(root, {"bad.png": png(seed=9)[:-40], "bad.txt": "x", "silent.png": png(seed=10)})
+    write_files(
+        root,
+        {
+            "again.png": png(seed=3),
+            "again.txt": "picture number 3",
+            "a\nb.png": png(seed=11),
+            "a\nb.txt": "x",
+        },
+    )
+    result = check("set", "--write-keys", "keys.txt")
+    assert result.exit_code == 0
+    assert "5 of 9 pictures are listed in keys.txt" in result.stderr
+    assert "has a line break in its name and can't be listed" in result.stderr
+    assert (tmp_path / "keys.txt").read_text().splitlines() == ["000", "001", "002", "003", "004"]
+    filled = sana("data", "cache", "set", "--only", "keys.txt", "--model", sana.model, "--size", 64, "--json")
+    assert json.loads(filled.stdout)["pictures"] == {"made": 5, "reused": 0, "skipped": 0}
+
+
+def test_no_list_without_a_picture_to_list(check, tmp_path: Path) -> None:
+    write_files(tmp_path / "set", {"a.png": png()})
+    result = check("set", "--write-keys", "keys.txt")
+    assert result.exit_code == 2
+    assert "no picture of set is without a fault, so keys.txt was not written." in result.stderr
+    assert not (tmp_path / "keys.txt").exists()

@@ -144,9 +144,18 @@ def test_a_config_that_is_no_text_file_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes(b"folder: caf\xe9")
     with pytest.raises(ConfigError, match="not UTF-8 at byte 11"):
         read_config(tmp_path / "latin.yaml")
-    os.mkfifo(tmp_path / "pipe.yaml")
-    with pytest.raises(ConfigError, match="no regular file"):
-        read_config(tmp_path / "pipe.yaml")
+    with pytest.raises(ConfigError, match="at most 262,144 bytes"):
+        read_config(Path("/dev/zero"))
+    with pytest.raises(ConfigError, match="can't be read: Is a directory"):
+        read_config(tmp_path)
+
+
+def test_a_config_may_come_through_a_pipe() -> None:
+    reader, writer = os.pipe()
+    os.write(writer, GOOD.encode())
+    os.close(writer)
+    assert read_config(Path(f"/dev/fd/{reader}")).folder == Path("run")
+    os.close(reader)
 
 
 def test_a_date_is_the_text_that_was_written_and_a_byte_order_mark_is_none(tmp_path: Path) -> None:

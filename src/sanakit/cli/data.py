@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +28,26 @@ data_app = typer.Typer(name="data", help="Sets of pictures to train on.", no_arg
 _MODEL = "sana-0.6b-512"
 _STOP = 2
 
+_IgnoreOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="ENDING",
+        help="Files that need not be read, such as heic; again for more, none for those without an ending.",
+        show_default=False,
+    ),
+]
+_JsonFileOption = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write the report to this file, too.")
+]
+_KeysOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--write-keys",
+        metavar="FILE",
+        help="List the pictures without a fault: for `data cache --only FILE`, and data.keys=FILE of a run.",
+    ),
+]
+
 
 def check(
     path: Annotated[str, typer.Argument(help="A folder, a tar shard, or shards such as a-{000..010}.tar.")],
@@ -46,25 +65,27 @@ def check(
     distance: Annotated[int, typer.Option(help="Bits of 64 that may differ between copies.")] = 4,
     tolerance: Annotated[float, typer.Option(help="Share of pictures whose faults are let pass.")] = 0.01,
     workers: Annotated[int | None, typer.Option(help="Threads.", show_default="one per core")] = None,
+    ignore: _IgnoreOption = None,
     strict: Annotated[bool, typer.Option("--strict", help="End with exit code 2 on FIX, too.")] = False,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the report to this file, too.")
-    ] = None,
+    json_file: _JsonFileOption = None,
+    keys_file: _KeysOption = None,
     debug: DebugOption = False,
 ) -> None:
     """Look at every picture and caption of a set, and say GO, FIX or STOP."""
-    from sanakit.base.files import atomic_write, ensure_writable_folder
+    from sanakit.base.files import ensure_writable_folder
     from sanakit.pipeline.shapes import shapes_of
     from sanakit.training.data import BucketRule, CheckRules, conclude
 
     rules = CheckRules(
-        buckets=BucketRule(bases=tuple(base or (512,)), square=square), distance=distance, tolerance=tolerance
-    )
+        buckets=BucketRule(bases=tuple(base or (512,)), square=square), distance=distance, tolerance=tolerance,
+        ignore=frozenset(ending.lower().lstrip(".") for given in ignore or () for ending in given.split(",")),
+    )  # fmt: skip
     _check_numbers(tolerance, workers)
     shapes = shapes_of(_MODEL if model is None else model)
     count_tokens = _tokenizer(model)
-    if json_file is not None:
-        ensure_writable_folder(json_file.parent)
+    for file in (json_file, keys_file):
+        if file is not None:
+            ensure_writable_folder(file.parent)
     threads = workers or os.cpu_count() or 1
     pictures, examined = _look(path, threads)
     others = _look(against, threads) if against else None
@@ -79,16 +100,37 @@ def check(
     )
     seconds = _cache_seconds(report)
     if json_file is not None:
-        content = report.to_json()
-        content["cache"]["seconds_about"] = seconds
-        atomic_write(json_file, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+        _write_json(json_file, report, seconds)
     for line in lines_of(report, seconds):
         say(line)
+    if keys_file is not None:
+        _write_keys(keys_file, report)
     if report.verdict == "STOP" or (strict and report.verdict == "FIX"):
         raise typer.Exit(_STOP)
 
 
 data_app.command()(guarded(check))
+
+
+def _write_json(file: Path, report: CheckReport, seconds: float) -> None:
+    from sanakit.base.files import atomic_write
+
+    content = report.to_json()
+    content["cache"]["seconds_about"] = seconds
+    atomic_write(file, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def _write_keys(file: Path, report: CheckReport) -> None:
+    from sanakit.base.errors import DataError
+    from sanakit.cli.errors import tell
+    from sanakit.training.labels.chosen import write_keys
+
+    if not report.sound:
+        raise DataError(f"no picture of {report.path} is without a fault, so {file} was not written.")
+    unlisted = write_keys(file, report.sound)
+    tell(f"{len(report.sound) - len(unlisted):,} of {report.pictures:,} pictures are listed in {file}")
+    for key in unlisted[:5]:
+        tell(f"note: {key!r} has a line break in its name and can't be listed")
 
 
 def _check_numbers(tolerance: float, workers: int | None) -> None:
@@ -113,12 +155,12 @@ def _tokenizer(model: str | None) -> CountTokens | None:
 
 def _look(path: str, workers: int) -> tuple[PictureSet, Examined]:
     """Open a set and decode all of it, with a bar."""
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd EXIF data and the like, once a picture
     from rich.console import Console
 
     from sanakit.cli.walks import Bar
-    from sanakit.training.data import collect, examine, open_set
+    from sanakit.training.data import collect, examine, ignore_remarks, open_set
 
+    ignore_remarks()
     console = Console(stderr=True)
     with _opening(path, console) as status:
         pictures = open_set(path, announce=status)

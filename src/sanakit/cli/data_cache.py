@@ -90,10 +90,12 @@ def _fill(
     from sanakit.cli.errors import tell
     from sanakit.training.cache import TensorCache, fill_for_model
     from sanakit.training.data.buckets import BucketRule, assign_buckets, merge_small
+    from sanakit.training.data.picture import ignore_remarks
     from sanakit.training.data.source import open_set
     from sanakit.training.labels.chosen import places_of, read_keys
     from sanakit.weights import read_descriptor, resolve
 
+    ignore_remarks()
     precision = decide(device, dtype)
     descriptor = read_descriptor(resolve(model, announce=tell))
     for note in descriptor.notes:

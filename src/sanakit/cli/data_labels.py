@@ -99,6 +99,7 @@ def filter_set(
 ) -> None:
     """List the pictures whose best caption scores above a threshold, for training on them alone."""
     from sanakit.base.errors import DataError
+    from sanakit.cli.errors import tell
     from sanakit.training.data.source import open_set
     from sanakit.training.labels.chosen import keys_above, write_keys
 
@@ -110,7 +111,10 @@ def filter_set(
         )
     if not keys:
         raise DataError(f"no caption of {path} scores above {score:g}, so nothing was written.")
-    write_keys(out, keys)
+    unlisted = write_keys(out, keys)
+    for key in unlisted[:5]:
+        tell(f"note: {key!r} has a line break in its name and can't be listed")
+    keys = [key for key in keys if key not in unlisted]
     told = {"list": str(out), "chosen": len(keys), "pictures": len(pictures), "unscored": unscored}
     words = f"{out}  ({len(keys)} of {len(pictures)} pictures score above {score:g}"
     words += f"; {unscored} have no score and are not among them)" if unscored else ")"
@@ -119,8 +123,10 @@ def filter_set(
 
 def _open(path: Path, batch: int, every: int) -> PictureSet:
     from sanakit.base.errors import RequestError
+    from sanakit.training.data.picture import ignore_remarks
     from sanakit.training.data.source import open_set
 
+    ignore_remarks()
     if batch < 1 or every < 1:
         raise RequestError(f"--batch and --every must be 1 or more, not {min(batch, every)}.")
     return open_set(path)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from sanakit.base.echo import printable
+
 if TYPE_CHECKING:
     from sanakit.training.data import CheckReport
 
@@ -33,8 +35,8 @@ def _faults(report: CheckReport) -> Iterator[str]:
 
     for kind, found in report.faults.items():
         yield ""
-        yield f"{KINDS[kind].title}: {len(found):,} ({report.share(kind):.1%}); {KINDS[kind].advice}"
-        yield from (f"    {fault.text}" for fault in found[:_SHOWN])
+        yield f"{KINDS[kind].title}: {report.count(kind):,} ({report.share(kind):.1%}); {KINDS[kind].advice}"
+        yield from (f"    {printable(fault.text)}" for fault in found[:_SHOWN])
         if len(found) > _SHOWN:
             yield f"    and {len(found) - _SHOWN:,} more; --json FILE lists all"
 

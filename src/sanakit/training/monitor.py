@@ -98,8 +98,9 @@ class Monitor:
         values = event.values
         if not isinstance(event, Report):
             values = {f"validation/{name}": value for name, value in values.items()}
-            for tracker in self._trackers if event.picture is not None else ():
-                tracker.show("preview", event.picture, event.step)
+            if event.picture is not None:
+                for tracker in self._trackers:
+                    tracker.show("preview", event.picture, event.step)
         for tracker in self._trackers if values else ():
             tracker.log(dict(values), event.step)
 

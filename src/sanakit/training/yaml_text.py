@@ -6,7 +6,6 @@ millions of values, and a key that is given twice is refused instead of the firs
 
 from __future__ import annotations
 
-import stat
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -28,21 +27,18 @@ _MERGE = "tag:yaml.org,2002:merge"
 
 
 def read_yaml(path: Path) -> Any:
-    """The value in a YAML file, UTF-8. Raises ConfigError."""
+    """The value in a YAML file, UTF-8; a pipe will do. Raises ConfigError."""
     where = f"the config {path}"
     try:
-        facts = path.stat()
-        if not stat.S_ISREG(facts.st_mode):
-            raise ConfigError(f"{where} can't be read: it is no regular file")
-        if facts.st_size > MOST_BYTES:
-            raise ConfigError(f"{where} has {facts.st_size:,} bytes; a config has at most {MOST_BYTES:,}")
-        text = path.read_bytes().decode("utf-8-sig")
+        with open(path, "rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{where} can't be read: it is not UTF-8 at byte {error.start}") from None
     except (OSError, ValueError) as error:
-        if isinstance(error, UnicodeDecodeError):
-            reason = f"it is not UTF-8 at byte {error.start}"
-        else:
-            reason = getattr(error, "strerror", None) or str(error)
-        raise ConfigError(f"{where} can't be read: {reason}") from None
+        raise ConfigError(f"{where} can't be read: {getattr(error, 'strerror', None) or error}") from None
+    if len(content) > MOST_BYTES:
+        raise ConfigError(f"{where} is too long: a config has at most {MOST_BYTES:,} bytes")
     return parse_yaml(text, where)
 
 

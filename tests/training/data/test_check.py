@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from sanakit.base.errors import ConfigError
 from sanakit.pipeline.shapes import shapes_of
@@ -116,6 +116,9 @@ def test_every_kind_of_fault_is_listed(tmp_path: Path) -> None:
         "a-small.png": png(30, 30, 51),
         "a-long.png": png(64, 64, 52),
         "a-wide.png": png(640, 64, 53),
+        "a-blank.png": encoded(Image.new("RGB", (64, 64), (16, 32, 48))),
+        "a-clear.webp": encoded(Image.new("RGBA", (64, 64), (200, 0, 0, 0)), "WEBP", lossless=True),
+        "a-strange.heic": b"ftypheic",
         "a-silent.png": png(64, 64, 54),
         "a-latin.png": png(64, 64, 55),
         "a-latin.txt": b"\xe9",
@@ -127,29 +130,83 @@ def test_every_kind_of_fault_is_listed(tmp_path: Path) -> None:
     captions = {
         f"{name.partition('.')[0]}.txt": name
         for name in files
-        if "silent" not in name and "latin" not in name
+        if "silent" not in name
+        and "latin" not in name
+        and "." in name
+        and not name.startswith(("cut", "more", "a-strange"))
     }
     captions["a-long.txt"] = "word " * 400
+    captions["a-copy.txt"] = "picture number 3"
     report = report_of(write_files(root, {**captions, **files}))
     assert {kind: keys(report, kind) for kind in report.faults} == {
         "shard": ["cut.tar"],
         "corrupt": ["a-headless", "a-cut"],
+        "unread": ["a-strange.heic"],
         "no-caption": ["a-latin", "a-silent"],
         "encoding": ["a-latin"],
-        "duplicate": ["a-copy", "a-exact"],
+        "blank": ["a-blank", "a-clear"],
+        "duplicate": ["a-copy"],
         "tiny": ["a-small"],
         "long-caption": ["a-long"],
+        "recaptioned": ["a-exact"],
         "cropped": ["a-wide"],
         "ignored": ["more.jsonl"],
     }
     said = {kind: found[0].text for kind, found in report.faults.items()}
     assert said["duplicate"] == "a-copy is 003"
-    assert report.faults["duplicate"][1].text == "a-exact is 004 byte by byte"
+    assert said["recaptioned"] == "a-exact is 004 byte by byte with another caption"
+    assert said["blank"] == "a-blank shows nothing but the colour #102030"
+    assert report.faults["blank"][1].text == "a-clear shows nothing but the colour #ffffff"
     assert said["long-caption"] == "a-long: about 501 tokens, 300 are read"
     assert said["tiny"] == "a-small: 30x30, enlarged 2.1 times for 64x64"
-    assert (report.pictures, report.usable, report.verdict) == (17, 13, "FIX")
-    assert set(report.stands_in_the_way) == set(report.faults) - {"cropped", "ignored"}
+    assert (report.pictures, report.usable, report.verdict) == (19, 15, "FIX")
+    assert set(report.stands_in_the_way) == set(report.faults) - {"cropped", "ignored", "recaptioned"}
+    assert report.sound == (*(f"{n:03d}" for n in range(8)), "a-exact", "a-wide")
     assert sorted(path.name for path in root.iterdir() if path.suffix == ".tar") == ["cut.tar"]
+
+
+def test_files_that_nothing_reads_keep_a_set_from_go_unless_they_are_let_pass(tmp_path: Path) -> None:
+    root = write_plain(tmp_path, 4)
+    write_files(root, {f"i{n}.HEIC": b"x" for n in range(40)} | {"film.mov": b"x", "Makefile": b""})
+    report = report_of(root)
+    assert (report.verdict, report.stands_in_the_way, report.count("unread")) == ("FIX", ("unread",), 42)
+    assert report.sentence == "training would run, but put right: files that nothing here reads (42)."
+    for ignore, verdict in ((("heic",), "FIX"), (("heic", "mov"), "FIX"), (("heic", "mov", "none"), "GO")):
+        rules = CheckRules(buckets=SMALL.buckets, ignore=frozenset(ignore))
+        assert report_of(root, rules).verdict == verdict
+
+
+def _face(mouth: bool, hand: int = 0) -> Image.Image:
+    """A flat face of 72 px, as emoji are: with a small mouth or none, or one hand of a clock."""
+    image = Image.new("RGBA", (72, 72))
+    draw = ImageDraw.Draw(image)
+    draw.ellipse((2, 2, 70, 70), fill=(255, 204, 77, 255))
+    if hand:
+        draw.line((36, 36, 36 + (hand - 2) * 16, 60 - 8 * hand), fill=(40, 40, 40, 255), width=3)
+        return image
+    draw.ellipse((20, 24, 27, 34), fill=(102, 69, 0, 255))
+    draw.ellipse((45, 24, 52, 34), fill=(102, 69, 0, 255))
+    if mouth:
+        draw.line((30, 52, 42, 52), fill=(102, 69, 0, 255), width=3)
+    return image
+
+
+def test_small_flat_pictures_that_differ_in_a_line_are_no_copies(tmp_path: Path) -> None:
+    faces = {
+        "a": _face(False),
+        "b": _face(True),
+        "c": _face(False, 1),
+        "d": _face(False, 2),
+        "e": _face(False, 3),
+    }
+    small = faces["b"].resize((54, 54), Image.Resampling.LANCZOS)
+    white = Image.new("RGBA", (72, 72), "white")
+    saved = Image.alpha_composite(white, faces["b"]).convert("RGB")
+    files = {f"{name}.png": encoded(face) for name, face in faces.items()}
+    files |= {"x.jpg": encoded(saved, "JPEG", quality=70), "y.png": encoded(small)}
+    texts = {f"{name[0]}.txt": "a face" for name in files}
+    report = report_of(write_files(tmp_path, files | texts))
+    assert [fault.text for fault in report.faults["duplicate"]] == ["x is b", "y is b"]
 
 
 def test_few_faults_are_let_pass_but_no_leak(tmp_path: Path) -> None:

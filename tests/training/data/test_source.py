@@ -92,11 +92,10 @@ def test_captions_of_parquet(tmp_path: Path) -> None:
     assert found[0].captions == (Caption(text="first", score=22.5),)
     assert found[1].captions == (Caption(text="second"),)
 
-    inside = pyarrow.table({"image": [{"bytes": b"x", "path": "a"}], "text": ["a"]})
-    pyarrow.parquet.write_table(inside, root / "labels.parquet")
+    pyarrow.parquet.write_table(pyarrow.table({"label": [1], "text": ["a"]}), root / "labels.parquet")
     (fault,) = open_set(root).faults
     assert (fault.key, fault.kind) == ("labels.parquet", "record")
-    assert "write them as tar shards" in fault.text
+    assert "no column 'key' or 'file_name'" in fault.text
     (root / "labels.parquet").write_bytes(b"PAR1 rubbish")
     (fault,) = open_set(root).faults
     assert "labels.parquet is no Parquet file" in fault.text
@@ -142,10 +141,10 @@ def test_faults_of_a_folder(tmp_path: Path) -> None:
             },
         )
     )
-    assert texts(found) == {"good": ["fine"], "latin": []}
+    assert texts(found) == {"good": ["fine", "a"], "latin": []}
     said = {(fault.key, fault.kind): fault.text for fault in found.faults}
     assert sorted(kind for key, kind in kinds(found) if key == "metadata.jsonl") == [
-        "encoding", "lost", *["record"] * 6,
+        "encoding", "lost", *["record"] * 6, "score",
     ]  # fmt: skip
     assert "good.jpg" not in said[("good", "twice")] and "good.png" in said[("good", "twice")]
     assert ("broken", "corrupt") in said

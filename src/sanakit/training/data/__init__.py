@@ -5,9 +5,10 @@ from sanakit.training.data.check import CheckRules, Examined, collect, conclude
 from sanakit.training.data.cost import CacheCost
 from sanakit.training.data.crops import Crop, crop_for, picture_tensor
 from sanakit.training.data.examine import Finding, examine
-from sanakit.training.data.items import Caption, Fault, Item, PictureSet, Place
+from sanakit.training.data.items import Caption, Fault, FilePlace, Item, PictureSet, Place
 from sanakit.training.data.lengths import CountTokens, token_counter
 from sanakit.training.data.order import Batch, BatchOrder, share
+from sanakit.training.data.picture import ignore_remarks
 from sanakit.training.data.prefetch import Prefetch
 from sanakit.training.data.reader import PictureBatch, PictureReader
 from sanakit.training.data.report import KINDS, CheckReport
@@ -25,6 +26,7 @@ __all__ = [
     "Crop",
     "Examined",
     "Fault",
+    "FilePlace",
     "Finding",
     "Item",
     "KINDS",
@@ -40,6 +42,7 @@ __all__ = [
     "conclude",
     "crop_for",
     "examine",
+    "ignore_remarks",
     "merge_small",
     "open_set",
     "picture_tensor",

@@ -10,17 +10,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from sanakit.autoencoder import AutoencoderConfig
 from sanakit.text import MAX_TOKENS, TextConfig
 from sanakit.training.data.buckets import BucketRule, bucket_for, cut_away, enlargement
+from sanakit.training.data.copies import copies, leaks
 from sanakit.training.data.cost import cache_cost
-from sanakit.training.data.duplicates import DISTANCE, copies_of, leaks_between, near_pairs
+from sanakit.training.data.duplicates import DISTANCE
 from sanakit.training.data.examine import Finding
 from sanakit.training.data.items import Fault, PictureSet
 from sanakit.training.data.lengths import CountTokens, estimate_tokens
 from sanakit.training.data.looks import Looks
 from sanakit.training.data.report import KINDS, Captions, CheckReport
+
+_OF_PICTURES = ("leak", "corrupt", "no-caption", "blank", "duplicate", "tiny", "long-caption")
+"""The kinds of faults for which a picture itself is left out of a list of sound ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +39,7 @@ class CheckRules:
         cut: a picture is cropped of which more than this share is left out.
         distance: bits of 64 that may differ between copies.
         tolerance: the share of pictures with a fault that does not stand in the way of GO.
+        ignore: endings of files that need not be read, in lower case without a dot; "none" for files without one.
     """
 
     buckets: BucketRule = BucketRule()
@@ -42,6 +48,7 @@ class CheckRules:
     cut: float = 0.34
     distance: int = DISTANCE
     tolerance: float = 0.01
+    ignore: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -79,22 +86,33 @@ def conclude(
     lengths = (count_tokens or estimate_tokens)(texts)
     buckets = [bucket_for(pictures[n], rules.buckets) for n in usable]
     faults = [
-        *pictures.faults,
+        *(fault for fault in pictures.faults if not _ignored(fault, rules)),
         *_of_pictures(pictures, examined, rules),
         *_too_long(pictures, usable, lengths, rules.tokens, count_tokens is not None),
-        *_copies(pictures, examined.looks, rules.distance),
-        *(_leaks(pictures, examined.looks, *against, rules.distance) if against else ()),
+        *copies(pictures, examined.looks, rules.distance),
+        *(leaks(pictures, examined.looks, *against, rules.distance) if against else ()),
     ]
     return CheckReport(
         path=str(pictures.path),
-        pictures=len(pictures) + sum(fault.kind == "corrupt" for fault in pictures.faults),
+        pictures=len(pictures) + sum(fault.count for fault in pictures.faults if fault.kind == "corrupt"),
         usable=len(usable),
         faults={kind: found for kind in KINDS if (found := tuple(f for f in faults if f.kind == kind))},
         buckets=dict(sorted(Counter(buckets).items(), key=lambda pair: (pair[0][0] / pair[0][1], pair[0]))),
         captions=_captions(lengths, rules.tokens, count_tokens is not None),
         cost=cache_cost(buckets, lengths, autoencoder, text),
         tolerance=rules.tolerance,
+        sound=_sound(pictures, usable, faults),
     )
+
+
+def _sound(pictures: PictureSet, usable: list[int], faults: list[Fault]) -> tuple[str, ...]:
+    """The keys of the usable pictures without a fault of their own."""
+    faulty = {fault.key for fault in faults if fault.kind in _OF_PICTURES}
+    return tuple(pictures[index].key for index in usable if pictures[index].key not in faulty)
+
+
+def _ignored(fault: Fault, rules: CheckRules) -> bool:
+    return fault.kind == "unread" and (PurePosixPath(fault.key).suffix[1:].lower() or "none") in rules.ignore
 
 
 def _captions(lengths: list[int], limit: int, counted: bool) -> Captions:
@@ -112,6 +130,9 @@ def _of_pictures(pictures: PictureSet, examined: Examined, rules: CheckRules) ->
             continue
         if not item.captions:
             yield Fault(key, "no-caption", key)
+        if examined.looks.blank[index]:
+            red, green, blue = examined.looks.colours[index, 0, 0].tolist()
+            yield Fault(key, "blank", f"{key} shows nothing but the colour #{red:02x}{green:02x}{blue:02x}")
         bucket = bucket_for(item, rules.buckets)
         factor, cut = enlargement(item, bucket), cut_away(item, bucket)
         size = f"{key}: {item.width}x{item.height}"
@@ -133,20 +154,3 @@ def _too_long(
         if most > limit:
             text = f"{item.key}: {about}{most} tokens, {limit} are read"
             yield Fault(item.key, "long-caption", text)
-
-
-def _copies(pictures: PictureSet, looks: Looks, distance: int) -> Iterator[Fault]:
-    for index, first in copies_of(near_pairs(looks, distance)).items():
-        exact = " byte by byte" if looks.digest[index] == looks.digest[first] else ""
-        yield Fault(
-            pictures[index].key, "duplicate", f"{pictures[index].key} is {pictures[first].key}{exact}"
-        )
-
-
-def _leaks(
-    pictures: PictureSet, looks: Looks, others: PictureSet, theirs: Looks, distance: int
-) -> Iterator[Fault]:
-    for index, other in leaks_between(looks, theirs, distance).tolist():
-        exact = " byte by byte" if looks.digest[index] == theirs.digest[other] else ""
-        text = f"{pictures[index].key} is {others[other].key} of {others.path}{exact}"
-        yield Fault(pictures[index].key, "leak", text)

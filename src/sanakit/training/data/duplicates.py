@@ -8,11 +8,14 @@ of all bits.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
-from sanakit.base.errors import ConfigError
-from sanakit.training.data.looks import Looks, alike
+from sanakit.base.errors import ConfigError, PictureError
+from sanakit.training.data.items import PictureSet
+from sanakit.training.data.looks import Looks, alike, same_pixels, small_pixels
 
 DISTANCE = 4
 """Bits of 64 that may differ between copies."""
@@ -20,12 +23,13 @@ DISTANCE = 4
 _WINDOW = 256
 _BITS = 64
 _FARTHEST = 15
+_KEPT = 8192
 
 Pairs = NDArray[np.int64]
 
 
 def near_pairs(looks: Looks, distance: int = DISTANCE) -> Pairs:
-    """The pairs [n, 2] (i < j, sorted) of pictures that are copies. Raises ConfigError for a distance above 15."""
+    """The pairs [n, 2] (i < j, sorted) of pictures that may be copies. Raises ConfigError for a distance above 15."""
     if not 0 <= distance <= _FARTHEST:
         raise ConfigError(f"the distance between copies is 0 to {_FARTHEST} bits of {_BITS}, not {distance}.")
     index = np.flatnonzero(looks.known)
@@ -57,6 +61,34 @@ def _pairs_of_band(looks: Looks, index: NDArray[np.int64], low: int, high: int, 
     return np.concatenate(found)
 
 
+def confirmed(pairs: Pairs, ours: PictureSet, theirs: PictureSet | None = None) -> Pairs:
+    """The pairs whose pictures are the same, looked at again; a picture that can't be read any more is none's copy.
+
+    theirs: the set of the second of each pair, where it is another one.
+    """
+    one, other = _Small(ours), _Small(ours if theirs is None else theirs)
+    kept = [pair for pair in pairs.tolist() if _same(one.get(pair[0]), other.get(pair[1]))]
+    return np.array(kept, dtype=np.int64).reshape(-1, 2)
+
+
+def _same(one: NDArray[np.int16] | None, other: NDArray[np.int16] | None) -> bool:
+    return one is not None and other is not None and same_pixels(one, other)
+
+
+class _Small:
+    """Pictures of a set at 24 x 24, the last few thousand of them kept."""
+
+    def __init__(self, pictures: PictureSet) -> None:
+        self.get = lru_cache(maxsize=_KEPT)(self._get)
+        self._pictures = pictures
+
+    def _get(self, index: int) -> NDArray[np.int16] | None:
+        try:
+            return small_pixels(self._pictures.read(index))
+        except PictureError:
+            return None
+
+
 def copies_of(pairs: Pairs) -> dict[int, int]:
     """Picture -> the first picture of its group that it is a copy of; the first ones themselves are left out."""
     first: dict[int, int] = {}
@@ -74,9 +106,14 @@ def copies_of(pairs: Pairs) -> dict[int, int]:
 
 
 def leaks_between(ours: Looks, theirs: Looks, distance: int = DISTANCE) -> Pairs:
-    """The pairs [n, 2] of (ours, theirs) that are copies; one for each of ours."""
+    """The pairs [n, 2] of (ours, theirs) that may be copies."""
     pairs = near_pairs(ours.joined(theirs), distance)
-    across = pairs[(pairs[:, 0] < len(ours)) & (pairs[:, 1] >= len(ours))] - np.array([0, len(ours)])
-    _, firsts = np.unique(across[:, 0], return_index=True)
-    leaks: Pairs = across[firsts]
-    return leaks
+    across: Pairs = pairs[(pairs[:, 0] < len(ours)) & (pairs[:, 1] >= len(ours))] - np.array([0, len(ours)])
+    return across
+
+
+def first_of_each(pairs: Pairs) -> Pairs:
+    """Of the pairs [n, 2] with one first the first."""
+    _, firsts = np.unique(pairs[:, 0], return_index=True)
+    kept: Pairs = pairs[firsts]
+    return kept

@@ -8,9 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
+from typing import Protocol, overload
 
 from sanakit.base.errors import PictureError
+from sanakit.training.data.regular import open_regular
+
+MOST_BYTES = 2**30
+"""A file of more bytes is no picture: those of the most pixels that are read have less."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,18 +54,30 @@ class Fault:
 
     Attributes:
         key: of the item, or the path of the file, relative to the set.
-        kind: a word for counting: of opening "corrupt", "shard", "encoding", "record", "lost", "twice", "ignored".
+        kind: a word for counting, see `report.KINDS`.
         text: one sentence: what is wrong and where.
+        count: how many things it speaks of.
     """
 
     key: str
     kind: str
     text: str
+    count: int = 1
+
+
+class Place(Protocol):
+    """Where an encoded picture lies. It can be sent to another process."""
+
+    def read(self, most: int | None = None) -> bytes:
+        """All of it, or the first `most` bytes. Raises PictureError."""
+
+    def read_end(self, most: int) -> bytes:
+        """The last `most` bytes. Raises PictureError."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where an encoded picture lies: `size` bytes of a file from `offset`; a size of None means all of the file."""
+class FilePlace:
+    """`size` bytes of a regular file from `offset`; a size of None means all of the file."""
 
     path: Path
     offset: int = 0
@@ -69,17 +85,27 @@ class Place:
 
     def read(self, most: int | None = None) -> bytes:
         """The bytes, or the first `most` of them. Raises PictureError where the file does not hold them."""
-        wanted = -1 if self.size is None else self.size
-        if most is not None:
-            wanted = most if wanted < 0 else min(wanted, most)
+        return self._bytes(0, most)
+
+    def read_end(self, most: int) -> bytes:
+        """The last `most` bytes. Raises PictureError."""
+        return self._bytes(None, most)
+
+    def _bytes(self, start: int | None, most: int | None) -> bytes:
+        """start: None for as far from the end as `most` says."""
         try:
-            with open(self.path, "rb") as file:
-                file.seek(self.offset)
+            with open_regular(self.path) as file:
+                size = file.seek(0, 2) - self.offset if self.size is None else self.size
+                wanted = size if most is None else min(size, most)
+                if wanted > MOST_BYTES:
+                    raise PictureError(f"it has {size:,} bytes, more than {MOST_BYTES:,}")
+                first = self.offset + (size - wanted if start is None else start)
+                file.seek(first)
                 data = file.read(wanted)
         except OSError as error:
             raise PictureError(f"{self.path} can't be read: {error.strerror or error}") from None
         if self.size is not None and len(data) < wanted:
-            raise PictureError(f"{self.path} ends at byte {self.offset + len(data)}, inside a picture")
+            raise PictureError(f"{self.path} ends at byte {first + len(data)}, inside a picture")
         return data
 
 

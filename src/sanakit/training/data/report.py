@@ -30,15 +30,31 @@ KINDS: Mapping[str, Kind] = {
     "shard": Kind("damaged shards", "copy or pack them again", "always"),
     "leak": Kind("pictures that are in the other set too", "take them out of one of the two", "always"),
     "corrupt": Kind("unreadable pictures", "replace them; training passes them over", "share"),
+    "special": Kind("pipes, devices, links and the like", "put files there; they are not read", "share"),
+    "unread": Kind(
+        "files that nothing here reads",
+        "convert them, or say --ignore ENDING where they don't matter",
+        "share",
+    ),
     "no-caption": Kind("pictures without a caption", "caption them; training passes them over", "share"),
     "encoding": Kind("captions that are not UTF-8", "save them as UTF-8; they are not used", "share"),
     "record": Kind("records that can't be used", "put them right; they are not used", "share"),
+    "score": Kind("scores that can't be used", "put them right; the captions count as unscored", "share"),
     "twice": Kind("pictures of one name", "rename them; the first is used", "share"),
+    "blank": Kind(
+        "pictures of a single colour", "take them out; a transparent picture is all white", "share"
+    ),
     "duplicate": Kind("copies of another picture", "keep one of each; all are used", "share"),
     "tiny": Kind("pictures that are enlarged", "take larger ones, or a smaller base", "share"),
     "long-caption": Kind("captions that are too long", "shorten them; the end is not read", "share"),
+    "recaptioned": Kind(
+        "pictures that are there again with another caption", "nothing, if both captions are true", "note"
+    ),
     "cropped": Kind("pictures that lose much to the crop", "crop them by hand where it matters", "note"),
-    "lost": Kind("tables of pictures that are not there", "nothing, or mend the file names", "note"),
+    "lost": Kind("texts of pictures that are not there", "nothing, or mend the file names", "note"),
+    "moved": Kind(
+        "tables with absolute or foreign paths", "nothing, if the right pictures were found", "note"
+    ),
     "ignored": Kind("files that are not read", "nothing, or rename them", "note"),
 }
 """In the order of the report."""
@@ -68,6 +84,7 @@ class CheckReport:
         captions: of the usable pictures.
         cost: of a cache of the usable pictures.
         tolerance: the share of faults of a kind that does not stand in the way of GO.
+        sound: the keys of the pictures that have no fault but those that are notes.
     """
 
     path: str
@@ -78,10 +95,15 @@ class CheckReport:
     captions: Captions
     cost: CacheCost
     tolerance: float
+    sound: tuple[str, ...] = ()
+
+    def count(self, kind: str) -> int:
+        """How many things the faults of a kind speak of."""
+        return sum(fault.count for fault in self.faults.get(kind, ()))
 
     def share(self, kind: str) -> float:
         """Faults of a kind per picture."""
-        return len(self.faults.get(kind, ())) / max(self.pictures, 1)
+        return self.count(kind) / max(self.pictures, 1)
 
     @property
     def stands_in_the_way(self) -> tuple[str, ...]:
@@ -105,7 +127,7 @@ class CheckReport:
         """Why."""
         if self.verdict == "STOP":
             return f"only {self.usable:,} of {self.pictures:,} pictures can be read and have a caption."
-        reasons = [f"{KINDS[kind].title} ({len(self.faults[kind]):,})" for kind in self.stands_in_the_way]
+        reasons = [f"{KINDS[kind].title} ({self.count(kind):,})" for kind in self.stands_in_the_way]
         if reasons:
             return f"training would run, but put right: {', '.join(reasons)}."
         return f"{self.usable:,} of {self.pictures:,} pictures are ready."
@@ -113,7 +135,7 @@ class CheckReport:
     def to_json(self) -> dict[str, Any]:
         """All of it, every fault by name; sizes are width x height."""
         faults = {
-            kind: [{"key": fault.key, "text": fault.text} for fault in found]
+            kind: [{"key": fault.key, "text": fault.text, "count": fault.count} for fault in found]
             for kind, found in self.faults.items()
         }
         captions = self.captions

@@ -13,10 +13,10 @@ from typing import Any
 
 from sanakit.base.files import atomic_write
 from sanakit.training.data.draft import Draft
-from sanakit.training.data.items import Caption, Fault, Place
+from sanakit.training.data.items import Caption, Fault, FilePlace
 from sanakit.training.data.shards import read_shard
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 def read_indexed(path: Path, shown: str, draft: Draft, folder: Path) -> None:
@@ -45,11 +45,12 @@ def _content(part: Draft) -> dict[str, Any]:
     pictures = [
         [key, place.offset, place.size, width, height]
         for key, (place, width, height) in part.pictures.items()
+        if isinstance(place, FilePlace)
     ]
     captions = {
         key: [[one.text, one.score, one.source] for one in found] for key, found in part.captions.items()
     }
-    faults = [[fault.key, fault.kind, fault.text] for fault in part.faults]
+    faults = [[fault.key, fault.kind, fault.text, fault.count] for fault in part.faults]
     return {"pictures": pictures, "captions": captions, "faults": faults}
 
 
@@ -61,7 +62,7 @@ def _load(file: Path, stamp: list[Any], path: Path) -> Draft | None:
             return None
         part = Draft()
         for key, offset, size, width, height in content["pictures"]:
-            part.pictures[key] = (Place(path, offset, size), width, height)
+            part.pictures[key] = (FilePlace(path, offset, size), width, height)
         for key, found in content["captions"].items():
             part.captions[key] = [
                 Caption(text=text, score=score, source=source) for text, score, source in found

@@ -6,11 +6,13 @@ Fine-tuning of SANA takes pictures whose CLIP score is above 25 (arXiv 2410.1062
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sanakit.base.errors import DataError
 from sanakit.base.files import atomic_write
+from sanakit.training.data.encodings import decoded
 from sanakit.training.data.items import Item, PictureSet
 
 __all__ = ["best_score", "keys_above", "places_of", "read_keys", "write_keys"]
@@ -29,22 +31,24 @@ def keys_above(items: Iterable[Item], score: float) -> tuple[list[str], int]:
     return above, sum(value is None for value in best.values())
 
 
-def write_keys(path: Path, keys: Sequence[str]) -> None:
-    """Write a list. Raises DataError for a key with a line break, OutputError where the file can't be written."""
-    broken = next((key for key in keys if key.splitlines() != [key]), None)
-    if broken is not None:
-        raise DataError(f"the picture {broken!r} has a line break in its name and can't be listed: rename it")
-    text = "".join(f"{key}\n" for key in keys)
+def write_keys(path: Path, keys: Sequence[str]) -> list[str]:
+    """Write a list; returns the keys that can't be listed, for they have a line break. Raises OutputError."""
+    unlisted = [key for key in keys if "\n" in key or "\r" in key or not key.strip()]
+    text = "".join(f"{key}\n" for key in keys if key not in unlisted)
     atomic_write(path, text.encode("utf-8", "surrogateescape"))
+    return unlisted
 
 
 def read_keys(path: Path) -> list[str]:
     """The keys of a list, each once; blank lines are passed over. Raises DataError where it can't be read."""
     try:
-        text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
+        text = decoded(path.read_bytes())
     except OSError as error:
         raise DataError(f"the list {path} can't be read: {error.strerror or error}") from error
-    return list(dict.fromkeys(line for line in text.splitlines() if line.strip()))
+    except UnicodeDecodeError as error:
+        raise DataError(f"the list {path} is not UTF-8 at byte {error.start}: save it as UTF-8") from None
+    lines = (line.rstrip("\r") for line in text.split("\n"))
+    return list(dict.fromkeys(line for line in lines if line.strip()))
 
 
 def places_of(pictures: PictureSet, keys: Sequence[str], where: Path | str = "the list") -> tuple[int, ...]:
@@ -53,10 +57,13 @@ def places_of(pictures: PictureSet, keys: Sequence[str], where: Path | str = "th
     Raises DataError for an empty list, and for one with keys that the set does not hold.
     """
     places = {item.key: index for index, item in enumerate(pictures)}
-    missing = [key for key in keys if key not in places]
+    forms = {unicodedata.normalize("NFC", key): index for key, index in places.items()}
+    found = {key: places.get(key, forms.get(unicodedata.normalize("NFC", key))) for key in keys}
+    missing = [key for key, index in found.items() if index is None]
     if missing or not keys:
         what = (
             f"{len(missing)} pictures ({missing[0]!r} first) that are not in" if missing else "no picture of"
         )
-        raise DataError(f"{where} names {what} {pictures.path}: make it again with `sanakit data filter`")
-    return tuple(sorted(places[key] for key in keys))
+        again = "`sanakit data filter` or `data check --write-keys`"
+        raise DataError(f"{where} names {what} {pictures.path}: make it again with {again}")
+    return tuple(sorted({index for index in found.values() if index is not None}))

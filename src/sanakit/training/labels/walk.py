@@ -61,10 +61,26 @@ def label_here(
                 group.append((pictures[index], open_picture(pictures, index)))
             except PictureError as error:
                 yield Labelled(key=pictures[index].key, fault=str(error))
-        if group:
-            items = [item for item, _ in group]
-            for item, captions in zip(items, labeller([image for _, image in group], items), strict=True):
-                yield Labelled(key=item.key, captions=captions, fault="" if captions else _SILENT)
+        yield from _label_group(group, labeller)
+
+
+def _label_group(group: list[tuple[Item, Image.Image]], labeller: Labeller) -> Iterator[Labelled]:
+    """A group at once, or one by one where the model trips over a picture: that one is a fault."""
+    items = [item for item, _ in group]
+    if not items:
+        return
+    try:
+        labels = labeller([image for _, image in group], items)
+    except (ValueError, TypeError, LookupError, ArithmeticError) as error:
+        if len(group) > 1:
+            for one in group:
+                yield from _label_group([one], labeller)
+        else:
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            yield Labelled(key=items[0].key, fault=f"the model can't take it ({reason})")
+        return
+    for item, captions in zip(items, labels, strict=True):
+        yield Labelled(key=item.key, captions=captions, fault="" if captions else _SILENT)
 
 
 def open_picture(pictures: PictureSet, index: int) -> Image.Image:
