@@ -9,9 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sanakit.base import ConfigError
+from sanakit.base import ConfigError, WeightsError
 from sanakit.pipeline import ImageRequest, load
 from sanakit.training import Notice, Report, World, read_journal, sentences
+from sanakit.training.exporting import export_step
 from sanakit.training.jobs import TextToImage
 from sanakit.training.session import Session
 from tests.training.sets import COUNT, config, pictures
@@ -163,3 +164,42 @@ def test_training_goes_on_from_the_base_models_weights(tmp_path: Path) -> None:
     losses = [event.losses["loss"] for event in events if isinstance(event, Report)]
     assert losses[0] < 1.0  # a fresh network predicts nothing: its loss is about 2
     assert isinstance(events[-1], Notice)
+
+
+def test_any_checkpoint_can_be_exported_and_the_last_one_is_the_model(tmp_path: Path) -> None:
+    phases = [{"steps": 3, "size": 32}, {"steps": 3, "size": 64, "shift": 5.0}]
+    settings = config(tmp_path / "run", phases=phases, saving={"steps": 2, "keep": 0})
+    list(Session(settings, device="cpu").events())
+    last = load_file(tmp_path / "run/model/transformer/diffusion_pytorch_model.safetensors")
+    for _ in range(2):  # the second time in the place of the first
+        again = export_step(settings, 6)
+    assert again == tmp_path / "run/model-00000006"
+    assert sorted(path.name for path in again.iterdir()) == sorted(
+        path.name for path in (tmp_path / "run/model").iterdir()
+    )
+    same = load_file(again / "transformer/diffusion_pytorch_model.safetensors")
+    assert last.keys() == same.keys() and all(torch.equal(last[name], same[name]) for name in last)
+    for name in ("transformer/config.json", "model_index.json", "scheduler/scheduler_config.json"):
+        assert (again / name).read_bytes() == (tmp_path / "run/model" / name).read_bytes()
+
+    early = export_step(settings, 2)
+    first = load_file(early / "transformer/diffusion_pytorch_model.safetensors")
+    assert not all(torch.equal(last[name], first[name]) for name in last)
+    image = load(early, device="cpu").images(ImageRequest(prompt="a red sphere", steps=1))[0]
+    assert image.size == (32, 32)
+    assert not [path for path in (tmp_path / "run").iterdir() if path.name.startswith(".")]
+
+
+def test_what_can_not_be_exported_is_one_sentence(tmp_path: Path) -> None:
+    settings = config(tmp_path / "run", saving={"steps": 2, "keep": 0})
+    with pytest.raises(WeightsError, match="no checkpoint of step 3, but none"):
+        export_step(settings, 3)
+    list(Session(settings, device="cpu").events())
+    with pytest.raises(WeightsError, match="no checkpoint of step 3, but those of steps 2, 4, 6"):
+        export_step(settings, 3)
+    with pytest.raises(ConfigError, match="belongs to other settings"):
+        export_step(config(tmp_path / "run", seed=5), 2)
+    (tmp_path / "run/checkpoints/step-00000002/manifest.json").write_text("[]")
+    with pytest.raises(WeightsError, match="is damaged .*choose another step"):
+        export_step(settings, 2)
+    assert not list((tmp_path / "run").glob("*model-*"))

@@ -3,12 +3,40 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sanakit.cli import options as o
 from sanakit.cli.say import say
+
+if TYPE_CHECKING:
+    from sanakit.training.config import TrainConfig
+
+_StrictOption = Annotated[
+    bool, typer.Option("--strict", help="End before the first step where the plan warns of something.")
+]
+_KeysOption = Annotated[
+    bool, typer.Option("--keys", help="Print every key of a config with its default and meaning, and end.")
+]
+_NewOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--new",
+        metavar="FOLDER",
+        help="Write a commented config for a set of pictures, to CONFIG.",
+        show_default="FOLDER.yaml",
+    ),
+]
+_ExportOption = Annotated[
+    int | None,
+    typer.Option(
+        "--export-step",
+        metavar="STEP",
+        help="Train nothing: write the model of this checkpoint to RUN/model-STEP.",
+        show_default=False,
+    ),
+]
 
 
 def train(
@@ -22,22 +50,10 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Print the plan and end.")] = False,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="End before the first step where the plan warns of something.")
-    ] = False,
-    keys: Annotated[
-        bool,
-        typer.Option("--keys", help="Print every key of a config with its default and meaning, and end."),
-    ] = False,
-    new: Annotated[
-        Path | None,
-        typer.Option(
-            "--new",
-            metavar="FOLDER",
-            help="Write a commented config for a set of pictures, to CONFIG.",
-            show_default="FOLDER.yaml",
-        ),
-    ] = None,
+    strict: _StrictOption = False,
+    keys: _KeysOption = False,
+    new: _NewOption = None,
+    export_step: _ExportOption = None,
     device: o.DeviceOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No bar and no lines.")] = False,
     debug: o.DebugOption = False,
@@ -52,12 +68,17 @@ def train(
         return _write_new(new, config)
     from sanakit.base.errors import ConfigError, RequestError
     from sanakit.cli.train_display import open_display
+    from sanakit.training.data.picture import ignore_remarks
     from sanakit.training.schema import read_config
     from sanakit.training.session import Session
 
     if config is None:
         raise RequestError("name a CONFIG: a YAML file, or a recipe with config(); --new FOLDER writes one")
-    session = Session(read_config(config, sets or ()), device=device, resume=resume, told=_tell)
+    ignore_remarks()
+    settings = read_config(config, sets or ())
+    if export_step is not None:
+        return _export(settings, export_step, resume or plan)
+    session = Session(settings, device=device, resume=resume, told=_tell)
     if session.world.leads:
         say("\n".join(session.plan.lines()), err=True)
     if strict and session.plan.warnings:
@@ -82,6 +103,15 @@ def _print_keys() -> None:
 
     for line in lines(get_terminal_size((100, 24)).columns):
         say(line)
+
+
+def _export(config: TrainConfig, step: int, others: bool) -> None:
+    from sanakit.base.errors import RequestError
+    from sanakit.training.exporting import export_step
+
+    if others:
+        raise RequestError("--export-step trains nothing: leave out --resume and --plan.")
+    say(str(export_step(config, step, _tell)))
 
 
 def _write_new(pictures: Path, file: Path | None) -> None:

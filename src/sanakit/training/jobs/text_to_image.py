@@ -155,7 +155,8 @@ class TextToImage:
         return chores
 
     def export(self, model: nn.Module, run: Run) -> str:
-        """A whole model in RUN/model."""
+        """A whole model in RUN/model, of the size of the last phase even where this process trained none of it."""
+        self._task(model).enter(len(self.config.phases) - 1)
         where = export(self.config, self.descriptor, cast(SanaTransformer, model), run)
         return f"the model is in {where}: sanakit generate --model {where} PROMPT"
 
