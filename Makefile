@@ -6,6 +6,7 @@
 #   make check     ruff, mypy --strict, the rules of the house
 #   make bench     time ours and diffusers side by side, ten minutes; out/bench.json and out/bench.png
 #   make kill9     kill a small training run N=25 times and see that nothing is lost; about ten minutes
+#   make fuzz      read N=2000 damaged files with every reader: typed errors only; some minutes
 #   make toybox    train the shipped model again (resumes; hours); STAGES="measure ship" for some stages only
 #   make format    put the code into the form that check asks for
 #   make clean     remove .venv, out and caches
@@ -25,7 +26,7 @@ RUN_READY := $(VENV)/.run-ready
 DEV_READY := $(VENV)/.dev-ready
 PINS := pyproject.toml constraints.txt
 
-.PHONY: demo test chips check bench kill9 toybox format clean
+.PHONY: demo test chips check bench kill9 fuzz toybox format clean
 .DELETE_ON_ERROR:
 
 demo: $(RUN_READY)
@@ -60,6 +61,10 @@ bench: $(DEV_READY)
 N ?= 25
 kill9: $(DEV_READY)
 	$(PY) -m bench.kill9 $(N)
+
+fuzz: N = 2000
+fuzz: $(DEV_READY)
+	OMP_NUM_THREADS=1 $(PY) -m tests.fuzz $(N)
 
 toybox: $(DEV_READY)
 	$(ALLOCATOR) $(PY) -m recipes.toybox $(STAGES)

@@ -1,86 +1,156 @@
-"""`sanakit convert SOURCE TARGET`: between an official `.pth` and a diffusers folder, both ways; and into int8."""
+"""`sanakit convert SOURCE TARGET`: between files of weights and diffusers folders, both ways; and into int8."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sanakit.cli.options import DebugOption, JsonOption
+from sanakit.cli import options as o
 from sanakit.cli.say import say
 
-_PTH = (".pth", ".pt")
+if TYPE_CHECKING:
+    from sanakit.weights import Hints
+
+_COMPLETING = "--config, --like-model, --weights, --parts, --cross-heads, --image-size and --position-scale"
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(help="An official .pth, or a diffusers folder.")],
-    target: Annotated[Path, typer.Argument(help="A folder to write, or a .pth.")],
+    source: Annotated[
+        Path, typer.Argument(help="A file of weights (.pth, .safetensors, ...), or a diffusers folder.")
+    ],
+    target: Annotated[
+        Path, typer.Argument(help="A folder to write, or a .pth, .pt, .ckpt, .bin or .safetensors.")
+    ],
     dtype: Annotated[
         str | None,
         typer.Option(help="fp32, bf16, fp16; int8 for a whole model.", show_default="as in the source"),
     ] = None,
     variant: Annotated[str | None, typer.Option(help="Which weights of a folder, such as fp16.")] = None,
+    config: o.ConfigOption = None,
+    like_model: o.LikeModelOption = None,
+    weights: o.WeightsOption = None,
+    parts: Annotated[
+        str | None,
+        typer.Option(
+            help="From a file to a folder: the model that gives the rest, for a whole model.",
+            show_default=False,
+        ),
+    ] = None,
     cross_heads: Annotated[
-        int | None, typer.Option(help="Heads of the cross-attention, where the .pth does not tell.")
+        int | None, typer.Option(help="Heads of the cross-attention, where the file does not tell.")
     ] = None,
     image_size: Annotated[
-        int | None, typer.Option(help="Pixels the .pth was trained at: 512, 1024, 2048 or 4096.")
+        int | None, typer.Option(help="Pixels the file was trained at: 512, 1024, 2048 or 4096.")
     ] = None,
     position_scale: Annotated[
         float | None, typer.Option(help="Of the positional table: 1 at 2K, 2 at 4K.")
     ] = None,
     shard_size: Annotated[str, typer.Option(help="Largest weight file, such as 5GB.")] = "5GB",
     force: Annotated[bool, typer.Option("--force", help="Replace what is at TARGET.")] = False,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
+    as_json: o.JsonOption = False,
+    debug: o.DebugOption = False,
 ) -> None:
-    """Convert a transformer between an official .pth and a diffusers folder. No value changes unless --dtype asks.
+    """Convert a transformer between a file of weights and a diffusers folder. No value changes unless --dtype asks.
 
+    An autoencoder's file with its authors' names becomes a diffusers folder, too, and back. What a file of weights
+    can't hold is written beside it as x.json, and read from there.
     With --dtype int8 a whole model (a name or a folder) is written to a folder, its transformer's wide layers in int8.
     """
+    hints = o.hints_of(
+        config, like_model, weights,
+        cross_heads=cross_heads, sample_size=_latent_side(image_size), position_scale=position_scale,
+    )  # fmt: skip
     if dtype == "int8":
-        _refuse_pth_only(cross_heads, image_size, position_scale)
+        _refuse(hints.given or parts is not None, _COMPLETING, "--dtype int8")
         _to_int8(source, target, as_json, force=force, variant=variant, max_shard_size=shard_size)
         return
-    options: dict[str, Any] = {"dtype": _dtype(dtype), "variant": variant, "force": force}
-    if source.suffix in _PTH:
-        _check_target(target, folder=True)
-        from sanakit.weights import pth_to_diffusers
-
-        config = pth_to_diffusers(
-            source, target, cross_heads=cross_heads, sample_size=_latent_side(image_size),
-            position_scale=position_scale, max_shard_size=shard_size, **options,
-        )  # fmt: skip
-    else:
-        _check_target(target, folder=False)
-        from sanakit.weights import diffusers_to_pth
-
-        config = diffusers_to_pth(source, target, **options)
-    told = {"path": str(target), "depth": config.depth, "width": config.width}
-    say(json.dumps(told) if as_json else f"{target}  (depth {config.depth}, width {config.width})")
+    options = {"dtype": _dtype(dtype), "force": force}
+    _tell(target, _convert(source, target, hints, options, parts, variant, shard_size), as_json)
 
 
-def _refuse_pth_only(*given: float | None) -> None:
-    """Options that complete a `.pth` have no meaning for a whole model, which says it all itself."""
+def _convert(
+    source: Path, target: Path, hints: Hints, options: dict[str, Any], parts: str | None, variant: str | None,
+    shard_size: str,
+) -> Any:  # fmt: skip
+    """Returns the configuration of what was converted."""
+    from sanakit import weights as w
+    from sanakit.cli.errors import tell
+
+    source = w.resolve(source, announce=tell)
+    to_file = w.is_checkpoint_name(target)
+    sharded = shard_size != "5GB"
+    if source.is_dir():
+        if not to_file:
+            _refuse_target(target)
+        _refuse(hints.given or parts is not None, _COMPLETING, "a folder, which says it all itself")
+        _refuse_folders(sharded, "--shard-size")
+        return w.folder_to_file(source, target, variant=variant, **options)
+    announce = _note
+    if to_file:
+        _refuse_folders(parts is not None, "--parts")
+        _refuse_folders(variant is not None, "--variant")
+        _refuse_folders(sharded, "--shard-size")
+        return w.file_to_file(source, target, hints=hints, announce=announce, **options)
+    whole = None if parts is None else w.resolve(parts, announce=tell)
+    return w.file_to_folder(
+        source, target, hints=hints, parts=whole, variant=variant, max_shard_size=shard_size, announce=announce,
+        **options,
+    )  # fmt: skip
+
+
+def _note(text: str) -> None:
+    from sanakit.cli.errors import tell
+
+    tell(f"note: {text}")
+
+
+def _tell(target: Path, config: Any, as_json: bool) -> None:
+    facts = {
+        name: getattr(config, name)
+        for name in ("depth", "width", "latent_channels")
+        if hasattr(config, name) and (name != "latent_channels" or not hasattr(config, "depth"))
+    }
+    words = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in facts.items())
+    say(json.dumps({"path": str(target), **facts}) if as_json else f"{target}  ({words})")
+
+
+def _refuse(given: bool, what: str, where: str) -> None:
+    """Options that would be ignored are refused."""
     from sanakit.base.errors import RequestError
 
-    if any(value is not None for value in given):
-        raise RequestError(
-            "--cross-heads, --image-size and --position-scale are for a .pth, not for --dtype int8."
-        )
+    if given:
+        raise RequestError(f"{what} are for a .pth or another file of weights, not for {where}.")
+
+
+def _refuse_folders(given: bool, what: str) -> None:
+    from sanakit.base.errors import RequestError
+
+    if given:
+        raise RequestError(f"{what} is for a folder that is written, and the target is a file.")
+
+
+def _refuse_target(target: Path) -> None:
+    from sanakit.base.errors import OutputError
+
+    raise OutputError(
+        f"a folder is converted to a file, and {target} is not named like one: give it .pth or .safetensors."
+    )
 
 
 def _to_int8(source: Path, target: Path, as_json: bool, **options: Any) -> None:
-    _check_target(target, folder=True)
+    from sanakit.base.errors import OutputError
     from sanakit.pipeline import write_int8_folder
-    from sanakit.weights import read_descriptor, resolve
+    from sanakit.weights import is_checkpoint_name, read_descriptor, resolve
 
+    if is_checkpoint_name(target):
+        raise OutputError(f"a model in int8 is a diffusers folder, and {target} is named like a file.")
     report = write_int8_folder(read_descriptor(resolve(source)), target, **options)
-    told = {"path": str(target), "int8": len(report.replaced), "kept": report.kept}
+    facts = {"path": str(target), "int8": len(report.replaced), "kept": report.kept}
     words = f"{target}  ({len(report.replaced)} layers in int8, {len(report.kept)} as they were)"
-    say(json.dumps(told) if as_json else words)
+    say(json.dumps(facts) if as_json else words)
 
 
 def _dtype(name: str | None) -> Any:
@@ -102,13 +172,3 @@ def _latent_side(pixels: int | None) -> int | None:
     if pixels < 32 or pixels % 32:
         raise RequestError(f"--image-size must be a multiple of 32, not {pixels}.")
     return pixels // 32
-
-
-def _check_target(target: Path, folder: bool) -> None:
-    """A `.pth` becomes a folder and a folder becomes a `.pth`; anything else is a slip."""
-    from sanakit.base.errors import OutputError
-
-    if folder and target.suffix in _PTH:
-        raise OutputError(f"a .pth is converted to a diffusers folder, and {target} is named like a .pth.")
-    if not folder and target.suffix not in _PTH:
-        raise OutputError(f"a diffusers folder is converted to a .pth, and {target} is not named like one.")

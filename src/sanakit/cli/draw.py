@@ -22,6 +22,7 @@ from sanakit.pipeline.events import Done, Event, Note, PictureDone, StageStarted
 from sanakit.pipeline.generate import Model, load
 from sanakit.pipeline.output import Record, make_grid, read_picture, write_picture
 from sanakit.pipeline.request import ImageRequest
+from sanakit.weights import Hints
 
 _MATTERS = {
     "weights": "other weights",
@@ -79,9 +80,11 @@ def _load(orders: Orders, record: Record | None) -> Model:
     same = (
         made if orders.model is None else {}
     )  # how the weights of another model are named, the picture can't tell
+    hints = orders.hints if orders.hints.given else Hints.from_texts(same)
     dtype = orders.dtype or made.get("dtype")
     how: dict[str, Any] = {
         "parts": orders.parts or same.get("parts"),
+        "hints": hints,
         "variant": orders.variant or same.get("variant"),
         "ignore_config_fields": orders.ignored or parse_fields(same.get("ignore_config_fields")),
         "fast": orders.fast or _engine_of(record),

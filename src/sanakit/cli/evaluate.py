@@ -27,6 +27,10 @@ _WORLDS = ("toybox",)
 def evaluate(
     world: Annotated[str, typer.Argument(help="What to evaluate on: toybox.")],
     model: o.ModelOption = None,
+    parts: o.PartsOption = None,
+    config: o.ConfigOption = None,
+    like_model: o.LikeModelOption = None,
+    weights: o.WeightsOption = None,
     prompts: Annotated[int, typer.Option(help="How many prompts, over six categories.")] = 600,
     steps: o.StepsOption = None,
     guidance: o.GuidanceOption = None,
@@ -59,7 +63,9 @@ def evaluate(
     if not 0 <= seed <= MAX_SEED - prompts:
         raise RequestError(f"the seed must be from 0 to 2^63-1 less the prompts, not {quoted(seed)}.")
     shipped = load_judge()
-    opened = load("toybox" if model is None else model, device, dtype, fast=fast, announce=tell)
+    hints = o.hints_of(config, like_model, weights)
+    name = "toybox" if model is None else model
+    opened = load(name, device, dtype, parts=parts, hints=hints, fast=fast, announce=tell)
     for note in opened.descriptor.notes:
         tell(f"note: {note}")
     width, height = o.parse_size(size) if size else (None, None)

@@ -4,22 +4,51 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sanakit.base.echo import quoted
+
+if TYPE_CHECKING:
+    from sanakit.weights import Hints
 
 _OWN = "the model's own"
 
 PromptArgument = Annotated[str | None, typer.Argument(help="What to draw.", show_default=False)]
 ModelOption = Annotated[
     str | None,
-    typer.Option(help="A model folder, a hub id, or the shipped `toybox`.", show_default="toybox"),
+    typer.Option(
+        help="A model folder, a file of weights, a hub id, or the shipped `toybox`.", show_default="toybox"
+    ),
 ]
 PartsOption = Annotated[
     str | None,
-    typer.Option(help="For a .pth: the model that gives text encoder and autoencoder.", show_default=False),
+    typer.Option(
+        help="For a file of weights: the model that gives text encoder and autoencoder.", show_default=False
+    ),
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        help="For a file of weights: the JSON file that describes its network.",
+        show_default=False,
+    ),
+]
+LikeModelOption = Annotated[
+    str | None,
+    typer.Option(
+        help="For a file of weights: the published model (or model folder) it is like, e.g. sana-1.6b-4k.",
+        show_default=False,
+    ),
+]
+WeightsOption = Annotated[
+    str | None,
+    typer.Option(
+        help="For a trainer's file: model, or ema for the moving average.",
+        show_default="model if it is there",
+    ),
 ]
 VariantOption = Annotated[
     str | None,
@@ -103,6 +132,16 @@ BinsOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, one object per line.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def hints_of(config: Path | None, like_model: str | None, weights: str | None, **numbers: Any) -> Hints:
+    """What was said about a file of weights. Raises RequestError."""
+    from sanakit.base.errors import RequestError
+    from sanakit.weights import Hints
+
+    if weights not in (None, "model", "ema"):
+        raise RequestError(f"--weights is model or ema, not {weights[:40]!r}.")
+    return Hints(config=config, like_model=like_model, weights=weights, **numbers)  # type: ignore[arg-type]
 
 
 def parse_size(text: str) -> tuple[int, int]:

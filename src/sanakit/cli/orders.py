@@ -13,6 +13,7 @@ from sanakit.base.errors import RequestError
 from sanakit.cli.options import parse_blocks, parse_interval, parse_size
 from sanakit.pipeline.output import Record
 from sanakit.pipeline.request import ImageRequest
+from sanakit.weights import Hints
 
 _MAX_BYTES = 64 << 20
 _MARKS = {  # the longer ones first: that of UTF-32 begins with that of UTF-16
@@ -39,6 +40,7 @@ class Orders:
     parts: str | None
     variant: str | None
     ignored: tuple[str, ...]
+    hints: Hints
     device: str | None
     dtype: str | None
     fast: str | None

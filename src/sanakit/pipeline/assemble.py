@@ -138,7 +138,7 @@ class Parts:
         else:
             load_transformer(
                 model, found.transformer, source, dtype=self.dtype("transformer"), device=where, mapped=True,
-                variant=self._variant(source),
+                variant=self._variant(source), part=found.weights,
             )  # fmt: skip
         self._bring("transformer", model)
         return model

@@ -34,7 +34,7 @@ from sanakit.pipeline.fingerprint import fingerprint
 from sanakit.pipeline.memory import Shapes, available_bytes, estimate, fits_together, shortage
 from sanakit.pipeline.request import Defaults, ImageRequest
 from sanakit.text import final_prompt
-from sanakit.weights import Descriptor, holds_int8, read_descriptor, resolve
+from sanakit.weights import Descriptor, Hints, holds_int8, read_descriptor, resolve
 
 _REMEMBERED = 64
 Stop = Callable[[], bool]
@@ -46,6 +46,7 @@ def load(
     dtype: str | None = None,
     *,
     parts: str | Path | None = None,
+    hints: Hints | None = None,
     fast: str | None = None,
     variant: str | None = None,
     ignore_config_fields: Collection[str] = (),
@@ -53,7 +54,8 @@ def load(
 ) -> Model:
     """A model by name: the shipped `toybox`, a folder, a published model's short name, a hub id, or a `.pth`.
 
-    An official `.pth` holds a transformer only: `parts` names the model that gives text encoder and autoencoder.
+    A file of weights holds a transformer only: `parts` names the model that gives text encoder and autoencoder, and
+    `hints` say what the file does not tell.
     Reads configuration files only; weights are loaded by the first request, stage by stage. `device` and `dtype` as in
     `base.precision.decide`, `fast` as in `engine.choose_engine`. `variant` chooses weights such as fp16 or bf16 of a
     folder or hub repository; components without it give their plain ones, with a note. `ignore_config_fields` are
@@ -67,10 +69,11 @@ def load(
     path = resolve(name, announce=announce, variant=variant)
     others = None if parts is None else resolve(parts, announce=announce, variant=variant)
     return Model(
-        read_descriptor(path, parts=others, variant=variant, ignore=ignore_config_fields),
+        read_descriptor(path, parts=others, hints=hints, variant=variant, ignore=ignore_config_fields),
         precision,
         name=str(name),
         parts=None if parts is None else str(parts),
+        hints=hints,
         fast=fast,
         ignored=tuple(sorted(ignore_config_fields)),
     )
@@ -80,7 +83,7 @@ class Model:
     """A model that draws. Safe to keep: parts stay loaded between requests unless `frugal`.
 
     frugal: free every part as soon as its stage is over. None decides by the memory that is free at the first request.
-    name, parts: what the model was loaded by, for the record in its pictures. fast: how it runs, see
+    name, parts, hints: what the model was loaded by, for the record in its pictures. fast: how it runs, see
     `engine.choose_engine`. adapt: see `Parts`. ignored: fields of configuration files that were, for the record, too.
     """
 
@@ -91,6 +94,7 @@ class Model:
         *,
         name: str = "",
         parts: str | None = None,
+        hints: Hints | None = None,
         frugal: bool | None = None,
         fast: str | None = None,
         adapt: Adapt | None = None,
@@ -100,6 +104,7 @@ class Model:
         self.precision = precision
         self.name = name or str(descriptor.folder)
         self.others = parts
+        self.hints = hints or Hints()
         self.frugal = frugal
         self.engine = choose_engine(fast, precision)
         self.parts = Parts(descriptor, precision, self.engine, adapt)
@@ -125,6 +130,7 @@ class Model:
             "parts": self.others,
             "variant": self.descriptor.variant,
             "ignore_config_fields": ",".join(self._ignored) or None,
+            **self.hints.texts,
         }
         return {
             "model": self.name,

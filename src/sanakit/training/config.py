@@ -169,13 +169,31 @@ class AutoencoderRun:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BaseFile:
+    """What a base that is a file of weights does not hold or tell.
+
+    Attributes:
+        parts: the model that gives text encoder and autoencoder.
+        config: the JSON file that describes the network, where it does not lie beside the file.
+        like_model: the published model (or model folder) that the network is like.
+        weights: which weights of a trainer's file; None for its model, or for its average where nothing else is.
+    """
+
+    parts: str
+    config: Path | None = None
+    like_model: str | None = None
+    weights: Literal["model", "ema"] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """A training run.
 
     Attributes:
         folder: where the run's checkpoints, journal, previews and finished model go.
         task: what is trained; everything else of the base model stays as it is.
-        base: a model folder, a published short name, a hub id, or "toybox".
+        base: a model folder, a published short name, a hub id, "toybox", or a file of weights.
+        base_file: what a base that is a file of weights does not hold or tell.
         seed: decides first weights, noise, times, captions and the order of pictures.
         batch: pictures of a step, over all processes and accumulated micro-batches.
         accumulate: micro-batches that make a step.
@@ -204,6 +222,7 @@ class TrainConfig:
     folder: Annotated[Path, _NAMED]
     task: Task = "transformer"
     base: Annotated[str, _NAMED] = "toybox"
+    base_file: BaseFile | None = None
     seed: Seed = 0
     batch: Annotated[int, Bounds(least=1, most=10**6)] = 64
     accumulate: Annotated[int, Bounds(least=1, most=10**6)] = 1
@@ -263,6 +282,8 @@ class TrainConfig:
         """The settings that a checkpoint fixes, as JSON: what a run is, not how long, how often told, or on what."""
         told = plain_values(asdict(self))
         kept = {name: told[name] for name in _FIXED}
+        if self.base_file is not None:
+            kept["base_file"] = told["base_file"]
         kept["data"] = {name: told["data"][name] for name in ("square", "captions", "held")}
         told["phases"][-1].pop("steps")  # a finished run may go on
         kept["phases"] = {str(number): phase for number, phase in enumerate(told["phases"])}

@@ -53,7 +53,9 @@ def resolve(
     if text == TOYBOX:  # a folder of that name is ./toybox
         return _shipped()
     path = user_path(name)
-    if text and (is_folder(path) or (is_file(path) and path.suffix in (".pth", ".pt"))):
+    if text and (
+        is_folder(path) or is_file(path)
+    ):  # what is here is never asked for elsewhere, whatever its name
         return path
     if text in PUBLISHED:
         return _from_hub(PUBLISHED[text].repo, announce, variant or PUBLISHED[text].variant, revision)

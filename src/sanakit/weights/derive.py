@@ -10,8 +10,8 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from sanakit.base.errors import OutputError
@@ -27,15 +27,16 @@ def write_derived(
     folder: Path,
     transformer: nn.Module | Mapping[str, Tensor],
     *,
-    dtype: torch.dtype | None = None,
     force: bool = False,
+    **options: Any,
 ) -> Path:
     """Write a whole model to `folder`: this transformer and schedule, the other parts those of `descriptor.folder`.
 
-    Returns the folder. Raises OutputError when it is occupied and `force` is false, or can't be written.
+    options: of the transformer's weights, as in `save_weights`. Returns the folder.
+    Raises OutputError when it is occupied and `force` is false, or can't be written.
     """
     refuse_existing(folder, force)
-    save_transformer(folder / "transformer", descriptor.transformer, transformer, dtype=dtype)
+    save_transformer(folder / "transformer", descriptor.transformer, transformer, **options)
     for part in (descriptor.autoencoder_folder, descriptor.text_folder, descriptor.tokenizer_folder):
         _share(part, ensure_writable_folder(folder / part.name))
     write_settings(descriptor, folder)

@@ -14,30 +14,22 @@ from typing import Any, Literal, TypeVar
 from sanakit.autoencoder import AutoencoderConfig
 from sanakit.base.dialect import DIFFUSERS, OFFICIAL, Dialect
 from sanakit.base.echo import quoted
-from sanakit.base.errors import ConfigError
+from sanakit.base.errors import ConfigError, RequestError
 from sanakit.base.grid import BUCKETS
 from sanakit.transformer import TransformerConfig
-from sanakit.weights.formats import (
-    diffusers_autoencoder,
-    diffusers_scheduler,
-    diffusers_transformer,
-    gemma,
-    sana_pth,
-)
+from sanakit.weights.checkpoint import Part, open_checkpoint
+from sanakit.weights.description import Description
+from sanakit.weights.formats import diffusers_autoencoder, diffusers_scheduler, diffusers_transformer, gemma
 from sanakit.weights.formats.diffusers_scheduler import Schedule
-from sanakit.weights.formats.fields import (
-    DIFFUSERS_VERSION,
-    Fields,
-    Reading,
-    known_fields,
-    read_json,
-)
-from sanakit.weights.read import STEMS, read_pth
+from sanakit.weights.formats.fields import DIFFUSERS_VERSION, Fields, Reading, known_fields, read_json
+from sanakit.weights.identify import Hints, describe_file
+from sanakit.weights.read import STEMS
 from sanakit.weights.variant import missing_variant
 
 __all__ = [
     "EXTRA_FILE",
     "Descriptor",
+    "describe_folder",
     "extra_config",
     "index_config",
     "read_autoencoder_config",
@@ -76,12 +68,14 @@ _EXTRA: dict[str, Any] = {"dialect": DIFFUSERS.name, "instruct": True, "bins": N
 class Descriptor:
     """A model on disk.
 
-    folder: holds the components; transformer_source: the transformer's folder, or the `.pth` used instead.
+    folder: holds the components; transformer_source: the transformer's folder, or the file of weights used instead;
+    weights: which part of that file, see `open_checkpoint`.
     kind: "sana" (sampled by a flow solver) or "sprint" (by the consistency sampler, guidance as an input).
     instruct: prompts are preceded by the instruction the checkpoint was trained with. bins: sizes are rounded to the
     trained aspect ratios. pag: the folder is one for perturbed attention guidance. text_config: the text encoder's
     config.json as it is. variant: which weights of each component, None for the plain ones or the only ones.
-    notes: sentences on fields of the configuration that were passed over, and on components without the variant.
+    notes: sentences on fields of the configuration that were passed over, on components without the variant, and on
+    what was taken for granted about a file of weights.
     """
 
     folder: Path
@@ -97,6 +91,7 @@ class Descriptor:
     variant: str | None = None
     notes: tuple[str, ...] = field(default=(), compare=False)
     text_config: dict[str, Any] = field(hash=False)
+    weights: Part | None = None
 
     def __post_init__(self) -> None:
         _check_agreement(self)
@@ -121,26 +116,41 @@ def read_descriptor(
     path: Path,
     *,
     parts: Path | None = None,
+    hints: Hints | None = None,
     cross_heads: int | None = None,
     variant: str | None = None,
     ignore: Collection[str] = (),
 ) -> Descriptor:
-    """Describe a diffusers folder, or an official `.pth` with the other components from the folder `parts`.
+    """Describe a diffusers folder, or a file of a transformer's weights with the other components from `parts`.
 
-    A `.pth` gives the official dialect, and `cross_heads` where its width does not tell. variant: which weights of a
-    folder, such as fp16. ignore: fields of configuration files to read as if they were not there. Raises ConfigError
-    for missing, malformed or contradictory configuration files, and for a field in `ignore` that no file has;
-    WeightsError for an unreadable `.pth`, and where no component has the variant.
+    hints: what the user says about such a file, see `describe_file`. variant: which weights of a folder, such as fp16.
+    ignore: fields of configuration files to read as if they were not there. Raises ConfigError for missing, malformed
+    or contradictory configuration files, and for a field in `ignore` that no file has; WeightsError for an unreadable
+    file, and where no component has the variant; RequestError for hints about a folder.
     """
+    hints = hints or Hints(cross_heads=cross_heads)
     if path.is_dir():
+        if hints.given:
+            raise RequestError(f"{path} is a folder, which says itself what it holds: leave --config, --like-model "
+                               "and --weights out.")  # fmt: skip
         return _read_folder(path, variant, frozenset(ignore))
     if not path.is_file():
-        raise ConfigError(f"{path} is no model folder and no .pth file")
+        raise ConfigError(f"{path} is no model folder and no .pth or other file of weights")
     if parts is None:
         raise ConfigError(
-            f"{path} holds a transformer only: give the folder of a whole model as parts, or convert it"
+            f"{path} holds a transformer only: give a whole model for the rest (--parts NAME), or make one of it by "
+            f"sanakit convert {path.name} FOLDER --parts NAME"
         )
-    return _read_pth(path, _read_folder(parts, variant, frozenset(ignore)), cross_heads)
+    return _read_file(path, _read_folder(parts, variant, frozenset(ignore)), hints)
+
+
+def describe_folder(folder: Path) -> Description:
+    """The description of the transformer in a model's folder. Raises ConfigError."""
+    found = _read_folder(folder, None, frozenset())
+    return Description(
+        transformer=found.transformer, source=str(folder), schedule=found.schedule, dialect=found.dialect,
+        instruct=found.instruct, bins=found.bins,
+    )  # fmt: skip
 
 
 def _read_folder(folder: Path, variant: str | None, ignore: frozenset[str]) -> Descriptor:
@@ -225,22 +235,30 @@ def _read_extra(
     return dialect, instruct, fields.flag("bins")
 
 
-def _read_pth(path: Path, parts: Descriptor, cross_heads: int | None) -> Descriptor:
-    shapes = {key: tuple(tensor.shape) for key, tensor in read_pth(path).items()}
-    transformer = sana_pth.infer_config(shapes, cross_heads=cross_heads, where=str(path))
+def _read_file(path: Path, parts: Descriptor, hints: Hints) -> Descriptor:
+    opened = open_checkpoint(path, hints.weights)
+    found, notes = describe_file(path, opened.shapes, hints, describe_folder)
+    schedule = found.schedule
+    if schedule is None:
+        schedule = parts.schedule
+        notes += (
+            f"nothing says the schedule of {path}: that of {parts.folder} is used (shift {schedule.shift:g}).",
+        )
+    transformer = found.transformer
     return Descriptor(
         folder=parts.folder,
         transformer_source=path,
         kind="sprint" if transformer.guidance_embed else "sana",
         transformer=transformer,
         autoencoder=parts.autoencoder,
-        schedule=parts.schedule,
-        dialect=OFFICIAL,
-        instruct=parts.instruct,
-        bins=transformer.sample_size * 32 in BUCKETS,
+        schedule=schedule,
+        dialect=found.dialect,
+        instruct=parts.instruct if found.instruct is None else found.instruct,
+        bins=transformer.sample_size * 32 in BUCKETS if found.bins is None else found.bins,
         variant=parts.variant,
-        notes=parts.notes,
         text_config=parts.text_config,
+        weights=hints.weights,
+        notes=(*parts.notes, *opened.notes, *notes),
     )
 
 

@@ -12,8 +12,9 @@ from sanakit.autoencoder import AutoencoderConfig
 from sanakit.base.aligned import aligned
 from sanakit.base.errors import WeightsError
 from sanakit.transformer import TransformerConfig
+from sanakit.weights.checkpoint import Part, open_checkpoint
 from sanakit.weights.formats import diffusers_autoencoder, diffusers_transformer, gemma, sana_pth
-from sanakit.weights.read import DIFFUSERS_STEM, TRANSFORMERS_STEM, open_weights, read_pth
+from sanakit.weights.read import DIFFUSERS_STEM, TRANSFORMERS_STEM, open_weights
 from sanakit.weights.rules import check_keys, describe, listed
 
 __all__ = ["align", "assign", "load_autoencoder", "load_text_encoder", "load_transformer", "open_transformer"]
@@ -72,21 +73,22 @@ def load_transformer(
     device: torch.device | str = "cpu",
     variant: str | None = None,
     mapped: bool = False,
+    part: Part | None = None,
 ) -> None:
-    """Fill a `SanaTransformer` from a diffusers component folder or an official `.pth`; as `assign`.
+    """Fill a `SanaTransformer` from a diffusers component folder, or from `part` of a file with its authors' names.
 
-    Raises WeightsError.
+    As `assign`. Raises WeightsError.
     """
-    pairs = open_transformer(config, source, variant)
+    pairs = open_transformer(config, source, variant, part)
     assign(module, pairs, dtype=dtype, device=device, where=str(source), mapped=mapped)
 
 
 def open_transformer(
-    config: TransformerConfig, source: Path, variant: str | None = None
+    config: TransformerConfig, source: Path, variant: str | None = None, part: Part | None = None
 ) -> Iterable[tuple[str, Tensor]]:
-    """Our (name, tensor) pairs of a component folder or `.pth`, one by one. Raises WeightsError."""
-    if source.suffix in (".pth", ".pt"):
-        return sana_pth.table(config).stream_ours(read_pth(source), str(source))
+    """Our (name, tensor) pairs of a component folder or a file, one by one. Raises WeightsError."""
+    if source.is_file():
+        return sana_pth.table(config).stream_ours(open_checkpoint(source, part).tensors, str(source))
     weights = open_weights(source, DIFFUSERS_STEM, variant)
     return diffusers_transformer.table(config).stream_ours(weights, str(source))
 

@@ -5,15 +5,11 @@
 
 from __future__ import annotations
 
-import pickle
 import re
-import struct
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -21,6 +17,7 @@ from sanakit.base.errors import ConfigError, WeightsError
 from sanakit.weights.formats.fields import read_json
 from sanakit.weights.rules import listed
 from sanakit.weights.safetensor import Entry, read_header
+from sanakit.weights.torch_file import read_pth
 
 __all__ = [
     "DIFFUSERS_STEM",
@@ -39,19 +36,6 @@ DIFFUSERS_STEM = "diffusion_pytorch_model"
 TRANSFORMERS_STEM = "model"
 STEMS = {"transformer": DIFFUSERS_STEM, "vae": DIFFUSERS_STEM, "text_encoder": TRANSFORMERS_STEM}
 """Folder of a component -> how its weight files are named."""
-# What the restricted unpickler and the zip reader raise on damaged files, beside OSError and UnpicklingError.
-_UNREADABLE = (
-    RuntimeError,
-    ValueError,
-    EOFError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    ArithmeticError,
-    MemoryError,
-    struct.error,
-)
 
 
 class TensorFile:
@@ -182,46 +166,3 @@ def open_files(paths: list[Path]) -> Weights:
                 f"{paths[0]} disagrees with its shards about {listed(wrong)}: fetch them again"
             )
     return Weights(entries, homes)
-
-
-def read_pth(path: Path, part: str = "state_dict") -> dict[str, Tensor]:
-    """The tensors of an official `.pth`, memory-mapped: of `part` where the file has parts, else of the file.
-
-    Only tensors and plain values are unpickled. Raises WeightsError when the file is missing or truncated, holds code
-    or objects, lacks the part, or the part is no mapping of names to tensors.
-    """
-    data = _load_pickle(path)
-    if isinstance(data, dict) and part in data:
-        data = data[part]
-    elif isinstance(data, dict) and any(isinstance(value, dict) for value in data.values()):
-        raise WeightsError(f"{path} has no {part!r}: it has {listed([str(key) for key in data])}")
-    if not isinstance(data, dict) or not data:
-        raise WeightsError(f"{path} should hold a dict of tensors, not {type(data).__name__}")
-    for key, value in data.items():
-        if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise WeightsError(f"{path}: {str(key)[:80]!r} is a {type(value).__name__}, not a tensor")
-    return dict(data)
-
-
-def _load_pickle(path: Path) -> object:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about pickle protocols; what can't be read is an error below
-            return _unpickle(path)
-    except OSError as error:
-        raise WeightsError(f"{path} can't be read: {error.strerror or error}") from error
-    except pickle.UnpicklingError as error:
-        raise WeightsError(
-            f"{path} is damaged, or holds code or objects beside tensors: it was not opened"
-        ) from error
-    except _UNREADABLE as error:
-        raise WeightsError(f"{path} is truncated or no PyTorch checkpoint: fetch it again") from error
-
-
-def _unpickle(path: Path) -> object:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except RuntimeError as error:
-        if "mmap" not in str(error):
-            raise
-    return torch.load(path, map_location="cpu", weights_only=True)  # a file from before torch 1.6

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import math
+import stat
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +25,9 @@ from sanakit.base.files import atomic_write
 
 __all__ = ["Entry", "byte_size", "read_header", "write_safetensors"]
 
-_MAX_HEADER = 100 * 10**6  # the library's own limit
+# The library allows 100 MB, whose parsing takes gigabytes; a full shard of a cache has 10, a model a third of one.
+_MAX_HEADER = 32 * 2**20
+_MAX_DIMENSIONS = 32
 _ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1,
                "F8_E4M3": 1, "F8_E5M2": 1, "U16": 2, "U32": 4, "U64": 8, "C64": 8}  # fmt: skip
 # In the order in which the library lays tensors out.
@@ -61,11 +65,18 @@ def read_header(path: Path) -> dict[str, Entry]:
     twice, or describes tensors that do not fill the file exactly.
     """
     try:
-        size = path.stat().st_size
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise WeightsError(f"{path} is no regular file: give the path of a safetensors file")
+        size = status.st_size
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            if size < 8 or length > min(size - 8, _MAX_HEADER):
+            if size < 8 or length > size - 8:
                 raise WeightsError(f"{path} is truncated or no safetensors file: fetch or convert it again")
+            if length > _MAX_HEADER:
+                raise WeightsError(
+                    f"{path} is nothing of SANA: its safetensors header has over {_MAX_HEADER >> 20} MiB"
+                )
             text = file.read(length)
     except OSError as error:
         raise WeightsError(f"{path} can't be read: {error.strerror or error}") from error
@@ -76,29 +87,35 @@ def read_header(path: Path) -> dict[str, Entry]:
 
 def _parse(text: bytes, path: Path) -> dict[str, Entry]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in pairs]
-        if len(set(keys)) != len(keys):
-            twice = next(key for key in keys if keys.count(key) > 1)
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
             raise WeightsError(f"{path} names {twice[:80]!r} twice in its header: the file is damaged")
-        return dict(pairs)
+        return found
 
     try:
         header = json.loads(text.decode("utf-8"), object_pairs_hook=unique)
         header.pop("__metadata__", None)
-        return {name: _entry(fields) for name, fields in header.items()}
+        return {name: _entry(name, fields, path) for name, fields in header.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsError(f"{path} has a damaged safetensors header: fetch or convert it again") from error
 
 
-def _entry(fields: dict[str, Any]) -> Entry:
+def _entry(name: str, fields: dict[str, Any], path: Path) -> Entry:
     """Raises KeyError, TypeError or ValueError for anything but a well-formed description."""
-    begin, end = fields["data_offsets"]
-    numbers = (begin, end, *fields["shape"])
-    if any(type(number) is not int or number < 0 for number in numbers):
+    (begin, end), shape, dtype = fields["data_offsets"], fields["shape"], fields["dtype"]
+    if not isinstance(shape, list) or len(shape) > _MAX_DIMENSIONS:
+        raise ValueError("not a shape")
+    if any(type(number) is not int or not 0 <= number < 1 << 63 for number in (begin, end, *shape)):
         raise ValueError("not a natural number")
-    if math.prod(fields["shape"]) * _ITEM_BYTES[fields["dtype"]] != end - begin:
+    if not isinstance(dtype, str) or dtype not in _ITEM_BYTES:
+        raise WeightsError(
+            f"{path} has a damaged safetensors header, or a newer one than is read here: "
+            f"tensor {name[:80]!r} is stored as {str(dtype)[:20]!r}"
+        )
+    if math.prod(shape) * _ITEM_BYTES[dtype] != end - begin:
         raise ValueError("shape and offsets disagree")
-    return Entry(fields["dtype"], tuple(fields["shape"]), begin, end)
+    return Entry(dtype, tuple(shape), begin, end)
 
 
 def _check_layout(entries: Mapping[str, Entry], size: int, path: Path) -> None:

@@ -18,6 +18,7 @@ from sanakit.base.precision import Precision
 from sanakit.training.config import TrainConfig
 from sanakit.training.data import BatchOrder, PictureBatch, PictureReader
 from sanakit.training.data.crops import crop_for, picture_tensor
+from sanakit.training.jobs.base import read_base
 from sanakit.training.jobs.job import Size, Visit
 from sanakit.training.jobs.opened import opened
 from sanakit.training.jobs.visits import visits_of
@@ -32,8 +33,6 @@ from sanakit.training.tasks.latents import held_items, phase_buckets
 from sanakit.weights import (
     load_autoencoder,
     read_autoencoder_config,
-    read_descriptor,
-    resolve,
     save_autoencoder,
 )
 
@@ -67,7 +66,7 @@ class Autoencoder:
                 )
             return PRESETS[self.wanted.preset]
         if start == "base":
-            base = read_descriptor(resolve(self.config.base, announce=told))
+            base = read_base(self.config, told)
             self.folder = base.autoencoder_folder
             return base.autoencoder
         self.folder = Path(start)

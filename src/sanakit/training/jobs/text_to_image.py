@@ -18,6 +18,7 @@ from sanakit.training.data import CacheCost, Prefetch
 from sanakit.training.data.buckets import Bucket
 from sanakit.training.data.cost import cache_cost
 from sanakit.training.export import export
+from sanakit.training.jobs.base import read_base
 from sanakit.training.jobs.job import Size, Visit
 from sanakit.training.jobs.opened import opened
 from sanakit.training.jobs.visits import read_words, visits_of
@@ -31,7 +32,6 @@ from sanakit.training.tasks.latents import LatentBatch, LatentData
 from sanakit.training.tasks.transformer import TransformerTask, build_network, network_config
 from sanakit.training.validation import validation
 from sanakit.transformer import SanaTransformer
-from sanakit.weights import read_descriptor, resolve
 
 _AHEAD = 4
 _TOGETHER = 8  # pictures or captions that are encoded at once
@@ -44,9 +44,7 @@ class TextToImage:
         self, config: TrainConfig, precision: Precision, world: World, told: Callable[[str], object]
     ) -> None:
         self.config, self.precision, self.world = config, precision, world
-        self.descriptor = read_descriptor(resolve(config.base, announce=told))
-        for note in self.descriptor.notes:
-            told(note)
+        self.descriptor = read_base(config, told)
         if self.descriptor.kind != "sana":
             raise ConfigError(f"base: {config.base} is a {self.descriptor.kind} model; take a flow model")
         self.shape = network_config(config.model, self.descriptor)

@@ -94,5 +94,6 @@ def build_network(config: TrainConfig, descriptor: Descriptor, device: torch.dev
         return initialise(SanaTransformer(shape)).to(device)
     with torch.device("meta"):
         model = SanaTransformer(shape)
-    load_transformer(model, shape, descriptor.transformer_source, dtype=torch.float32, device=device)
+    source, part = descriptor.transformer_source, descriptor.weights
+    load_transformer(model, shape, source, dtype=torch.float32, device=device, part=part)
     return model.requires_grad_(True)

@@ -1,6 +1,7 @@
 """One module per foreign format: its table of keys and its configuration files, both ways."""
 
 from sanakit.weights.formats import (
+    dcae_pth,
     diffusers_autoencoder,
     diffusers_scheduler,
     diffusers_transformer,
@@ -8,4 +9,11 @@ from sanakit.weights.formats import (
     sana_pth,
 )
 
-__all__ = ["diffusers_autoencoder", "diffusers_scheduler", "diffusers_transformer", "gemma", "sana_pth"]
+__all__ = [
+    "dcae_pth",
+    "diffusers_autoencoder",
+    "diffusers_scheduler",
+    "diffusers_transformer",
+    "gemma",
+    "sana_pth",
+]

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from sanakit.base.dialect import OFFICIAL
 from sanakit.base.errors import ConfigError, WeightsError
 from sanakit.transformer import TransformerConfig
+from sanakit.weights.formats.fields import MAX_WIDTH
 from sanakit.weights.rules import Drop, Rename, Row, Squeeze, Table, affine, expand, under
 
-__all__ = ["CROSS_HEADS", "NULL_CAPTION", "infer_config", "table"]
+__all__ = ["CROSS_HEADS", "NULL_CAPTION", "Told", "ffn_ratio", "infer_config", "table", "told_by_tensors"]
 
 NULL_CAPTION = "y_embedder.y_embedding"
 # Cross-attention heads leave no trace in the shapes; these widths have one published value each.
 CROSS_HEADS = {1152: 16, 2240: 20}
 _HEAD_DIM = 32
+_BLOCK_KEY = re.compile(r"blocks\.(\d{1,3})\.")
 # Positional tables came with the 2K and 4K models, in proportion to the side they were trained at.
 _POSITION_SCALE = {64: 1.0, 128: 2.0}
 
@@ -69,6 +73,37 @@ def table(config: TransformerConfig) -> Table:
     return Table((*rows, *expand(under("blocks.{i}", "blocks.{i}", block), i=range(config.depth))))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What tensors tell of a network. values: fields of its configuration; hidden: width inside its Mix-FFN.
+
+    side: of the training latent, where there is a positional buffer; it may hold zeros.
+    """
+
+    values: Mapping[str, Any]
+    hidden: int
+    side: int | None
+
+
+def told_by_tensors(shapes: Mapping[str, Sequence[int]], where: str = "the .pth") -> Told:
+    """Read off key -> shape. Raises WeightsError when the keys are not those of a SANA image transformer."""
+    width, channels, patch, _ = _shape(shapes, "x_embedder.proj.weight", 4, where)
+    hidden = _shape(shapes, "blocks.0.mlp.inverted_conv.conv.weight", 4, where)[0] // 2
+    text_width = _shape(shapes, "y_embedder.y_proj.fc1.weight", 2, where)[1]
+    if not hidden or max(width, channels, patch, hidden, text_width) > MAX_WIDTH:
+        raise WeightsError(f"{where} is not a SANA image transformer: its tensors have impossible widths")
+    values = {
+        "latent_channels": channels,
+        "width": width,
+        "depth": 1 + max(int(match[1]) for key in shapes if (match := _BLOCK_KEY.match(key))),
+        "text_width": text_width,
+        "patch_size": patch,
+        "qk_norm": "blocks.0.attn.q_norm.weight" in shapes,
+        "guidance_embed": "cfg_embedder.mlp.0.weight" in shapes,
+    }
+    return Told(values=values, hidden=hidden, side=_side(shapes, patch))
+
+
 def infer_config(
     shapes: Mapping[str, Sequence[int]],
     *,
@@ -77,52 +112,46 @@ def infer_config(
     position_scale: float | None = None,
     where: str = "the .pth",
 ) -> TransformerConfig:
-    """The configuration in the official dialect, from key -> shape.
+    """The configuration in the official dialect, from key -> shape, SANA's habits standing for what shapes leave open.
 
     sample_size is read off `pos_embed` where there is one, else 32; a side of 64 (2K) or 128 (4K) brings the
     published `position_scale`. Arguments win over what is inferred. Raises WeightsError when the keys are not those
     of a SANA image transformer, ConfigError when the number of cross-attention heads can't be known.
     """
-    out, channels, patch, _ = _shape(shapes, "x_embedder.proj.weight", 4, where)
-    if cross_heads is None and out not in CROSS_HEADS:
+    told = told_by_tensors(shapes, where)
+    width = told.values["width"]
+    if cross_heads is None and width not in CROSS_HEADS:
         known = ", ".join(f"{heads} at {width}" for width, heads in CROSS_HEADS.items())
         raise ConfigError(
-            f"{where} has width {out}, whose cross_heads can't be told (known: {known}): "
-            f"pass cross_heads (--cross-heads)"
+            f"{where} has width {width}, whose cross_heads can't be told (known: {known}): "
+            f"give --config FILE or --like-model NAME, or --cross-heads where it is converted"
         )
-    hidden = _shape(shapes, "blocks.0.mlp.inverted_conv.conv.weight", 4, where)[0] // 2
-    side = sample_size or _side(shapes, patch)
+    side = sample_size or told.side or 32
     if position_scale is None:
         position_scale = _POSITION_SCALE.get(side)
     config = TransformerConfig(
-        latent_channels=channels,
-        width=out,
-        depth=1 + max(int(match[1]) for key in shapes if (match := re.match(r"blocks\.(\d{1,3})\.", key))),
-        heads=max(out // _HEAD_DIM, 1),
-        cross_heads=cross_heads or CROSS_HEADS[out],
-        text_width=_shape(shapes, "y_embedder.y_proj.fc1.weight", 2, where)[1],
-        ffn_ratio=_ratio(hidden, out),
-        patch_size=patch,
+        **told.values,
+        heads=max(width // _HEAD_DIM, 1),
+        cross_heads=cross_heads or CROSS_HEADS[width],
+        ffn_ratio=ffn_ratio(told.hidden, width),
         sample_size=side,
         position_scale=position_scale,
-        qk_norm="blocks.0.attn.q_norm.weight" in shapes,
-        guidance_embed="cfg_embedder.mlp.0.weight" in shapes,
     )
     return config.with_dialect(OFFICIAL)
 
 
-def _ratio(hidden: int, width: int) -> float:
+def ffn_ratio(hidden: int, width: int) -> float:
     """A ratio that gives the hidden width, which is rounded down: 2.5 if it does, as in all published models."""
     return next(
         ratio for ratio in (2.5, hidden / width, (hidden + 0.5) / width) if int(ratio * width) == hidden
     )
 
 
-def _side(shapes: Mapping[str, Sequence[int]], patch: int) -> int:
+def _side(shapes: Mapping[str, Sequence[int]], patch: int) -> int | None:
     """Side of the training latent, from the size of the positional buffer [1, (side / patch)^2, D]."""
     shape = shapes.get("pos_embed", ())
     side = round(shape[1] ** 0.5) if len(shape) == 3 else 0
-    return side * patch if side > 0 and side * side == shape[1] else 32
+    return side * patch if side > 0 and side * side == shape[1] else None
 
 
 def _shape(shapes: Mapping[str, Sequence[int]], key: str, dims: int, where: str) -> tuple[int, ...]:

@@ -1,0 +1,41 @@
+"""The model that a run starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from sanakit.base.errors import ConfigError
+from sanakit.training.config import TrainConfig
+from sanakit.weights import Descriptor, Hints, read_descriptor, resolve
+
+__all__ = ["read_base"]
+
+
+def read_base(config: TrainConfig, announce: Callable[[str], object]) -> Descriptor:
+    """The descriptor of `config.base`; announce is told what is fetched, and what is taken for granted about a file.
+
+    Raises ConfigError, WeightsError or ModelNotFoundError.
+    """
+    path, rest = resolve(config.base, announce=announce), config.base_file
+    if rest is None:
+        if path.is_file():
+            raise ConfigError(
+                f"base: {config.base} holds a transformer only; say what gives the rest, e.g. base_file.parts=toybox"
+            )
+        return _noted(read_descriptor(path), announce)
+    if path.is_dir():
+        raise ConfigError(f"base_file is for a base that is a file of weights, and {config.base} is a folder")
+    hints = Hints(config=_path(rest.config), like_model=rest.like_model, weights=rest.weights)
+    found = read_descriptor(path, parts=resolve(rest.parts, announce=announce), hints=hints)
+    return _noted(found, announce)
+
+
+def _noted(found: Descriptor, announce: Callable[[str], object]) -> Descriptor:
+    for note in found.notes:
+        announce(note)
+    return found
+
+
+def _path(path: Path | None) -> Path | None:
+    return None if path is None else path.expanduser()

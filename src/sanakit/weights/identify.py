@@ -1,0 +1,206 @@
+"""From a file of weights to its description: what the user says first, then `x.json` beside it, then what is known.
+
+Where several published models have the same tensors, none of them is taken: the user is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from pathlib import Path
+
+from sanakit.base.dialect import OFFICIAL
+from sanakit.base.errors import ConfigError, RequestError
+from sanakit.transformer import TransformerConfig
+from sanakit.weights.checkpoint import Part
+from sanakit.weights.description import Description, check_fit, description_file, read_description
+from sanakit.weights.designs import DESIGNS
+from sanakit.weights.formats import sana_pth
+from sanakit.weights.formats.diffusers_scheduler import Schedule
+from sanakit.weights.published import PUBLISHED
+
+__all__ = ["Hints", "describe_file"]
+
+_EPSILONS = ("norm_eps", "text_norm_eps", "attention_eps", "qk_norm_eps", "cross_norm_eps")
+# What a model that is alike in kind, but not in size, still says.
+_BORROWED = ("sample_size", "position_scale", "time_scale", "guidance_scale", "norm_eps", "text_norm_eps")
+_HEAD_DIM = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hints:
+    """What a user says about a file of weights.
+
+    config: a file (or folder) that describes the network. like_model: a published short name, or a model's folder,
+    whose network is alike. weights: which part of a trainer's file. The others are single values of the network.
+    """
+
+    config: Path | None = None
+    like_model: str | None = None
+    weights: Part | None = None
+    cross_heads: int | None = None
+    sample_size: int | None = None
+    position_scale: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.config is not None and self.like_model is not None:
+            raise RequestError("--config and --like-model say the same thing: give one of them.")
+
+    @property
+    def given(self) -> bool:
+        """Whether anything was said at all."""
+        return any(getattr(self, field.name) is not None for field in fields(self))
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """What was said, for the record in a picture; `from_texts` reads it."""
+        found = {"config": self.config, "like_model": self.like_model, "part": self.weights}
+        return {name: str(value) for name, value in found.items() if value is not None}
+
+    @classmethod
+    def from_texts(cls, texts: Mapping[str, str]) -> Hints:
+        """From the record in a picture. Raises RequestError for what was never written there."""
+        part = texts.get("part")
+        if part not in (None, "model", "ema"):
+            raise RequestError(f"the picture names weights that no file has: {part[:40]!r}.")
+        config = texts.get("config")
+        return cls(config=None if config is None else Path(config), like_model=texts.get("like_model"),
+                   weights=part)  # type: ignore[arg-type]  # fmt: skip
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """The single values that were given."""
+        named = {name: getattr(self, name) for name in ("cross_heads", "sample_size", "position_scale")}
+        return {name: value for name, value in named.items() if value is not None}
+
+
+def describe_file(
+    path: Path,
+    shapes: Mapping[str, Sequence[int]],
+    hints: Hints,
+    read_model: Callable[[Path], Description] = read_description,
+) -> tuple[Description, tuple[str, ...]]:
+    """The description of a file with tensors of these shapes, and notes on what was taken for granted.
+
+    read_model: describes the folder of a whole model, where `like_model` is one.
+    Raises ConfigError, one sentence, where the description contradicts the tensors, where several published models
+    have such tensors, and where none has and the user has not said enough; WeightsError for other networks.
+    """
+    told = sana_pth.told_by_tensors(shapes, str(path))
+    if hints.like_model is not None:
+        found, notes = _like(_named(hints.like_model, read_model), hints.like_model, told, hints, path)
+    elif hints.config is not None:
+        found, notes = read_description(hints.config), ()
+    elif description_file(path).exists():
+        found, notes = read_description(description_file(path)), ()
+    else:
+        found, notes = _known(path, shapes, told, hints)
+    found = replace(found, transformer=replace(found.transformer, **hints.numbers))  # type: ignore[arg-type]
+    check_fit(found, replace(told, side=None) if hints.sample_size else told, str(path))
+    if found.schedule is None:
+        found = replace(found, schedule=_schedule_of(found.transformer))
+    return found, notes
+
+
+def _known(
+    path: Path, shapes: Mapping[str, Sequence[int]], told: sana_pth.Told, hints: Hints
+) -> tuple[Description, tuple[str, ...]]:
+    """The one published model with such tensors; where there is none, SANA's habits and what was given."""
+    names = [name for name, design in DESIGNS.items() if _fits(design.transformer, told, hints)]
+    if len(names) > 1:
+        raise ConfigError(
+            f"{path} has the tensors of {', '.join(names[:-1])} and {names[-1]}, which differ in what no tensor tells "
+            "(size, positions, time, schedule): say which it is by --like-model NAME, or give --config FILE"
+        )
+    if names:
+        return _of_design(names[0]), (f"{path} is taken for {names[0]}, whose tensors it has.",)
+    if told.side is None and hints.sample_size is None:
+        raise ConfigError(
+            f"{path} has the tensors of no published model, and nothing says its size, positions and schedule: "
+            "give --config FILE or --like-model NAME"
+        )
+    config = sana_pth.infer_config(shapes, where=str(path), **hints.numbers)  # type: ignore[arg-type]
+    positions = (
+        "without positions" if config.position_scale is None else f"positions / {config.position_scale:g}"
+    )
+    note = (
+        f"{path} has the tensors of no published model; taken for granted: {config.heads} heads, a latent of "
+        f"{config.sample_size}, {positions}, times up to 1000. --config FILE or --like-model NAME say otherwise."
+    )
+    return Description(transformer=config, source="what was given"), (note,)
+
+
+def _fits(config: TransformerConfig, told: sana_pth.Told, hints: Hints) -> bool:
+    return (
+        all(getattr(config, name) == value for name, value in (*told.values.items(), *hints.numbers.items()))
+        and int(config.ffn_ratio * config.width) == told.hidden
+        and (hints.sample_size is not None or told.side in (None, config.sample_size))
+    )
+
+
+def _of_design(name: str) -> Description:
+    design = DESIGNS[name]
+    return Description(
+        transformer=design.transformer.with_dialect(OFFICIAL),
+        source=name,
+        schedule=design.schedule,
+        instruct=design.instruct,
+        bins=design.bins,
+    )
+
+
+def _like(
+    alike: Description, name: str, told: sana_pth.Told, hints: Hints, path: Path
+) -> tuple[Description, tuple[str, ...]]:
+    """The description of a model that is alike; of one of another size, what size does not decide."""
+    config = alike.transformer
+    same = {key: value for key, value in told.values.items() if getattr(config, key) != value}
+    if not same and int(config.ffn_ratio * config.width) == told.hidden:
+        return alike, ()
+    kinds = [key for key in ("qk_norm", "guidance_embed", "patch_size") if key in same]
+    if kinds:
+        raise ConfigError(
+            f"{path} is not like {name}: it has {kinds[0]} {told.values[kinds[0]]}, and {name} has "
+            f"{getattr(config, kinds[0])}"
+        )
+    width = told.values["width"]
+    cross_heads = hints.cross_heads or (
+        config.cross_heads if width == config.width else sana_pth.CROSS_HEADS.get(width)
+    )
+    if cross_heads is None or width % _HEAD_DIM:
+        raise ConfigError(
+            f"{path} has width {width} and {name} {config.width}, so its heads can't be told: give --config FILE"
+            + ("" if width % _HEAD_DIM else ", or --cross-heads where it is converted")
+        )
+    shape = TransformerConfig(
+        **told.values,
+        heads=width // _HEAD_DIM,
+        cross_heads=cross_heads,
+        ffn_ratio=sana_pth.ffn_ratio(told.hidden, width),
+        **{key: getattr(config, key) for key in _BORROWED},
+    )
+    differing = ", ".join(f"{key} {value}" for key, value in list(same.items())[:3])
+    note = f"{path} differs from {name} in size ({differing}); the rest is as there."
+    return replace(alike, transformer=shape.with_dialect(alike.dialect)), (note,)
+
+
+def _named(name: str, read_model: Callable[[Path], Description]) -> Description:
+    """By a short name, a hub id of a published model, or a folder (a model's, or a transformer's)."""
+    short = next((key for key, entry in PUBLISHED.items() if entry.repo == name), name)
+    if short in DESIGNS:
+        return _of_design(short)
+    folder = Path(name).expanduser()
+    if (folder / "model_index.json").is_file():
+        return read_model(folder)
+    if folder.exists():
+        return read_description(folder)
+    close = get_close_matches(name, DESIGNS, n=2, cutoff=0.4) or list(DESIGNS)
+    raise ConfigError(f"--like-model {name[:80]!r} is no model known here; there is {', '.join(close)}")
+
+
+def _schedule_of(config: TransformerConfig) -> Schedule | None:
+    """That of the published models with this very configuration, their epsilons apart."""
+    plain = {name: getattr(TransformerConfig, name) for name in _EPSILONS}
+    alike = [design.schedule for design in DESIGNS.values() if design.transformer == replace(config, **plain)]
+    return alike[0] if alike else None
