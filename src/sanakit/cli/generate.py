@@ -42,28 +42,27 @@ def generate(
     from sanakit.cli.draw import draw
     from sanakit.cli.orders import Orders
 
-    fields = {"negative": negative, "steps": steps, "guidance": guidance, "seed": seed, "count": count}
-    fields |= {"solver": solver, "chi": chi, "pag": pag, "truncate": truncate, "bins": bins}
-    draw(
-        Orders(
-            prompt=prompt,
-            prompt_file=prompt_file,
-            like=like,
-            size=size,
-            cfg_interval=cfg_interval,
-            pag_blocks=pag_blocks,
-            fields=fields,
-            model=model,
-            parts=parts,
-            variant=variant,
-            ignored=o.parse_fields(ignore_config_fields),
-            hints=o.hints_of(config, like_model, weights),
-            device=device,
-            dtype=dtype,
-            fast=fast,
-            out=out,
-            grid=grid,
-            show_prompt=show_prompt,
-            as_json=as_json,
-        )
+    fields = {"negative": negative, "steps": steps, "guidance": guidance, "seed": seed, "count": count,
+              "solver": solver, "chi": chi, "pag": pag, "truncate": truncate, "bins": bins}  # fmt: skip
+    orders = Orders(
+        prompt=prompt,
+        prompt_file=prompt_file,
+        like=like,
+        size=size,
+        cfg_interval=cfg_interval,
+        pag_blocks=pag_blocks,
+        fields=fields,
+        model=model,
+        parts=parts,
+        variant=variant,
+        ignored=o.parse_fields(ignore_config_fields),
+        hints=o.hints_of(config, like_model, weights),
+        device=device,
+        dtype=dtype,
+        fast=fast,
+        out=out,
+        grid=grid,
+        show_prompt=show_prompt,
+        as_json=as_json,
     )
+    draw(orders)
