@@ -93,9 +93,10 @@ def _stages(text: str) -> tuple[str, ...]:
 def _subject(model: str, size: str | None, precision: Precision) -> Subject:
     from sanakit.base.grid import check_size
     from sanakit.benchmark.stages import Subject
+    from sanakit.cli.errors import tell
     from sanakit.pipeline.shapes import shapes_of
 
-    shapes = shapes_of(model)
+    shapes = shapes_of(model, note=lambda text: tell(f"note: {text}"))
     side = shapes.transformer.sample_size * shapes.autoencoder.ratio
     width, height = o.parse_size(size) if size else (side, side)
     check_size(width, height, shapes.autoencoder.ratio * shapes.transformer.patch_size)

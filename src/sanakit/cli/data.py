@@ -14,7 +14,7 @@ import typer
 from sanakit.base.echo import printable
 from sanakit.base.paths import is_folder, user_path
 from sanakit.cli.data_report import lines_of
-from sanakit.cli.errors import guarded
+from sanakit.cli.errors import guarded, tell
 from sanakit.cli.options import DebugOption
 from sanakit.cli.say import say
 
@@ -81,7 +81,7 @@ def check(
         ignore=frozenset(ending.lower().lstrip(".") for given in ignore or () for ending in given.split(",")),
     )  # fmt: skip
     _check_numbers(tolerance, workers)
-    shapes = shapes_of(_MODEL if model is None else model)
+    shapes = shapes_of(_MODEL if model is None else model, note=lambda text: tell(f"note: {text}"))
     count_tokens = _tokenizer(model)
     for file in (json_file, keys_file):
         if file is not None:

@@ -58,8 +58,10 @@ def evaluate(
 
     if world not in _WORLDS:
         raise RequestError(f"there is nothing to evaluate on called {quoted(world)}: choose toybox.")
-    if not 1 <= prompts <= _MOST:
-        raise RequestError(f"prompts must be from 1 to {_MOST}, not {quoted(prompts)}.")
+    if prompts < 1:
+        raise RequestError(f"prompts must be 1 or more, not {quoted(prompts)}.")
+    if prompts > _MOST:
+        raise RequestError(f"prompts are at most {_MOST}, not {quoted(prompts)}.")
     if not 0 <= seed <= MAX_SEED - prompts:
         raise RequestError(f"the seed must be from 0 to 2^63-1 less the prompts, not {quoted(seed)}.")
     shipped = load_judge()

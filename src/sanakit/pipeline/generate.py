@@ -66,8 +66,9 @@ def load(
     precision = decide(device, dtype)
     if isinstance(ignore_config_fields, str):
         ignore_config_fields = ignore_config_fields.split(",")
-    path = resolve(name, announce=announce, variant=variant)
-    others = None if parts is None else resolve(parts, announce=announce, variant=variant)
+    wanted = {} if variant is None else {"variant": variant}  # else that of a published name
+    path = resolve(name, announce=announce, **wanted)
+    others = None if parts is None else resolve(parts, announce=announce, **wanted)
     return Model(
         read_descriptor(path, parts=others, hints=hints, variant=variant, ignore=ignore_config_fields),
         precision,
