@@ -57,12 +57,18 @@ _USERS = frozenset(
 
 def exit_code(error: Exception) -> int:
     """The code an error carries; 2 for a path that the system refuses; 1 for what nobody foresaw."""
-    code = getattr(error, "exit_code", 2 if _is_about_a_path(error) else 1)
+    users = _is_about_a_path(error) or _is_about_a_home(error)
+    code = getattr(error, "exit_code", 2 if users else 1)
     return code if isinstance(code, int) else 1
 
 
 def _is_about_a_path(error: Exception) -> bool:
     return isinstance(error, OSError) and error.filename is not None and error.errno in _USERS
+
+
+def _is_about_a_home(error: Exception) -> bool:
+    """What pathlib raises for the home of a user who is not here."""
+    return type(error) is RuntimeError and str(error).startswith("Could not determine home directory")
 
 
 def describe(error: Exception) -> str:
@@ -72,6 +78,8 @@ def describe(error: Exception) -> str:
         return text if text.endswith((".", "!", "?")) else f"{text}."
     if _is_about_a_path(error) and isinstance(error, OSError):
         return f"{error.strerror}: {quoted(error.filename, 200)}."
+    if _is_about_a_home(error):
+        return "a path begins with ~ and a user whom this machine does not know: write the path out."
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return "out of memory: choose a smaller --size or another --dtype; `sanakit doctor` estimates what is needed."
     return f"unexpected {type(error).__name__}: {text[:300]} (run again with --debug for the traceback)"

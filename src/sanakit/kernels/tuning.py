@@ -21,6 +21,7 @@ import torch
 
 from sanakit.base.errors import ConfigError
 from sanakit.base.files import atomic_write, ensure_writable_folder
+from sanakit.base.paths import user_path
 
 SHIPPED = Path(__file__).with_name("tuning.json")
 USER = Path("~/.cache/sanakit/tuning.json")
@@ -66,7 +67,7 @@ def keep(measured: Table) -> Path:
 
     Returns its path. Raises OutputError where it can't be written, ConfigError where an entry, old or new, is none.
     """
-    path = USER.expanduser()
+    path = user_path(USER)
     table: Table = {}
     for source in (_read(path), measured):
         _check(source, path)
@@ -81,7 +82,7 @@ def keep(measured: Table) -> Path:
 
 def trouble() -> str | None:
     """What is wrong with the user's table, in one sentence; None where nothing is, or there is none."""
-    path = USER.expanduser()
+    path = user_path(USER)
     try:
         _check(_read(path), path)
     except ConfigError as error:
@@ -94,11 +95,11 @@ def told() -> str:
     wrong = trouble()
     if wrong is not None:
         return wrong
-    measured = _read(USER.expanduser())
+    measured = _read(user_path(USER))
     if not measured:
         return "defaults that ship"
     chips = sorted({name for sizes in measured.values() for name in sizes})
-    return f"measured for {', '.join(chips)} ({USER.expanduser()}), defaults that ship for the rest"
+    return f"measured for {', '.join(chips)} ({user_path(USER)}), defaults that ship for the rest"
 
 
 def forget() -> None:
@@ -129,7 +130,7 @@ def _tables() -> tuple[Table, Table]:
     wrong = trouble()
     if wrong is not None:
         warnings.warn(wrong, stacklevel=2)
-    return {} if wrong else _read(USER.expanduser()), _read(SHIPPED)
+    return {} if wrong else _read(user_path(USER)), _read(SHIPPED)
 
 
 def _read(path: Path) -> Table:
