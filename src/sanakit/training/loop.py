@@ -298,11 +298,8 @@ class Run:
         self.checkpoints.finish()
         newest = self.checkpoints.latest()
         if newest is None or self.guard.rolled_back >= config.rollbacks:
-            why = (
-                "there is no checkpoint"
-                if newest is None
-                else f"it went back {config.rollbacks} times before"
-            )
+            often = f"it went back {config.rollbacks} times before; {self._newest()}"
+            why = "there is no checkpoint" if newest is None else often
             raise NumericsError(
                 f"{len(strikes)} steps in a row, the last {strikes[-1]}, had to be skipped, and {why}; "
                 f"lower the learning rate, or look at the batches in {self.config.folder / 'skipped'}"
