@@ -62,6 +62,11 @@ def test_the_line_moves_with_every_step_and_between_reports() -> None:
         bar.see(Progress(label="training", done=step, total=40, remaining=100.0 - step))
         seen.append(drawn(bar, 80))
     assert len(set(seen)) == 4 and "11/40 left 0:01:29" in seen[-1]
+    bar.end()
+    assert "11/40 left 0:01:29" in drawn(bar, 80)  # stopped on the way
+    bar.see(Progress(label="training", done=40, total=40, remaining=2.0))
+    bar.end()
+    assert "40/40 left 0:00:00" in drawn(bar, 80)
     bar.see(Progress(label="encoding pictures", done=3, total=1852, remaining=61.0))
     assert re.search(r"encoding pictures .* 3/1852 left 0:01:01", drawn(bar, 80))
 

@@ -93,6 +93,11 @@ class Bar:
         else:
             self.console.print(printable_lines(event), highlight=False, markup=False)
 
+    def end(self) -> None:
+        """Nothing is left of a run that is through, its last looks and its export included."""
+        if self.seen.done >= self.seen.total:
+            self.seen = replace(self.seen, remaining=0.0)
+
     def __rich__(self) -> FittedLine:
         return line(self.seen)
 
@@ -107,3 +112,4 @@ def open_display(begins: int, steps: int, silent: bool) -> Iterator[Display]:
     bar = Bar(console, begins, steps)
     with Live(bar, console=console, refresh_per_second=4):
         yield bar
+        bar.end()
