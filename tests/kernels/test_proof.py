@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from sanakit.base.chip import this_chip
 from sanakit.base.errors import ConfigError
 from sanakit.kernels import choice, proof
 from sanakit.kernels.choice import Implementation, Problem, explain, force, select
@@ -160,7 +161,7 @@ def test_half_precision_is_measured_beside_float32(
 ) -> None:
     """Both kinds of products count, and the answer is kept."""
     answers = iter([None, 370.0])
-    monkeypatch.setattr(proof, "_slowness", lambda run, plain: next(answers))
+    monkeypatch.setattr(proof, "_slowness", lambda *_: next(answers))
     with on(monkeypatch, AVX2) as chip:
         assert proof.half_slowness(dtype, chip) == 370.0
         assert proof.half_slowness(dtype, chip) == 370.0
@@ -172,3 +173,10 @@ def test_times_are_compared_by_their_best() -> None:
     times = proof._slowness(lambda: time.sleep(0.02), lambda: None)
     assert times is not None
     assert times > proof.SLOWER
+
+
+@pytest.mark.skipif(torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="oneDNN multiplies bf16 here")
+def test_torch_walks_through_half_precision_where_there_are_no_units() -> None:
+    times = proof.half_slowness(torch.bfloat16, this_chip())
+    assert times is not None
+    assert times > proof._HALF

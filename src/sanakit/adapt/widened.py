@@ -1,6 +1,6 @@
 """Half precision on CPUs without units for it: weights and activations stay in it, products are computed in float32.
 
-There torch walks through products in bf16 and fp16 in loops: a convolution takes hundreds of times as long as in
+There torch walks through products in bf16 and fp16 in loops: a convolution takes up to sixty times as long as in
 float32, which has vector units everywhere. Results are rounded to the half dtype again, so memory is that of half
 precision and numbers are at least as good.
 """

@@ -26,6 +26,9 @@ Sample = Callable[[torch.dtype], tuple[Any, ...]]
 SLOWER, SLACK = 8.0, 2e-4
 """Times as long as the reference, and seconds besides, that a row may take: far above noise, far below a loop."""
 
+_HALF = 3.0
+"""Times as long as in float32 that half precision may take: less with units, 7 to 60 times as long in loops."""
+
 _ROUNDS, _TRIES = 4, 3
 _ERROR = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 1e-2}
 """Largest error of a result over its largest value."""
@@ -66,23 +69,30 @@ def _try(op: str, row: Ready, reference: Ready, dtype: torch.dtype) -> str | Non
 def half_slowness(dtype: torch.dtype, chip: Chip) -> float | None:
     """How many times as long as in float32 torch's own products take in half precision; None where that is not much.
 
-    Of the samples of a linear layer and a convolution, the slower. chip: what the answer is kept for.
+    Of a linear layer and a convolution, the slower. chip: what the answer is kept for.
     """
 
     def compare() -> list[float | None]:
         found = []
-        for call, sample in ((F.linear, _linear), (partial(F.conv2d, padding=1), _conv)):
-            full = sample(torch.float32)[:3]
+        x, weight = (
+            _numbers(*shape, dtype=torch.float32, seed=1) for shape in ((1, 32, 24, 24), (32, 32, 3, 3))
+        )
+        for call, full in (
+            (F.linear, _linear(torch.float32)[:3]),
+            (partial(F.conv2d, padding=1), (x, weight)),
+        ):
             half = tuple(tensor.to(dtype) for tensor in full)
             call(*half), call(*full)  # what is made at first use does not count
-            found.append(_slowness(partial(call, *half), partial(call, *full)))
+            found.append(_slowness(partial(call, *half), partial(call, *full), _HALF, 0.0))
         return found
 
     return max((times for times in on_one_core(compare) if times is not None), default=None)
 
 
-def _slowness(run: Callable[[], Tensor], plain: Callable[[], Tensor]) -> float | None:
-    """How many times as long as `plain` something takes; None where that is not worth a word.
+def _slowness(
+    run: Callable[[], object], plain: Callable[[], object], times: float = SLOWER, slack: float = SLACK
+) -> float | None:
+    """How many times as long as `plain` something takes; None where it is no more than `times`, and `slack` seconds.
 
     Others on the machine only add to a time, so the best of some rounds counts, and what looks slow is tried again.
     """
@@ -93,7 +103,7 @@ def _slowness(run: Callable[[], Tensor], plain: Callable[[], Tensor]) -> float |
                 begun = time.perf_counter()
                 call()
                 best[place] = min(best[place], time.perf_counter() - begun)
-            if best[1] <= SLOWER * best[0] + SLACK:
+            if best[1] <= times * best[0] + slack:
                 return None
     return best[1] / best[0]
 
