@@ -361,3 +361,25 @@ def test_memory_that_may_not_suffice_is_remarked_once(tiny: Folders, monkeypatch
     assert any("it may fail" in note for note in notes)
     assert model.frugal
     assert not [event for event in model.generate(REQUEST) if isinstance(event, Note)]
+
+
+def test_the_plan_is_made_for_every_request(tiny: Folders, monkeypatch: pytest.MonkeyPatch):
+    model = open_model(tiny())
+    model.images(REQUEST)
+    assert not model.frugal
+    monkeypatch.setattr("sanakit.pipeline.generate.available_bytes", lambda device: 4_000_000)
+    model.generate(REQUEST)
+    with pytest.raises(RequestError, match=r"needs about .* GB of memory"):
+        model.generate(REQUEST.replace(width=2048, height=2048))
+
+
+def test_a_second_request_that_fits_only_stage_by_stage_frees_the_parts(
+    tiny: Folders, monkeypatch: pytest.MonkeyPatch
+):
+    model = open_model(tiny())
+    model.images(REQUEST)
+    monkeypatch.setattr("sanakit.pipeline.generate.fits_together", lambda need, room: False)
+    held = []
+    for _ in model.generate(REQUEST):
+        held.append(sum(model.parts.is_loaded(name) for name in ("text", "transformer", "decoder")))
+    assert max(held) == 1

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -67,20 +65,29 @@ def test_tiles_are_for_large_pictures_and_small_machines():
     assert memory.needs_tiles(config, 4096, 4096, fp32, None)
 
 
-def test_what_is_free_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_what_is_free_here(monkeypatch: pytest.MonkeyPatch):
     cpu = torch.device("cpu")
     free, total = available_bytes(cpu), memory.total_bytes(cpu)
     assert free is not None and total is not None
-    assert 2**20 < free <= total
-    (tmp_path / "memory.max").write_text("1000\n")
-    assert memory._group("memory.max", tmp_path) == 1000
-    (tmp_path / "memory.max").write_text("max\n")
-    assert memory._group("memory.max", tmp_path) is None
-    assert memory._group("absent", tmp_path) is None
-    figures = {"memory.max": 1000, "memory.current": 400}
-    monkeypatch.setattr(memory, "_group", figures.get)
-    assert (available_bytes(cpu), memory.total_bytes(cpu)) == (600, 1000)
-    monkeypatch.setattr(memory, "_group", lambda name: None)
+    assert free > 2**20
+    monkeypatch.setattr(memory, "free_bytes", lambda: 7)
+    monkeypatch.setattr(memory, "group_limit", lambda: 1000)
+    for group, process, left in ((600, None, 607), (600, 500, 507), (None, 400, 407)):
+        monkeypatch.setattr(memory, "group_left", lambda group=group: group)
+        monkeypatch.setattr(memory, "process_left", lambda process=process: process)
+        assert (available_bytes(cpu), memory.total_bytes(cpu)) == (left, 1000)
+    for name in ("group_left", "group_limit", "process_left", "_physical"):
+        monkeypatch.setattr(memory, name, lambda: None)
     monkeypatch.setattr(memory, "_meminfo", lambda name: None)
-    monkeypatch.setattr(memory, "_physical", lambda: None)
     assert (available_bytes(cpu), memory.total_bytes(cpu)) == (None, None)
+
+
+def test_what_decodes_in_tiles_is_estimated_so():
+    whole = estimate(BIG, 2048, 2048, torch.float32, total=64 * 2**30)[2]
+    tiled = estimate(BIG, 2048, 2048, torch.float32, total=6 * 2**30)[2]
+    assert tiled.work < whole.work
+
+
+def test_what_can_not_fit_however_wrong_the_estimate():
+    stage = memory.StageMemory(stage="decode", parameters=0, weights=100, work=900)
+    assert [memory.cannot_fit(stage, room) for room in (99, 799, 801, 1000)] == [True, True, False, False]

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -151,7 +152,7 @@ def test_a_full_disk_is_one_sentence_and_the_last_checkpoint_stays(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("sanakit.training.checkpoint.sync", full)
+        patch.setattr("sanakit.training.checkpoint.sync_tree", full)
         with pytest.raises(OutputError, match="step-00000002: No space left on device"):
             checkpoints.save(2, TENSORS, {"step": 2})
         checkpoints.save_behind(2, TENSORS, {"step": 2})
@@ -228,3 +229,43 @@ def test_saving_by_number_does_not_change_the_run(tmp_path: Path) -> None:
     train(run)
     assert same(whole, run)
     assert run.checkpoints.steps() == [9, 11]
+
+
+def test_a_step_that_is_written_again_is_there_at_every_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a run that keeps one: it was removed before its successor had its name."""
+    checkpoints, real = written(tmp_path, 3, keep=1), shutil.rmtree
+
+    def watched(path: Path, **options: bool) -> None:
+        assert checkpoints.latest() in (checkpoints.path(3), checkpoints.path(4))
+        real(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", watched)
+    checkpoints.save(3, TENSORS, {"step": 3, "again": True})
+    assert read_facts(checkpoints.path(3))["again"] is True
+    checkpoints.save(4, TENSORS, {"step": 4})
+    assert checkpoints.steps() == [4]
+    assert [path.name for path in checkpoints.folder.iterdir()] == ["step-00000004"]
+
+
+def test_a_later_one_that_was_passed_over_as_damaged_costs_no_earlier_one(tmp_path: Path) -> None:
+    checkpoints = written(tmp_path, 4, 9, keep=2)
+    (checkpoints.path(9) / "manifest.json").write_text("{")
+    again = written(tmp_path, 5, keep=1)
+    assert again.steps() == [5, 9]
+    assert again.latest() == again.path(5)
+
+
+def test_what_failed_keeps_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoints = written(tmp_path, 1)
+
+    def full(*given: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("sanakit.training.checkpoint.sync_tree", full)
+    for save in (checkpoints.save, checkpoints.save_behind):
+        with pytest.raises(OutputError, match="No space left on device"):
+            save(2, TENSORS, {"step": 2})
+            checkpoints.finish()
+        assert [path.name for path in checkpoints.folder.iterdir()] == ["step-00000001"]

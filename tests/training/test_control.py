@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sanakit.training import Chore, Report, Run, read_journal
-from sanakit.training.control import Control
+from sanakit.training.control import Control, interruptible
 from tests.training.small import batches_of, loss_of, start, train
 
 
@@ -42,6 +42,40 @@ def test_the_second_ctrl_c_acts_as_before(tmp_path: Path) -> None:
                 os.kill(os.getpid(), signal.SIGINT)
     finally:
         signal.signal(signal.SIGINT, usual)
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_run_saves_and_stops_on_every_signal_that_ends_programs(tmp_path: Path, name: str) -> None:
+    number = getattr(signal, name)
+    usual = signal.signal(number, signal.default_int_handler)
+    run = start(tmp_path, 50)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            for event in run.train(loss_of(run), batches_of(run)):
+                if isinstance(event, Report) and event.step == 3:
+                    os.kill(os.getpid(), number)
+    finally:
+        signal.signal(number, usual)
+    assert run.checkpoints.steps() == [3]
+
+
+def test_a_signal_that_the_parent_ignores_is_ignored(tmp_path: Path) -> None:
+    """As under `nohup`."""
+    usual = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Control(tmp_path) as control, interruptible():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert control.take() == frozenset()
+    finally:
+        signal.signal(signal.SIGHUP, usual)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_signals_interrupt_what_is_written_on_ctrl_c(name: str) -> None:
+    before = signal.getsignal(getattr(signal, name))
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        os.kill(os.getpid(), getattr(signal, name))
+    assert signal.getsignal(getattr(signal, name)) is before
 
 
 def test_a_run_saves_and_stops_when_files_ask_for_it(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sanakit.base import ConfigError, WeightsError
+from sanakit.base import ConfigError, OutputError, WeightsError
 from sanakit.pipeline import ImageRequest, load
-from sanakit.training import Notice, Report, World, read_journal, sentences
+from sanakit.training import Notice, Report, Run, World, read_journal, sentences
+from sanakit.training.checkpoint import Checkpoints
 from sanakit.training.exporting import export_step
 from sanakit.training.jobs import TextToImage
 from sanakit.training.session import Session
@@ -48,13 +50,17 @@ def test_a_run_ends_with_a_model_that_draws(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("changes", [{}, {"accumulate": 2}, {"recompute": 1}])
-def test_a_resumed_run_and_its_parts_equal_the_whole(tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_a_resumed_run_and_its_parts_equal_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     run(whole)
     session = Session(config(parts, saving={"steps": 2}, **changes), device="cpu")
-    for event in session.events():
-        if isinstance(event, Report) and event.step == 5:
-            break  # as a crash would: nothing of steps 4 and 5 is saved
+    with monkeypatch.context() as patch, closing(session.events()) as events:
+        for event in events:
+            if isinstance(event, Report) and event.step == 5:
+                patch.setattr(Run, "save", lambda self, behind=False: None)  # as a crash: step 5 is not saved
+                break
     told = run(parts, resume=True, **changes)
     assert any(line.startswith("step 5/6") for line in told)
     a, b = weights(whole), weights(parts)
@@ -203,3 +209,33 @@ def test_what_can_not_be_exported_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="is damaged .*choose another step"):
         export_step(settings, 2)
     assert not list((tmp_path / "run").glob("*model-*"))
+
+
+def test_a_second_run_in_one_folder_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with closing(Session(config(folder), device="cpu").events()) as events:
+        next(event for event in events if isinstance(event, Report))
+        before = (folder / "config.yaml").read_bytes()
+        with pytest.raises(OutputError, match=r"run is in use: process \d+ on .* trains there since"):
+            run(folder, phases=[{"steps": 9, "size": 64}])
+        assert (folder / "config.yaml").read_bytes() == before
+    assert not (folder / ".lock").exists()
+    assert run(folder, resume=True)[-1].startswith("step 6: the model is in")
+
+
+def test_a_run_whose_listener_goes_is_saved(tmp_path: Path) -> None:
+    with closing(Session(config(tmp_path), device="cpu").events()) as events:
+        for event in events:
+            if isinstance(event, Report) and event.step == 3:
+                break
+    assert Checkpoints(tmp_path).steps() == [3]
+
+
+def test_what_a_killed_run_left_is_swept_by_the_next(tmp_path: Path) -> None:
+    left = [tmp_path / name for name in (".config.0123abcd.part.yaml", "checkpoints/.step-00000002.part/x")]
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"half")
+    run(tmp_path)
+    assert not [path for path in left if path.exists()]
+    assert not list(tmp_path.rglob(".*"))

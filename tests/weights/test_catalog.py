@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from pathlib import Path
 
@@ -100,6 +101,32 @@ def test_a_download_that_breaks_off(hub: Hub, monkeypatch: pytest.MonkeyPatch) -
         ModelNotFoundError, match=r"downloading .* failed: the hub did not answer \(TimeoutError\)"
     ):
         resolve(REPO)
+
+
+DISK = [
+    (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+    (PermissionError(errno.EACCES, "Permission denied"), "Permission denied"),
+    (OSError(errno.EROFS, "Read-only file system"), "Read-only file system"),
+    (RuntimeError("Data processing error: IO Error: No space left on device (os error 28)"), "No space left"),
+]
+
+
+@pytest.mark.parametrize(("error", "words"), DISK, ids=lambda value: str(value)[:30])
+def test_a_cache_that_can_not_be_written_is_told_as_such(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
+) -> None:
+    def refuses(*args: object, **options: object) -> str:
+        raise LookupError("wrapped by the client") from error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(huggingface_hub, "snapshot_download", refuses)
+        with pytest.raises(
+            ModelNotFoundError, match=rf"the hub's cache .* can't be written \({words}.*set HF_HOME"
+        ):
+            resolve(REPO)
+    folder = resolve(REPO)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuses)
+    assert resolve(REPO) == folder  # nothing has to be written
 
 
 def test_a_repository_of_another_layout(hub: Hub) -> None:

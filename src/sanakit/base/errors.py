@@ -9,6 +9,7 @@
         ├── ModelNotFoundError    a name that is no folder, no hub id and no shipped model
         ├── DataError             a set of pictures to train on
         ├── OutputError           a path that can't be written
+        ├── ShortageError         more memory than there is
         └── PictureError          a picture that can't be read, or carries no request
 
 A message is one sentence: what is wrong, where, and what to do.
@@ -28,6 +29,7 @@ __all__ = [
     "PictureError",
     "RequestError",
     "SanakitError",
+    "ShortageError",
     "WeightsError",
 ]
 
@@ -70,6 +72,10 @@ class DataError(InputError):
 
 class OutputError(InputError):
     """The output path can't be written."""
+
+
+class ShortageError(InputError):
+    """There is not the memory that was asked for."""
 
 
 class PictureError(InputError):

@@ -21,7 +21,7 @@ from sanakit.base.errors import OutputError
 from sanakit.base.files import refusals, sync
 from sanakit.base.renames import exchange
 
-__all__ = ["copy_file", "new_folder", "remove_folder", "sync_tree"]
+__all__ = ["copy_file", "new_folder", "remove_folder", "swap", "sync_tree"]
 
 _FCNTL: Any = import_module("fcntl") if os.name == "posix" else None
 
@@ -56,7 +56,7 @@ def new_folder(
                 return
             _carry(target, draft, ours)
             sync_tree(draft)
-            _swap(draft, target, replace)
+            swap(draft, target, replace)
 
 
 def _must_stay(target: Path) -> bool:
@@ -79,15 +79,18 @@ def _double(source: Path, target: Path) -> None:
         shutil.copy2(source, target, follow_symlinks=False)
 
 
-def _swap(draft: Path, target: Path, replace: bool) -> None:
-    """Put a full folder in the place of another, or of none. Raises OSError."""
+def swap(draft: Path, target: Path, replace: bool) -> None:
+    """Put a full folder in the place of another, or of none; what it replaces is removed. Raises OSError."""
     try:
         os.rename(draft, target)
     except OSError as error:
         if error.errno not in _OCCUPIED or not replace:
             raise
-        if not exchange(draft, target):
-            _step_aside(draft, target)
+        if exchange(draft, target):
+            sync(target.parent)
+            shutil.rmtree(draft, ignore_errors=True)
+            return
+        _step_aside(draft, target)
     sync(target.parent)
 
 

@@ -128,9 +128,10 @@ def _warn(cache: TensorCache) -> None:
 def _follow(walk: Generator[FillReport]) -> list[FillReport]:
     """Both walks with a bar each; whatever happens, what was made is written."""
     from sanakit.cli.walks import Bar
+    from sanakit.training.control import interruptible
 
     last: dict[str, FillReport] = {}
-    with closing(walk), Bar() as bar:
+    with interruptible(), closing(walk), Bar() as bar:
         for report in walk:
             bar.see(f"encoding {_NOUNS[report.kind]}", report)
             last[report.kind] = report

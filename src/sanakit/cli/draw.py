@@ -20,7 +20,7 @@ from sanakit.cli.targets import Target, choose_target
 from sanakit.pipeline.engine import ASKED_BY
 from sanakit.pipeline.events import Done, Event, Note, PictureDone, StageStarted
 from sanakit.pipeline.generate import Model, load
-from sanakit.pipeline.output import Record, make_grid, read_picture, write_picture
+from sanakit.pipeline.output import Record, make_grid, read_picture
 from sanakit.pipeline.request import ImageRequest
 from sanakit.weights import Hints
 
@@ -145,14 +145,14 @@ def _keep(job: Job, event: PictureDone) -> None:
     if job.grid and job.target.file is not None:
         return
     record = Record(request=event.request, made=job.model.provenance)
-    path = write_picture(job.target.picture(event.request), event.image, record)
+    path = job.target.keep(event.image, record)
     job.report.picture(path, event)
 
 
 def _write_sheet(job: Job) -> None:
     first, *others = (request.complete(job.model.defaults) for request in job.requests)
     record = Record(request=first, others=tuple(others), grid=True, made=job.model.provenance)
-    path = write_picture(job.target.sheet(first), make_grid(job.finished), record)
+    path = job.target.keep(make_grid(job.finished), record)
     job.report.sheet(path, len(job.finished))
 
 

@@ -15,9 +15,11 @@ from typing import Any, NoReturn
 import typer
 
 from sanakit.base.echo import printable, quoted
+from sanakit.base.memory import ADVICE, is_shortage
 from sanakit.cli.say import say
 
 INTERRUPTED = 130
+_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EROFS)
 
 
 def tell(message: str) -> None:
@@ -56,8 +58,8 @@ _USERS = frozenset(
 
 
 def exit_code(error: Exception) -> int:
-    """The code an error carries; 2 for a path that the system refuses; 1 for what nobody foresaw."""
-    users = _is_about_a_path(error) or _is_about_a_home(error)
+    """The code an error carries; 2 for a path that the system refuses and for too little memory or room; else 1."""
+    users = _lack(error) or _is_about_a_path(error) or _is_about_a_home(error)
     code = getattr(error, "exit_code", 2 if users else 1)
     return code if isinstance(code, int) else 1
 
@@ -76,13 +78,24 @@ def describe(error: Exception) -> str:
     text = printable(error) or type(error).__name__
     if isinstance(getattr(error, "exit_code", None), int):
         return text if text.endswith((".", "!", "?")) else f"{text}."
+    lack = _lack(error)
+    if lack is not None:
+        return f"{lack}."
     if _is_about_a_path(error) and isinstance(error, OSError):
         return f"{error.strerror}: {quoted(error.filename, 200)}."
     if _is_about_a_home(error):
         return "a path begins with ~ and a user whom this machine does not know: write the path out."
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return "out of memory: choose a smaller --size or another --dtype; `sanakit doctor` estimates what is needed."
     return f"unexpected {type(error).__name__}: {text[:300]} (run again with --debug for the traceback)"
+
+
+def _lack(error: Exception) -> str | None:
+    """What there was too little of, memory or room on a disk, and what to do; None for any other error."""
+    if is_shortage(error):
+        return f"not enough memory: {ADVICE}"
+    if isinstance(error, OSError) and error.errno in _FULL:
+        where = f" {quoted(error.filename, 200)}" if error.filename else ""
+        return f"can't write{where}: {error.strerror}; free some room, or choose another place"
+    return None
 
 
 def _leave_quietly() -> NoReturn:

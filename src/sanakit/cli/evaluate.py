@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,10 +47,14 @@ def evaluate(
     ] = None,
     debug: o.DebugOption = False,
 ) -> None:
-    """Draw prompts that training never saw, and let the judge say how many pictures show what was asked."""
+    """Draw prompts that training never saw, and let the judge say how many pictures show what was asked.
+
+    An earlier page in the folder is replaced once the new one is whole.
+    """
     from sanakit.base.echo import quoted
     from sanakit.base.errors import RequestError
     from sanakit.base.files import atomic_write, ensure_writable_folder
+    from sanakit.base.folders import new_folder
     from sanakit.base.noise import MAX_SEED
     from sanakit.cli.errors import tell
     from sanakit.pipeline.generate import load
@@ -74,11 +79,11 @@ def evaluate(
     fields = {"steps": steps, "guidance": guidance, "solver": solver, "width": width, "height": height}
     draw = _Drawing(opened, {name: value for name, value in fields.items() if value is not None})
     draw.check(trials(1, seed)[0], seed)
-    pictures = ensure_writable_folder(out / "pictures")
     if json_file is not None:
         ensure_writable_folder(json_file.parent)
-    found = _run(draw, trials(prompts, seed), shipped, pictures, seed)
-    summary = _conclude(found, shipped, out, f"{opened.name} on Toybox, {prompts} prompts")
+    with new_folder(out, replace=True, ours=_is_of_a_page) as draft:
+        found = _run(draw, trials(prompts, seed), shipped, ensure_writable_folder(draft / "pictures"), seed)
+        summary = _conclude(found, shipped, draft, f"{opened.name} on Toybox, {prompts} prompts")
     if json_file is not None:
         atomic_write(json_file, (json.dumps(summary.to_json(), indent=1) + "\n").encode())
     _print(summary, shipped, out)
@@ -114,9 +119,20 @@ def _run(
     with Bar() as bar:
         steps = outcomes(draw, chosen, shipped.network, seed)
         for outcome in bar.follow("drawing and judging", steps, len(chosen)):
-            outcome.picture.save(folder / _name(outcome))
+            _save(folder / _name(outcome), outcome.picture)
             found.append(outcome)
     return found
+
+
+def _save(path: Path, picture: Image) -> None:
+    from sanakit.base.files import atomic_write
+
+    atomic_write(path, lambda draft: picture.save(draft, format="PNG"))
+
+
+def _is_of_a_page(name: str) -> bool:
+    """Whether a file in the folder of a page is one that an earlier evaluation wrote."""
+    return name == "index.html" or re.fullmatch(r"pictures/\w+-\d{5,}\.png", name) is not None
 
 
 def _name(outcome: Outcome) -> str:

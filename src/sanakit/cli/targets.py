@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL.Image import Image
+
 from sanakit.base.errors import OutputError
 from sanakit.base.files import ensure_writable_folder
-from sanakit.pipeline.output import free_name
-from sanakit.pipeline.request import ImageRequest
+from sanakit.pipeline.output import Record, free_names, write_new_picture, write_picture
 
 DEFAULT_FOLDER = Path("out")
 _OTHER_FORMATS = (".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
@@ -21,13 +22,12 @@ class Target:
     folder: Path
     file: Path | None = None
 
-    def picture(self, request: ImageRequest) -> Path:
-        """The path of a picture."""
-        return self.file or free_name(self.folder, request)
-
-    def sheet(self, request: ImageRequest) -> Path:
-        """The path of a grid."""
-        return self.file or free_name(self.folder, request, "-grid")
+    def keep(self, image: Image, record: Record) -> Path:
+        """Write a picture, or a grid; returns where. Raises OutputError."""
+        if self.file is not None:
+            return write_picture(self.file, image, record)
+        names = free_names(self.folder, record.request, "-grid" if record.grid else "")
+        return write_new_picture(names, image, record)
 
 
 def choose_target(out: Path | None, pictures: int, grid: bool) -> Target:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -87,8 +88,9 @@ def train(
         return
     try:
         silent = quiet or not session.world.leads
-        with open_display(session.begins, session.config.steps, silent) as display:
-            for event in session.events():
+        bar = open_display(session.begins, session.config.steps, silent)
+        with bar as display, closing(session.events()) as events:
+            for event in events:  # where the display fails, as that of a closed terminal, the run is saved
                 display.see(event)
     except KeyboardInterrupt:
         if session.world.leads:

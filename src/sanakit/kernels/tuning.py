@@ -21,6 +21,7 @@ import torch
 
 from sanakit.base.errors import ConfigError
 from sanakit.base.files import atomic_write, ensure_writable_folder
+from sanakit.base.locks import hold
 from sanakit.base.paths import user_path
 
 SHIPPED = Path(__file__).with_name("tuning.json")
@@ -31,6 +32,7 @@ Launch = Mapping[str, int]
 Table = dict[str, dict[str, dict[str, dict[str, int]]]]
 
 _ANY = "any"
+_PATIENCE = 10.0  # seconds that one who writes waits for another
 _COUNTS = ("group", "stages")
 """Parameters that need not be powers of two."""
 
@@ -69,13 +71,14 @@ def keep(measured: Table) -> Path:
     """
     path = user_path(USER)
     table: Table = {}
-    for source in (_read(path), measured):
-        _check(source, path)
-        for kernel, chips in source.items():
-            for name, sizes in chips.items():
-                table.setdefault(kernel, {}).setdefault(name, {}).update(sizes)
     ensure_writable_folder(path.parent)
-    atomic_write(path, (json.dumps(table, indent=1) + "\n").encode())
+    with hold(path.with_name(f".{path.name}.lock"), "writes", wait=_PATIENCE):
+        for source in (_read(path), measured):
+            _check(source, path)
+            for kernel, chips in source.items():
+                for name, sizes in chips.items():
+                    table.setdefault(kernel, {}).setdefault(name, {}).update(sizes)
+        atomic_write(path, (json.dumps(table, indent=1) + "\n").encode())
     forget()
     return path
 

@@ -28,7 +28,14 @@ if TYPE_CHECKING:
     )
     from sanakit.pipeline.generate import Model, load
     from sanakit.pipeline.memory import Shapes, StageMemory, available_bytes, estimate, fits_together
-    from sanakit.pipeline.output import Record, free_name, make_grid, read_picture, write_picture
+    from sanakit.pipeline.output import (
+        Record,
+        free_name,
+        make_grid,
+        read_picture,
+        write_new_picture,
+        write_picture,
+    )
     from sanakit.pipeline.quantised import write_int8_folder
     from sanakit.pipeline.request import Defaults, ImageRequest
 
@@ -38,7 +45,7 @@ _HOMES = {
     ),
     "generate": ("Model", "load"),
     "memory": ("Shapes", "StageMemory", "available_bytes", "estimate", "fits_together"),
-    "output": ("Record", "free_name", "make_grid", "read_picture", "write_picture"),
+    "output": ("Record", "free_name", "make_grid", "read_picture", "write_new_picture", "write_picture"),
     "quantised": ("write_int8_folder",),
     "request": ("Defaults", "ImageRequest"),
 }  # fmt: skip
@@ -67,6 +74,7 @@ __all__ = [
     "make_grid",
     "read_picture",
     "write_int8_folder",
+    "write_new_picture",
     "write_picture",
 ]
 

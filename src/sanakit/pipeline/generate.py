@@ -31,12 +31,21 @@ from sanakit.pipeline.events import (
     Step,
 )
 from sanakit.pipeline.fingerprint import fingerprint
-from sanakit.pipeline.memory import Shapes, available_bytes, estimate, fits_together, shortage
+from sanakit.pipeline.memory import (
+    Shapes,
+    available_bytes,
+    cannot_fit,
+    estimate,
+    fits_together,
+    shortage,
+    total_bytes,
+)
 from sanakit.pipeline.request import Defaults, ImageRequest
 from sanakit.text import final_prompt
 from sanakit.weights import Descriptor, Hints, holds_int8, read_descriptor, resolve
 
 _REMEMBERED = 64
+_PART: dict[str, PartName] = {"text": "text", "denoise": "transformer", "decode": "decoder"}
 Stop = Callable[[], bool]
 
 
@@ -83,7 +92,7 @@ def load(
 class Model:
     """A model that draws. Safe to keep: parts stay loaded between requests unless `frugal`.
 
-    frugal: free every part as soon as its stage is over. None decides by the memory that is free at the first request.
+    frugal: free every part as soon as its stage is over. None decides by the memory that is free at each request.
     name, parts, hints: what the model was loaded by, for the record in its pictures. fast: how it runs, see
     `engine.choose_engine`. adapt: see `Parts`. ignored: fields of configuration files that were, for the record, too.
     """
@@ -109,7 +118,8 @@ class Model:
         self.frugal = frugal
         self.engine = choose_engine(fast, precision)
         self.parts = Parts(descriptor, precision, self.engine, adapt)
-        self._planned = False
+        self._automatic = False
+        self._warned: set[tuple[str, int, int]] = set()
         self._ignored = ignored
         rounded = self.engine.int8 or holds_int8(descriptor.transformer_source)
         remark = int8_remark(precision) if rounded else None
@@ -157,14 +167,14 @@ class Model:
         """Draws a request, one picture after the other, and yields what happens (see `events.py`).
 
         stop: asked between steps; once it says True, `Cancelled` is the last event.
-        Raises RequestError before anything is loaded where the request does not fit the model or the weights of one
-        stage do not fit into memory, and before anything is drawn where the prompt is too long; WeightsError while
+        Raises RequestError before anything is loaded where the request does not fit the model or one stage can't fit
+        into memory, and before anything is drawn where the prompt is too long; WeightsError while
         loading, and NumericsError where numbers stop being finite.
         """
         request = request.complete(self.defaults)
         stages.check_blocks(self.descriptor, request)
         width, height = stages.drawn_size(self.descriptor, request)
-        self._plan_memory(width, height)
+        self._plan_memory(request, width, height)
         return self._run(request, width, height, stop or (lambda: False))
 
     def _run(self, request: ImageRequest, width: int, height: int, stop: Stop) -> Iterator[Event]:
@@ -247,22 +257,39 @@ class Model:
         if self.frugal:
             self.parts.release(name)
 
-    def _plan_memory(self, width: int, height: int) -> None:
-        """At the first request, refuse what cannot be loaded at all, and decide `frugal` where nobody has."""
-        if self._planned:
-            return
-        found, available = self.descriptor, available_bytes(self.precision.device)
+    def _plan_memory(self, request: ImageRequest, width: int, height: int) -> None:
+        """Refuse what can't fit, and decide `frugal` where nobody has; parts that are loaded count as free."""
+        found, device = self.descriptor, self.precision.device
+        available = available_bytes(device)
         shapes = Shapes(transformer=found.transformer, autoencoder=found.autoencoder, text=found.text_config)
-        need = estimate(shapes, width, height, self.precision.dtype, device=self.precision.device.type)
-        short = shortage(need, available)
-        if short is not None and available is not None:
-            told = f"{short.stage} needs about {short.total / 1e9:.1f} GB of memory, {available / 1e9:.1f} GB are free"
-            if short.weights > available:
-                raise RequestError(f"{told}: free some, or choose a smaller model or dtype.")
-            self._warnings.append(f"{told}: it may fail; a smaller size needs less.")
-        self._planned = True
-        if self.frugal is None:
-            self.frugal = not fits_together(need, available)
+        need = estimate(
+            shapes, width, height, self.precision.dtype, device=device.type, total=total_bytes(device),
+            branches=1 + stages.needs_null(found, request) + (request.pag > 0),
+        )  # fmt: skip
+        held = sum(stage.weights for stage in need if self.parts.is_loaded(_PART[stage.stage]))
+        room = None if available is None else available + held
+        short = shortage(need, room)
+        if short is not None and room is not None:
+            told = f"{short.stage} needs about {short.total / 1e9:.1f} GB of memory, {room / 1e9:.1f} GB are free"
+            # On a GPU the decoder goes on in tiles, so only weights are certain.
+            if short.weights > room or (device.type == "cpu" and cannot_fit(short, room)):
+                raise RequestError(f"{told}: free some, or choose a smaller size, model or dtype.")
+            self._warn(f"{told}: it may fail; a smaller size needs less.", (short.stage, width, height))
+        self._decide_frugal(fits_together(need, room))
+
+    def _decide_frugal(self, together: bool) -> None:
+        """Once parts had to be freed after their stage, they are from then on; who asked for either is heeded."""
+        self._automatic = self._automatic or self.frugal is None
+        if self._automatic and not self.frugal:
+            self.frugal = not together
+            for name in _PART.values() if self.frugal else ():
+                self.parts.release(name)
+
+    def _warn(self, text: str, about: tuple[str, int, int]) -> None:
+        """Keep a sentence for the next request's notes, unless it was said of the same before."""
+        if about not in self._warned:
+            self._warned.add(about)
+            self._warnings.append(text)
 
     def _tokens_cut(self, request: ImageRequest) -> list[str]:
         """One sentence for each text that is too long; raises RequestError where it must not be cut."""

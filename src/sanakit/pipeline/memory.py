@@ -18,6 +18,8 @@ import torch
 from torch import nn
 
 from sanakit.autoencoder import BAND, DCAE, AutoencoderConfig, Stage
+from sanakit.base.heap import free_bytes
+from sanakit.base.memory import group_left, group_limit, process_left
 from sanakit.text import MAX_TOKENS, TextConfig
 from sanakit.transformer import SanaTransformer, TransformerConfig
 
@@ -57,12 +59,19 @@ class Shapes:
 
 
 def estimate(
-    shapes: Shapes, width: int, height: int, dtype: torch.dtype, branches: int = 2, device: str = "cpu"
+    shapes: Shapes,
+    width: int,
+    height: int,
+    dtype: torch.dtype,
+    branches: int = 2,
+    device: str = "cpu",
+    total: int | None = None,
 ) -> tuple[StageMemory, ...]:
     """Memory of the stages text, denoise and decode for one picture of width x height pixels.
 
     branches: passes through the transformer in one batch, 2 with classifier-free guidance. device: its type; on a CPU
-    wide maps are decoded in bands. With fp16 the text encoder and the decoder are float32 (see `assemble.Parts`).
+    wide maps are decoded in bands. total: bytes that the device has in all, which decide on tiles. With fp16 the text
+    encoder and the decoder are float32 (see `assemble.Parts`).
     """
     size = dtype.itemsize
     outer = 4 if dtype == torch.float16 else size
@@ -75,13 +84,27 @@ def estimate(
     work = (
         _text_work(shapes.text, outer),
         _denoise_work(shapes.transformer, tokens * branches, size),
-        _decode_work(shapes.autoencoder, width, height, outer, device == "cpu"),
+        _decode_work(
+            shapes.autoencoder,
+            width,
+            height,
+            outer,
+            device == "cpu",
+            needs_tiles(
+                shapes.autoencoder, width, height, torch.float32 if outer == 4 else dtype, total, device
+            ),
+        ),
     )
     rows = zip(("text", "denoise", "decode"), parameters, (outer, size, outer), work, strict=True)
     return tuple(
         StageMemory(stage=stage, parameters=count, weights=count * each, work=need)
         for stage, count, each, need in rows
     )
+
+
+def cannot_fit(need: StageMemory, room: int) -> bool:
+    """Whether a stage needs more than `room` bytes even if the estimate is as wrong as it was ever measured."""
+    return need.weights > room or _MARGIN * need.total > room
 
 
 def fits_together(stages: tuple[StageMemory, ...], available: int | None) -> bool:
@@ -113,20 +136,19 @@ def needs_tiles(
 
 
 def available_bytes(device: torch.device) -> int | None:
-    """Bytes that can still be allocated on a device; None where the system does not tell."""
+    """Bytes that can still be allocated on a device, by all limits of this process; None where nothing tells."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(free) + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    limit, used = _group("memory.max"), _group("memory.current")
-    left = None if limit is None or used is None else max(0, limit - used)
-    return _least(_meminfo("MemAvailable") or _physical(), left)
+    left = _least(_meminfo("MemAvailable") or _physical(), group_left(), process_left())
+    return None if left is None else left + free_bytes()
 
 
 def total_bytes(device: torch.device) -> int | None:
     """Bytes that a device has in all; None where the system does not tell."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
-    return _least(_meminfo("MemTotal") or _physical(), _group("memory.max"))
+    return _least(_meminfo("MemTotal") or _physical(), group_limit())
 
 
 def _least(*figures: int | None) -> int | None:
@@ -147,14 +169,6 @@ def _physical() -> int | None:
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, AttributeError):
-        return None
-
-
-def _group(name: str, root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """A figure of the container this runs in; None without a container or without a limit."""
-    try:
-        return int((root / name).read_text(encoding="ascii"))
-    except (OSError, ValueError):
         return None
 
 
@@ -199,10 +213,12 @@ def _denoise_work(config: TransformerConfig, tokens: int, size: int) -> int:
     return tokens * (size * (6 * 2 * hidden + 6 * config.width) + 4 * 2 * config.width)
 
 
-def _decode_work(config: AutoencoderConfig, width: int, height: int, size: int, banded: bool) -> int:
+def _decode_work(
+    config: AutoencoderConfig, width: int, height: int, size: int, banded: bool, tiled: bool
+) -> int:
     """The largest stage of the decoder, or of one tile where the picture is decoded in tiles."""
     pixels = width * height
-    if pixels <= TILE_ABOVE:
+    if not tiled:
         return _decoder_peak(config, pixels, size, banded)
     return _decoder_peak(config, min(width, TILE) * min(height, TILE), size, banded) + pixels * 4 * 4
 

@@ -8,6 +8,7 @@ Files are written under a temporary name and renamed, so an interrupted run leav
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import math
 import os
@@ -15,7 +16,7 @@ import re
 import struct
 import unicodedata
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from PIL import Image, PngImagePlugin
 
 from sanakit.base.echo import quoted
 from sanakit.base.errors import PictureError, RequestError
-from sanakit.base.files import atomic_write
+from sanakit.base.files import atomic_write, write_new
 from sanakit.pipeline.parameters import parse_parameters, write_parameters
 from sanakit.pipeline.request import ImageRequest
 
@@ -57,15 +58,27 @@ class Record:
 
 
 def write_picture(path: Path, image: Image.Image, record: Record) -> Path:
-    """Writes `image` as a PNG with its record; replaces `path` only once the new file is whole."""
+    """Writes `image` as a PNG with its record; replaces `path` only once the new file is whole. Raises OutputError."""
+    atomic_write(path, _png(image, record))
+    return path
+
+
+def write_new_picture(paths: Iterable[Path], image: Image.Image, record: Record) -> Path:
+    """Writes `image` under the first of `paths` that is free, whoever else writes there; returns it.
+
+    Raises OutputError.
+    """
+    return write_new(paths, _png(image, record))
+
+
+def _png(image: Image.Image, record: Record) -> bytes:
     texts = PngImagePlugin.PngInfo()
     shown = {name.capitalize(): value for name, value in record.made.items() if name in ("model", "version")}
     texts.add_text("parameters", write_parameters(record.request, shown))
     texts.add_text("sanakit", json.dumps(record.to_json()))
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", pnginfo=texts)
-    atomic_write(path, buffer.getvalue())
-    return path
+    return buffer.getvalue()
 
 
 def read_picture(path: Path) -> Record:
@@ -156,15 +169,18 @@ def slug(prompt: str) -> str:
     return words[:_SLUG_LENGTH].rstrip("-") or "picture"
 
 
-def free_name(folder: Path, request: ImageRequest, suffix: str = "") -> Path:
-    """A path in `folder` for the picture of `request` that no file has yet: `slug-seed.png`, else `-2`, `-3`, ..."""
+def free_names(folder: Path, request: ImageRequest, suffix: str = "") -> Iterator[Path]:
+    """Paths in `folder` for the picture of `request` that no file has yet: `slug-seed.png`, then `-2`, `-3`, ..."""
     stem = f"{slug(request.prompt)}-{request.seed}{suffix}"
-    path = folder / f"{stem}.png"
-    number = 2
-    while path.exists() or path.is_symlink():
-        path = folder / f"{stem}-{number}.png"
-        number += 1
-    return path
+    for number in itertools.count(1):
+        path = folder / (f"{stem}.png" if number == 1 else f"{stem}-{number}.png")
+        if not os.path.lexists(path):
+            yield path
+
+
+def free_name(folder: Path, request: ImageRequest, suffix: str = "") -> Path:
+    """The first of `free_names`; another process may take it meanwhile, see `write_new_picture`."""
+    return next(free_names(folder, request, suffix))
 
 
 def make_grid(images: Sequence[Image.Image], columns: int | None = None, gap: int = 0) -> Image.Image:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sanakit.base.errors import ConfigError
 from sanakit.base.files import atomic_write, ensure_writable_folder
+from sanakit.base.memory import raise_shortage
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
@@ -31,6 +32,7 @@ def load_tokenizer(folder: Path | str) -> PreTrainedTokenizerBase:
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except Exception as error:  # OSError, ValueError, KeyError, or a bare Exception from the Rust library
+        raise_shortage(error, f"reading {folder}")
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(f"The tokenizer in {folder} can't be read: {reason}") from error
     if not isinstance(tokenizer, PreTrainedTokenizerBase):

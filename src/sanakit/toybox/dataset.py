@@ -7,7 +7,6 @@ appears under its name only when it is whole. Captions are not stored: they are 
 from __future__ import annotations
 
 import json
-import os
 import time
 from bisect import bisect_right
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from sanakit.base.files import atomic_write, ensure_writable_folder
 from sanakit.toybox.grammar import Scene, Split
 from sanakit.toybox.render import render
 from sanakit.toybox.sampling import sample_scene
@@ -63,9 +63,9 @@ def render_dataset(
     """Render scenes 0..count-1 of (split, seed) into `folder`; shards already whole are kept, so a second call resumes.
 
     `workers` processes work on different shards, one thread each. The pictures do not depend on `workers`.
+    Raises OutputError.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = ensure_writable_folder(folder)
     starts = range(0, count, shard)
     shards = [
         _Shard(
@@ -125,13 +125,9 @@ def _write_shard(piece: _Shard) -> int:
         picture = render([scene], piece.size, compiled=piece.compiled)[0]
         pictures[i] = (picture * 255).round_().to(torch.uint8).numpy()
     images, lines = _paths(piece.folder, piece.index)
-    temporary = images.with_name(f".{images.stem}.{os.getpid()}.tmp.npy")
-    np.save(temporary, pictures)
     text = "".join(json.dumps(scene.to_json()) + "\n" for scene in scenes)
-    half = lines.with_name(f".{lines.name}.{os.getpid()}.tmp")
-    half.write_text(text, encoding="utf-8")
-    half.replace(lines)
-    temporary.replace(images)
+    atomic_write(lines, text.encode())
+    atomic_write(images, lambda draft: np.save(draft, pictures))
     return piece.count
 
 

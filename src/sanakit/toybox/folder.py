@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -17,7 +17,9 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from sanakit.base.errors import OutputError
 from sanakit.base.files import atomic_write, ensure_writable_folder
+from sanakit.base.locks import hold
 from sanakit.toybox.captions import caption
 from sanakit.toybox.dataset import SEED_STRIDE
 from sanakit.toybox.grammar import Scene, Split
@@ -25,6 +27,7 @@ from sanakit.toybox.render import render
 from sanakit.toybox.sampling import sample_scene
 
 TABLE = "captions.jsonl"
+_PATIENCE = 60.0  # seconds that one who writes the table waits for another
 
 
 def write_pictures(
@@ -40,14 +43,18 @@ def write_pictures(
 ) -> Iterator[int]:
     """Render scenes 0..count-1 of (split, seed) into a folder; yields how many pictures are there.
 
-    Pictures that are there already stay, so a second call goes on. captions: different texts per picture, as far as a
-    scene has so many. compiled: renders four times as fast after half a minute, and needs a C++ compiler. The result
-    depends neither on `workers` nor on interruptions. Raises OutputError.
+    Pictures that are there already stay, so a second call goes on; so do captions of other pictures and captions that
+    were added. captions: different texts per picture, as far as a scene has so many. compiled: renders four times as
+    fast after half a minute, and needs a C++ compiler. The result depends neither on `workers` nor on interruptions.
+    Raises OutputError, also where the folder holds other pictures under these names.
     """
     ensure_writable_folder(folder)
     scenes = [sample_scene(seed * SEED_STRIDE + number, split) for number in range(count)]
     lines = [_record(number, scene, captions) for number, scene in enumerate(scenes)]
-    atomic_write(folder / TABLE, "".join(lines).encode())
+    with hold(folder / f".{TABLE}.lock", "writes captions", wait=_PATIENCE):
+        there = _lines(folder / TABLE)
+        _check_same(folder, scenes, there, size)
+        atomic_write(folder / TABLE, "".join(_merged(there, lines)).encode("utf-8", "surrogateescape"))
     missing = [number for number in range(count) if not _path(folder, number).exists()]
     done = count - len(missing)
     yield done
@@ -67,6 +74,56 @@ def _record(number: int, scene: Scene, captions: int) -> str:
     draws = (caption(scene, random.Random(1000 * number + place)) for place in range(4 * captions))
     texts = list(dict.fromkeys(draws))[:captions]
     return json.dumps({"key": f"{number:06d}", "captions": [{"text": text} for text in texts]}) + "\n"
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a table that is there, with their ends."""
+    if not path.exists():
+        return []
+    return [
+        f"{line}\n" for line in path.read_text(encoding="utf-8", errors="surrogateescape").split("\n") if line
+    ]
+
+
+def _texts(line: str) -> tuple[str, list[str]]:
+    """Key and captions of a line; an empty key where it is none of ours."""
+    try:
+        record = json.loads(line)
+        return str(record["key"]), [str(caption["text"]) for caption in record["captions"]]
+    except (ValueError, KeyError, TypeError):
+        return "", []
+
+
+def _merged(there: list[str], lines: list[str]) -> list[str]:
+    """The lines of a table, new ones in the place of those they say more than; no other line goes."""
+    new = {_texts(line)[0]: line for line in lines}
+    merged = []
+    for line in there:
+        key, texts = _texts(line)
+        ours = new.pop(key, None)
+        merged.append(line if ours is None or set(_texts(ours)[1]) <= set(texts) else ours)
+    return [*merged, *new.values()]
+
+
+def _check_same(folder: Path, scenes: Sequence[Scene], there: list[str], size: int) -> None:
+    """Raises OutputError where pictures are there that these scenes, at this size, are not."""
+    known = dict(_texts(line) for line in there)
+    for number, scene in enumerate(scenes):
+        path = _path(folder, number)
+        if not path.exists():
+            continue
+        _, texts = _texts(_record(number, scene, 1))
+        try:
+            with Image.open(path) as picture:
+                fits = picture.size == (size, size) and texts[0] in known.get(path.stem, ())
+        except (OSError, SyntaxError):
+            fits = False
+        if not fits:
+            raise OutputError(
+                f"{path} is there and is another picture than this command makes: choose another folder, or the "
+                f"--size, --split and --seed it was made with"
+            )
+        return  # the first one speaks for all: they come from one seed
 
 
 def _draw(folder: Path, size: int, compiled: bool, number: int, scene: Scene) -> None:

@@ -5,13 +5,13 @@
                                      run.json              what else the run is: its step, its settings, its versions
                                      manifest.json         size and SHA-256 of each file; written last
 
-A checkpoint is written into a hidden folder, synced, and renamed. Reading takes the newest one whose manifest holds.
+A checkpoint is written into a hidden folder, synced, and renamed; one of the same step is exchanged for it. No other
+one goes before that. Reading takes the newest one whose manifest holds.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import threading
 import warnings
@@ -27,7 +27,8 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from sanakit.base.errors import OutputError, WeightsError
-from sanakit.base.files import file_sha256, sync
+from sanakit.base.files import file_sha256
+from sanakit.base.folders import remove_folder, swap, sync_tree
 from sanakit.training.parallel import World
 
 _FACTS, _MANIFEST = "run.json", "manifest.json"
@@ -111,9 +112,14 @@ class Checkpoints:
 
     def _write(self, step: int, tensors: dict[str, Tensor], facts: Mapping[str, Any]) -> None:
         draft, leads = self.folder / f".step-{step:08d}.part", self.world.leads
-        self._together(step, lambda: _begin(draft) if leads else None)
-        self._together(step, lambda: _write_tensors(tensors, draft, self.world, self._group))
-        self._together(step, lambda: self._seal(draft, step, facts) if leads else None)
+        try:
+            self._together(step, lambda: _begin(draft) if leads else None)
+            self._together(step, lambda: _write_tensors(tensors, draft, self.world, self._group))
+            self._together(step, lambda: self._seal(draft, step, facts) if leads else None)
+        except BaseException:
+            if leads:  # half a checkpoint would keep a full disk full
+                shutil.rmtree(draft, ignore_errors=True)
+            raise
 
     def _together(self, step: int, act: Callable[[], None]) -> None:
         """A part of writing; no process goes on before all have done theirs.
@@ -138,19 +144,22 @@ class Checkpoints:
         return every
 
     def _seal(self, draft: Path, step: int, facts: Mapping[str, Any]) -> None:
-        """Manifest, sync, rename; then the oldest go."""
+        """Manifest, sync, its name; then the oldest go."""
         (draft / _FACTS).write_text(json.dumps(facts, indent=1), encoding="utf-8")
         files = sorted(path for path in draft.iterdir() if path.name != _MANIFEST)
         listed = {path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)} for path in files}
         (draft / _MANIFEST).write_text(json.dumps(listed, indent=1), encoding="utf-8")
-        for path in draft.iterdir():
-            sync(path)
-        if self.path(step).exists():  # written by a run that was stopped before its next one
-            shutil.rmtree(self.path(step))
-        os.replace(draft, self.path(step))
-        sync(self.folder)
-        for old in self.steps()[: -self.keep] if self.keep else []:
-            shutil.rmtree(self.path(old), ignore_errors=True)
+        sync_tree(draft)
+        # One of this step is there where a run was stopped, or went back, before its next one.
+        swap(draft, self.path(step), replace=True)
+        before = [known for known in self.steps() if known <= step]  # a later one was passed over as damaged
+        for old in before[: -self.keep] if self.keep else []:
+            remove_folder(self.path(old))
+
+    def sweep(self) -> None:
+        """Remove what a killed run has left half-written. Only for who holds the run's folder."""
+        for path in self.folder.glob(".step-*.part"):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def read_facts(checkpoint: Path) -> dict[str, Any]:

@@ -2,16 +2,17 @@
 
 A run that is asked to stop finishes its step, so that what it saves is whole.
 
-    Ctrl-C, SIGTERM, `touch RUN/stop`      finish the step, save, end
-    SIGUSR1, `touch RUN/save`              save now
-    SIGUSR2, `touch RUN/preview`           draw a preview now
+    Ctrl-C, SIGTERM, SIGHUP (its terminal is closed), `touch RUN/stop`      finish the step, save, end
+    SIGUSR1, `touch RUN/save`                                               save now
+    SIGUSR2, `touch RUN/preview`                                            draw a preview now
 """
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Literal
@@ -19,11 +20,17 @@ from typing import Literal
 Wish = Literal["stop", "save", "preview"]
 WISHES: tuple[Wish, ...] = ("stop", "save", "preview")
 
-_SIGNALS: dict[str, Wish] = {"SIGINT": "stop", "SIGTERM": "stop", "SIGUSR1": "save", "SIGUSR2": "preview"}
+_SIGNALS: dict[str, Wish] = {
+    "SIGINT": "stop",
+    "SIGTERM": "stop",
+    "SIGHUP": "stop",
+    "SIGUSR1": "save",
+    "SIGUSR2": "preview",
+}
 
 
 class Control:
-    """While open, collects wishes; a second SIGINT or SIGTERM acts as it did before.
+    """While open, collects wishes; a second signal that stops acts as it did before.
 
     Hears no signals outside the main thread, where Python handles none, nor those that the parent ignores.
     """
@@ -65,3 +72,21 @@ class Control:
     def _release(self, numbers: Iterable[int]) -> None:
         for number in [n for n in numbers if n in self._before]:
             signal.signal(number, self._before.pop(number))  # type: ignore[arg-type]
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """In the block, SIGTERM and SIGHUP act as Ctrl-C does, so that work which is written on Ctrl-C is not lost."""
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []
+    before = {n: signal.signal(n, _interrupt) for n in numbers if signal.getsignal(n) is not signal.SIG_IGN}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

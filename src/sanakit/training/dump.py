@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sanakit.base.files import atomic_write
+from sanakit.base.files import atomic_write, ensure_writable_folder
 
 _FOLDER, _MOST = "skipped", 50
 
@@ -18,10 +18,9 @@ _FOLDER, _MOST = "skipped", 50
 def dump_batch(folder: Path, step: int, rank: int, batch: object) -> Path:
     """Write what this process saw at a step, to be read with `torch.load(..., weights_only=True)`.
 
-    Of very many skipped steps the first fifty are kept. Returns where it is, or would be.
+    Of very many skipped steps the first fifty are kept. Returns where it is, or would be. Raises OutputError.
     """
-    home = folder / _FOLDER
-    home.mkdir(parents=True, exist_ok=True)
+    home = ensure_writable_folder(folder / _FOLDER)
     path = home / f"step-{step:08d}-{rank}.pt"
     if len(list(home.glob("step-*.pt"))) < _MOST:
         atomic_write(path, lambda draft: torch.save(plain(batch), draft))

@@ -94,6 +94,7 @@ class Run:
         self.step = 0
         self.lr, self.rate = 0.0, config.rate
         self.pace = Pace()
+        self._saved = 0
         self._stopped = False
         self._tried = self._taken = 0
         newest = self.checkpoints.latest(told)
@@ -114,13 +115,20 @@ class Run:
             chores: what else is done now and then; a wish of the chore's name runs it at once.
 
         Raises:
-            KeyboardInterrupt: after SIGINT, SIGTERM or the file `stop`, once the step under way is finished and saved.
+            KeyboardInterrupt: after SIGINT, SIGTERM, SIGHUP or the file `stop`, once the step under way is finished and
+                saved. A run of one process whose events nobody takes any more (`close`) is saved, too.
             NumericsError: where the run went back too often, or ends with weights that are no numbers.
         """
         self._stopped = False
         self.model.train()
-        with Control(self.config.folder) as control:
-            yield from self._steps(loss, batches, chores, control)
+        try:
+            with Control(self.config.folder) as control:
+                yield from self._steps(loss, batches, chores, control)
+        except GeneratorExit:  # who listened is gone, as a terminal that was closed
+            if self.world.size == 1:
+                self.check_weights()
+                self.save()
+            raise
         self.check_weights()
         self.save()
         if self._stopped:
@@ -170,6 +178,7 @@ class Run:
         write = self.checkpoints.save_behind if behind else self.checkpoints.save
         facts = gather_facts(self.step, self.guard.state(), self.identity, self.world)
         write(self.step, run_tensors(self.model, self.ema, self.optimizer), facts)
+        self._saved = self.step
 
     def _steps(
         self, loss: Loss, batches: Batches, chores: Sequence[Chore], control: Control
@@ -209,7 +218,7 @@ class Run:
         steps, minutes = self.config.save_steps, self.config.save_minutes
         if self.world.leads and time.monotonic() - saved > minutes * 60:
             wishes.add("save")
-        if steps and self.step and self.step % steps == 0 and self.step not in self.checkpoints.steps():
+        if steps and self.step and self.step % steps == 0 and self.step != self._saved:
             wishes.add("save")
         return self.world.agree(frozenset(wishes), WISHES)
 
@@ -339,7 +348,7 @@ class Run:
         check_facts(facts, self.identity, checkpoint)
         begin_state(self.optimizer)
         read_into(checkpoint, run_tensors(self.model, self.ema, self.optimizer), self.world)
-        self.step = int(facts["step"])
+        self.step = self._saved = int(facts["step"])
         self.guard.restore(facts["guard"])
 
     def _lr(self) -> float:

@@ -63,6 +63,14 @@ class World:
         dist.all_reduce(flags, dist.ReduceOp.MAX)
         return frozenset(wish for wish, flag in zip(known, flags.tolist(), strict=True) if flag)
 
+    def from_lead(self, text: str | None) -> str | None:
+        """What the first process says, told to all."""
+        if self.size == 1:
+            return text
+        told = [text]
+        dist.broadcast_object_list(told, src=0, device=CPU)
+        return told[0]
+
     def wait(self) -> None:
         """Until every process is here."""
         if self.size > 1:

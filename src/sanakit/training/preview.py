@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from sanakit.base.files import atomic_write
+from sanakit.base.files import atomic_write, ensure_writable_folder
 from sanakit.base.precision import Precision
 from sanakit.pipeline import ImageRequest, Model
 from sanakit.training.config import TrainConfig
@@ -77,7 +77,7 @@ def draw_previews(
 
 def save_sheet(path: Path, sheet: Image.Image, prompts: Sequence[str]) -> None:
     """Write a PNG with the prompts, one a line, in its text chunk `prompts`; whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    ensure_writable_folder(path.parent)
     texts = PngInfo()
     texts.add_itxt("prompts", "\n".join(prompts))
     atomic_write(path, lambda draft: sheet.save(draft, format="PNG", pnginfo=texts))

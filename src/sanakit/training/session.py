@@ -6,7 +6,8 @@ config ──▶ job ──▶ plan ──▶ what must be there first ──▶
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -14,13 +15,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from sanakit.base.errors import ConfigError
+from sanakit.base.errors import ConfigError, OutputError
 from sanakit.base.files import atomic_write, ensure_writable_folder
 from sanakit.base.heap import keep_no_pages, keep_pages
+from sanakit.base.locks import hold
 from sanakit.base.precision import decide
 from sanakit.pipeline import available_bytes
 from sanakit.training.checkpoint import Checkpoints, read_facts
 from sanakit.training.config import Task, TrainConfig
+from sanakit.training.control import interruptible
 from sanakit.training.edits import attend_by_products, recompute
 from sanakit.training.facts import check_facts
 from sanakit.training.jobs import Autoencoder, Job, TextToImage
@@ -92,25 +95,53 @@ class Session:
             rate=product_rate(self.precision.device, self.dtype or torch.float32),
         )  # fmt: skip
 
-    def events(self) -> Iterator[Event]:
-        """Do it. Raises KeyboardInterrupt once a run that was asked to stop is saved."""
+    def events(self) -> Generator[Event]:
+        """Do it. Raises KeyboardInterrupt once a run that was asked to stop is saved.
+
+        Raises OutputError where the folder can't be written, or another process trains in it.
+        """
         keep_pages()  # fresh pages for every activation are a quarter of a step on a CPU
         try:
-            ensure_writable_folder(self.config.folder)
-            for event in self.job.prepare():
-                if self.world.leads:
-                    yield event
-            self.world.wait()
-            model, run = self._begun()
-            with self.job.batches() as batches:
-                self._keep_config()
-                with Monitor(self.config, self.begins, self.world.leads) as monitor:
-                    for event in self._train(model, run, batches):
-                        monitor.see(event)
-                        yield event
+            with self._alone():
+                yield from self._events()
         finally:
             keep_no_pages()
             leave_world(self.world)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Be the only run in the folder; what a killed one left half-written is removed."""
+        folder = self.config.folder
+        fault: str | None = None
+        with ExitStack() as held:
+            try:
+                if self.world.leads:
+                    ensure_writable_folder(folder)
+                    held.enter_context(hold(folder / ".lock", "trains"))
+                    Checkpoints(folder).sweep()
+            except OutputError as error:
+                fault = str(error)
+            fault = self.world.from_lead(fault)
+            if fault is not None:
+                raise OutputError(fault)
+            yield
+
+    def _events(self) -> Generator[Event]:
+        with interruptible():
+            for event in self.job.prepare():
+                if self.world.leads:
+                    yield event
+        self.world.wait()
+        model, run = self._begun()
+        with self.job.batches() as batches:
+            self._keep_config()
+            with (
+                Monitor(self.config, self.begins, self.world.leads) as monitor,
+                closing(self._train(model, run, batches)) as events,
+            ):
+                for event in events:
+                    monitor.see(event)
+                    yield event
 
     def _begun(self) -> tuple[nn.Module, Run]:
         """The network and its run, at the step it goes on from."""
@@ -132,7 +163,7 @@ class Session:
             atomic_write(self.config.folder / "config.yaml", to_yaml(self.config).encode())
             keep_set(self.config.folder, self.job.pictures)
 
-    def _train(self, model: nn.Module, run: Run, batches: Batches) -> Iterator[Event]:
+    def _train(self, model: nn.Module, run: Run, batches: Batches) -> Generator[Event]:
         yield from run.train(self.job.loss(model), batches, self.job.chores(model))
         run.check_result()
         yield Notice(step=run.step, text=self.job.export(model, run))

@@ -6,6 +6,7 @@ save        diffusers folders                     convert     .pth <-> diffusers
 descriptor  what a model folder holds             catalog     name -> local path
 int8        transformers in int8                  snapshot    a hub repository of any layout -> local path
 safetensor  one file: header and writer           variant     fp16, bf16 beside the plain weights
+known       the files of a model folder, by name   derive      another transformer, the rest copied
 
 checkpoint  one file of weights of any origin         torch_file  a file of torch.save, nothing in it run
 identify    what such a file is                       description what is written beside it
@@ -15,12 +16,13 @@ exchange    conversion of either network, either way
 from sanakit.weights.catalog import resolve
 from sanakit.weights.checkpoint import Part, is_checkpoint_name, open_checkpoint
 from sanakit.weights.convert import diffusers_to_pth, pth_to_diffusers, pth_to_pth
-from sanakit.weights.derive import write_derived
+from sanakit.weights.derive import check_parts, write_derived
 from sanakit.weights.descriptor import Descriptor, read_autoencoder_config, read_descriptor
 from sanakit.weights.exchange import file_to_file, file_to_folder, folder_to_file
 from sanakit.weights.formats.diffusers_scheduler import Schedule
 from sanakit.weights.identify import Hints
 from sanakit.weights.int8 import holds_int8, int8_layers, load_int8, save_int8
+from sanakit.weights.known import tokenizer_files
 from sanakit.weights.load import align, assign, load_autoencoder, load_text_encoder, load_transformer
 from sanakit.weights.published import PUBLISHED, Published
 from sanakit.weights.read import (
@@ -66,6 +68,7 @@ __all__ = [
     "align",
     "assign",
     "byte_size",
+    "check_parts",
     "diffusers_to_pth",
     "file_to_file",
     "file_to_folder",
@@ -92,6 +95,7 @@ __all__ = [
     "save_text_encoder",
     "save_transformer",
     "save_weights",
+    "tokenizer_files",
     "variant_of",
     "weight_files",
     "write_derived",

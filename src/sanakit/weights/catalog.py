@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
@@ -31,6 +33,7 @@ __all__ = [
 TOYBOX = "toybox"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _LONGEST_ID = 200  # the hub allows 96 characters for a name
+_DISK = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EROFS, errno.EACCES, errno.EPERM)
 _SMALL = re.compile(
     r"model_index\.json|sanakit\.json|LICENSE[^/]*|(?:tokenizer|scheduler)/[^/]+|\w+/config\.json"
 )
@@ -129,20 +132,51 @@ def fetch(
             files = choose({file.rfilename: file.size or 0 for file in info.siblings or ()})
             missing = {name: size for name, size in files.items() if not cached_file(repo, name, info.sha)}
             announce_download(repo, missing, announce)
-            return download(repo, revision, files), why
+            return _downloaded(
+                repo, revision, files, None if missing else cached_file(repo, index, info.sha)
+            ), why
     place = cached_file(repo, index, revision)
     return (None if place is None else place.parent), why
+
+
+def _downloaded(repo: str, revision: str | None, files: Iterable[str], whole: Path | None) -> Path:
+    """The folder of fetched files. whole: the index where all of them are cached, so that no refusal matters."""
+    try:
+        return download(repo, revision, files)
+    except ModelNotFoundError:
+        if whole is None:
+            raise
+        return whole.parent
 
 
 def failure_reason(error: Exception) -> str:
     """Why the hub did not give what was asked, in words."""
     kind = type(error).__name__
+    refusal = _cache_refusal(error)
+    if refusal is not None:
+        return (
+            f"the hub's cache {constants.HF_HUB_CACHE} can't be written ({refusal}): "
+            "free some room there, or set HF_HOME to another folder"
+        )
     known = {
         "RepositoryNotFoundError": "the hub has no such repository (or it is private)",
         "GatedRepoError": "the hub wants you to accept its terms and log in first",
         "RevisionNotFoundError": "the hub has no such revision",
     }
     return known.get(kind, f"the hub did not answer ({kind})")
+
+
+def _cache_refusal(error: BaseException | None) -> str | None:
+    """What the disk said, where that is why a download failed; clients wrap it, and the one in Rust has only words."""
+    while error is not None:
+        number = getattr(error, "errno", None)
+        if number in _DISK:
+            return os.strerror(number)
+        words = next((os.strerror(known) for known in _DISK if os.strerror(known) in str(error)), None)
+        if words is not None:
+            return words
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def needed_files(repo: str, sizes: Mapping[str, int], variant: str | None) -> dict[str, int]:

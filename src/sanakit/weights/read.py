@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sanakit.base.errors import ConfigError, WeightsError
+from sanakit.base.memory import raise_shortage
 from sanakit.weights.formats.fields import read_json
 from sanakit.weights.rules import listed
 from sanakit.weights.safetensor import Entry, read_header
@@ -52,6 +53,7 @@ class TensorFile:
                 self._file = safe_open(self.path, framework="pt", device="cpu")
             tensor: Tensor = self._file.get_tensor(key)
         except (SafetensorError, OSError, RuntimeError, ValueError, AttributeError) as error:
+            raise_shortage(error, f"reading {self.path}")
             raise WeightsError(
                 f"{self.path}: tensor {listed([key])} can't be read: fetch or convert it again"
             ) from error

@@ -1,6 +1,6 @@
 """Writing diffusers folders: sharded safetensors, configuration files, the whole model.
 
-Every file is written atomically, weights before the index that names them, `model_index.json` last.
+A component's folder, and a whole model's, is written beside its place and takes it all at once.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from torch import Tensor, nn
 from sanakit.autoencoder import AutoencoderConfig
 from sanakit.base.errors import OutputError, WeightsError
 from sanakit.base.files import atomic_write, ensure_writable_folder
+from sanakit.base.folders import new_folder
 from sanakit.transformer import TransformerConfig
 from sanakit.weights.descriptor import EXTRA_FILE, Descriptor, extra_config, index_config
 from sanakit.weights.formats import diffusers_autoencoder, diffusers_scheduler, diffusers_transformer, gemma
 from sanakit.weights.formats.fields import read_json, to_json
+from sanakit.weights.known import copy_known, is_model_file, tokenizer_files
 from sanakit.weights.read import DIFFUSERS_STEM, TRANSFORMERS_STEM
 from sanakit.weights.safetensor import byte_size, write_safetensors
 
@@ -67,7 +69,10 @@ def save_weights(
         index = folder / f"{stem}.safetensors.index{tag}.json"
         atomic_write(index, to_json({"metadata": {"total_size": total}, "weight_map": weight_map}))
         written.append(index)
-    _remove_stale(folder, stem, tag, written)
+    stale = _stale(stem, variant)
+    for path in folder.iterdir():
+        if stale.fullmatch(path.name) and path.name != "config.json" and path not in written:
+            path.unlink()
     return written
 
 
@@ -93,12 +98,11 @@ def _parse_size(size: int | str) -> int:
     return int(match[1]) * (_UNITS[match[2].upper()] if match[2] else 1)
 
 
-def _remove_stale(folder: Path, stem: str, tag: str, written: list[Path]) -> None:
-    files = rf"{re.escape(stem + tag)}(-\d{{5}}-of-\d{{5}})?\.safetensors"
-    index = rf"{re.escape(stem)}\.safetensors\.index{re.escape(tag)}\.json"
-    for path in folder.iterdir():
-        if re.fullmatch(f"{files}|{index}", path.name) and path not in written:
-            path.unlink()
+def _stale(stem: str, variant: str | None) -> re.Pattern[str]:
+    """The names that an earlier save of this stem and variant can have left."""
+    tag = re.escape(f".{variant}" if variant else "")
+    files = rf"{re.escape(stem)}{tag}(-\d{{5}}-of-\d{{5}})?\.safetensors"
+    return re.compile(rf"config\.json|{files}|{re.escape(stem)}\.safetensors\.index{tag}\.json")
 
 
 def save_transformer(
@@ -138,10 +142,15 @@ def save_component(
     options: Mapping[str, Any],
     stem: str = DIFFUSERS_STEM,
 ) -> list[Path]:
-    """Write config.json and the tensors of one component; options as in `save_weights`."""
-    ensure_writable_folder(folder)
-    atomic_write(folder / "config.json", to_json(config))
-    return [folder / "config.json", *save_weights(folder, tensors, stem, **options)]
+    """Write config.json and the tensors of one component, both at once; options as in `save_weights`.
+
+    What else lies in the folder, such as other variants, stays.
+    """
+    stale = _stale(stem, options.get("variant"))
+    with new_folder(folder, replace=True, ours=lambda name: bool(stale.fullmatch(name))) as draft:
+        atomic_write(draft / "config.json", to_json(config))
+        written = save_weights(draft, tensors, stem, **options)
+    return [folder / "config.json", *(folder / path.name for path in written)]
 
 
 def _state(model: nn.Module | Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -176,11 +185,12 @@ def write_folder(
     folder = descriptor.folder
     refuse_existing(folder, force)
     options = {"dtype": dtype, "max_shard_size": max_shard_size, "variant": variant}
-    save_transformer(folder / "transformer", descriptor.transformer, transformer, **options)
-    save_autoencoder(folder / "vae", descriptor.autoencoder, autoencoder, **options)
-    save_text_encoder(folder / "text_encoder", descriptor.text_config, text_encoder, **options)
-    _copy_tokenizer(tokenizer, ensure_writable_folder(folder / "tokenizer"))
-    write_settings(descriptor, folder)
+    with new_folder(folder, replace=force, ours=is_model_file) as draft:
+        save_transformer(draft / "transformer", descriptor.transformer, transformer, **options)
+        save_autoencoder(draft / "vae", descriptor.autoencoder, autoencoder, **options)
+        save_text_encoder(draft / "text_encoder", descriptor.text_config, text_encoder, **options)
+        _copy_tokenizer(tokenizer, draft / "tokenizer")
+        write_settings(descriptor, draft)
     return folder
 
 
@@ -202,9 +212,8 @@ def write_settings(descriptor: Descriptor, folder: Path) -> None:
 def _copy_tokenizer(source: Path, target: Path) -> None:
     if not source.is_dir():
         raise OutputError(f"{source} is no folder with tokenizer files")
-    for path in sorted(source.iterdir()):
-        if path.is_file() and path.resolve().parent != target.resolve():
-            atomic_write(target / path.name, path.read_bytes())
+    for path in tokenizer_files(source):
+        copy_known(path, source.parent, target / path.name)
 
 
 def _tokenizer_class(folder: Path) -> str:

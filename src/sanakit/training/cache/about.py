@@ -9,16 +9,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from sanakit.base.errors import ConfigError
 from sanakit.base.files import atomic_write
+from sanakit.base.locks import hold
 
 __all__ = ["About", "note_encoder", "note_pictures", "read_about", "read_pictures"]
 
 _NAME = "cache.json"
+_LOCK = ".notes.lock"
+_PATIENCE = 60.0  # seconds; notes of a million pictures are merged in about one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,20 +56,22 @@ def read_about(folder: Path) -> dict[str, About]:
 def note_encoder(folder: Path, mark: str, about: About) -> None:
     """Add an encoder, or its sizes to those noted.
 
-    Raises ConfigError where the same encoder filled this cache in another dtype: its results would be mixed.
+    Raises ConfigError where the same encoder filled this cache in another dtype: its results would be mixed. Raises
+    OutputError.
     """
-    known = read_about(folder)
-    before = known.get(mark, replace(about, sizes=()))
-    if before.dtype != about.dtype:
-        raise ConfigError(
-            f"{folder} holds results of this {before.kind} encoder in {before.dtype}, not {about.dtype}: "
-            f"use --dtype {before.dtype}, or another folder"
-        )
-    sizes = tuple(dict.fromkeys([*before.sizes, *about.sizes]))
-    merged = {**known, mark: replace(about, sizes=sizes)}
-    if merged != known:
-        plain = {name: asdict(entry) for name, entry in merged.items()}
-        atomic_write(folder / _NAME, (json.dumps(plain, indent=1) + "\n").encode())
+    with _alone(folder):
+        known = read_about(folder)
+        before = known.get(mark, replace(about, sizes=()))
+        if before.dtype != about.dtype:
+            raise ConfigError(
+                f"{folder} holds results of this {before.kind} encoder in {before.dtype}, not {about.dtype}: "
+                f"use --dtype {before.dtype}, or another folder"
+            )
+        sizes = tuple(dict.fromkeys([*before.sizes, *about.sizes]))
+        merged = {**known, mark: replace(about, sizes=sizes)}
+        if merged != known:
+            plain = {name: asdict(entry) for name, entry in merged.items()}
+            atomic_write(folder / _NAME, (json.dumps(plain, indent=1) + "\n").encode())
 
 
 def read_pictures(folder: Path, source: Path) -> dict[str, str]:
@@ -78,12 +84,18 @@ def read_pictures(folder: Path, source: Path) -> dict[str, str]:
 
 
 def note_pictures(folder: Path, source: Path, hashes: Mapping[str, str]) -> None:
-    """Add hashes of pictures to those noted. Two writers at once may lose lines of one: filling again restores them."""
-    known = read_pictures(folder, source)
-    merged = {**known, **hashes}
-    if merged != known:
-        text = json.dumps(merged, ensure_ascii=True, indent=0)
-        atomic_write(_pictures_file(folder, source), text.encode())
+    """Add hashes of pictures to those noted. Raises OutputError."""
+    with _alone(folder):
+        known = read_pictures(folder, source)
+        merged = {**known, **hashes}
+        if merged != known:
+            text = json.dumps(merged, ensure_ascii=True, indent=0)
+            atomic_write(_pictures_file(folder, source), text.encode())
+
+
+def _alone(folder: Path) -> AbstractContextManager[None]:
+    """No other process adds to the notes meanwhile."""
+    return hold(folder / _LOCK, "writes notes", wait=_PATIENCE)
 
 
 def _pictures_file(folder: Path, source: Path) -> Path:

@@ -22,7 +22,14 @@ from sanakit.base.sentinel import check_finite
 from sanakit.pipeline.assemble import Parts
 from sanakit.pipeline.engine import choose_engine
 from sanakit.text import CHI, MAX_TOKENS, Instruction
-from sanakit.weights import DIFFUSERS_STEM, TRANSFORMERS_STEM, Descriptor, load_autoencoder, weight_files
+from sanakit.weights import (
+    DIFFUSERS_STEM,
+    TRANSFORMERS_STEM,
+    Descriptor,
+    load_autoencoder,
+    tokenizer_files,
+    weight_files,
+)
 
 __all__ = ["EncodePictures", "EncodeTexts", "latent_mark", "picture_encoder", "text_encoder", "text_mark"]
 
@@ -46,7 +53,7 @@ def text_mark(descriptor: Descriptor) -> str:
     """16 hexadecimal digits for a text encoder: configuration, weights, tokenizer, instruction, case, length."""
     config = {name: value for name, value in descriptor.text_config.items() if name not in _NO_PART_OF_IT}
     files = weight_files(descriptor.text_folder, TRANSFORMERS_STEM)
-    tokenizer = sorted(path for path in descriptor.tokenizer_folder.iterdir() if path.is_file())
+    tokenizer = tokenizer_files(descriptor.tokenizer_folder)
     reading = [CHI.text if descriptor.instruct else "", descriptor.dialect.lowercase, MAX_TOKENS]
     return _mark("text", config, _hashes(files), _hashes(tokenizer), reading)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from sanakit.base.errors import OutputError
 from sanakit.base.files import atomic_write
+from sanakit.base.locks import hold
 from sanakit.training.data.draft import merge_captions, printable
 from sanakit.training.data.encodings import decoded
 from sanakit.training.data.items import Caption
@@ -27,6 +28,7 @@ TEXT_FIELDS = ("captions", "caption", "text", "prompt")
 MOST_CAPTION = 4 * 1024 * 1024
 """Bytes of a caption or record beside a picture, and of a line of a table."""
 
+_PATIENCE = 60.0  # seconds that one who writes a table waits for another
 _BEST_SCORE = 100.0  # 100 x a cosine
 _LONGEST_SOURCE = 200
 
@@ -101,18 +103,19 @@ def write_labels(path: Path, added: Mapping[str, Sequence[Caption]]) -> None:
     Lines of the form {"key", "captions": [...]} for the keys of `added` are merged with it; every other line is kept
     as it is, byte by byte, even where it can't be read. Raises OutputError.
     """
-    kept: list[bytes] = []
-    merged: dict[str, list[Caption]] = {}
-    for line in _lines_there(path):
-        known = _label(line)
-        if known is not None and known[0] in added:
-            merged.setdefault(known[0], []).extend(known[1])
-        elif line.strip():
-            kept.append(line)
-    for key, captions in added.items():
-        merged.setdefault(key, []).extend(captions)
-    lines = (_line(key, merge_captions(captions)) for key, captions in merged.items())
-    atomic_write(path, b"".join(line + b"\n" for line in (*kept, *lines)))
+    with hold(path.with_name(f".{path.name}.lock"), "writes captions", wait=_PATIENCE):
+        kept: list[bytes] = []
+        merged: dict[str, list[Caption]] = {}
+        for line in _lines_there(path):
+            known = _label(line)
+            if known is not None and known[0] in added:
+                merged.setdefault(known[0], []).extend(known[1])
+            elif line.strip():
+                kept.append(line)
+        for key, captions in added.items():
+            merged.setdefault(key, []).extend(captions)
+        lines = (_line(key, merge_captions(captions)) for key, captions in merged.items())
+        atomic_write(path, b"".join(line + b"\n" for line in (*kept, *lines)))
 
 
 def _lines_there(path: Path) -> list[bytes]:

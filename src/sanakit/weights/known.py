@@ -1,0 +1,65 @@
+"""The files that a model folder is made of, by name: what an export takes along from another model, and nothing else.
+
+A name may be a link, as all are in the hub's cache, but what it leads to must belong to the model: a folder that was
+made by a stranger could otherwise put any file of this machine into an export.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from sanakit.base.errors import ConfigError, OutputError
+from sanakit.base.folders import copy_file
+
+__all__ = ["check_own", "copy_known", "is_model_file", "known_files", "tokenizer_files"]
+
+_SHARD = r"(?:\.\w+)?(?:-\d{5}-of-\d{5})?\.safetensors"
+_WEIGHTS = rf"(?:diffusion_pytorch_model|model|int8)(?:{_SHARD}|\.safetensors\.index(?:\.\w+)?\.json)"
+_TOKENIZER = re.compile(
+    r"tokenizer\.(?:json|model)|tokenizer_config\.json|special_tokens_map\.json|added_tokens\.json|vocab\.(?:json|txt)"
+    r"|merges\.txt|spiece\.model|sentencepiece\.bpe\.model|chat_template\.(?:jinja|json)"
+)
+_MODEL = re.compile(
+    rf"model_index\.json|sanakit\.json|scheduler/scheduler_config\.json|tokenizer/(?:{_TOKENIZER.pattern})"
+    rf"|(?:transformer|vae|text_encoder)/(?:config\.json|{_WEIGHTS})|text_encoder/generation_config\.json"
+)
+_PAPERS = re.compile(r"(?:LICENSE|NOTICE)[^/]*|README\.md")
+
+
+def is_model_file(name: str) -> bool:
+    """Whether a path inside a model folder is one that sanakit reads or writes; licences and notes are not."""
+    return _MODEL.fullmatch(name) is not None
+
+
+def known_files(folder: Path) -> list[str]:
+    """Paths inside a model folder of the files that make the model, and of its licence. Raises ConfigError."""
+    found = [path.relative_to(folder).as_posix() for path in [*folder.glob("*"), *folder.glob("*/*")]]
+    names = sorted(name for name in found if is_model_file(name) or _PAPERS.fullmatch(name))
+    return [name for name in names if check_own(folder / name, folder)]
+
+
+def tokenizer_files(folder: Path) -> list[Path]:
+    """The files of a tokenizer, in the order of their names."""
+    return sorted(path for path in folder.iterdir() if _TOKENIZER.fullmatch(path.name) and path.is_file())
+
+
+def copy_known(path: Path, model: Path, target: Path) -> None:
+    """Copy a file of a model, whose folder is `model`. Raises ConfigError where it leads out of it, OutputError."""
+    check_own(path, model)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        copy_file(path, target)
+    except OSError as error:
+        raise OutputError(f"can't write {target}: {error.strerror or error}") from error
+
+
+def check_own(path: Path, model: Path) -> bool:
+    """Whether a name stands for a file. Raises ConfigError where the file lies outside the model."""
+    real, home = path.resolve(), model.resolve()
+    homes = [home]
+    if home.parent.name == "snapshots":  # the hub's cache keeps bytes beside its snapshots
+        homes.append(home.parent.parent.resolve() / "blobs")
+    if not any(real.is_relative_to(place) for place in homes):
+        raise ConfigError(f"{path} leads out of the model, to {real}: put a copy of the file in its place")
+    return real.is_file()
