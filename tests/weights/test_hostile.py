@@ -188,6 +188,15 @@ def test_truncated_files(tmp_path: Path, cut: int, legacy: bool) -> None:
     refused(path, "truncated|damaged|no PyTorch")
 
 
+def test_places_past_every_file(tmp_path: Path) -> None:
+    """Numbers of 8 bytes in a large directory's end, none of which is a place in the file."""
+    end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 1, 1, 46, 0xFFFFFFFF, 0)
+    for place in (2**64 - 1, 2**63, 2**40):
+        locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, place, 1)
+        (tmp_path / "a.pth").write_bytes(b"PK\x03\x04" + bytes(60) + locator + end)
+        refused(tmp_path / "a.pth", "truncated or damaged")
+
+
 def test_a_legacy_storage_that_lies_about_its_size(tmp_path: Path) -> None:
     path = whole(tmp_path, _use_new_zipfile_serialization=False)
     assert len(open_checkpoint(path).tensors) == 2

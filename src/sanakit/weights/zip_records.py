@@ -60,7 +60,7 @@ def read_records(data: memoryview, where: str) -> dict[str, Record]:
         if len(records) != count:
             raise ValueError("the directory lists another number of records")
         _check_layout(heads, begin)
-    except (struct.error, ValueError) as error:  # UnicodeDecodeError is a ValueError
+    except (struct.error, ValueError, OverflowError) as error:  # UnicodeDecodeError is a ValueError
         raise WeightsError(f"{where} is truncated or damaged: fetch it again") from error
     return records
 
