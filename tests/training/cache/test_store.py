@@ -260,3 +260,13 @@ def test_kill_nine_during_a_write(tmp_path: Path, where: str, keys: set[str]) ->
     assert set(cache) == keys and not cache.faults
     assert "broken" not in states_of(tmp_path)
     assert ("draft" in states_of(tmp_path)) == (where == "draft")
+
+
+@pytest.mark.parametrize(
+    "text", ['{"bytes": Infinity, "sha256": "a"}', '{"bytes": [], "sha256": "a"}', "[]", "7"]
+)
+def test_a_manifest_that_makes_no_sense_counts_as_missing(tmp_path: Path, text: str) -> None:
+    from sanakit.training.cache.manifest import read_manifest
+
+    (tmp_path / "shard-1.json").write_text(text)
+    assert read_manifest(tmp_path / "shard-1.safetensors") is None

@@ -36,5 +36,5 @@ def read_manifest(path: Path) -> Manifest | None:
     try:
         told = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         return Manifest(bytes=int(told["bytes"]), sha256=str(told["sha256"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):  # an infinite size
         return None
