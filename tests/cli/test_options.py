@@ -196,3 +196,17 @@ def test_the_longest_names_that_a_folder_takes(sana: Sana, tmp_path: Path):
     name = "x" * 251 + ".png"
     assert sana.draw("a cube", "--out", name).exit_code == 0
     assert pictures_in(tmp_path) == [name]
+
+
+def test_convert_ignores_fields_too(sana: Sana, model: Path, tmp_path: Path):
+    path = model / "transformer/config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"brand_new": 3}))
+    for source in (model, model / "transformer"):
+        target = tmp_path / f"{source.name}.pth"
+        assert "brand_new" in sana("convert", source, target).stderr
+        result = sana("convert", source, target, "--ignore-config-fields", "brand_new")
+        assert result.exit_code == 0, result.stderr
+        assert "brand_new was ignored as asked" in result.stderr
+    refused = sana("convert", tmp_path / "model.pth", tmp_path / "f", "--ignore-config-fields", "brand_new")
+    assert refused.exit_code == 2
+    assert "the source is a file" in refused.stderr

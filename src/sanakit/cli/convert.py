@@ -29,6 +29,7 @@ def convert(
         typer.Option(help="fp32, bf16, fp16; int8 for a whole model.", show_default="as in the source"),
     ] = None,
     variant: Annotated[str | None, typer.Option(help="Which weights of a folder, such as fp16.")] = None,
+    ignore_config_fields: o.IgnoreOption = None,
     config: o.ConfigOption = None,
     like_model: o.LikeModelOption = None,
     weights: o.WeightsOption = None,
@@ -65,15 +66,19 @@ def convert(
     )  # fmt: skip
     if dtype == "int8":
         _refuse(hints.given or parts is not None, _COMPLETING, "--dtype int8")
-        _to_int8(source, target, as_json, force=force, variant=variant, max_shard_size=shard_size)
+        _to_int8(
+            source, target, as_json, o.parse_fields(ignore_config_fields), force=force, variant=variant,
+            max_shard_size=shard_size,
+        )  # fmt: skip
         return
     options = {"dtype": _dtype(dtype), "force": force}
-    _tell(target, _convert(source, target, hints, options, parts, variant, shard_size), as_json)
+    ignored = o.parse_fields(ignore_config_fields)
+    _tell(target, _convert(source, target, hints, options, parts, variant, shard_size, ignored), as_json)
 
 
 def _convert(
     source: Path, target: Path, hints: Hints, options: dict[str, Any], parts: str | None, variant: str | None,
-    shard_size: str,
+    shard_size: str, ignored: tuple[str, ...],
 ) -> Any:  # fmt: skip
     """Returns the configuration of what was converted."""
     from sanakit import weights as w
@@ -87,7 +92,9 @@ def _convert(
             _refuse_target(target)
         _refuse(hints.given or parts is not None, _COMPLETING, "a folder, which says it all itself")
         _refuse_folders(sharded, "--shard-size")
-        return w.folder_to_file(source, target, variant=variant, **options)
+        reading = w.Reading(ignore=frozenset(ignored), note=_note)
+        return w.folder_to_file(source, target, variant=variant, reading=reading, **options)
+    _refuse_files(bool(ignored), "--ignore-config-fields")
     announce = _note
     if to_file:
         _refuse_folders(parts is not None, "--parts")
@@ -132,6 +139,13 @@ def _refuse_folders(given: bool, what: str) -> None:
         raise RequestError(f"{what} is for a folder that is written, and the target is a file.")
 
 
+def _refuse_files(given: bool, what: str) -> None:
+    from sanakit.base.errors import RequestError
+
+    if given:
+        raise RequestError(f"{what} is for a folder that is read, and the source is a file.")
+
+
 def _refuse_target(target: Path) -> None:
     from sanakit.base.errors import OutputError
 
@@ -140,14 +154,17 @@ def _refuse_target(target: Path) -> None:
     )
 
 
-def _to_int8(source: Path, target: Path, as_json: bool, **options: Any) -> None:
+def _to_int8(source: Path, target: Path, as_json: bool, ignored: tuple[str, ...], **options: Any) -> None:
     from sanakit.base.errors import OutputError
     from sanakit.pipeline import write_int8_folder
     from sanakit.weights import is_checkpoint_name, read_descriptor, resolve
 
     if is_checkpoint_name(target):
         raise OutputError(f"a model in int8 is a diffusers folder, and {target} is named like a file.")
-    report = write_int8_folder(read_descriptor(resolve(source)), target, **options)
+    found = read_descriptor(resolve(source), ignore=ignored)
+    for note in found.notes:
+        _note(note)
+    report = write_int8_folder(found, target, **options)
     facts = {"path": str(target), "int8": len(report.replaced), "kept": report.kept}
     words = f"{target}  ({len(report.replaced)} layers in int8, {len(report.kept)} as they were)"
     say(json.dumps(facts) if as_json else words)

@@ -20,6 +20,7 @@ from sanakit.weights.derive import check_parts, write_derived
 from sanakit.weights.descriptor import Descriptor, read_autoencoder_config, read_descriptor
 from sanakit.weights.exchange import file_to_file, file_to_folder, folder_to_file
 from sanakit.weights.formats.diffusers_scheduler import Schedule
+from sanakit.weights.formats.fields import Reading
 from sanakit.weights.identify import Hints
 from sanakit.weights.int8 import holds_int8, int8_layers, load_int8, save_int8
 from sanakit.weights.known import tokenizer_files
@@ -59,6 +60,7 @@ __all__ = [
     "Join",
     "Part",
     "Published",
+    "Reading",
     "Rename",
     "Schedule",
     "Squeeze",

@@ -20,7 +20,7 @@ from sanakit.weights.derive import write_derived
 from sanakit.weights.description import Description, description_file, description_json
 from sanakit.weights.descriptor import describe_folder, read_descriptor
 from sanakit.weights.formats import diffusers_transformer, sana_pth
-from sanakit.weights.formats.fields import read_json
+from sanakit.weights.formats.fields import STRICT, Reading, read_json
 from sanakit.weights.identify import Hints, describe_file
 from sanakit.weights.load import open_transformer
 from sanakit.weights.safetensor import write_safetensors
@@ -89,6 +89,7 @@ def diffusers_to_pth(
     null_caption: Tensor | None = None,
     variant: str | None = None,
     force: bool = False,
+    reading: Reading = STRICT,
 ) -> TransformerConfig:
     """Write a diffusers transformer (its folder, or that of a whole model) as a file with the official names.
 
@@ -98,7 +99,7 @@ def diffusers_to_pth(
     configuration. Raises WeightsError, ConfigError, and OutputError when the file exists.
     """
     refuse_existing(path, force)
-    found, folder = _of_folder(source)
+    found, folder = _of_folder(source, reading)
     config = found.transformer
     ours = dict(open_transformer(config, folder, variant))
     state = sana_pth.table(config).to_theirs(ours, str(folder))
@@ -112,12 +113,12 @@ def diffusers_to_pth(
     return config
 
 
-def _of_folder(source: Path) -> tuple[Description, Path]:
+def _of_folder(source: Path, reading: Reading) -> tuple[Description, Path]:
     """The description of a model's or a transformer's folder, and the folder of the transformer."""
     if (source / "model_index.json").exists():
-        return describe_folder(source), source / "transformer"
+        return describe_folder(source, reading), source / "transformer"
     where = source / "config.json"
-    config = diffusers_transformer.from_config(read_json(where), str(where))
+    config = diffusers_transformer.from_config(read_json(where), str(where), reading)
     return Description(transformer=config, source=str(source)), source
 
 

@@ -21,7 +21,14 @@ from sanakit.weights.checkpoint import Part, open_checkpoint
 from sanakit.weights.description import Description
 from sanakit.weights.formats import diffusers_autoencoder, diffusers_scheduler, diffusers_transformer, gemma
 from sanakit.weights.formats.diffusers_scheduler import Schedule
-from sanakit.weights.formats.fields import DIFFUSERS_VERSION, Fields, Reading, known_fields, read_json
+from sanakit.weights.formats.fields import (
+    DIFFUSERS_VERSION,
+    STRICT,
+    Fields,
+    Reading,
+    known_fields,
+    read_json,
+)
 from sanakit.weights.identify import Hints, describe_file
 from sanakit.weights.read import STEMS
 from sanakit.weights.variant import missing_variant
@@ -144,9 +151,11 @@ def read_descriptor(
     return _read_file(path, _read_folder(parts, variant, frozenset(ignore)), hints)
 
 
-def describe_folder(folder: Path) -> Description:
+def describe_folder(folder: Path, reading: Reading = STRICT) -> Description:
     """The description of the transformer in a model's folder. Raises ConfigError."""
-    found = _read_folder(folder, None, frozenset())
+    found = _read_folder(folder, None, reading.ignore)
+    for note in found.notes:
+        reading.note(note)
     return Description(
         transformer=found.transformer, source=str(folder), schedule=found.schedule, dialect=found.dialect,
         instruct=found.instruct, bins=found.bins,

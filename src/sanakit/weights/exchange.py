@@ -18,7 +18,7 @@ from sanakit.weights.checkpoint import Checkpoint, open_checkpoint
 from sanakit.weights.convert import diffusers_to_pth, pth_to_diffusers, pth_to_pth, write_checkpoint
 from sanakit.weights.description import DESCRIPTION_CLASS, description_file
 from sanakit.weights.formats import dcae_pth, diffusers_autoencoder
-from sanakit.weights.formats.fields import Fields, read_json, to_json
+from sanakit.weights.formats.fields import STRICT, Fields, Reading, read_json, to_json
 from sanakit.weights.identify import Hints
 from sanakit.weights.read import DIFFUSERS_STEM, open_weights
 from sanakit.weights.save import refuse_existing, save_autoencoder
@@ -72,17 +72,23 @@ def file_to_file(
 
 
 def folder_to_file(
-    source: Path, path: Path, *, dtype: torch.dtype | None, variant: str | None, force: bool
+    source: Path,
+    path: Path,
+    *,
+    dtype: torch.dtype | None,
+    variant: str | None,
+    force: bool,
+    reading: Reading = STRICT,
 ) -> Config:
     """A diffusers transformer or autoencoder as a file with its authors' names; a whole model gives its transformer."""
     index = source / "config.json"
     if (source / "model_index.json").exists() or not index.exists():
-        return diffusers_to_pth(source, path, dtype=dtype, variant=variant, force=force)
+        return diffusers_to_pth(source, path, dtype=dtype, variant=variant, force=force, reading=reading)
     data = read_json(index)
     if data.get("_class_name") != diffusers_autoencoder.CLASS:
-        return diffusers_to_pth(source, path, dtype=dtype, variant=variant, force=force)
+        return diffusers_to_pth(source, path, dtype=dtype, variant=variant, force=force, reading=reading)
     refuse_existing(path, force)
-    config = diffusers_autoencoder.from_config(data, str(index))
+    config = diffusers_autoencoder.from_config(data, str(index), reading)
     ours = diffusers_autoencoder.table(config).to_ours(
         open_weights(source, DIFFUSERS_STEM, variant), str(source)
     )
