@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from sanakit.autoencoder import DCAE
 from sanakit.autoencoder import PRESETS as AUTOENCODERS
 from sanakit.base import ConfigError
 from sanakit.flow import ShiftedTimes
+from sanakit.pipeline import ImageRequest, load
 from sanakit.toybox.folder import write_pictures
 from sanakit.training import Report, read_journal
 from sanakit.training.data import open_set
@@ -24,7 +26,7 @@ from sanakit.training.speed import kept_bytes, product_rate, train_operations, t
 from sanakit.training.tasks.autoencoder import PHASES, AutoencoderPair
 from sanakit.transformer import PRESETS, SanaTransformer
 from sanakit.weights import load_autoencoder, read_autoencoder_config
-from tests.training.sets import config
+from tests.training.sets import config, pictures
 
 
 def test_a_samples_chance_does_not_depend_on_its_neighbours() -> None:
@@ -98,6 +100,7 @@ def test_a_phase_trains_its_layers_and_no_others(phase: str) -> None:
 def test_an_autoencoder_is_trained_resumed_and_written(tmp_path: Path) -> None:
     settings = {
         "task": "autoencoder", "model": {}, "batch": 2, "phases": [{"steps": 4, "size": 32}], "validate": 4,
+        "preview": {"every": 4},
         "autoencoder": {"start": "scratch", "phase": "full", "loss": {"latent_noise": 0.1}},
     }  # fmt: skip
     for folder, stop in (("whole", None), ("parts", 2)):
@@ -116,14 +119,40 @@ def test_an_autoencoder_is_trained_resumed_and_written(tmp_path: Path) -> None:
     assert all(torch.equal(pairs[0][name], pairs[1][name]) for name in pairs[0])
     assert shape.scaling_factor > 0
     assert read_journal(tmp_path / "whole", kind="validation")[4]["psnr"] > 0
+    with Image.open(tmp_path / "whole/previews/step-00000004.png") as sheet:
+        assert sheet.size == (2 * 32 + 4, 4 * 32 + 3 * 4)  # four pictures, each beside its reconstruction
     refined = settings | {
         "autoencoder": {"start": str(tmp_path / "whole/vae"), "phase": "refinement"},
         "phases": [{"steps": 2, "size": 32}],
     }
     events = list(Session(config(tmp_path / "refined", **refined), device="cpu").events())
+    assert "stay as they are: transformers of before fit it" in str(events[-1])
     losses = [event.losses for event in events if isinstance(event, Report)]
     assert {"critic_loss", "real", "fake", "adversarial"} <= losses[0].keys()
     assert read_autoencoder_config(tmp_path / "refined/vae").scaling_factor == shape.scaling_factor
+
+
+def test_a_trained_autoencoder_decodes_and_is_trained_on(tmp_path: Path) -> None:
+    settings = {
+        "task": "autoencoder", "model": {}, "batch": 2, "phases": [{"steps": 1, "size": 32}],
+        "optimizer": {"lr": 1e-2}, "schedule": {"warmup": 0},
+    }  # fmt: skip
+    session = Session(config(tmp_path / "run", **settings), device="cpu")
+    moved = "are moved by this phase: a transformer that was trained before no longer fits"
+    assert moved in "\n".join(session.plan.lines())
+    assert moved in str(list(session.events())[-1])
+    vae = tmp_path / "run/vae"
+    request = ImageRequest(prompt="a red cube", steps=1, width=64, height=64)
+    plain, other = load("toybox", device="cpu"), load("toybox", device="cpu", decoder=vae)
+    assert plain.images(request)[0].tobytes() != other.images(request)[0].tobytes()
+    assert other.provenance["decoder"] == str(vae) and "decoder" not in plain.provenance
+    assert other.provenance["weights"] != plain.provenance["weights"]
+    cache = {"path": str(pictures()), "square": True, "cache": str(tmp_path / "cache")}
+    based = config(tmp_path / "next", base={"autoencoder": str(vae)}, data=cache)
+    events = [str(event) for event in Session(based, device="cpu").events()]
+    assert any(line.startswith("step 0: encoded pictures: 12 of 12") for line in events)
+    found = read_autoencoder_config(tmp_path / "next/model/vae")
+    assert found == read_autoencoder_config(vae)
 
 
 def test_an_autoencoder_is_not_trained_on_several_sizes(tmp_path: Path) -> None:
@@ -140,7 +169,8 @@ def test_an_autoencoder_is_not_trained_on_several_sizes(tmp_path: Path) -> None:
     [
         ({"compile": True}, "compile"),
         ({"recompute": 1}, "recompute"),
-        ({"preview": {"every": 5}}, "preview"),
+        ({"preview": {"guidance": 2.0}}, "preview.guidance"),
+        ({"text": {"train": True}}, "text"),
         ({"times": {"weighting": "sigma_sqrt"}}, "times"),
         ({"phases": [{"steps": 1, "size": 32, "shift": 3.0}]}, r"phases\[0\]\.shift"),
     ],

@@ -85,6 +85,12 @@ def config():
         ("model.changes.norm_eps=[1]", r"model.changes.norm_eps is \[1\]: input should be a valid number"),
         ("model.changes={3: 4}", "model.changes is {3: 4}: input should be a valid string"),
         ("model.changes=7", "model.changes is 7: input should be a valid dictionary"),
+        ("text.lr=1e-5", "text.lr is the rate of a text encoder that is trained: add text.train=true"),
+        ("text.vocabulary=captions", "add text.train=true"),
+        ("text={train: true, lr: -1}", "text.lr is -1.0; it must be at least 0"),
+        ("text.train=perhaps", "text.train is 'perhaps'"),
+        ("text.bse=x", "unknown key text.bse; did you mean base?"),
+        ("base.autoencode=x", "unknown key base.autoencode; did you mean autoencoder?"),
     ],
 )
 def test_a_wrong_key_or_value_is_one_sentence(tmp_path: Path, change: str, told: str) -> None:
@@ -179,6 +185,24 @@ def test_what_a_checkpoint_fixes_is_what_the_run_is(tmp_path: Path) -> None:
     assert longer.identity == config.identity
     for change in ("batch=8", "phases[0].steps=9", "phases[1].size=512", "seed=1", "data.held=2", "ema=0.5"):
         assert read_config(source, [change]).identity != config.identity
+
+
+def test_the_base_is_a_name_or_a_name_and_an_autoencoder(tmp_path: Path) -> None:
+    source = write(tmp_path, GOOD)
+    assert read_config(source).identity["base"] == "toybox"
+    assert read_config(source, ["base={model: other}"]).base == "other"
+    config = read_config(source, ["base=other", "base.autoencoder=run/vae"])
+    assert (config.base_model, config.base_autoencoder) == ("other", "run/vae")
+    assert read_config(write(tmp_path, to_yaml(config), "again.yaml")) == config
+    assert config.identity["base"] == {"model": "other", "autoencoder": "run/vae"}
+
+
+def test_training_the_text_encoder_is_a_setting_of_the_run_but_its_rate_is_not(tmp_path: Path) -> None:
+    source = write(tmp_path, GOOD)
+    frozen, trained = read_config(source), read_config(source, ["text.train=true"])
+    assert "text" not in frozen.identity  # so that checkpoints from before the key are gone on from
+    assert trained.identity["text"] == {"train": True, "base": None, "vocabulary": "base"}
+    assert read_config(source, ["text.train=true", "text.lr=1e-5"]).identity == trained.identity
 
 
 EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*.yaml"))

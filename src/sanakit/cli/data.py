@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sanakit.training.data import CheckReport, CountTokens, Examined, PictureSet
+    from sanakit.training.reading import Reading
 
 data_app = typer.Typer(name="data", help="Sets of pictures to train on.", no_args_is_help=True)
 
@@ -99,9 +100,10 @@ def check(
         against=(others[0], others[1].looks) if others else None,
     )
     seconds = _cache_seconds(report)
+    reading = _reading(model, pictures)
     if json_file is not None:
-        _write_json(json_file, report, seconds)
-    for line in lines_of(report, seconds):
+        _write_json(json_file, report, seconds, reading)
+    for line in lines_of(report, seconds, reading):
         say(line)
     if keys_file is not None:
         _write_keys(keys_file, report)
@@ -112,10 +114,12 @@ def check(
 data_app.command()(guarded(check))
 
 
-def _write_json(file: Path, report: CheckReport, seconds: float) -> None:
+def _write_json(file: Path, report: CheckReport, seconds: float, reading: Reading | None) -> None:
     from sanakit.base.files import atomic_write
 
     content = report.to_json()
+    if reading is not None:
+        content["text_encoder"] = reading.to_json()
     content["cache"]["seconds_about"] = seconds
     atomic_write(file, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
 
@@ -147,10 +151,26 @@ def _tokenizer(model: str | None) -> CountTokens | None:
     from sanakit.training.data import token_counter
     from sanakit.weights import read_descriptor, resolve
 
-    if model is None or not (model == "toybox" or is_folder(user_path(model))):
+    if not _is_here(model):
         return None
-    found = read_descriptor(resolve(model))
-    return token_counter(found.folder / "tokenizer", found.dialect.lowercase)
+    found = read_descriptor(resolve(model or _MODEL))
+    return token_counter(found.tokenizer_folder, found.dialect.lowercase)
+
+
+def _reading(model: str | None, pictures: PictureSet) -> Reading | None:
+    """How the text encoder of a model on this machine reads the captions; None where only a name was given."""
+    from sanakit.base.precision import decide
+    from sanakit.training.cache import captions_of
+    from sanakit.training.reading import read_set
+    from sanakit.weights import read_descriptor, resolve
+
+    if not _is_here(model):
+        return None
+    return read_set(read_descriptor(resolve(model or _MODEL)), captions_of(pictures), decide(None, None))
+
+
+def _is_here(model: str | None) -> bool:
+    return model is not None and (model == "toybox" or is_folder(user_path(model)))
 
 
 def _look(path: str, workers: int) -> tuple[PictureSet, Examined]:

@@ -9,19 +9,22 @@ from sanakit.base.echo import printable
 
 if TYPE_CHECKING:
     from sanakit.training.data import CheckReport
+    from sanakit.training.reading import Reading
 
 _SHOWN = 3
 _BAR = 40
 
 
-def lines_of(report: CheckReport, seconds: float) -> Iterator[str]:
-    """seconds: about how long making the cache takes here."""
+def lines_of(report: CheckReport, seconds: float, reading: Reading | None = None) -> Iterator[str]:
+    """seconds: about how long making the cache takes here. reading: how a model's text encoder reads the captions."""
     yield f"{report.path}: {report.pictures:,} pictures, {report.usable:,} can be read and have a caption"
     yield from _faults(report)
     yield ""
     yield from _buckets(report)
     yield ""
     yield from _captions(report)
+    if reading is not None:
+        yield f"text encoder: {reading.sentence()}"
     cost = report.cost
     yield (
         f"cache: {_size(cost.latent_bytes)} of latents, {_size(cost.text_bytes)} of text states, "

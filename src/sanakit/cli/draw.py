@@ -85,6 +85,7 @@ def _load(orders: Orders, record: Record | None) -> Model:
     how: dict[str, Any] = {
         "parts": orders.parts or same.get("parts"),
         "hints": hints,
+        "decoder": orders.decoder or same.get("decoder"),
         "variant": orders.variant or same.get("variant"),
         "ignore_config_fields": orders.ignored or parse_fields(same.get("ignore_config_fields")),
         "fast": orders.fast or _engine_of(record),

@@ -14,6 +14,7 @@ def generate(
     config: o.ConfigOption = None,
     like_model: o.LikeModelOption = None,
     weights: o.WeightsOption = None,
+    decoder: o.DecoderOption = None,
     negative: o.NegativeOption = None,
     steps: o.StepsOption = None,
     guidance: o.GuidanceOption = None,
@@ -45,24 +46,10 @@ def generate(
     fields = {"negative": negative, "steps": steps, "guidance": guidance, "seed": seed, "count": count,
               "solver": solver, "chi": chi, "pag": pag, "truncate": truncate, "bins": bins}  # fmt: skip
     orders = Orders(
-        prompt=prompt,
-        prompt_file=prompt_file,
-        like=like,
-        size=size,
-        cfg_interval=cfg_interval,
-        pag_blocks=pag_blocks,
-        fields=fields,
-        model=model,
-        parts=parts,
-        variant=variant,
-        ignored=o.parse_fields(ignore_config_fields),
-        hints=o.hints_of(config, like_model, weights),
-        device=device,
-        dtype=dtype,
-        fast=fast,
-        out=out,
-        grid=grid,
-        show_prompt=show_prompt,
+        prompt=prompt, prompt_file=prompt_file, like=like, size=size, cfg_interval=cfg_interval,
+        pag_blocks=pag_blocks, fields=fields, model=model, parts=parts, decoder=decoder, variant=variant,
+        ignored=o.parse_fields(ignore_config_fields), hints=o.hints_of(config, like_model, weights),
+        device=device, dtype=dtype, fast=fast, out=out, grid=grid, show_prompt=show_prompt,
         as_json=as_json,
-    )
+    )  # fmt: skip
     draw(orders)

@@ -63,6 +63,10 @@ IgnoreOption = Annotated[
         show_default=False,
     ),
 ]
+DecoderOption = Annotated[
+    str | None,
+    typer.Option(help="Whose autoencoder makes the picture: RUN/vae, or another model.", show_default=_OWN),
+]
 DeviceOption = Annotated[
     str | None, typer.Option(help="cpu, cuda, cuda:1, mps or auto.", show_default="auto")
 ]

@@ -41,6 +41,7 @@ class Orders:
     variant: str | None
     ignored: tuple[str, ...]
     hints: Hints
+    decoder: str | None
     device: str | None
     dtype: str | None
     fast: str | None

@@ -50,7 +50,7 @@ def train(
         typer.Option("--set", metavar="KEY=VALUE", help="Change a value; repeat.", show_default=False),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
-    plan: Annotated[bool, typer.Option("--plan", help="Print the plan and end.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", "--dry-run", help="Print the plan and end.")] = False,
     strict: _StrictOption = False,
     keys: _KeysOption = False,
     new: _NewOption = None,

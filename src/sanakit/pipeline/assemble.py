@@ -67,7 +67,7 @@ class Parts:
             }
             self._loaded[name] = builders[name]()
 
-    def put(self, name: PartName, part: nn.Module) -> None:
+    def put(self, name: PartName, part: nn.Module | TextEncoder) -> None:
         """Use a part that exists already, such as a network under training, in the place of the folder's."""
         self._loaded[name] = part
 

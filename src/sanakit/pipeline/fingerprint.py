@@ -31,11 +31,14 @@ def fingerprint(descriptor: Descriptor) -> str:
 
 
 def _weights(folder: Path, variant: str | None) -> list[Path]:
-    """All weight files of a component; where a variant was asked for and is there, its own."""
+    """All weight files of a component; where a variant was asked for and is there, its own.
+
+    Hidden files are drafts of writers that were stopped, and no part of a model.
+    """
     stem = STEMS.get(folder.name, "")
     if variant_of(folder, stem, variant) is not None:
         return [file for file in weight_files(folder, stem, variant) if file.suffix == ".safetensors"]
-    return sorted(folder.glob("*.safetensors"))
+    return sorted(path for path in folder.glob("*.safetensors") if not path.name.startswith("."))
 
 
 def _add(digest: hashlib._Hash, file: Path) -> None:

@@ -42,10 +42,11 @@ from sanakit.pipeline.memory import (
 )
 from sanakit.pipeline.request import Defaults, ImageRequest
 from sanakit.text import final_prompt
-from sanakit.weights import Descriptor, Hints, holds_int8, read_descriptor, resolve
+from sanakit.weights import Descriptor, Hints, holds_int8, read_descriptor, resolve, with_autoencoder
 
 _REMEMBERED = 64
 _PART: dict[str, PartName] = {"text": "text", "denoise": "transformer", "decode": "decoder"}
+_NAMED, _LETTERS = 5, 40  # unknown words in a note, and letters of each
 Stop = Callable[[], bool]
 
 
@@ -56,6 +57,7 @@ def load(
     *,
     parts: str | Path | None = None,
     hints: Hints | None = None,
+    decoder: str | Path | None = None,
     fast: str | None = None,
     variant: str | None = None,
     ignore_config_fields: Collection[str] = (),
@@ -65,6 +67,7 @@ def load(
 
     A file of weights holds a transformer only: `parts` names the model that gives text encoder and autoencoder, and
     `hints` say what the file does not tell.
+    `decoder` names whose autoencoder makes the picture instead of the model's: RUN/vae, or another model.
     Reads configuration files only; weights are loaded by the first request, stage by stage. `device` and `dtype` as in
     `base.precision.decide`, `fast` as in `engine.choose_engine`. `variant` chooses weights such as fp16 or bf16 of a
     folder or hub repository; components without it give their plain ones, with a note. `ignore_config_fields` are
@@ -78,11 +81,15 @@ def load(
     wanted = {} if variant is None else {"variant": variant}  # else that of a published name
     path = resolve(name, announce=announce, **wanted)
     others = None if parts is None else resolve(parts, announce=announce, **wanted)
+    found = read_descriptor(path, parts=others, hints=hints, variant=variant, ignore=ignore_config_fields)
+    if decoder is not None:
+        found = with_autoencoder(found, resolve(decoder, announce=announce))
     return Model(
-        read_descriptor(path, parts=others, hints=hints, variant=variant, ignore=ignore_config_fields),
+        found,
         precision,
         name=str(name),
         parts=None if parts is None else str(parts),
+        decoder=None if decoder is None else str(decoder),
         hints=hints,
         fast=fast,
         ignored=tuple(sorted(ignore_config_fields)),
@@ -93,7 +100,7 @@ class Model:
     """A model that draws. Safe to keep: parts stay loaded between requests unless `frugal`.
 
     frugal: free every part as soon as its stage is over. None decides by the memory that is free at each request.
-    name, parts, hints: what the model was loaded by, for the record in its pictures. fast: how it runs, see
+    name, parts, decoder, hints: what the model was loaded by, for the record in its pictures. fast: how it runs, see
     `engine.choose_engine`. adapt: see `Parts`. ignored: fields of configuration files that were, for the record, too.
     """
 
@@ -105,6 +112,7 @@ class Model:
         name: str = "",
         parts: str | None = None,
         hints: Hints | None = None,
+        decoder: str | None = None,
         frugal: bool | None = None,
         fast: str | None = None,
         adapt: Adapt | None = None,
@@ -113,7 +121,7 @@ class Model:
         self.descriptor = descriptor
         self.precision = precision
         self.name = name or str(descriptor.folder)
-        self.others = parts
+        self.others = {"parts": parts, "decoder": decoder}
         self.hints = hints or Hints()
         self.frugal = frugal
         self.engine = choose_engine(fast, precision)
@@ -138,7 +146,7 @@ class Model:
     def provenance(self) -> dict[str, str]:
         """What a picture of this model is made with, as texts for `output.Record`."""
         loaded_by = {
-            "parts": self.others,
+            **self.others,
             "variant": self.descriptor.variant,
             "ignore_config_fields": ",".join(self._ignored) or None,
             **self.hints.texts,
@@ -201,7 +209,7 @@ class Model:
             yield from self._load("text", run)
             yield StageStarted(stage="text")
             with run.timed("text"):
-                notes = self._tokens_cut(request)
+                notes = [*self._tokens_cut(request), *self._unknown_words(request)]
                 prompt = stages.encode_text(self.parts.text, self.descriptor, request)
             yield run.done("text")
             yield from (Note(message=message) for message in notes)
@@ -309,6 +317,18 @@ class Model:
         return [
             f"the {name} is too long: its last {tokens} were cut, {encoder.max_tokens} are read."
             for name, tokens in found
+        ]
+
+    def _unknown_words(self, request: ImageRequest) -> list[str]:
+        """A sentence where the prompt holds words that the model has never learnt, and so can't draw."""
+        words = stages.unknown_words(self.descriptor, request.prompt)
+        if not words:
+            return []
+        listed = ", ".join(word[:_LETTERS] for word in words[:_NAMED])
+        more = f" and {len(words) - _NAMED} more" if len(words) > _NAMED else ""
+        some, their = ("words", "their") if len(words) > 1 else ("word", "its")
+        return [
+            f"this model has not learnt the {some} {listed}{more}, and draws something else in {their} place."
         ]
 
     def _remarks(self, request: ImageRequest) -> list[str]:

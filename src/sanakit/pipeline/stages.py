@@ -34,9 +34,9 @@ from sanakit.flow import (
 )
 from sanakit.pipeline.memory import needs_tiles, total_bytes
 from sanakit.pipeline.request import ImageRequest
-from sanakit.text import CHI, Instruction, TextEncoder, null_states
+from sanakit.text import CHI, Instruction, TextEncoder, null_states, words_of
 from sanakit.transformer import Perturbation, SanaTransformer, TextMemory, TransformerConfig
-from sanakit.weights import Descriptor
+from sanakit.weights import Descriptor, read_words
 
 PAG_BLOCKS = {28: (14,), 20: (8,)}
 """Depth -> the blocks that the official code perturbs; other depths take the middle one."""
@@ -69,6 +69,15 @@ def instruction_of(descriptor: Descriptor, request: ImageRequest) -> Instruction
 def needs_null(descriptor: Descriptor, request: ImageRequest) -> bool:
     """Whether a null branch will run. Models that read the guidance scale as an input have none."""
     return not descriptor.transformer.guidance_embed and request.guidance is not None and request.guidance > 1
+
+
+def unknown_words(descriptor: Descriptor, prompt: str) -> list[str]:
+    """The words of a prompt, each once, that are not on the list of a model that ships one (`weights.words`).
+
+    Models with a general vocabulary, such as Gemma's, ship none: what they read in pieces they know as well.
+    """
+    learnt = read_words(descriptor)
+    return [word for word in dict.fromkeys(words_of(prompt)) if word not in learnt] if learnt else []
 
 
 @torch.no_grad()

@@ -18,7 +18,15 @@ from sanakit.text.prompt import (
     length_limit,
     tokens_cut,
 )
-from sanakit.text.tokenizer import SPECIAL_TOKENS, load_tokenizer, save_tokenizer, train_tokenizer
+from sanakit.text.tokenizer import (
+    SPECIAL_TOKENS,
+    load_tokenizer,
+    save_tokenizer,
+    train_tokenizer,
+)
+from sanakit.text.tokens import Tokens, read_tokens, tokenise
+from sanakit.text.vocabulary import add_words, new_words, widen, widened
+from sanakit.text.words import is_closed, tokens_per_word, words_in_pieces, words_of
 
 __all__ = [
     "BOOKKEEPING",
@@ -31,17 +39,28 @@ __all__ = [
     "Instruction",
     "TextConfig",
     "TextEncoder",
+    "Tokens",
+    "add_words",
     "build_gemma",
     "check_text_config",
     "clean_prompt",
     "final_prompt",
+    "is_closed",
     "kept_positions",
     "length_limit",
     "load_tokenizer",
+    "new_words",
     "null_states",
+    "read_tokens",
     "restore_constants",
     "save_tokenizer",
     "small_gemma",
+    "tokenise",
     "tokens_cut",
+    "tokens_per_word",
     "train_tokenizer",
+    "widen",
+    "widened",
+    "words_in_pieces",
+    "words_of",
 ]

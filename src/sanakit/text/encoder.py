@@ -17,6 +17,7 @@ from sanakit.text import prompt as rule
 from sanakit.text.cache import CacheInfo, StatesCache, content_key
 from sanakit.text.gemma import restore_constants
 from sanakit.text.prompt import Instruction
+from sanakit.text.tokens import limit_of, row_of
 
 if TYPE_CHECKING:
     from transformers import Gemma2Model, PreTrainedTokenizerBase
@@ -137,14 +138,13 @@ class TextEncoder:
         return TextStates(states[:, kept], mask[:, kept])
 
     def _tokens(self, text: str, limit: int) -> list[int]:
-        return list(self.tokenizer(text, truncation=True, max_length=limit)["input_ids"])
+        return row_of(self.tokenizer, text, limit)
 
     def _count(self, text: str) -> int:
         return len(self.tokenizer(text, verbose=False)["input_ids"])
 
     def _limit(self, instruction: Instruction | None) -> int:
-        tokens = 0 if instruction is None else self._count(instruction.text)
-        return rule.length_limit(tokens, self.max_tokens)
+        return limit_of(self.tokenizer, instruction, self.max_tokens)
 
 
 def _final(prompts: Sequence[str], instruction: Instruction | None, lowercase: bool) -> list[str]:

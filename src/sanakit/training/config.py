@@ -55,6 +55,7 @@ class DataConfig:
         cache: folder of latents and text states, shared by runs; None for a folder beside the run.
         square: every picture is cut to a square; otherwise to the nearest of the trained aspect ratios.
         captions: how one of several captions is drawn.
+        uncaptioned: pictures without a caption are passed over ("skip"), or seen with the empty one ("empty").
         held: pictures of the set that are kept out of training, to validate with.
         workers: threads that make batches.
     """
@@ -64,6 +65,7 @@ class DataConfig:
     cache: Annotated[Path, _NAMED] | None = None
     square: bool = False
     captions: CaptionRule = field(default_factory=CaptionRule)
+    uncaptioned: Literal["skip", "empty"] = "skip"
     held: Count = 0
     workers: Annotated[int, Bounds(least=1, most=256)] = 1
 
@@ -81,6 +83,46 @@ class ModelConfig:
     start: Literal["base", "scratch"] = "base"
     preset: str | None = None
     changes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseConfig:
+    """What a run starts from. A plain name in its place stands for `model`.
+
+    Attributes:
+        model: a model folder, a published short name, a hub id, or "toybox".
+        autoencoder: a folder whose autoencoder takes the place of the model's: RUN/vae or another model; None for none.
+    """
+
+    model: Annotated[str, _NAMED] = "toybox"
+    autoencoder: Annotated[str, _NAMED] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextTraining:
+    """The text encoder: whose it is, and whether it is trained together with the transformer.
+
+    Attributes:
+        train: its weights are trained, too; otherwise it is frozen, and its states are computed once and cached.
+        base: whose text encoder and tokenizer are used: a model, named as in `base`, or a folder that holds a Gemma-2
+            and its tokenizer; None for the base model's.
+        lr: its learning rate; None for `optimizer.lr`.
+        vocabulary: "captions" gives every word of the captions that is read in pieces a token of its own, which is
+            then learnt; "base" leaves the tokenizer as it is.
+    """
+
+    train: bool = False
+    base: Annotated[str, _NAMED] | None = None
+    lr: Annotated[float, Bounds(least=0, most=10)] | None = None
+    vocabulary: Literal["base", "captions"] = "base"
+
+    def __post_init__(self) -> None:
+        if self.train:
+            return
+        if self.lr is not None:
+            raise ConfigError("text.lr is the rate of a text encoder that is trained: add text.train=true")
+        if self.vocabulary != "base":
+            raise ConfigError("text.vocabulary=captions adds words that must be learnt: add text.train=true")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,7 +234,7 @@ class TrainConfig:
     Attributes:
         folder: where the run's checkpoints, journal, previews and finished model go.
         task: what is trained; everything else of the base model stays as it is.
-        base: a model folder, a published short name, a hub id, "toybox", or a file of weights.
+        base: a model folder, a published short name, a hub id, "toybox", or a file of weights; short for base.model.
         base_file: what a base that is a file of weights does not hold or tell.
         seed: decides first weights, noise, times, captions and the order of pictures.
         batch: pictures of a step, over all processes and accumulated micro-batches.
@@ -200,6 +242,7 @@ class TrainConfig:
         phases: sizes of pictures one after the other.
         data: what is trained on.
         model: which network, and where its weights begin.
+        text: whose text encoder reads the captions, and whether it is trained, too.
         times: which noise levels are trained.
         optimizer: and its learning rate.
         schedule: of the learning rate.
@@ -221,7 +264,7 @@ class TrainConfig:
 
     folder: Annotated[Path, _NAMED]
     task: Task = "transformer"
-    base: Annotated[str, _NAMED] = "toybox"
+    base: Annotated[str, _NAMED] | BaseConfig = "toybox"
     base_file: BaseFile | None = None
     seed: Seed = 0
     batch: Annotated[int, Bounds(least=1, most=10**6)] = 64
@@ -229,6 +272,7 @@ class TrainConfig:
     phases: tuple[RunPhase, ...]
     data: DataConfig
     model: ModelConfig = field(default_factory=ModelConfig)
+    text: TextTraining = field(default_factory=TextTraining)
     times: TimesConfig = field(default_factory=TimesConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -247,6 +291,8 @@ class TrainConfig:
     tracker: Literal["none", "trackio", "wandb"] = "none"
 
     def __post_init__(self) -> None:
+        if isinstance(self.base, BaseConfig) and self.base.autoencoder is None:
+            object.__setattr__(self, "base", self.base.model)  # one way to say one thing
         if not self.phases:
             raise ConfigError("phases: a run needs at least one, e.g. phases: [{steps: 10000, size: 512}]")
         check_bounds(self)
@@ -263,6 +309,16 @@ class TrainConfig:
             raise ConfigError(
                 "validate needs pictures that are not trained on: set data.held, e.g. data.held=64"
             )
+
+    @property
+    def base_model(self) -> str:
+        """The name of the base model."""
+        return self.base if isinstance(self.base, str) else self.base.model
+
+    @property
+    def base_autoencoder(self) -> str | None:
+        """Whose autoencoder takes the place of the base model's."""
+        return None if isinstance(self.base, str) else self.base.autoencoder
 
     @property
     def steps(self) -> int:
@@ -285,10 +341,16 @@ class TrainConfig:
         if self.base_file is not None:
             kept["base_file"] = told["base_file"]
         kept["data"] = {name: told["data"][name] for name in ("square", "captions", "held")}
+        if self.data.uncaptioned != "skip":
+            kept["data"]["uncaptioned"] = self.data.uncaptioned
         told["phases"][-1].pop("steps")  # a finished run may go on
         kept["phases"] = {str(number): phase for number, phase in enumerate(told["phases"])}
         kept["optimizer"].pop("lr")
         kept["clip"] = self.clip or 0.0  # None is another word for it
+        told["text"].pop("lr")
+        usual = plain_values(asdict(TextTraining()))
+        if any(value != usual[name] for name, value in told["text"].items()):
+            kept["text"] = told["text"]  # only then: checkpoints from before there was such a key know none
         return kept
 
 

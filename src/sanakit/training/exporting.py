@@ -70,6 +70,8 @@ def _export(checkpoint: Path, config: TrainConfig, step: int, told: Callable[[st
     world = World()
     make = TextToImage if config.task == "transformer" else Autoencoder
     job: Job = make(config, decide("cpu", "fp32"), world, told)
+    if isinstance(job, TextToImage) and job.text is not None:
+        job.text.folder = checkpoint.parents[1] / "tokenizer"  # the words that the run began with
     model = job.build()
     run = Run(model, LoopConfig(folder=config.folder, steps=step), world=world)
     read_into(checkpoint, {f"ema.{name}": weight for name, weight in run.ema.weights.items()}, world)

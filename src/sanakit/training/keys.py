@@ -72,6 +72,7 @@ def config_keys(kind: type = TrainConfig, prefix: str = "", usual: Any = None) -
         inner, suffix = _group(hints[field.name])
         if inner is not None:
             groups.append((inner, f"{prefix}{field.name}{suffix}.", _value(field, usual)))
+        if inner is not None and not _words(hints[field.name]):
             continue
         yield Key(
             name=prefix + field.name, kind=_words(hints[field.name]), default=_default(_value(field, usual)),
@@ -125,8 +126,15 @@ def _group(hint: Any) -> tuple[type | None, str]:
 
 
 def _words(hint: Any) -> str:
-    told = [_option_words(option) for option in _options(hint) if option is not type(None)]
-    if type(None) in _options(hint):
+    """Of a value; "" for a group of keys. Where a name may stand for a group, those of the name."""
+    if _group(hint)[1]:
+        return ""
+    told = [
+        _option_words(option)
+        for option in _options(hint)
+        if option is not type(None) and not is_dataclass(option)
+    ]
+    if told and type(None) in _options(hint):
         told.append("null")
     return " or ".join(told)
 

@@ -260,7 +260,7 @@ class Run:
         """Take a step, or skip it, or go back."""
         self.lr = self._lr()
         for group in self.optimizer.param_groups:
-            group["lr"] = self.lr
+            group["lr"] = self.lr * group.get("scale", 1.0)
         micro, parts = self._gradients(loss, batches, meter)
         limit = self.config.clip or math.inf
         norm = float(whole(nn.utils.clip_grad_norm_(self.model.parameters(), limit)))

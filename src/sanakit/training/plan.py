@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -33,6 +34,7 @@ class Plan:
         program: bytes that this process holds already.
         rate: operations per second of this machine's products in the dtype of the run.
         changed: what has become of the set since the run began, "" where nothing is to be said.
+        remarks: gives rows of the job's own, (name, sentence); asked for only where the plan is told.
     """
 
     config: TrainConfig
@@ -49,6 +51,7 @@ class Plan:
     program: int
     rate: float
     changed: str = ""
+    remarks: Callable[[], Iterable[tuple[str, str]]] = tuple
 
     @cached_property
     def memory(self) -> Memory:
@@ -131,7 +134,7 @@ class Plan:
             ("steps", f"{self.begins} to {config.steps}, about {_time(self.eta)}: {self._why()}"),
             *(("warning", text) for text in self.warnings),
         ]
-        return [f"{name:<10} {text}" for name, text in rows]
+        return [f"{name:<10} {text}" for name, text in [*rows, *self.remarks()]]
 
     def _trained(self) -> str:
         size = self.size

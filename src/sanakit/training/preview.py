@@ -9,13 +9,16 @@ from pathlib import Path
 import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from torch import nn
 
 from sanakit.base.files import atomic_write, ensure_writable_folder
 from sanakit.base.precision import Precision
 from sanakit.pipeline import ImageRequest, Model
+from sanakit.text import TextEncoder, build_gemma, load_tokenizer
 from sanakit.training.config import TrainConfig
 from sanakit.training.loop import Chore, Run
 from sanakit.training.sheet import captioned_sheet
+from sanakit.training.tasks.joint import text_weights, transformer_of, transformer_weights
 from sanakit.transformer import SanaTransformer
 from sanakit.weights import Descriptor, assign
 
@@ -26,9 +29,7 @@ PROMPTS = (
 _FORWARD = 3  # a training step is about three forward passes
 
 
-def preview(
-    config: TrainConfig, descriptor: Descriptor, precision: Precision, model: SanaTransformer
-) -> Chore:
+def preview(config: TrainConfig, descriptor: Descriptor, precision: Precision, model: nn.Module) -> Chore:
     """Draws `config.preview` to RUN/previews/step-N.png. Every process gathers the weights, the first one draws.
 
     The sheet of step 0 shows the weights that the run begins with.
@@ -37,7 +38,8 @@ def preview(
     def draw(run: Run) -> Mapping[str, float]:
         weights = run.ema.gathered()
         if run.world.leads:
-            pictures = draw_previews(config, as_trained(descriptor, model), precision, weights)
+            parts = transformer_weights(model, weights), text_weights(model, weights)
+            pictures = draw_previews(config, as_trained(descriptor, model), precision, *parts)
             prompts = config.preview.prompts or PROMPTS
             save_sheet(path(run), captioned_sheet(pictures, prompts), prompts)
         return {}
@@ -53,20 +55,26 @@ def preview(
     )  # fmt: skip
 
 
-def as_trained(descriptor: Descriptor, model: SanaTransformer) -> Descriptor:
+def as_trained(descriptor: Descriptor, model: nn.Module) -> Descriptor:
     """The base model's description with the network as it is now."""
-    return replace(descriptor, transformer=model.config, bins=False)
+    return replace(descriptor, transformer=transformer_of(model).config, bins=False)
 
 
 def draw_previews(
-    config: TrainConfig, descriptor: Descriptor, precision: Precision, weights: Mapping[str, torch.Tensor]
+    config: TrainConfig,
+    descriptor: Descriptor,
+    precision: Precision,
+    weights: Mapping[str, torch.Tensor],
+    text: Mapping[str, torch.Tensor] | None = None,
 ) -> list[Image.Image]:
-    """One picture per prompt, at the size that the network is trained at."""
+    """One picture per prompt, at the size that the network is trained at. text: of a text encoder that is trained."""
     with torch.device("meta"):
         network = SanaTransformer(descriptor.transformer)
     assign(network, weights.items(), dtype=precision.dtype, device=precision.device)
     drawer = Model(descriptor, precision, name=str(config.folder), frugal=False, fast="off")
     drawer.parts.put("transformer", network.eval().requires_grad_(False))
+    if text is not None:
+        drawer.parts.put("text", _text_encoder(descriptor, precision, text))
     wanted = config.preview
     requests = [
         ImageRequest(prompt=prompt, steps=wanted.steps, guidance=wanted.guidance, seed=wanted.seed)
@@ -75,7 +83,15 @@ def draw_previews(
     return [drawer.images(request)[0] for request in requests]
 
 
-def save_sheet(path: Path, sheet: Image.Image, prompts: Sequence[str]) -> None:
+def _text_encoder(
+    descriptor: Descriptor, precision: Precision, weights: Mapping[str, torch.Tensor]
+) -> TextEncoder:
+    model = build_gemma(descriptor.text_config, "meta")
+    assign(model, weights.items(), dtype=precision.dtype, device=precision.device)
+    return TextEncoder(model, load_tokenizer(descriptor.tokenizer_folder))
+
+
+def save_sheet(path: Path, sheet: Image.Image, prompts: Sequence[str] = ()) -> None:
     """Write a PNG with the prompts, one a line, in its text chunk `prompts`; whole or not at all."""
     ensure_writable_folder(path.parent)
     texts = PngInfo()

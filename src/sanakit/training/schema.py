@@ -35,6 +35,8 @@ def read_config(source: Path, changes: Iterable[str] = ()) -> TrainConfig:
         key, equals, text = change.partition("=")
         if not equals:
             raise ConfigError(f"--set {_cut(change)}: write it as key=value, e.g. --set optimizer.lr=1e-4")
+        if isinstance(values.get("base"), str):
+            values["base"] = {"model": values["base"]}  # so that base.autoencoder can be set beside it
         put(values, key.strip(), parse_yaml(text, f"--set {_cut(change)}"))
     config = build(TrainConfig, values)
     shape = typed_values(TransformerConfig, config.model.changes, "model.changes.")
@@ -107,6 +109,8 @@ def _cut(text: str) -> str:
 def _convert(hint: Any, value: Any, where: str) -> Any:
     """A value as its field wants it: nested configs by `build`, the rest by pydantic."""
     options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    if isinstance(value, str) and str in options:  # a name that stands for a group, as `base: toybox`
+        return value
     for option in options:
         if is_dataclass(option) and isinstance(option, type):
             if not isinstance(value, Mapping):

@@ -38,6 +38,7 @@ from sanakit.training.report import Event, Notice
 from sanakit.training.schema import to_yaml
 from sanakit.training.set_record import SetChange, keep_set, set_change
 from sanakit.training.speed import product_rate
+from sanakit.training.tasks.joint import JointNetwork, layers_of, scale_rate
 
 _JOBS: dict[Task, tuple[type[TextToImage | Autoencoder], Mode]] = {
     "transformer": (TextToImage, "fsdp"),
@@ -91,7 +92,7 @@ class Session:
             begins=self.begins, pictures=len(self.job.pictures), faults=len(self.job.pictures.faults),
             free=available_bytes(self.precision.device), disk=free_bytes(self.config.folder),
             program=program_bytes() if self.precision.device.type == "cpu" else 0,
-            changed=self.changed.sentence,
+            changed=self.changed.sentence, remarks=self.job.remarks,
             rate=product_rate(self.precision.device, self.dtype or torch.float32),
         )  # fmt: skip
 
@@ -152,7 +153,7 @@ class Session:
             replace(
                 loop_config(self.config, self.lr, self.dtype), operations=self.job.operations(), rate=plan.rate,
             ),
-            optimizer=build_optimizer(model, self.config.optimizer), world=self.world,
+            optimizer=self._optimizer(model), world=self.world,
             identity=self.config.identity, told=self.told,
         )  # fmt: skip
         return model, run
@@ -168,6 +169,14 @@ class Session:
         run.check_result()
         yield Notice(step=run.step, text=self.job.export(model, run))
 
+    def _optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        """Of all that is trained; a text encoder may learn at a rate of its own."""
+        config, optimizer = self.config, build_optimizer(model, self.config.optimizer)
+        rate, usual = config.text.lr, config.optimizer.lr
+        if isinstance(model, JointNetwork) and rate is not None:
+            scale_rate(optimizer, model.text_encoder.parameters(), rate / usual if usual else 0.0)
+        return optimizer
+
     def _edit(self, model: nn.Module) -> None:
         """The edits of the built network, in their order."""
         blocks = self.job.blocks(model)
@@ -178,7 +187,7 @@ class Session:
             for block in blocks:
                 block.compile()
         if blocks:  # what has none stays whole on every process, and the loop averages its gradients
-            spread(model, self.world, blocks)
+            spread(model, self.world, [*blocks, *layers_of(model)])
 
 
 def loop_config(config: TrainConfig, lr: float, dtype: torch.dtype | None) -> LoopConfig:

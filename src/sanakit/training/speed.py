@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from sanakit.base.values import TextStates
+from sanakit.text import TextConfig, build_gemma
 from sanakit.transformer import SanaTransformer, TransformerConfig
 
 _META = torch.device("meta")
@@ -95,6 +97,18 @@ def _weightless(config: TransformerConfig) -> SanaTransformer:
     """The network on the meta device: it is asked again and again at other sizes."""
     with _META:
         return SanaTransformer(config)
+
+
+def text_pass(config: TextConfig, tokens: int) -> Tensor:
+    """A forward pass of a text encoder over one caption of so many tokens, on the meta device."""
+    model: Any = build_gemma(config, "meta")
+    model.to("meta")  # its constants are real
+    with _META:
+        mask = torch.empty(1, 1, tokens, tokens)  # made beforehand: making one looks at values
+        masks = {"full_attention": mask, "sliding_attention": mask}
+        ids = torch.empty(1, tokens, dtype=torch.long)
+    out: Tensor = model(input_ids=ids, attention_mask=masks, use_cache=False).last_hidden_state
+    return out
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from sanakit.flow import even_times
 from sanakit.training.draws import sample_seed
 from sanakit.training.loop import Chore, Run
 from sanakit.training.objectives.weighting import loss_by_time
-from sanakit.training.tasks.latents import LatentBatch, LatentData, held_items
+from sanakit.training.tasks.latents import LatentBatch, LatentData
 from sanakit.training.tasks.transformer import TransformerTask
 
 BUCKETS = 10
@@ -46,7 +46,7 @@ def validation(task: TransformerTask, data: LatentData, every: int) -> Chore:
 
 def fixed_batches(data: LatentData, phase: int) -> Iterator[LatentBatch]:
     """The held-out items of a phase, in batches of one size; item k sees the time of its place and noise of its own."""
-    held = held_items(data.pictures, data.config.data.held)
+    held = data.held[phase]
     buckets = data.buckets[phase]
     numbered = sorted(enumerate(held), key=lambda pair: (buckets[pair[1]], pair[0]))
     levels = _levels(len(held))

@@ -4,6 +4,7 @@ rules       rows and tables, invertible           formats/    one table and its 
 read        safetensors and .pth, lazily          load        strictly onto meta-built modules
 save        diffusers folders                     convert     .pth <-> diffusers
 descriptor  what a model folder holds             catalog     name -> local path
+parts       a model with a part of another
 int8        transformers in int8                  snapshot    a hub repository of any layout -> local path
 safetensor  one file: header and writer           variant     fp16, bf16 beside the plain weights
 known       the files of a model folder, by name   derive      another transformer, the rest copied
@@ -25,6 +26,7 @@ from sanakit.weights.identify import Hints
 from sanakit.weights.int8 import holds_int8, int8_layers, load_int8, save_int8
 from sanakit.weights.known import tokenizer_files
 from sanakit.weights.load import align, assign, load_autoencoder, load_text_encoder, load_transformer
+from sanakit.weights.parts import with_autoencoder, with_text_encoder
 from sanakit.weights.published import PUBLISHED, Published
 from sanakit.weights.read import (
     DIFFUSERS_STEM,
@@ -47,6 +49,7 @@ from sanakit.weights.save import (
 )
 from sanakit.weights.snapshot import resolve_snapshot
 from sanakit.weights.variant import variant_of
+from sanakit.weights.words import read_words, write_words
 
 __all__ = [
     "DIFFUSERS_STEM",
@@ -90,6 +93,7 @@ __all__ = [
     "read_descriptor",
     "read_header",
     "read_pth",
+    "read_words",
     "resolve",
     "resolve_snapshot",
     "save_autoencoder",
@@ -100,7 +104,10 @@ __all__ = [
     "tokenizer_files",
     "variant_of",
     "weight_files",
+    "with_autoencoder",
+    "with_text_encoder",
     "write_derived",
     "write_folder",
     "write_safetensors",
+    "write_words",
 ]

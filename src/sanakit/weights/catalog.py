@@ -35,7 +35,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _LONGEST_ID = 200  # the hub allows 96 characters for a name
 _DISK = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EROFS, errno.EACCES, errno.EPERM)
 _SMALL = re.compile(
-    r"model_index\.json|sanakit\.json|LICENSE[^/]*|(?:tokenizer|scheduler)/[^/]+|\w+/config\.json"
+    r"model_index\.json|sanakit\.json|words\.txt|LICENSE[^/]*|(?:tokenizer|scheduler)/[^/]+|\w+/config\.json"
 )
 
 

@@ -7,7 +7,7 @@ of the export would then change the base: the hub's cache, or the model that shi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from sanakit.base.folders import new_folder
 from sanakit.weights.descriptor import Descriptor
 from sanakit.weights.known import check_own, copy_known, is_model_file, tokenizer_files
 from sanakit.weights.read import DIFFUSERS_STEM, TRANSFORMERS_STEM, weight_files
-from sanakit.weights.save import refuse_existing, save_transformer, write_settings
+from sanakit.weights.save import refuse_existing, save_text_encoder, save_transformer, write_settings
+from sanakit.weights.words import write_words
 
 __all__ = ["check_parts", "write_derived"]
 
@@ -27,35 +28,43 @@ def write_derived(
     folder: Path,
     transformer: nn.Module | Mapping[str, Tensor],
     *,
+    text_encoder: Mapping[str, Tensor] | None = None,
+    words: Iterable[str] = (),
     force: bool = False,
     **options: Any,
 ) -> Path:
-    """Write a whole model to `folder`: this transformer and schedule, the other parts those of `descriptor.folder`.
+    """Write a whole model to `folder`: this transformer and schedule, the other parts those of `descriptor`.
 
-    options: of the transformer's weights, as in `save_weights`. The folder appears, or changes, all at once.
-    Returns it. Raises OutputError when it is occupied and `force` is false, or can't be written; ConfigError where a
-    file of the other parts leads out of their model.
+    text_encoder: weights of one that was trained, too, for the configuration and the tokenizer of `descriptor`.
+    words: that the model has learnt, for `weights.words`. options: of the weights, as in `save_weights`. The folder
+    appears, or changes, all at once. Returns it. Raises OutputError when it is occupied and `force` is false, or can't
+    be written; ConfigError where a file of the other parts leads out of their model.
     """
     refuse_existing(folder, force)
     with new_folder(folder, replace=force, ours=is_model_file) as draft:
         save_transformer(draft / "transformer", descriptor.transformer, transformer, **options)
-        for path in _parts(descriptor):
-            copy_known(path, path.parent.parent, draft / path.parent.name / path.name)
+        if text_encoder is not None:
+            save_text_encoder(draft / "text_encoder", descriptor.text_config, text_encoder, **options)
+        for name, path in _parts(descriptor):
+            if name != "text_encoder" or text_encoder is None:
+                copy_known(path, path.parent.parent, draft / name / path.name)
+        write_words(draft, words)
         write_settings(descriptor, draft)
     return folder
 
 
 def check_parts(descriptor: Descriptor) -> None:
     """Raises ConfigError or WeightsError where `write_derived` could not take the other parts along."""
-    for path in _parts(descriptor):
+    for _, path in _parts(descriptor):
         check_own(path, path.parent.parent)
 
 
-def _parts(descriptor: Descriptor) -> list[Path]:
-    """What loading reads of autoencoder, text encoder and tokenizer."""
+def _parts(descriptor: Descriptor) -> list[tuple[str, Path]]:
+    """What loading reads of autoencoder, text encoder and tokenizer: (name of the component, file)."""
     vae, text = descriptor.autoencoder_folder, descriptor.text_folder
-    return [
-        vae / "config.json", *weight_files(vae, DIFFUSERS_STEM),
-        text / "config.json", *weight_files(text, TRANSFORMERS_STEM),
-        *tokenizer_files(descriptor.tokenizer_folder),
-    ]  # fmt: skip
+    files = {
+        "vae": [vae / "config.json", *weight_files(vae, DIFFUSERS_STEM)],
+        "text_encoder": [text / "config.json", *weight_files(text, TRANSFORMERS_STEM)],
+        "tokenizer": tokenizer_files(descriptor.tokenizer_folder),
+    }
+    return [(name, path) for name, paths in files.items() for path in paths]

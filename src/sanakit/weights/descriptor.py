@@ -83,6 +83,8 @@ class Descriptor:
     config.json as it is. variant: which weights of each component, None for the plain ones or the only ones.
     notes: sentences on fields of the configuration that were passed over, on components without the variant, and on
     what was taken for granted about a file of weights.
+    other_autoencoder, other_text, other_tokenizer: folders of components in the place of those in `folder`
+    (`weights.parts`).
     """
 
     folder: Path
@@ -99,24 +101,27 @@ class Descriptor:
     notes: tuple[str, ...] = field(default=(), compare=False)
     text_config: dict[str, Any] = field(hash=False)
     weights: Part | None = None
+    other_autoencoder: Path | None = None
+    other_text: Path | None = None
+    other_tokenizer: Path | None = None
 
     def __post_init__(self) -> None:
         _check_agreement(self)
 
     @property
     def autoencoder_folder(self) -> Path:
-        """vae/."""
-        return self.folder / "vae"
+        """vae/, or the folder in its place."""
+        return self.other_autoencoder or self.folder / "vae"
 
     @property
     def text_folder(self) -> Path:
-        """text_encoder/."""
-        return self.folder / "text_encoder"
+        """text_encoder/, or the folder in its place."""
+        return self.other_text or self.folder / "text_encoder"
 
     @property
     def tokenizer_folder(self) -> Path:
-        """tokenizer/."""
-        return self.folder / "tokenizer"
+        """tokenizer/, or the folder in its place."""
+        return self.other_tokenizer or self.folder / "tokenizer"
 
 
 def read_descriptor(

@@ -21,7 +21,7 @@ _TOKENIZER = re.compile(
     r"|merges\.txt|spiece\.model|sentencepiece\.bpe\.model|chat_template\.(?:jinja|json)"
 )
 _MODEL = re.compile(
-    rf"model_index\.json|sanakit\.json|scheduler/scheduler_config\.json|tokenizer/(?:{_TOKENIZER.pattern})"
+    rf"model_index\.json|sanakit\.json|words\.txt|scheduler/scheduler_config\.json|tokenizer/(?:{_TOKENIZER.pattern})"
     rf"|(?:transformer|vae|text_encoder)/(?:config\.json|{_WEIGHTS})|text_encoder/generation_config\.json"
 )
 _PAPERS = re.compile(r"(?:LICENSE|NOTICE)[^/]*|README\.md")

@@ -21,14 +21,16 @@ class CachedSet:
     """What a cache holds for one set of pictures and one model.
 
     folder: of the cache. source: the path the set was opened by. latent, text: the marks of the model's encoders
-    (`encoders.latent_mark`, `encoders.text_mark`). model: its name, for messages.
+    (`encoders.latent_mark`, `encoders.text_mark`; no text where no states are read). model: its name, for messages.
     Raises ConfigError where the cache is missing, or was filled by other encoders only.
     """
 
-    def __init__(self, folder: Path | str, source: Path | str, *, latent: str, text: str, model: str) -> None:
+    def __init__(
+        self, folder: Path | str, source: Path | str, *, latent: str, text: str | None, model: str
+    ) -> None:
         self.cache = TensorCache(folder, read_only=True)
         self.source, self.model = Path(source), model
-        self._marks = {"latent": latent, "text": text}
+        self._marks = {"latent": latent} | ({} if text is None else {"text": text})
         self._about = read_about(self.cache.folder)
         self._hashes = read_pictures(self.cache.folder, self.source)
         for kind, mark in self._marks.items():

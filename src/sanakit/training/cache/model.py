@@ -28,24 +28,33 @@ def fill_for_model(
     name: str,
     batch: int = 8,
     usable: Sequence[int] | None = None,
+    texts: bool = True,
 ) -> Generator[FillReport]:
     """Latents, then text states, of all usable pictures; one network is in memory at a time, and only if it is needed.
 
-    buckets: (height, width) of every item of the set. name: what the model is called in the cache's notes.
+    buckets: (height, width) of every item of the set. name: what the model is called in the cache's notes. texts: False
+    where the text encoder is trained, so that its states are of no use.
     Raises ConfigError where the cache holds results of these networks in another dtype, OutputError, WeightsError.
     """
     usable = range(len(pictures)) if usable is None else usable
     dtype = str(precision.dtype).removeprefix("torch.")
     sizes = tuple(f"{width}x{height}" for height, width in sorted({buckets[index] for index in usable}))
-    latent, text = latent_mark(descriptor), text_mark(descriptor)
+    latent = latent_mark(descriptor)
     note_encoder(cache.folder, latent, About(kind="latent", model=name, dtype=dtype, sizes=sizes))
-    note_encoder(cache.folder, text, About(kind="text", model=name, dtype=dtype))
     load = partial(picture_encoder, descriptor, precision)
+    if texts:
+        text = text_mark(descriptor)
+        note_encoder(cache.folder, text, About(kind="text", model=name, dtype=dtype))
     yield from fill_latents(pictures, buckets, cache, latent, load, batch=batch, usable=usable)
+    if not texts:
+        return
     captions = captions_of(pictures[index] for index in usable)
     yield from fill_texts(captions, cache, text, partial(text_encoder, descriptor, precision), batch=batch)
 
 
-def open_for_model(folder: Path | str, source: Path | str, descriptor: Descriptor, *, name: str) -> CachedSet:
+def open_for_model(
+    folder: Path | str, source: Path | str, descriptor: Descriptor, *, name: str, texts: bool = True
+) -> CachedSet:
     """What a cache holds for the set at `source` and a model. Raises ConfigError, see `CachedSet`."""
-    return CachedSet(folder, source, latent=latent_mark(descriptor), text=text_mark(descriptor), model=name)
+    text = text_mark(descriptor) if texts else None
+    return CachedSet(folder, source, latent=latent_mark(descriptor), text=text, model=name)

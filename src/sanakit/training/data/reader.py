@@ -129,7 +129,9 @@ class PictureReader:
                     self._note(index, error)
             index = self._order.following(index)
             if index == first:
-                raise PictureError(f"no picture of the bucket {batch.bucket} can be read.")
+                height, width = batch.bucket
+                why = f"; the first is {self._bad[first].text}" if first in self._bad else ""
+                raise PictureError(f"no picture of the size {width}x{height} can be read{why}.")
 
     def _where(self, epoch: int, index: int) -> float | Literal["centre"]:
         return "centre" if self._crops == "centre" else share_drawn(self._order.seed, epoch, index)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,8 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from sanakit.autoencoder import DCAE, PRESETS, AutoencoderConfig
-from sanakit.base.errors import ConfigError
+from sanakit.base.errors import ConfigError, PictureError
 from sanakit.base.precision import Precision
+from sanakit.pipeline import make_grid
+from sanakit.pipeline.stages import to_image
 from sanakit.training.config import TrainConfig
 from sanakit.training.data import BatchOrder, PictureBatch, PictureReader
 from sanakit.training.data.crops import crop_for, picture_tensor
@@ -26,6 +29,7 @@ from sanakit.training.loop import Batches, Chore, Loss, Run
 from sanakit.training.objectives.perceptual import choose_perceptual
 from sanakit.training.objectives.phases import trained_parameters
 from sanakit.training.parallel import World
+from sanakit.training.preview import save_sheet
 from sanakit.training.report import Notice
 from sanakit.training.speed import counted_step, kept_bytes, train_operations
 from sanakit.training.tasks.autoencoder import PHASES, AutoencoderPair, AutoencoderTask, to_range
@@ -39,7 +43,8 @@ from sanakit.weights import (
 _NAME = "vae"
 _SCALED_ON = 64
 _SIDE = 128  # pixels of the picture that operations are counted on
-_UNREAD = ("model", "times", "compile", "recompute", "preview")
+_UNREAD = ("model", "text", "times", "compile", "recompute")
+_SHOWN, _GAP = 4, 4  # pictures of a preview, and pixels between them
 
 
 class Autoencoder:
@@ -49,12 +54,13 @@ class Autoencoder:
         self, config: TrainConfig, precision: Precision, world: World, told: Callable[[str], object]
     ) -> None:
         _check(config)
-        self.config, self.precision, self.world = config, precision, world
+        self.config, self.precision, self.world, self.told = config, precision, world, told
         self.phase, self.wanted = PHASES[config.autoencoder.phase], config.autoencoder
         self.folder: Path | None = None
         self.shape = self._read_shape(told)
         self.pictures = opened(config)
         self.perceptual = choose_perceptual(precision.device)
+        self._bad: set[int] = set()
 
     def _read_shape(self, told: Callable[[str], object]) -> AutoencoderConfig:
         """The configuration, and where the first weights lie."""
@@ -116,8 +122,29 @@ class Autoencoder:
         return visits_of(self.config, self.pictures)
 
     def prepare(self) -> Iterator[Notice]:
-        """Say what the loss is made of."""
+        """Say what the loss is made of, and look at the pictures that are held out. Raises ConfigError."""
         yield Notice(step=0, text=self.perceptual.words)
+        held = held_items(self.pictures, self.config.data.held)
+        if held and not any(True for _ in self._centres(held)) and self.config.validate:
+            raise ConfigError(
+                f"none of the {len(held)} pictures that are held out can be read (the first is "
+                f"{self.pictures[held[0]].key}): replace them, or leave out validate"
+            )
+
+    def remarks(self) -> Iterator[tuple[str, str]]:
+        """What becomes of the latents."""
+        yield "latents", self._fate
+
+    @property
+    def _fate(self) -> str:
+        """Whether transformers of the autoencoder that is gone on from still fit."""
+        vae = self.config.folder / _NAME
+        if self.phase.trained == "head":
+            return f"stay as they are: transformers of before fit it, too (sanakit generate --decoder {vae})"
+        return (
+            "are moved by this phase: a transformer that was trained before no longer fits; "
+            f"train one on the new latents (base.autoencoder={vae})"
+        )
 
     def build(self) -> AutoencoderPair:
         """Autoencoder and critic, float32."""
@@ -148,6 +175,8 @@ class Autoencoder:
             crops="random", workers=config.data.workers,
         ) as reader:  # fmt: skip
             yield reader
+            for fault in reader.faults:
+                self._say(f"passed over: {fault.text}")
 
     def loss(self, model: nn.Module) -> Loss:
         """Of autoencoder and critic."""
@@ -155,12 +184,14 @@ class Autoencoder:
         return AutoencoderTask(pair, self.phase, self.wanted.loss, self.perceptual, self.world).loss
 
     def chores(self, model: nn.Module) -> list[Chore]:
-        """Fidelity on the pictures that are held out."""
-        every = self.config.validate
-        pair = cast(AutoencoderPair, model)
-        return (
-            [Chore(name="validation", every=every, run=lambda run: self._measure(run, pair))] if every else []
-        )
+        """Reconstructions, and fidelity on the pictures that are held out."""
+        pair, every, shown = cast(AutoencoderPair, model), self.config.validate, self.config.preview.every
+        sheet = Chore(
+            name="preview", every=shown, run=lambda run: self._draw(run, pair), needed=False, at_start=True,
+            picture=self._sheet,
+        )  # fmt: skip
+        measure = Chore(name="validation", every=every, run=lambda run: self._measure(run, pair))
+        return [sheet, measure] if every else [sheet]
 
     @torch.no_grad()
     def _measure(self, run: Run, pair: AutoencoderPair) -> Mapping[str, float]:
@@ -168,11 +199,29 @@ class Autoencoder:
         pair.eval()
         errors = []
         with run.ema.applied(pair), run.autocast():
-            for index in held_items(self.pictures, self.config.data.held):
-                pixels = self._centre(index)
+            for pixels in self._centres(held_items(self.pictures, self.config.data.held)):
                 errors.append(pair.autoencoder(pixels).clamp(-1, 1).float() - pixels)
+        if not errors:  # none of them can be read any more
+            return {}
         psnr = torch.stack([-10 * torch.log10(error.square().mean() / 4) for error in errors])
         return {"psnr": float(psnr.mean()), "l1": float(torch.cat(errors).abs().mean())}
+
+    @torch.no_grad()
+    def _draw(self, run: Run, pair: AutoencoderPair) -> Mapping[str, float]:
+        """Some pictures beside what the averaged weights give back, in RUN/previews/step-N.png."""
+        if not self.world.leads:
+            return {}
+        pair.eval()
+        chosen = held_items(self.pictures, self.config.data.held or min(_SHOWN, len(self.pictures)))
+        with run.ema.applied(pair), run.autocast():
+            pairs = [(x, pair.autoencoder(x).float()) for x in islice(self._centres(chosen), _SHOWN)]
+        save_sheet(
+            self._sheet(run), make_grid([to_image(x) for both in pairs for x in both], columns=2, gap=_GAP)
+        )
+        return {}
+
+    def _sheet(self, run: Run) -> Path:
+        return self.config.folder / "previews" / f"step-{run.step:08d}.png"
 
     def export(self, model: nn.Module, run: Run) -> str:
         """The averaged autoencoder in RUN/vae, with a scaling factor measured on the set."""
@@ -182,7 +231,9 @@ class Autoencoder:
             if self.world.leads:
                 save_autoencoder(folder, shape, pair.autoencoder, dtype=torch.float32)
         self.world.wait()
-        return f"the autoencoder is in {folder}, scaling factor {shape.scaling_factor}"
+        return (
+            f"the autoencoder is in {folder}, scaling factor {shape.scaling_factor}; the latents {self._fate}"
+        )
 
     @torch.no_grad()
     def _scaled(self, autoencoder: DCAE) -> AutoencoderConfig:
@@ -190,8 +241,25 @@ class Autoencoder:
         if self.phase.trained == "head":
             return self.shape
         indices = range(0, len(self.pictures), max(1, len(self.pictures) // _SCALED_ON))
-        latents = [autoencoder.encode(self._centre(index)).float().flatten() for index in indices]
+        latents = [autoencoder.encode(pixels).float().flatten() for pixels in self._centres(indices)]
+        if not latents:  # the set is gone
+            return self.shape
         return replace(self.shape, scaling_factor=round(1 / float(torch.cat(latents).std()), 5))
+
+    def _centres(self, indices: Iterable[int]) -> Iterator[Tensor]:
+        """The middle of each picture that can be read; of any other the name is told, once."""
+        for index in indices:
+            if index in self._bad:
+                continue
+            try:
+                yield self._centre(index)
+            except PictureError as error:
+                self._bad.add(index)
+                self._say(f"passed over: {self.pictures[index].key}: {error}")
+
+    def _say(self, text: str) -> None:
+        if self.world.leads:
+            self.told(text)
 
     def _centre(self, index: int) -> Tensor:
         """The middle of a picture [1, 3, H, W] in -1..1, at the size of the run."""
@@ -211,6 +279,12 @@ def _check(config: TrainConfig) -> None:
         raise ConfigError("the task autoencoder holds its weights whole on every process: say parallel=ddp")
     usual = TrainConfig(folder=config.folder, phases=config.phases, data=config.data)
     unread = [name for name in _UNREAD if getattr(config, name) != getattr(usual, name)]
+    drawing, usually = config.preview, usual.preview
+    unread += [
+        f"preview.{field.name}"
+        for field in fields(drawing)
+        if field.name != "every" and getattr(drawing, field.name) != getattr(usually, field.name)
+    ]
     phase = config.phases[0]
     unread += [
         f"phases[0].{name}" for name in ("shift", "position_scale") if getattr(phase, name) is not None

@@ -1,4 +1,4 @@
-"""The model that a run starts from."""
+"""The model that a run starts from, with the parts that its config puts in the place of the model's own."""
 
 from __future__ import annotations
 
@@ -7,25 +7,49 @@ from pathlib import Path
 
 from sanakit.base.errors import ConfigError
 from sanakit.training.config import TrainConfig
-from sanakit.weights import Descriptor, Hints, read_descriptor, resolve
+from sanakit.weights import (
+    Descriptor,
+    Hints,
+    read_descriptor,
+    resolve,
+    with_autoencoder,
+    with_text_encoder,
+)
 
 __all__ = ["read_base"]
 
 
 def read_base(config: TrainConfig, announce: Callable[[str], object]) -> Descriptor:
-    """The descriptor of `config.base`; announce is told what is fetched, and what is taken for granted about a file.
+    """The base model; announce is told what is fetched, and what is taken for granted about a file.
 
     Raises ConfigError, WeightsError or ModelNotFoundError.
     """
-    path, rest = resolve(config.base, announce=announce), config.base_file
+    found = _read_model(config, announce)
+    if config.base_autoencoder is not None:
+        found = with_autoencoder(found, resolve(config.base_autoencoder, announce=announce))
+    if config.text.base is not None:
+        source = resolve(config.text.base, announce=announce)
+        found = with_text_encoder(found, source, widen=config.model.start == "scratch")
+    return found
+
+
+def _read_model(config: TrainConfig, announce: Callable[[str], object]) -> Descriptor:
+    """The base model as its name gives it.
+
+    Raises ConfigError, WeightsError or ModelNotFoundError.
+    """
+    path, rest = resolve(config.base_model, announce=announce), config.base_file
     if rest is None:
         if path.is_file():
             raise ConfigError(
-                f"base: {config.base} holds a transformer only; say what gives the rest, e.g. base_file.parts=toybox"
+                f"base: {config.base_model} holds a transformer only; "
+                "say what gives the rest, e.g. base_file.parts=toybox"
             )
         return _noted(read_descriptor(path), announce)
     if path.is_dir():
-        raise ConfigError(f"base_file is for a base that is a file of weights, and {config.base} is a folder")
+        raise ConfigError(
+            f"base_file is for a base that is a file of weights, and {config.base_model} is a folder"
+        )
     hints = Hints(config=_path(rest.config), like_model=rest.like_model, weights=rest.weights)
     found = read_descriptor(path, parts=resolve(rest.parts, announce=announce), hints=hints)
     return _noted(found, announce)

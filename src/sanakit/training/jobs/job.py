@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -74,6 +74,9 @@ class Job(Protocol):
 
     def operations(self) -> Callable[[Any], float]:
         """Of a micro-batch, as `batches` gives it, with its backward pass; a multiplication and a sum are two."""
+
+    def remarks(self) -> Iterable[tuple[str, str]]:
+        """(name, sentence) of what the plan should say besides; may load small networks."""
 
     def prepare(self) -> Iterator[Event]:
         """What has to be there before the first step; every process does its share."""

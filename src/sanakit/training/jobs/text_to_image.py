@@ -1,4 +1,4 @@
-"""The job of training a transformer: the base model's encoders are frozen, and what they make lies in a cache."""
+"""The job of training a transformer, alone or with its text encoder; what frozen encoders make lies in a cache."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from torch import nn
 from sanakit.base.errors import ConfigError
 from sanakit.base.precision import Precision
 from sanakit.pipeline.memory import Shapes, estimate
+from sanakit.text import is_closed, load_tokenizer, words_of
+from sanakit.training.cache import captions_of
 from sanakit.training.config import TrainConfig
 from sanakit.training.data import CacheCost, Prefetch
 from sanakit.training.data.buckets import Bucket
@@ -20,18 +22,23 @@ from sanakit.training.data.cost import cache_cost
 from sanakit.training.export import export
 from sanakit.training.jobs.base import read_base
 from sanakit.training.jobs.job import Size, Visit
-from sanakit.training.jobs.opened import opened
-from sanakit.training.jobs.visits import read_words, visits_of
+from sanakit.training.jobs.opened import captioned, opened, uncaptioned_sentence
+from sanakit.training.jobs.visits import read_words as count_words
+from sanakit.training.jobs.visits import visits_of
 from sanakit.training.loop import Batches, Chore, Loss, Run
 from sanakit.training.parallel import World
 from sanakit.training.preview import preview
-from sanakit.training.report import Event
+from sanakit.training.reading import read_set
+from sanakit.training.report import Event, Notice
 from sanakit.training.speed import kept_bytes, transformer_operations, transformer_pass
 from sanakit.training.tasks.frozen import Frozen
-from sanakit.training.tasks.latents import LatentBatch, LatentData
+from sanakit.training.tasks.joint import JointNetwork, transformer_of
+from sanakit.training.tasks.latents import LatentBatch, LatentData, held_items
+from sanakit.training.tasks.text import TrainedText
 from sanakit.training.tasks.transformer import TransformerTask, build_network, network_config
 from sanakit.training.validation import validation
 from sanakit.transformer import SanaTransformer
+from sanakit.weights import Descriptor, read_words
 
 _AHEAD = 4
 _TOGETHER = 8  # pictures or captions that are encoded at once
@@ -46,9 +53,12 @@ class TextToImage:
         self.config, self.precision, self.world = config, precision, world
         self.descriptor = read_base(config, told)
         if self.descriptor.kind != "sana":
-            raise ConfigError(f"base: {config.base} is a {self.descriptor.kind} model; take a flow model")
+            raise ConfigError(
+                f"base: {config.base_model} is a {self.descriptor.kind} model; take a flow model"
+            )
         self.shape = network_config(config.model, self.descriptor)
-        self.pictures = opened(config)
+        self.pictures, self.uncaptioned = captioned(config, opened(config))
+        self.text = TrainedText(config, self.descriptor, self.pictures) if config.text.train else None
         self.frozen = Frozen(config, self.descriptor, precision, self.pictures)
         self.ratio = self.descriptor.autoencoder.ratio
         self._made: TransformerTask | None = None
@@ -63,18 +73,23 @@ class TextToImage:
         lack, wanted = self.frozen.lack(), len(self.pictures) * len(config.phases)
         cost = self._cost(lack.buckets)
         once = partial(transformer_pass, self.shape, side, self.words)
+        name, kept = config.model.preset or config.base_model, 0
+        if self.text is not None:
+            name, kept = f"{name} and its text encoder", self.text.kept
+            parameters += self.text.parameters
         return Size(
-            network=config.model.preset or config.base, parameters=parameters, trained=parameters,
+            network=name, parameters=parameters, trained=parameters,
             words=self.words, cached=wanted - len(lack.buckets), wanted=wanted, unknown=lack.unknown,
             cache_operations=cost.operations, cache_bytes=cost.latent_bytes + cost.text_bytes,
-            operations=config.batch * self._per_sample(side * side, self.words),
-            activations=int(samples * self._kept() * kept_bytes(once)), **self._beside(),
+            operations=config.batch * (self._per_sample(side * side, self.words) + self._per_caption),
+            activations=int(samples * (self._kept() * kept_bytes(once) + kept)), **self._beside(),
         )  # fmt: skip
 
     def _cost(self, lacking: Sequence[Bucket]) -> CacheCost:
         """Of the latents that the cache lacks, and, where it lacks any, of as many captions."""
         descriptor, each = self.descriptor, len(self.pictures) * len(self.config.phases)
-        captions = sum(len(item.captions) for item in self.pictures) * len(lacking) // max(1, each)
+        written = 0 if self.text is not None else sum(len(item.captions) for item in self.pictures)
+        captions = written * len(lacking) // max(1, each)
         return cache_cost(lacking, [self.words] * captions, descriptor.autoencoder, descriptor.text_config)
 
     def _beside(self) -> dict[str, int]:
@@ -93,7 +108,12 @@ class TextToImage:
     @cached_property
     def words(self) -> int:
         """Tokens of a batch's text: captions are padded to the longest of theirs."""
-        return read_words(self.pictures, self.descriptor, self.config.batch // self.config.accumulate)
+        return count_words(self.pictures, self.descriptor, self.config.batch // self.config.accumulate)
+
+    @cached_property
+    def _per_caption(self) -> float:
+        """Operations of training the text encoder on one caption; 0 where it is frozen."""
+        return 0.0 if self.text is None else self.text.operations
 
     @cached_property
     def _per_sample(self) -> Callable[[int, int], float]:
@@ -104,7 +124,8 @@ class TextToImage:
 
         def of(batch: LatentBatch) -> float:
             count, _, height, width = batch.x0.shape
-            return count * self._per_sample(height * width, batch.text.mask.shape[1])
+            drawing = self._per_sample(height * width, batch.text.mask.shape[1])
+            return float(count * (drawing + self._per_caption))
 
         return of
 
@@ -119,22 +140,39 @@ class TextToImage:
         return visits_of(self.config, self.pictures)
 
     def prepare(self) -> Iterator[Event]:
-        """Fill the cache."""
-        return self.frozen.fill(self.world)
+        """Fix the words of a text encoder that is trained, and fill the cache."""
+        if self.uncaptioned:
+            yield Notice(step=0, text=f"passed over: {uncaptioned_sentence(self.uncaptioned)}")
+        if self.text is not None:
+            self.text.prepare(self.world)
+        yield from self.frozen.fill(self.world)
 
-    def build(self) -> SanaTransformer:
-        """The transformer."""
-        return build_network(self.config, self.descriptor, self.world.device)
+    def remarks(self) -> Iterator[tuple[str, str]]:
+        """What is passed over, and how well the text encoder reads the captions."""
+        if self.uncaptioned:
+            yield "passed by", uncaptioned_sentence(self.uncaptioned)
+        if self.text is not None:
+            words = f"; {self.text.words:,} words get a token of their own" if self.text.words else ""
+            yield "text", f"its encoder is trained with the transformer{words}"
+            return
+        captions = captions_of(self.pictures)
+        yield "text", read_set(self.descriptor, captions, self.precision).sentence()
+
+    def build(self) -> SanaTransformer | JointNetwork:
+        """The transformer, with the text encoder where that is trained."""
+        network = build_network(self.config, self.descriptor, self.world.device)
+        return network if self.text is None else JointNetwork(network, self.text.build(self.world.device))
 
     def blocks(self, model: nn.Module) -> Sequence[nn.Module]:
         """Those of the transformer."""
-        return list(cast(SanaTransformer, model).blocks)
+        return list(transformer_of(model).blocks)
 
     @cached_property
     def data(self) -> LatentData:
         """The batches; the cache must be filled."""
         shift = self.descriptor.schedule.shift
-        return LatentData(self.config, self.pictures, self.frozen.cached(), shift, self.world)
+        read = None if self.text is None else self.text.read
+        return LatentData(self.config, self.pictures, self.frozen.cached(), shift, self.world, read)
 
     def batches(self) -> AbstractContextManager[Batches]:
         """Read ahead by threads."""
@@ -146,8 +184,7 @@ class TextToImage:
 
     def chores(self, model: nn.Module) -> list[Chore]:
         """Previews, and validation where it is asked for."""
-        network = cast(SanaTransformer, model)
-        chores = [preview(self.config, self.descriptor, self.precision, network)]
+        chores = [preview(self.config, self.trained, self.precision, model)]
         if self.config.validate:
             chores.append(validation(self._task(model), self.data, self.config.validate))
         return chores
@@ -155,11 +192,29 @@ class TextToImage:
     def export(self, model: nn.Module, run: Run) -> str:
         """A whole model in RUN/model, of the size of the last phase even where this process trained none of it."""
         self._task(model).enter(len(self.config.phases) - 1)
-        where = export(self.config, self.descriptor, cast(SanaTransformer, model), run)
+        where = export(self.config, self.trained, model, run, self._words())
         return f"the model is in {where}: sanakit generate --model {where} PROMPT"
+
+    def _words(self) -> set[str]:
+        """What the model has learnt, where its vocabulary is so small that this must be said."""
+        if not is_closed(load_tokenizer(self.trained.tokenizer_folder)):
+            return set()
+        held = set(held_items(self.pictures, self.config.data.held))
+        seen = (item for index, item in enumerate(self.pictures) if index not in held)
+        words = {word for caption in captions_of(seen) for word in words_of(caption)}
+        if self.config.model.start == "scratch":
+            return words
+        before = read_words(self.descriptor)
+        return words | before if before else set()  # what a base model without a list knows is not known
 
     def _task(self, model: nn.Module) -> TransformerTask:
         """One for the whole run: it remembers which phase the network is in."""
         if self._made is None or self._made.model is not model:
-            self._made = TransformerTask(self.config, cast(SanaTransformer, model), self.ratio)
+            network = cast(SanaTransformer | JointNetwork, model)
+            self._made = TransformerTask(self.config, network, self.ratio)
         return self._made
+
+    @property
+    def trained(self) -> Descriptor:
+        """The model under training, as its text encoder is described by now."""
+        return self.descriptor if self.text is None else self.text.descriptor

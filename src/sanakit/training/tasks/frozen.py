@@ -89,7 +89,13 @@ class Frozen:
 
     def cached(self) -> CachedSet:
         """The cache as training reads it. Raises ConfigError where it was filled by other encoders only."""
-        return open_for_model(self.folder, self.pictures.path, self.descriptor, name=self.config.base)
+        return open_for_model(
+            self.folder,
+            self.pictures.path,
+            self.descriptor,
+            name=self.config.base_model,
+            texts=not self.config.text.train,
+        )
 
     def fill(self, world: World) -> Iterator[Event]:
         """Encode what is missing; now and then a sentence.
@@ -110,7 +116,7 @@ class Frozen:
             yield from _told(
                 fill_for_model(
                     self.pictures, phase_buckets(self.config, phase, self.pictures), cache, self.descriptor,
-                    self.precision, name=self.config.base, usable=usable,
+                    self.precision, name=self.config.base_model, usable=usable, texts=not self.config.text.train,
                 )
             )  # fmt: skip
 
@@ -130,7 +136,7 @@ def _told(reports: Iterable[FillReport]) -> Iterator[Event]:
         if report.made or report.skipped:
             yield Notice(step=0, text=f"encoded {_counts(report)}")
         for skipped in report.skipped[:5]:
-            yield Notice(step=0, text=f"passed over: {skipped.text}")
+            yield Notice(step=0, text=f"passed over: {skipped.key}: {skipped.text}")
 
 
 def _counts(report: FillReport) -> str:

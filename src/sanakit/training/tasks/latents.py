@@ -6,15 +6,17 @@ Letters: B samples of this process in a micro-batch, C latent channels, h/w late
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from sanakit.base.errors import ConfigError
 from sanakit.base.values import TextStates
 from sanakit.flow import ShiftedTimes, draw_times
+from sanakit.text.tokens import Tokens
 from sanakit.training.cache.cached import CachedSet
 from sanakit.training.config import RunPhase, TrainConfig
 from sanakit.training.data.buckets import Bucket, BucketRule, assign_buckets, merge_small
@@ -34,7 +36,7 @@ class LatentBatch:
         x0: latents [B, C, h, w] float32, scaled as the transformer sees them.
         noise: [B, C, h, w] float32.
         t: noise levels [B] float32 in 0..1.
-        text: states [B, L, D] and mask.
+        text: states [B, L, D] and mask; the tokens of the captions where the text encoder is trained.
         keys, captions: of the items, for whoever looks at a bad batch.
         phase: of the run.
     """
@@ -43,7 +45,7 @@ class LatentBatch:
     x0: Tensor
     noise: Tensor
     t: Tensor
-    text: TextStates
+    text: TextStates | Tokens
     keys: tuple[str, ...]
     captions: tuple[str, ...]
 
@@ -61,20 +63,38 @@ class LatentData:
     """The micro-batches of a run by number, as a pure function of the config and the set.
 
     pictures: the set, opened. cached: its latents and text states, filled for every phase. shift: of the base model.
-    Raises ConfigError where a phase has no full batch.
+    read: captions as the network reads them; None for the cached states.
+    Raises ConfigError where a phase has no full batch, or nothing that is held out can be read.
+
+    Attributes:
+        held: the items to validate with, of each phase, as far as they can be read.
     """
 
     def __init__(
-        self, config: TrainConfig, pictures: PictureSet, cached: CachedSet, shift: float, world: World
+        self,
+        config: TrainConfig,
+        pictures: PictureSet,
+        cached: CachedSet,
+        shift: float,
+        world: World,
+        read: Callable[[Sequence[str]], TextStates | Tokens] | None = None,
     ) -> None:
         self.config, self.pictures, self.cached, self.world = config, pictures, cached, world
         self.shift = shift
+        self.read = read or self._cached_states
         self.buckets = [phase_buckets(config, phase, pictures) for phase in config.phases]
-        held = set(held_items(pictures, config.data.held))
+        held = held_items(pictures, config.data.held)
+        rest = sorted({*range(len(pictures))} - {*held})
+        self.held = [self._readable(buckets, held) for buckets in self.buckets]
         self.orders = [
-            BatchOrder(buckets, config.batch, config.seed + number, self._usable(buckets, held))
+            BatchOrder(buckets, config.batch, config.seed + number, self._readable(buckets, rest))
             for number, buckets in enumerate(self.buckets)
         ]
+        if config.validate and not all(self.held):
+            raise ConfigError(
+                f"none of the {len(held)} pictures that are held out can be read (the first is "
+                f"{pictures[held[0]].key}): replace them, or leave out validate"
+            )
 
     def batch(self, number: int) -> LatentBatch:
         """This process's part of micro-batch `number`; micro-batches of a step follow each other."""
@@ -100,7 +120,7 @@ class LatentData:
             keys=tuple(item.key for item in items), captions=tuple(captions),
         )  # fmt: skip
 
-    def read(self, captions: Sequence[str]) -> TextStates:
+    def _cached_states(self, captions: Sequence[str]) -> TextStates:
         """The states of captions, padded to the longest."""
         rows = [self.cached.states(caption).float() for caption in captions]
         parts = [TextStates(row[None], torch.ones(1, len(row), dtype=torch.bool)) for row in rows]
@@ -111,12 +131,13 @@ class LatentData:
         times = self.config.times
         return draw_times(count, generator, ShiftedTimes(shift), times.density, times.levels)
 
-    def _usable(self, buckets: Sequence[Bucket], held: set[int]) -> list[int]:
-        """What is not held back and has a latent: pictures that can't be read have none."""
+    def _readable(self, buckets: Sequence[Bucket], indices: Sequence[int]) -> list[int]:
+        """Those that have a latent, in their order: pictures that can't be read have none."""
         return [
-            index for index, item in enumerate(self.pictures)
-            if index not in held and self.cached.holds(item, crop_for(item, buckets[index]))
-        ]  # fmt: skip
+            index
+            for index in indices
+            if self.cached.holds(self.pictures[index], crop_for(self.pictures[index], buckets[index]))
+        ]
 
 
 def phase_buckets(config: TrainConfig, phase: RunPhase, pictures: PictureSet) -> list[Bucket]:

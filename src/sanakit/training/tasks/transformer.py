@@ -1,6 +1,7 @@
 """The task of training a transformer: predict the velocity of noisy latents, given text (arXiv 2410.10629, eq. 1).
 
-Text encoder and autoencoder of the base model are frozen; what they make of the set lies in the cache.
+The autoencoder of the base model is frozen, and so is its text encoder unless it is trained, too (`joint.py`); what
+frozen networks make of the set lies in the cache.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from sanakit.training.config import ModelConfig, TrainConfig
 from sanakit.training.objectives.velocity import sample_errors, velocity
 from sanakit.training.objectives.weighting import time_weights
 from sanakit.training.schema import typed_values
+from sanakit.training.tasks.joint import JointNetwork, transformer_of
 from sanakit.training.tasks.latents import LatentBatch
 from sanakit.transformer import PRESETS, SanaTransformer, TransformerConfig, initialise
 from sanakit.weights import Descriptor, load_transformer
@@ -30,15 +32,16 @@ class TransformerTask:
     ratio: pixels per latent position, so that positions can follow the size of a phase.
     """
 
-    def __init__(self, config: TrainConfig, model: SanaTransformer, ratio: int) -> None:
+    def __init__(self, config: TrainConfig, model: SanaTransformer | JointNetwork, ratio: int) -> None:
         self.config, self.model, self.ratio = config, model, ratio
+        self.transformer = transformer_of(model)
         self.path = LinearPath()
         self._phase = -1
 
     @property
     def blocks(self) -> Sequence[nn.Module]:
         """What is gathered, compiled or recomputed piece by piece."""
-        return list(self.model.blocks)
+        return list(self.transformer.blocks)
 
     def loss(self, batch: LatentBatch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """The weighted velocity error of a batch; `flow` is the same without weights."""
@@ -65,10 +68,10 @@ class TransformerTask:
         """Let the positions of the network follow the size of a phase."""
         if number == self._phase:
             return
-        phase, config = self.config.phases[number], self.model.config
+        phase, config = self.config.phases[number], self.transformer.config
         side = phase.size // (self.ratio * config.patch_size)
         scale = config.position_scale if phase.position_scale is None else phase.position_scale
-        self.model.config = replace(config, sample_size=side, position_scale=scale)
+        self.transformer.config = replace(config, sample_size=side, position_scale=scale)
         self._phase = number
 
 

@@ -1,0 +1,71 @@
+"""A model with a part of another one: its autoencoder, or its text encoder with the tokenizer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from sanakit.base.errors import ConfigError
+from sanakit.weights.descriptor import EXTRA_FILE, Descriptor, read_autoencoder_config
+from sanakit.weights.formats.fields import read_json
+
+__all__ = ["with_autoencoder", "with_text_encoder"]
+
+_INDEX = "model_index.json"
+
+
+def with_autoencoder(descriptor: Descriptor, source: Path) -> Descriptor:
+    """The model with the autoencoder of `source`: a folder with an `AutoencoderDC`, as RUN/vae, or a whole model.
+
+    Raises ConfigError where there is none, or its latents have another number of channels.
+    """
+    folder = _part(source, "vae", "autoencoder (config.json of an AutoencoderDC, as in RUN/vae)")
+    found = read_autoencoder_config(folder)
+    wanted = descriptor.transformer.latent_channels
+    if found.latent_channels != wanted:
+        raise ConfigError(
+            f"the autoencoder in {folder} has {found.latent_channels} latent channels, but the transformer of "
+            f"{descriptor.folder} has {wanted}: take an autoencoder that was trained from this model's"
+        )
+    return replace(descriptor, autoencoder=found, other_autoencoder=folder)
+
+
+def with_text_encoder(descriptor: Descriptor, source: Path, *, widen: bool = False) -> Descriptor:
+    """The model with text encoder, tokenizer and instruction of `source`.
+
+    source: a whole model, or a folder that holds a Gemma-2 (config.json, weights) and its tokenizer; a bare one says
+    nothing of the instruction, so the model's stays. widen: describe a transformer that reads the new states' width.
+    Raises ConfigError where something is missing, or the states are of another width and `widen` is false.
+    """
+    folder = _part(source, "text_encoder", "text encoder (config.json of a Gemma-2, or a whole model)")
+    tokenizer = source / "tokenizer" if (source / "tokenizer").is_dir() else folder
+    if not any(tokenizer.glob("tokenizer*")):
+        raise ConfigError(f"{source} holds a text encoder without its tokenizer (tokenizer.json is missing)")
+    config = read_json(folder / "config.json")
+    width, transformer = config.get("hidden_size"), descriptor.transformer
+    if width != transformer.text_width:
+        if not (widen and isinstance(width, int) and width > 0):
+            raise ConfigError(
+                f"the text encoder in {folder} is {str(width)[:20]} wide, but the transformer of {descriptor.folder} "
+                f"reads states of {transformer.text_width}: say model.start=scratch to train one that fits"
+            )
+        transformer = replace(transformer, text_width=width)
+    extra = source / EXTRA_FILE
+    instruct = descriptor.instruct
+    if (source / _INDEX).exists():
+        told = read_json(extra).get("instruct", True) if extra.exists() else True
+        instruct = told if isinstance(told, bool) else True
+    return replace(
+        descriptor, transformer=transformer, text_config=config, instruct=instruct,
+        other_text=folder, other_tokenizer=tokenizer,
+    )  # fmt: skip
+
+
+def _part(source: Path, name: str, what: str) -> Path:
+    """The folder of a component: inside a whole model, or `source` itself. Raises ConfigError."""
+    inside = source / name
+    if (inside / "config.json").is_file():
+        return inside
+    if not (source / "config.json").is_file():
+        raise ConfigError(f"{source} holds no {what}")
+    return source

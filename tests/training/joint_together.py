@@ -1,0 +1,30 @@
+"""Run by torchrun in `test_joint.py`: a run that trains its text encoder, on two processes; rank 0 writes its losses.
+
+Arguments: the set, a folder, the mode.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from sanakit.training import Report
+from sanakit.training.session import Session
+from tests.training.sets import config
+from tests.training.test_joint import changes
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    pictures, folder, mode = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+    session = Session(config(folder, **changes(pictures, parallel=mode)), device="cpu")
+    losses = [event.losses["loss"] for event in session.events() if isinstance(event, Report)]
+    if session.world.leads:
+        (folder / "losses.json").write_text(json.dumps(losses))
+
+
+if __name__ == "__main__":
+    main()

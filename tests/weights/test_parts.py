@@ -1,0 +1,69 @@
+"""A model takes a part of another one, or is told why it does not fit."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from sanakit.base import ConfigError
+from sanakit.weights import Descriptor, read_descriptor, resolve, with_autoencoder, with_text_encoder
+
+
+@pytest.fixture
+def toybox() -> Descriptor:
+    return read_descriptor(resolve("toybox"))
+
+
+def copy(part: Path, target: Path, **changes: object) -> Path:
+    """A component's folder with other values in its config.json."""
+    shutil.copytree(part, target)
+    config = json.loads((target / "config.json").read_text())
+    (target / "config.json").write_text(json.dumps(config | changes))
+    return target
+
+
+def test_an_autoencoders_folder_takes_the_place_of_the_models(toybox: Descriptor, tmp_path: Path) -> None:
+    vae = copy(toybox.autoencoder_folder, tmp_path / "vae", scaling_factor=0.5)
+    for source in (vae, tmp_path):  # the folder itself, or one that holds it as vae/
+        found = with_autoencoder(toybox, source)
+        assert found.autoencoder_folder == vae and found.autoencoder.scaling_factor == 0.5
+        assert found.text_folder == toybox.text_folder
+
+
+def test_a_text_encoder_comes_with_its_tokenizer_and_instruction(toybox: Descriptor, tmp_path: Path) -> None:
+    bare = copy(toybox.text_folder, tmp_path / "gemma", vocab_size=460)
+    for path in toybox.tokenizer_folder.iterdir():
+        shutil.copy(path, bare)
+    found = with_text_encoder(toybox, bare)
+    assert (found.text_folder, found.tokenizer_folder, found.instruct) == (bare, bare, False)
+    whole = tmp_path / "whole"
+    shutil.copytree(toybox.folder, whole)
+    (whole / "sanakit.json").unlink()  # a folder without it has the instruction
+    found = with_text_encoder(toybox, whole)
+    assert (found.text_folder, found.tokenizer_folder) == (whole / "text_encoder", whole / "tokenizer")
+    assert found.instruct
+
+
+def test_a_wider_text_encoder_needs_a_transformer_that_fits(toybox: Descriptor, tmp_path: Path) -> None:
+    wide = copy(toybox.text_folder, tmp_path / "text_encoder", hidden_size=320)
+    shutil.copytree(toybox.tokenizer_folder, tmp_path / "tokenizer")
+    with pytest.raises(ConfigError, match=r"is 320 wide, .* states of 160: say model.start=scratch"):
+        with_text_encoder(toybox, tmp_path)
+    found = with_text_encoder(toybox, tmp_path, widen=True)
+    assert (found.text_folder, found.transformer.text_width) == (wide, 320)
+
+
+def test_what_is_no_part_is_one_sentence(toybox: Descriptor, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds no autoencoder"):
+        with_autoencoder(toybox, tmp_path)
+    with pytest.raises(ConfigError, match="holds no text encoder"):
+        with_text_encoder(toybox, tmp_path)
+    copy(toybox.text_folder, tmp_path / "text_encoder")
+    with pytest.raises(ConfigError, match="without its tokenizer"):
+        with_text_encoder(toybox, tmp_path)
+    copy(toybox.autoencoder_folder, tmp_path / "vae", latent_channels=16)
+    with pytest.raises(ConfigError, match="has 16 latent channels, but the transformer .* has 32"):
+        with_autoencoder(toybox, tmp_path)
