@@ -7,6 +7,7 @@
 #   make bench     time ours and diffusers side by side, ten minutes; out/bench.json and out/bench.png
 #   make kill9     kill a small training run N=25 times and see that nothing is lost; about ten minutes
 #   make fuzz      read N=2000 damaged files with every reader: typed errors only; some minutes
+#   make faults    kill commands at every file operation, fill their disk, run them side by side; some minutes
 #   make toybox    train the shipped model again (resumes; hours); STAGES="measure ship" for some stages only
 #   make format    put the code into the form that check asks for
 #   make clean     remove .venv, out and caches
@@ -26,7 +27,7 @@ RUN_READY := $(VENV)/.run-ready
 DEV_READY := $(VENV)/.dev-ready
 PINS := pyproject.toml constraints.txt
 
-.PHONY: demo test chips check bench kill9 fuzz toybox format clean
+.PHONY: demo test chips check bench kill9 faults fuzz toybox format clean
 .DELETE_ON_ERROR:
 
 demo: $(RUN_READY)
@@ -65,6 +66,9 @@ kill9: $(DEV_READY)
 fuzz: N = 2000
 fuzz: $(DEV_READY)
 	OMP_NUM_THREADS=1 $(PY) -m tests.fuzz $(N)
+EVERY ?= 3
+faults: $(DEV_READY)
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(PY) -W ignore -m bench.faults $(EVERY)
 
 toybox: $(DEV_READY)
 	$(ALLOCATOR) $(PY) -m recipes.toybox $(STAGES)
