@@ -214,7 +214,8 @@ def test_a_run_with_other_settings_or_of_another_format_is_refused(tmp_path: Pat
     manifest = facts.with_name("manifest.json")
     facts.write_text(json.dumps(changed))
     listed = json.loads(manifest.read_text())
-    del listed["run.json"]
+    digest = hashlib.sha256(facts.read_bytes()).hexdigest()
+    listed["run.json"] = {"bytes": facts.stat().st_size, "sha256": digest}
     manifest.write_text(json.dumps(listed))
     with pytest.raises(ConfigError, match=r"of format 9, written by sanakit 7.0"):
         start(tmp_path, 2, identity={"model": {"width": 8}})
