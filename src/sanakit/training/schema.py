@@ -109,6 +109,8 @@ def _cut(text: str) -> str:
 def _convert(hint: Any, value: Any, where: str) -> Any:
     """A value as its field wants it: nested configs by `build`, the rest by pydantic."""
     options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    if value is None and type(None) in options:
+        return None
     if isinstance(value, str) and str in options:  # a name that stands for a group, as `base: toybox`
         return value
     for option in options:
