@@ -82,3 +82,20 @@ def test_amx_that_onednn_may_not_use_is_none(limit: str, allowed: bool) -> None:
     assert limited.amx_int8 is allowed
     assert chips.AMX.amx_int8
     assert not chips.VNNI.amx_int8
+
+
+@pytest.mark.parametrize(
+    ("features", "words"),
+    [
+        ({"fpu", "avx2", "fma"}, ("AVX2",)),
+        (
+            {"avx2", "avx512f", "avx512_vnni", "avx512_bf16"},
+            ("AVX2", "AVX-512", "AVX512-VNNI", "AVX512-BF16"),
+        ),
+        ({"avx2", "amx_bf16", "amx_int8"}, ("AVX2", "AMX-BF16", "AMX-INT8")),
+        ({"asimd", "i8mm", "bf16"}, ("NEON", "I8MM", "BF16")),
+        ({"sse2"}, ()),
+    ],
+)
+def test_instruction_sets_in_words(features: set[str], words: tuple[str, ...]) -> None:
+    assert Chip(features=frozenset(features)).instructions == words

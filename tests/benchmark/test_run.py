@@ -8,13 +8,15 @@ import pytest
 import torch
 
 from sanakit.base import NumericsError, RequestError
+from sanakit.base.threads import SETTINGS
 from sanakit.benchmark import Machine, bench
 from sanakit.benchmark import run as run_module
 from sanakit.benchmark.cost import operations
 from sanakit.benchmark.engines import DEFAULT, FULL, engines_of
 from sanakit.benchmark.report import line, ratios
+from sanakit.benchmark.rounds import Contender, Timing
 from sanakit.benchmark.run import Row
-from sanakit.benchmark.stages import Subject
+from sanakit.benchmark.subject import Subject
 from sanakit.pipeline.shapes import shapes_of
 
 FIELDS = {
@@ -31,7 +33,8 @@ def subject() -> Subject:
 @pytest.fixture(scope="module")
 def rows(subject: Subject) -> list[Row]:
     engines = engines_of(("sanakit", "sanakit-plain", "diffusers"))
-    return list(bench("toybox", subject, ("text", "step", "decode"), engines, MACHINE, rounds=1))
+    found = bench("toybox", subject, ("text", "step", "decode"), engines, MACHINE, rounds=1)
+    return [row for row in found if isinstance(row, Row)]
 
 
 def test_every_stage_has_every_engine_and_a_picture(rows: list[Row]) -> None:
@@ -72,10 +75,10 @@ def test_the_published_size_counts_what_is_known_of_it() -> None:
     assert operations("step", found) == pytest.approx(1.92e12, rel=0.02)
 
 
-def test_engines_that_disagree_are_not_timed(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "AGREES", 1e-12)
+def test_engines_that_disagree_are_not_timed(subject: Subject) -> None:
+    strict = [replace(spec, differs=1e-12) for spec in engines_of(("sanakit-plain", "diffusers"))]
     with pytest.raises(NumericsError, match="diffusers differs from sanakit-plain|sanakit differs"):
-        list(bench("toybox", subject, ("step",), engines_of(("sanakit-plain", "diffusers")), MACHINE, 1))
+        list(bench("toybox", subject, ("step",), strict, MACHINE, 1))
 
 
 def test_words_about_rows(rows: list[Row]) -> None:
@@ -89,3 +92,20 @@ def test_unknown_engines_are_refused() -> None:
     assert set(DEFAULT) <= set(FULL)
     with pytest.raises(RequestError, match="no engine 'warp' to time: choose from sanakit, "):
         engines_of(("warp",))
+
+
+def test_ours_is_timed_on_the_threads_of_a_picture(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Peers run as they are, on torch's own number."""
+    for name in SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    seen: dict[str, int] = {}
+
+    def see(contenders: dict[str, Contender], *rest: object) -> dict[str, Timing]:
+        for name, contender in contenders.items():
+            seen[name] = contender.threads or 0
+        return {name: Timing(seconds=(1.0,), added=None, result=torch.ones(1)) for name in contenders}
+
+    monkeypatch.setattr(run_module, "alternate", see)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    list(bench("toybox", subject, ("step",), engines_of(("sanakit", "diffusers")), MACHINE, 1))
+    assert seen == {"sanakit": 1, "diffusers": 0}

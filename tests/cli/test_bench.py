@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,8 @@ def test_rows_and_plot_are_written(sana: Sana, tmp_path: Path) -> None:
         (["--size", "100x100"], "multiple"),
         (["--model", "no-such-model"], "no model 'no-such-model'"),
         (["--rounds", "0"], "rounds"),
+        (["--minutes", "0"], "minutes must be more than 0"),
+        (["--minutes", "nan"], "minutes must be more than 0"),
     ],
 )
 def test_bad_input_is_one_sentence(sana: Sana, options: list[str], words: str) -> None:
@@ -53,3 +56,29 @@ def test_bad_input_is_one_sentence(sana: Sana, options: list[str], words: str) -
     assert result.exit_code == 2
     assert words in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_the_chip_and_who_was_left_out_are_told(
+    sana: Sana, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described = replace(MACHINE, name="AMD EPYC", cores=2, threads=2, instructions=("AVX2",))
+    monkeypatch.setattr("sanakit.benchmark.measure_machine", lambda device: described)
+    rows = tmp_path / "rows.json"
+    result = sana(
+        "bench", "--model", "toybox", "--size", "64x64", "--stages", "step", "--rounds", "1", "--dtype", "fp32",
+        "--engines", "sanakit,sanakit-graphs", "--json", str(rows),
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.splitlines()[0] == "AMD EPYC, 2 cores, 2 threads, AVX2"
+    assert (
+        "step: sanakit-graphs is left out: graphs was asked for, but it records CUDA graphs" in result.stdout
+    )
+    data = json.loads(rows.read_text())
+    assert data["machine"]["chip"] == "AMD EPYC" and data["machine"]["instructions"] == ["AVX2"]
+    assert [one["engine"] for one in data["left_out"]] == ["sanakit-graphs"]
+
+
+def test_where_nobody_can_be_timed_it_says_so(sana: Sana) -> None:
+    result = sana("bench", "--model", "toybox", "--engines", "sanakit-graphs", "--stages", "step")
+    assert result.exit_code == 2
+    assert "nothing was timed: every engine was left out" in result.stderr

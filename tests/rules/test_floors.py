@@ -39,6 +39,8 @@ LIBRARIES = {
     "click": {"cli"},
     "rich": {"cli"},
     "diffusers": {"benchmark"},
+    "openvino": {"benchmark"},
+    "nncf": {"benchmark"},
     "matplotlib": {"benchmark"},
     "torchao": {"training"},
     "torchmetrics": {"training"},

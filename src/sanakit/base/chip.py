@@ -25,6 +25,14 @@ _LIMITS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL
 """Variables that keep torch and what it is built on from instructions that the chip has."""
 
 
+_INSTRUCTIONS = {
+    "avx2": "AVX2", "avx512f": "AVX-512", "avx512_vnni": "AVX512-VNNI", "avx_vnni": "AVX-VNNI",
+    "avx512_bf16": "AVX512-BF16", "amx_bf16": "AMX-BF16", "amx_int8": "AMX-INT8",
+    "asimd": "NEON", "asimddp": "dot product", "i8mm": "I8MM", "bf16": "BF16", "sve": "SVE",
+}  # fmt: skip
+"""What networks gain by, as Linux names it -> as people do."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Chip:
     """One machine's CPU.
@@ -44,6 +52,11 @@ class Chip:
     def x86(self) -> bool:
         """Whether it is an x86, which oneDNN's packed layouts are made for."""
         return self.arch.lower() in _X86
+
+    @property
+    def instructions(self) -> tuple[str, ...]:
+        """The instruction sets that networks gain by, in words."""
+        return tuple(name for feature, name in _INSTRUCTIONS.items() if feature in self.features)
 
     @property
     def bf16_unit(self) -> str | None:

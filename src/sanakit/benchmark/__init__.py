@@ -2,5 +2,6 @@
 
 from sanakit.benchmark.machine import Machine, measure_machine
 from sanakit.benchmark.run import Row, bench
+from sanakit.benchmark.trial import LeftOut
 
-__all__ = ["Machine", "Row", "bench", "measure_machine"]
+__all__ = ["LeftOut", "Machine", "Row", "bench", "measure_machine"]

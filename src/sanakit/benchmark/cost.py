@@ -11,7 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from sanakit.autoencoder import DCAE
-from sanakit.benchmark.stages import INSTRUCTION, WORDS, Subject
+from sanakit.benchmark.subject import INSTRUCTION, WORDS, Subject
 from sanakit.text import build_gemma
 from sanakit.transformer import SanaTransformer, TextMemory
 

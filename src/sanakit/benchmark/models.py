@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from sanakit.autoencoder import DCAE, AutoencoderConfig
+from sanakit.benchmark.subject import Subject
 from sanakit.text import TextConfig, build_gemma, restore_constants
 from sanakit.transformer import SanaTransformer, TransformerConfig
 
@@ -40,6 +41,13 @@ def random_text_encoder(config: TextConfig, dtype: torch.dtype) -> nn.Module:
     model = _filled(lambda: build_gemma(config, "meta"), dtype)
     restore_constants(model)
     return model
+
+
+def shared_encoder(subject: Subject, dtype: torch.dtype) -> nn.Module:
+    """The text encoder that engines of one dtype have in common."""
+    if dtype not in subject.shared:
+        subject.shared[dtype] = random_text_encoder(subject.shapes.text, dtype).to(subject.device)
+    return subject.shared[dtype]
 
 
 def _filled(build: Callable[[], Built], dtype: torch.dtype, seed: int = 0) -> Built:

@@ -11,6 +11,7 @@ from sanakit.base.errors import RequestError
 from sanakit.base.files import atomic_write
 from sanakit.benchmark.machine import Machine
 from sanakit.benchmark.run import Row
+from sanakit.benchmark.trial import LeftOut
 
 HEADER = (
     f"{'stage':<8} {'engine':<19} {'dtype':<9} {'seconds':>8} {'spread':>17} {'limit':>7} {'share':>6} "
@@ -41,10 +42,17 @@ def ratios(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def write_json(path: Path, machine: Machine, rows: Sequence[Row]) -> None:
-    """The machine's rates and all rows."""
-    rates = {"machine": machine.name, "products": machine.products, "copy": machine.copy}
-    data = {"machine": rates, "rows": [row.to_json() for row in rows]}
+def write_json(path: Path, machine: Machine, rows: Sequence[Row], without: Sequence[LeftOut] = ()) -> None:
+    """The machine in words and its rates, all rows, and who was left out of what."""
+    told = {
+        "machine": machine.words, "chip": machine.name, "cores": machine.cores, "threads": machine.threads,
+        "instructions": machine.instructions, "products": machine.products, "copy": machine.copy,
+    }  # fmt: skip
+    data = {
+        "machine": told,
+        "rows": [row.to_json() for row in rows],
+        "left_out": [one.to_json() for one in without],
+    }
     atomic_write(path, (json.dumps(data, indent=1) + "\n").encode())
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sanakit.base.heap import give_back, keep_no_pages, keep_pages
 from sanakit.base.precision import CPU
+from sanakit.base.threads import use_threads
 
 Work = Callable[[], Tensor]
 
@@ -22,12 +23,14 @@ Work = Callable[[], Tensor]
 class Contender:
     """One way to do it: `work` gives the result.
 
-    pages: whether the C library keeps its pages meanwhile. once: the first run is the only one, and counts.
+    pages: whether the C library keeps its pages meanwhile. once: the first run is the only one, and counts. threads: of
+    the CPU; None for torch's own number.
     """
 
     work: Work
     pages: bool = False
     once: bool = False
+    threads: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +65,8 @@ def alternate(
             if contender.once and number > 0:
                 continue
             (keep_pages if contender.pages else keep_no_pages)()
-            duration, memory, result = _measured(contender.work, device)
+            with use_threads(contender.threads or torch.get_num_threads()):
+                duration, memory, result = _measured(contender.work, device)
             if number == 0:
                 added[name], results[name] = memory, result.float().cpu().clone()
             if number == 0 and not contender.once:

@@ -10,18 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sanakit.base.errors import NumericsError
+from sanakit.base.errors import NumericsError, RequestError
 from sanakit.benchmark.cost import operations
 from sanakit.benchmark.engines import ENGINES, EngineSpec
 from sanakit.benchmark.machine import Machine
 from sanakit.benchmark.rounds import Contender, Timing, alternate
-from sanakit.benchmark.stages import STAGES, Subject
+from sanakit.benchmark.stages import STAGES, work_of
+from sanakit.benchmark.subject import Subject
+from sanakit.benchmark.trial import LeftOut, too_slow
+from sanakit.pipeline.events import Stage
+from sanakit.pipeline.work import stage_threads
 
 EXACT = ("diffusers-fp32", "sanakit-plain", "diffusers", "sanakit")
 """Whose result the others are held against: the first of these that runs."""
-
-AGREES = 0.1
-"""Relative difference beyond which two engines do not compute the same thing, and times mean nothing."""
 
 STEPS = 20
 
@@ -64,19 +65,40 @@ def bench(
     machine: Machine,
     rounds: int = 3,
     tell: Tell = lambda text: None,
-) -> Iterator[Row]:
+    limit: float | None = None,
+) -> Iterator[Row | LeftOut]:
     """Time `stages` by `engines` and yield rows; with all three stages, whole pictures as sums at the end.
 
+    limit: seconds for everything. An engine that would take far longer than its share, or can't do a stage, is left out
+    with the reason, before others are timed.
     Raises NumericsError where two engines disagree, before any time of that stage is told.
     """
     rows: list[Row] = []
+    share = None if limit is None else limit / max(1, len(stages) * len(engines))
     for stage in stages:
-        tell(f"{stage}: {', '.join(spec.name for spec in engines)}")
-        found = _stage(model, subject, stage, engines, machine, rounds, tell)
+        runs = {spec.name: 1 if spec.once else rounds + 1 for spec in engines}
+        without = {} if share is None else {
+            spec.name: reason for spec in engines
+            if (reason := _why_not(stage, subject, spec, runs[spec.name], share)) is not None
+        }  # fmt: skip
+        yield from (LeftOut(stage=stage, engine=name, reason=reason) for name, reason in without.items())
+        chosen = [spec for spec in engines if spec.name not in without]
+        if not chosen:
+            continue
+        tell(f"{stage}: {', '.join(spec.name for spec in chosen)}")
+        found = _stage(model, subject, stage, chosen, machine, rounds, tell)
         rows += found
         yield from found
     if set(stages) >= set(STAGES):
         yield from pictures(rows)
+
+
+def _why_not(stage: str, subject: Subject, spec: EngineSpec, runs: int, share: float) -> str | None:
+    """Why an engine is left out of a stage; None where it is timed."""
+    try:
+        return too_slow(stage, subject, spec, runs, share)
+    except RequestError as error:
+        return str(error)
 
 
 def _stage(
@@ -89,10 +111,13 @@ def _stage(
     tell: Tell,
 ) -> list[Row]:
     contenders: dict[str, Contender] = {}
-    weights: dict[str, int] = {}
+    told: dict[str, tuple[int, str | None]] = {}
     for spec in engines:
-        work, weights[spec.name] = STAGES[stage](subject, spec)
-        contenders[spec.name] = Contender(work=work, pages=spec.pages, once=spec.once)
+        work = work_of(stage, subject, spec)
+        told[spec.name] = (work.size, work.dtype)
+        contenders[spec.name] = Contender(
+            work=work.run, pages=spec.pages, once=spec.once, threads=_threads(stage, subject, spec)
+        )
     timings = alternate(
         contenders, rounds, lambda name, seconds: tell(f"{stage}: {name} {seconds:.2f} s"), subject.device
     )
@@ -101,10 +126,10 @@ def _stage(
     gc.collect()
     exact = next((name for name in EXACT if name in timings), next(iter(timings)))
     errors = {name: difference(timing.result, timings[exact].result) for name, timing in timings.items()}
-    _check(stage, exact, errors)
+    _check(stage, exact, errors, {spec.name: spec.differs for spec in engines})
     needed = operations(stage, subject)
     return [
-        _row(model, subject, stage, spec, timings[spec.name], machine, needed, weights[spec.name],
+        _row(model, subject, stage, spec, timings[spec.name], machine, needed, told[spec.name],
              None if spec.name == exact else errors[spec.name])
         for spec in engines
     ]  # fmt: skip
@@ -118,11 +143,13 @@ def _row(
     timing: Timing,
     machine: Machine,
     needed: float,
-    weights: int,
+    told: tuple[int, str | None],
     error: float | None,
 ) -> Row:
-    dtype = str(spec.dtype or subject.dtype).removeprefix("torch.")
-    int8 = (spec.fast or "").startswith("int8") and stage == "step" and "int8" in machine.products
+    weights, named = told
+    dtype = named or str(spec.dtype or subject.dtype).removeprefix("torch.")
+    int8 = spec.int8 and (stage == "step" or spec.peer is not None) and "int8" in machine.products
+    dtype = "float32" if dtype == "int8" and not int8 else dtype
     limit = machine.limit(needed, "int8" if int8 else dtype)
     return Row(
         stage=stage,
@@ -140,14 +167,22 @@ def _row(
     )
 
 
+def _threads(stage: str, subject: Subject, spec: EngineSpec) -> int | None:
+    """Ours runs on the threads that a picture would; None for others, which run as they are."""
+    if spec.peer is not None:
+        return None
+    drawing: dict[str, Stage] = {"text": "text", "step": "denoise", "decode": "decode"}
+    return stage_threads(subject.shapes, subject.width, subject.height, subject.device)[drawing[stage]].count
+
+
 def difference(found: Tensor, wanted: Tensor) -> float:
     """Relative distance |found - wanted| / |wanted|."""
     return float(torch.linalg.norm(found.double() - wanted.double()) / torch.linalg.norm(wanted.double()))
 
 
-def _check(stage: str, exact: str, errors: dict[str, float]) -> None:
+def _check(stage: str, exact: str, errors: dict[str, float], bounds: dict[str, float]) -> None:
     for name, error in errors.items():
-        if not error <= AGREES:
+        if not error <= bounds[name]:
             raise NumericsError(
                 f"benchmark of {stage}: {name} differs from {exact} by {error:.1%} of its size, so their times do not "
                 "compare."

@@ -16,7 +16,7 @@ from sanakit.base.precision import Precision
 from sanakit.base.values import TextStates
 from sanakit.benchmark.machine import median_seconds
 from sanakit.benchmark.models import random_transformer
-from sanakit.benchmark.stages import WORDS
+from sanakit.benchmark.subject import WORDS
 from sanakit.kernels import choice
 from sanakit.layers.linear_attention import LinearSelfAttention
 from sanakit.pipeline.engine import apply_engine, choose_engine

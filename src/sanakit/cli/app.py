@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from sanakit import __version__
+from sanakit.base.waiting import spin_briefly
 from sanakit.cli import clock
 from sanakit.cli.bench import bench
 from sanakit.cli.convert import convert
@@ -64,6 +65,7 @@ app.add_typer(data_app)
 def main() -> None:
     """The console script."""
     clock.start()
+    spin_briefly()  # before any command imports torch
     prepare_streams()
     _spare_the_collector()
     app(prog_name="sanakit")

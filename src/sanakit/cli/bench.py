@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,9 @@ from sanakit.cli.say import say
 
 if TYPE_CHECKING:
     from sanakit.base.precision import Precision
-    from sanakit.benchmark.stages import Subject
+    from sanakit.benchmark import LeftOut, Row
+    from sanakit.benchmark.engines import EngineSpec
+    from sanakit.benchmark.subject import Subject
 
 _STAGES = ("text", "step", "decode")
 _SIDES = (16, 32, 64, 128)
@@ -21,7 +24,10 @@ _SIDES = (16, 32, 64, 128)
 def bench(
     stages: Annotated[str, typer.Option(help="Of text, step, decode, with commas.")] = ",".join(_STAGES),
     engines: Annotated[
-        str | None, typer.Option(help="Who runs, with commas.", show_default="sanakit, int8 and diffusers")
+        str | None,
+        typer.Option(
+            help="Who runs, with commas.", show_default="sanakit, int8, diffusers, and OpenVINO where it is"
+        ),
     ] = None,
     model: Annotated[
         str, typer.Option(help="A published model's short name, or a folder; weights are random.")
@@ -30,6 +36,10 @@ def bench(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     dtype: o.DtypeOption = None,
     rounds: Annotated[int, typer.Option(help="Measured rounds, in turn.")] = 3,
+    minutes: Annotated[
+        float,
+        typer.Option(help="About how long all may take; who would take far longer than a share is left out."),
+    ] = 30.0,
     full: Annotated[bool, typer.Option("--full", help="All engines, and how time grows with size.")] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the rows to this file.")
@@ -42,18 +52,14 @@ def bench(
     from sanakit.base.files import ensure_writable_folder
     from sanakit.base.precision import decide
     from sanakit.benchmark import bench as run
-    from sanakit.benchmark import engines as known
     from sanakit.benchmark import measure_machine, report
     from sanakit.cli.errors import tell
 
-    if rounds < 1:
-        raise RequestError(f"rounds must be 1 or more, not {rounds}.")
+    _check(rounds, minutes)
     precision = decide(device, dtype)
     if full and precision.device.type != "cpu":
         raise RequestError("--full asks how time grows on a CPU: leave it out, or give --device cpu.")
-    usual = known.DEFAULT if precision.device.type == "cpu" else known.ON_GPU
-    names = _words(engines) or (known.FULL if full else usual)
-    chosen, wanted = known.engines_of(names), _stages(stages)
+    chosen, wanted = _engines(engines, full, precision.device.type), _stages(stages)
     subject = _subject(model, size, precision)
     for path in (json_file, plot):
         if path is not None:
@@ -61,17 +67,59 @@ def bench(
     machine = measure_machine(subject.device)
     say("\n".join(machine.lines()))
     say(report.HEADER)
-    rows = []
-    for row in run(model, subject, wanted, chosen, machine, rounds, tell):
-        say(report.line(row))
-        rows.append(row)
+    rows, without = _told(run(model, subject, wanted, chosen, machine, rounds, tell, minutes * 60))
     say("\n".join(report.ratios(rows)))
     if full:
         _growth(subject, rounds)
     if json_file is not None:
-        report.write_json(json_file, machine, rows)
+        report.write_json(json_file, machine, rows, without)
     if plot is not None:
         report.write_plot(plot, rows, f"{model}, {subject.width}x{subject.height}")
+
+
+def _check(rounds: int, minutes: float) -> None:
+    from sanakit.base.errors import RequestError
+
+    if rounds < 1:
+        raise RequestError(f"rounds must be 1 or more, not {rounds}.")
+    if not 0 < minutes < float("inf"):
+        raise RequestError(f"minutes must be more than 0, not {minutes:g}.")
+
+
+def _told(results: Iterator[Row | LeftOut]) -> tuple[list[Row], list[LeftOut]]:
+    """Prints each as it comes; rows, and who was left out. Raises RequestError where nobody was timed."""
+    from sanakit.base.errors import RequestError
+    from sanakit.benchmark import LeftOut, report
+
+    rows: list[Row] = []
+    without: list[LeftOut] = []
+    for found in results:
+        if isinstance(found, LeftOut):
+            say(found)
+            without.append(found)
+        else:
+            say(report.line(found))
+            rows.append(found)
+    if not rows:
+        raise RequestError("nothing was timed: every engine was left out, see above.")
+    return rows, without
+
+
+def _engines(named: str | None, full: bool, device: str) -> list[EngineSpec]:
+    """Those that were named, which must be able to run; else the usual ones, with optional peers where they are."""
+    from sanakit.benchmark import engines as known
+    from sanakit.benchmark.peers import PEERS
+
+    chosen = known.engines_of(_words(named))
+    for spec in chosen:
+        if spec.peer is not None:
+            PEERS[spec.peer].check(spec, device)
+    if chosen:
+        return chosen
+    usual = known.FULL if full else known.DEFAULT if device == "cpu" else known.ON_GPU
+    more = known.engines_of(known.OPTIONAL) if device == "cpu" else []
+    there = [spec for spec in more if spec.peer is None or not PEERS[spec.peer].missing(spec)]
+    return known.engines_of(usual) + there
 
 
 def _words(text: str | None) -> tuple[str, ...]:
@@ -92,7 +140,7 @@ def _stages(text: str) -> tuple[str, ...]:
 
 def _subject(model: str, size: str | None, precision: Precision) -> Subject:
     from sanakit.base.grid import check_size
-    from sanakit.benchmark.stages import Subject
+    from sanakit.benchmark.subject import Subject
     from sanakit.cli.errors import tell
     from sanakit.pipeline.shapes import shapes_of
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -47,6 +47,7 @@ def cache(
     batch: Annotated[int, typer.Option(help="Pictures or captions that are encoded together.")] = 8,
     device: o.DeviceOption = None,
     dtype: o.DtypeOption = None,
+    threads: o.ThreadsOption = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Check every byte of the cache at --out, and do nothing else.")
     ] = False,
@@ -68,7 +69,17 @@ def cache(
     if batch < 1:
         raise RequestError(f"--batch must be 1 or more, not {batch}.")
     reports = _fill(
-        path, "toybox" if model is None else model, size, square, least, only, out, batch, device, dtype
+        path,
+        "toybox" if model is None else model,
+        size,
+        square,
+        least,
+        only,
+        out,
+        batch,
+        device,
+        dtype,
+        threads,
     )
     _tell(reports, out, as_json)
 
@@ -84,9 +95,11 @@ def _fill(
     batch: int,
     device: str | None,
     dtype: str | None,
+    threads: int | None,
 ) -> list[FillReport]:
     """The last report of the pictures, and that of the captions."""
     from sanakit.base.precision import decide
+    from sanakit.base.threads import check_threads, on_threads
     from sanakit.cli.errors import tell
     from sanakit.training.cache import TensorCache, fill_for_model
     from sanakit.training.data.buckets import BucketRule, assign_buckets, merge_small
@@ -96,7 +109,7 @@ def _fill(
     from sanakit.weights import read_descriptor, resolve
 
     ignore_remarks()
-    precision = decide(device, dtype)
+    precision, asked = decide(device, dtype), check_threads(threads)
     descriptor = read_descriptor(resolve(model, announce=tell))
     for note in descriptor.notes:
         tell(f"note: {note}")
@@ -111,7 +124,18 @@ def _fill(
     walk = fill_for_model(
         pictures, buckets, cache, descriptor, precision, name=model, batch=batch, usable=usable
     )
-    return _follow(walk)
+    return _follow(on_threads(_threads(descriptor, buckets, batch, asked), walk))
+
+
+def _threads(
+    descriptor: Descriptor, buckets: Sequence[tuple[int, int]], batch: int, asked: int | None
+) -> int:
+    """By the work of one batch of the smallest size."""
+    from sanakit.base.threads import choose_threads
+    from sanakit.pipeline.work import encoder_product
+
+    pixels = min((height * width for height, width in buckets), default=0)
+    return choose_threads(encoder_product(descriptor.autoencoder, batch * pixels), asked).count
 
 
 def _own_side(descriptor: Descriptor) -> int:

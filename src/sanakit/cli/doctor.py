@@ -65,6 +65,7 @@ def doctor(
         "tuning": tuning.told(),
         "kernels": _kernels(shapes, precision),
         "memory": _memory(name, shapes, size, precision),
+        "stage_threads": _stage_threads(shapes, size, precision),
     }
     if as_json:
         say(json.dumps(found))
@@ -87,6 +88,16 @@ def _threads() -> int:
     import torch
 
     return torch.get_num_threads()
+
+
+def _stage_threads(shapes: Shapes, size: str | None, precision: Precision) -> dict[str, str]:
+    """How many threads of the CPU each stage gets, and why."""
+    from sanakit.pipeline.work import stage_threads
+
+    side = shapes.transformer.sample_size * shapes.autoencoder.ratio
+    width, height = parse_size(size) if size else (side, side)
+    chosen = stage_threads(shapes, width, height, precision.device)
+    return {stage: f"{threads.count} ({threads.reason})" for stage, threads in chosen.items()}
 
 
 def _kernels(shapes: Shapes, precision: Precision) -> list[str]:
@@ -136,6 +147,9 @@ def _lines(found: dict[str, Any]) -> list[str]:
     lines = [f"{name:16}{version}" for name, version in found["versions"].items()]
     lines += ["", f"{'cpu':16}{found['cpu']}"]
     lines += [f"{'device':16}{found['device']}, {found['threads']} CPU threads"]
+    lines += [
+        f"{'threads':16}{', '.join(f'{stage} {told}' for stage, told in found['stage_threads'].items())}"
+    ]
     lines += [f"{'dtype':16}{found['dtype']}", f"{'reason':16}{found['reason']}"]
     lines += [f"{'engine':16}{found['engine']}: {found['engine_reason']}"]
     lines += [f"{'int8':16}{found['int8']}"]

@@ -89,6 +89,7 @@ def _load(orders: Orders, record: Record | None) -> Model:
         "variant": orders.variant or same.get("variant"),
         "ignore_config_fields": orders.ignored or parse_fields(same.get("ignore_config_fields")),
         "fast": orders.fast or _engine_of(record),
+        "threads": orders.threads,
         "announce": tell,
     }
     if orders.device is not None or "device" not in made:

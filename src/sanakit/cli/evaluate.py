@@ -41,6 +41,7 @@ def evaluate(
     dtype: o.DtypeOption = None,
     fast: o.FastOption = None,
     device: o.DeviceOption = None,
+    threads: o.ThreadsOption = None,
     out: Annotated[Path, typer.Option(help="Folder for the page and its pictures.")] = Path("out/evaluation"),
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers to this file, too.")
@@ -72,7 +73,7 @@ def evaluate(
     shipped = load_judge()
     hints = o.hints_of(config, like_model, weights)
     name = "toybox" if model is None else model
-    opened = load(name, device, dtype, parts=parts, hints=hints, fast=fast, announce=tell)
+    opened = load(name, device, dtype, parts=parts, hints=hints, fast=fast, threads=threads, announce=tell)
     for note in opened.descriptor.notes:
         tell(f"note: {note}")
     width, height = o.parse_size(size) if size else (None, None)

@@ -26,6 +26,7 @@ def generate(
     dtype: o.DtypeOption = None,
     device: o.DeviceOption = None,
     fast: o.FastOption = None,
+    threads: o.ThreadsOption = None,
     out: o.OutOption = None,
     prompt_file: o.PromptFileOption = None,
     chi: o.ChiOption = None,
@@ -49,7 +50,7 @@ def generate(
         prompt=prompt, prompt_file=prompt_file, like=like, size=size, cfg_interval=cfg_interval,
         pag_blocks=pag_blocks, fields=fields, model=model, parts=parts, decoder=decoder, variant=variant,
         ignored=o.parse_fields(ignore_config_fields), hints=o.hints_of(config, like_model, weights),
-        device=device, dtype=dtype, fast=fast, out=out, grid=grid, show_prompt=show_prompt,
-        as_json=as_json,
+        device=device, dtype=dtype, fast=fast, threads=threads, out=out, grid=grid,
+        show_prompt=show_prompt, as_json=as_json,
     )  # fmt: skip
     draw(orders)

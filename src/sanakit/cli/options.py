@@ -78,6 +78,10 @@ FastOption = Annotated[
         show_default="auto",
     ),
 ]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option(help="CPU threads; chosen by the size of the work unless given.", show_default="auto"),
+]
 NegativeOption = Annotated[str | None, typer.Option(help="What to keep away from.", show_default=False)]
 StepsOption = Annotated[int | None, typer.Option(help="Solver steps.", show_default=_OWN)]
 GuidanceOption = Annotated[

@@ -45,6 +45,7 @@ class Orders:
     device: str | None
     dtype: str | None
     fast: str | None
+    threads: int | None
     out: Path | None
     grid: bool | None
     show_prompt: bool

@@ -56,6 +56,7 @@ def train(
     new: _NewOption = None,
     export_step: _ExportOption = None,
     device: o.DeviceOption = None,
+    threads: o.ThreadsOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No bar and no lines.")] = False,
     debug: o.DebugOption = False,
 ) -> None:
@@ -79,7 +80,7 @@ def train(
     settings = read_config(config, sets or ())
     if export_step is not None:
         return _export(settings, export_step, resume or plan)
-    session = Session(settings, device=device, resume=resume, told=_tell)
+    session = Session(settings, device=device, resume=resume, threads=threads, told=_tell)
     if session.world.leads:
         say("\n".join(session.plan.lines()), err=True)
     if strict and session.plan.warnings:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from sanakit import __version__
 from sanakit.base.errors import RequestError
 from sanakit.base.precision import Precision, decide
+from sanakit.base.threads import Threads, check_threads, use_threads
 from sanakit.pipeline import stages
 from sanakit.pipeline.assemble import Adapt, PartName, Parts
 from sanakit.pipeline.engine import choose_engine, int8_remark
@@ -41,6 +43,7 @@ from sanakit.pipeline.memory import (
     total_bytes,
 )
 from sanakit.pipeline.request import Defaults, ImageRequest
+from sanakit.pipeline.work import stage_threads
 from sanakit.text import final_prompt
 from sanakit.weights import Descriptor, Hints, holds_int8, read_descriptor, resolve, with_autoencoder
 
@@ -61,6 +64,7 @@ def load(
     fast: str | None = None,
     variant: str | None = None,
     ignore_config_fields: Collection[str] = (),
+    threads: int | None = None,
     announce: Callable[[str], object] = lambda text: None,
 ) -> Model:
     """A model by name: the shipped `toybox`, a folder, a published model's short name, a hub id, or a `.pth`.
@@ -69,10 +73,10 @@ def load(
     `hints` say what the file does not tell.
     `decoder` names whose autoencoder makes the picture instead of the model's: RUN/vae, or another model.
     Reads configuration files only; weights are loaded by the first request, stage by stage. `device` and `dtype` as in
-    `base.precision.decide`, `fast` as in `engine.choose_engine`. `variant` chooses weights such as fp16 or bf16 of a
-    folder or hub repository; components without it give their plain ones, with a note. `ignore_config_fields` are
-    fields of configuration files to read as if they were not there, for files of a newer diffusers. `announce` is
-    told the sizes before anything is downloaded.
+    `base.precision.decide`, `fast` as in `engine.choose_engine`, `threads` as in `Model`. `variant` chooses weights
+    such as fp16 or bf16 of a folder or hub repository; components without it give their plain ones, with a note.
+    `ignore_config_fields` are fields of configuration files to read as if they were not there, for files of a newer
+    diffusers. `announce` is told the sizes before anything is downloaded.
     Raises ModelNotFoundError, ConfigError, WeightsError for a variant that nothing has, or RequestError.
     """
     precision = decide(device, dtype)
@@ -93,6 +97,7 @@ def load(
         hints=hints,
         fast=fast,
         ignored=tuple(sorted(ignore_config_fields)),
+        threads=threads,
     )
 
 
@@ -102,6 +107,8 @@ class Model:
     frugal: free every part as soon as its stage is over. None decides by the memory that is free at each request.
     name, parts, decoder, hints: what the model was loaded by, for the record in its pictures. fast: how it runs, see
     `engine.choose_engine`. adapt: see `Parts`. ignored: fields of configuration files that were, for the record, too.
+    threads: of a CPU, for every stage; None chooses by the size of the work (see `work.stage_threads`). torch's number
+    is set while a stage works, and set back before each event.
     """
 
     def __init__(
@@ -117,6 +124,7 @@ class Model:
         fast: str | None = None,
         adapt: Adapt | None = None,
         ignored: tuple[str, ...] = (),
+        threads: int | None = None,
     ) -> None:
         self.descriptor = descriptor
         self.precision = precision
@@ -124,6 +132,7 @@ class Model:
         self.others = {"parts": parts, "decoder": decoder}
         self.hints = hints or Hints()
         self.frugal = frugal
+        self.threads = check_threads(threads)
         self.engine = choose_engine(fast, precision)
         self.parts = Parts(descriptor, precision, self.engine, adapt)
         self._automatic = False
@@ -185,8 +194,12 @@ class Model:
         self._plan_memory(request, width, height)
         return self._run(request, width, height, stop or (lambda: False))
 
+    def stage_threads(self, width: int, height: int) -> Mapping[Stage, Threads]:
+        """Threads of a CPU that each stage of a picture of this size gets, and why."""
+        return stage_threads(self._shapes, width, height, self.precision.device, self.threads)
+
     def _run(self, request: ImageRequest, width: int, height: int, stop: Stop) -> Iterator[Event]:
-        run = _Timings()
+        run = _Timings(self.stage_threads(width, height))
         yield Started(request=request, drawn_width=width, drawn_height=height)
         for message in self._remarks(request):
             yield Note(message=message)
@@ -265,13 +278,17 @@ class Model:
         if self.frugal:
             self.parts.release(name)
 
+    @property
+    def _shapes(self) -> Shapes:
+        found = self.descriptor
+        return Shapes(transformer=found.transformer, autoencoder=found.autoencoder, text=found.text_config)
+
     def _plan_memory(self, request: ImageRequest, width: int, height: int) -> None:
         """Refuse what can't fit, and decide `frugal` where nobody has; parts that are loaded count as free."""
         found, device = self.descriptor, self.precision.device
         available = available_bytes(device)
-        shapes = Shapes(transformer=found.transformer, autoencoder=found.autoencoder, text=found.text_config)
         need = estimate(
-            shapes, width, height, self.precision.dtype, device=device.type, total=total_bytes(device),
+            self._shapes, width, height, self.precision.dtype, device=device.type, total=total_bytes(device),
             branches=1 + stages.needs_null(found, request) + (request.pag > 0),
         )  # fmt: skip
         held = sum(stage.weights for stage in need if self.parts.is_loaded(_PART[stage.stage]))
@@ -345,15 +362,23 @@ class Model:
 
 
 class _Timings:
-    """Seconds per stage: of the present run of a stage, and summed over the request."""
+    """Seconds per stage: of the present run of a stage, and summed over the request; and the threads it works on."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: Mapping[Stage, Threads]) -> None:
+        self.threads = threads
         self.seconds: dict[str, float] = {}
         self._present: dict[str, float] = {}
 
-    def timed(self, stage: Stage) -> _Timer:
-        """A context whose duration counts for `stage`."""
-        return _Timer(self, stage)
+    @contextmanager
+    def timed(self, stage: Stage) -> Iterator[None]:
+        """A block whose duration counts for `stage`, on the threads of the stage; not what a caller does between."""
+        chosen = self.threads.get(stage)
+        with nullcontext() if chosen is None else use_threads(chosen.count):
+            begun = time.perf_counter()
+            try:
+                yield
+            finally:
+                self.add(stage, time.perf_counter() - begun)
 
     def add(self, stage: Stage, seconds: float) -> None:
         """Counts seconds for a stage."""
@@ -363,17 +388,3 @@ class _Timings:
     def done(self, stage: Stage, index: int = 0) -> StageDone:
         """The event that ends the present run of a stage."""
         return StageDone(stage=stage, seconds=self._present.pop(stage, 0.0), index=index)
-
-
-class _Timer:
-    """Measures only the work inside, not what a caller does between two events."""
-
-    def __init__(self, timings: _Timings, stage: Stage) -> None:
-        self._timings = timings
-        self._stage: Stage = stage
-
-    def __enter__(self) -> None:
-        self._start = time.perf_counter()
-
-    def __exit__(self, *failure: object) -> None:
-        self._timings.add(self._stage, time.perf_counter() - self._start)

@@ -20,6 +20,7 @@ from sanakit.base.files import atomic_write, ensure_writable_folder
 from sanakit.base.heap import keep_no_pages, keep_pages
 from sanakit.base.locks import hold
 from sanakit.base.precision import decide
+from sanakit.base.threads import Threads, check_threads, choose_threads, on_threads
 from sanakit.pipeline import available_bytes
 from sanakit.training.checkpoint import Checkpoints, read_facts
 from sanakit.training.config import Task, TrainConfig
@@ -51,7 +52,8 @@ class Session:
     """A run. Constructing it reads configurations and the set, and loads no weights.
 
     resume: go on from the newest checkpoint of the folder; without it a folder with checkpoints is refused.
-    told: is given sentences while preparing. Raises ConfigError, DataError or ModelNotFoundError.
+    threads: of a CPU; None chooses by the size of the work. They are set while the run works, and set back before each
+    event. told: is given sentences while preparing. Raises ConfigError, DataError or ModelNotFoundError.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Session:
         *,
         device: str | None = None,
         resume: bool = False,
+        threads: int | None = None,
         told: Callable[[str], object] = lambda text: None,
     ) -> None:
         self.config, self.told = config, told
@@ -71,7 +74,13 @@ class Session:
         check_share(config, self.world)
         self.job: Job = make(config, self.precision, self.world, told)
         self.visits = self.job.visits()
+        self.threads = self._threads(check_threads(threads))
         self.lr = lr_for_batch(config.optimizer.lr, config.batch, config.schedule.rule)
+
+    def _threads(self, asked: int | None) -> Threads:
+        if self.precision.device.type != "cpu":
+            return Threads(asked or torch.get_num_threads(), "the work is done by the GPU")
+        return choose_threads(self.job.product(), asked)
 
     @property
     def dtype(self) -> torch.dtype | None:
@@ -101,6 +110,9 @@ class Session:
 
         Raises OutputError where the folder can't be written, or another process trains in it.
         """
+        return on_threads(self.threads.count, self._run())
+
+    def _run(self) -> Generator[Event]:
         keep_pages()  # fresh pages for every activation are a quarter of a step on a CPU
         try:
             with self._alone():

@@ -18,6 +18,7 @@ from sanakit.base.errors import ConfigError, PictureError
 from sanakit.base.precision import Precision
 from sanakit.pipeline import make_grid
 from sanakit.pipeline.stages import to_image
+from sanakit.pipeline.work import encoder_product
 from sanakit.training.config import TrainConfig
 from sanakit.training.data import BatchOrder, PictureBatch, PictureReader
 from sanakit.training.data.crops import crop_for, picture_tensor
@@ -120,6 +121,11 @@ class Autoencoder:
     def visits(self) -> tuple[Visit, ...]:
         """By the sizes of the set."""
         return visits_of(self.config, self.pictures)
+
+    def product(self) -> float:
+        """Of the encoder."""
+        samples = self.config.batch // self.world.size
+        return encoder_product(self.shape, samples * self.config.phases[0].size ** 2)
 
     def prepare(self) -> Iterator[Notice]:
         """Say what the loss is made of, and look at the pictures that are held out. Raises ConfigError."""

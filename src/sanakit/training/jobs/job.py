@@ -78,6 +78,9 @@ class Job(Protocol):
     def remarks(self) -> Iterable[tuple[str, str]]:
         """(name, sentence) of what the plan should say besides; may load small networks."""
 
+    def product(self) -> float:
+        """Operations of one usual product of a micro-batch, by which the threads of a CPU are chosen."""
+
     def prepare(self) -> Iterator[Event]:
         """What has to be there before the first step; every process does its share."""
 

@@ -13,6 +13,7 @@ from torch import nn
 from sanakit.base.errors import ConfigError
 from sanakit.base.precision import Precision
 from sanakit.pipeline.memory import Shapes, estimate
+from sanakit.pipeline.work import transformer_product
 from sanakit.text import is_closed, load_tokenizer, words_of
 from sanakit.training.cache import captions_of
 from sanakit.training.config import TrainConfig
@@ -128,6 +129,12 @@ class TextToImage:
             return float(count * (drawing + self._per_caption))
 
         return of
+
+    def product(self) -> float:
+        """Of the largest phase."""
+        side = max(phase.size for phase in self.config.phases) // (self.ratio * self.shape.patch_size)
+        samples = self.config.batch // (self.config.accumulate * self.world.size)
+        return transformer_product(self.shape, samples * side**2)
 
     def _kept(self) -> float:
         """The share of activations that is not computed again."""
