@@ -47,7 +47,7 @@ def test_a_text_encoder_that_is_trained_is_drawn_with_and_exported(strangers: Pa
     preview = {"every": 6, "steps": 1, "prompts": ["pizza"]}
     told = run(tmp_path / "run", **changes(strangers, preview=preview, optimizer={"lr": "1e-2"}))
     assert not [line for line in told if "captions" in line or "failed" in line], told
-    assert len(list((tmp_path / "run/previews").glob("*.png"))) == 1
+    assert len(list((tmp_path / "run/previews").glob("*.png"))) == 2  # before the first step, and at the end
     base = read_descriptor(resolve("toybox"))
     found = read_descriptor(tmp_path / "run/model")
     before = load_file(base.text_folder / "model.safetensors")
