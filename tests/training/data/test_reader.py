@@ -93,7 +93,7 @@ def test_a_bucket_without_a_readable_picture_is_an_error(folder: Path) -> None:
     reader = reader_of(folder)
     for path in folder.glob("*.png"):
         path.unlink()
-    with reader, pytest.raises(PictureError, match="no picture of the bucket"):
+    with reader, pytest.raises(PictureError, match="no picture of the size 32x32 can be read"):
         reader(0)
 
 
