@@ -136,3 +136,9 @@ def test_a_value_of_another_kind_says_what_is_wanted(tmp_path: Path, key: str, v
 
 def test_bounds_are_told_in_words() -> None:
     assert Bounds(least=1, most=1000, off=True).words == "0 (off) or at least 1 and at most 1,000"
+
+
+def test_a_group_that_may_be_left_out_may_be_null(tmp_path: Path) -> None:
+    assert changed(tmp_path, "base_file", None).base_file is None
+    with pytest.raises(ConfigError, match="optimizer is None; it is a group of keys"):
+        changed(tmp_path, "optimizer", None)
