@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sanakit.base.echo import printable
 from sanakit.base.errors import NumericsError, RequestError
 from sanakit.benchmark.cost import operations
 from sanakit.benchmark.engines import ENGINES, EngineSpec
@@ -99,6 +100,10 @@ def _why_not(stage: str, subject: Subject, spec: EngineSpec, runs: int, share: f
         return too_slow(stage, subject, spec, runs, share)
     except RequestError as error:
         return str(error)
+    except Exception as error:
+        if spec.peer is None:
+            raise
+        return f"{spec.peer} fails on a small problem: {printable(error, 200)}"  # others may be of any version
 
 
 def _stage(
