@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from sanakit.base.errors import WeightsError
+from sanakit.base.memory import raise_shortage
 from sanakit.weights.inert_pickle import Call, Persistent, Symbol, read_pickle
 from sanakit.weights.rules import listed
 from sanakit.weights.zip_records import Record, checksums, is_zip, read_records
@@ -47,6 +48,7 @@ def map_file(path: Path) -> memoryview:
         with path.open("rb") as file:
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
     except OSError as error:
+        raise_shortage(error, f"reading {path}")
         raise WeightsError(f"{path} can't be read: {error.strerror or error}") from error
     except ValueError as error:  # an empty file can't be mapped
         raise WeightsError(f"{path} is empty: fetch it again") from error

@@ -39,7 +39,7 @@ from sanakit.training.tasks.text import TrainedText
 from sanakit.training.tasks.transformer import TransformerTask, build_network, network_config
 from sanakit.training.validation import validation
 from sanakit.transformer import SanaTransformer
-from sanakit.weights import Descriptor, read_words
+from sanakit.weights import Descriptor, check_parts, read_words
 
 _AHEAD = 4
 _TOGETHER = 8  # pictures or captions that are encoded at once
@@ -57,6 +57,7 @@ class TextToImage:
             raise ConfigError(
                 f"base: {config.base_model} is a {self.descriptor.kind} model; take a flow model"
             )
+        check_parts(self.descriptor)  # RUN/model is going to hold copies of them
         self.shape = network_config(config.model, self.descriptor)
         self.pictures, self.uncaptioned = captioned(config, opened(config))
         self.text = TrainedText(config, self.descriptor, self.pictures) if config.text.train else None
