@@ -103,7 +103,9 @@ def _why_not(stage: str, subject: Subject, spec: EngineSpec, runs: int, share: f
     except Exception as error:
         if spec.peer is None:
             raise
-        return f"{spec.peer} fails on a small problem: {printable(error, 200)}"  # others may be of any version
+        return (
+            f"{spec.peer} fails on a small problem: {printable(error, 200)}"  # others may be of any version
+        )
 
 
 def _stage(

@@ -60,7 +60,9 @@ def _converted(peer: nn.Module, inputs: dict[str, Tensor]) -> Any:
 
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's tracer and diffusers warn about what a trace can't follow
-        traced = torch.jit.trace(_First(peer, tuple(inputs)).eval(), tuple(inputs.values()), check_trace=False)
+        traced = torch.jit.trace(
+            _First(peer, tuple(inputs)).eval(), tuple(inputs.values()), check_trace=False
+        )
         # Frozen, weights are constants of the graph: their names in diffusers are more than OpenVINO follows.
         model = openvino.convert_model(torch.jit.freeze(traced), example_input=tuple(inputs.values()))
     model.reshape({port: list(x.shape) for port, x in zip(model.inputs, inputs.values(), strict=True)})
