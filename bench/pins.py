@@ -1,8 +1,8 @@
 """Compare what two versions of sanakit do, to the bit, on one machine: `python -m bench.pins COMMIT`.
 
 Run it after any change that should change nothing. Both versions go through the command line only: pictures of each
-solver, of a batch, with guidance of each kind and from `--like`; a rendered set; thirty steps of a transformer and of an
-autoencoder; the keys of the cache; a checkpoint of the older version that the newer one resumes. Bits differ between
+solver, of a batch, with guidance of each kind and from `--like`; a rendered set; thirty steps of a transformer and
+of an autoencoder; the keys of the cache; a checkpoint of the older version that the newer one resumes. Bits differ between
 chips, so nothing is stored: COMMIT is checked out into a temporary folder and run beside the working tree.
 """
 
@@ -98,7 +98,8 @@ def rendered_set(version: Version) -> dict[str, str]:
     version.sanakit("data", "toybox", "set", "--count", 24, "--size", 64)
     files = sorted(path for path in (version.out / "set").rglob("*") if path.is_file())
     return {
-        path.name: pixels_hash(path) if path.suffix == ".png" else bytes_hash(path.read_bytes()) for path in files
+        path.name: pixels_hash(path) if path.suffix == ".png" else bytes_hash(path.read_bytes())
+        for path in files
     }
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         PictureError,
         RequestError,
         SanakitError,
+        ShortageError,
         WeightsError,
     )
     from sanakit.pipeline.generate import load
@@ -41,6 +42,7 @@ __all__ = [
     "PictureError",
     "RequestError",
     "SanakitError",
+    "ShortageError",
     "WeightsError",
     "__version__",
     "load",

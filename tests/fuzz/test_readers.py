@@ -39,4 +39,4 @@ def test_damage_is_repeated_by_its_seed(damage: object) -> None:
     first, second = (
         [damage(content, rng) for _ in range(50)] for rng in (random.Random(3), random.Random(3))
     )  # type: ignore[operator]
-    assert first == second and len(set(first)) > 40
+    assert first == second and len(set(first)) > 25  # two lines can be moved in few ways

@@ -43,7 +43,7 @@ def test_a_folder_becomes_a_config_that_runs(tmp_path: Path, monkeypatch: pytest
     assert len(config.preview.prompts) == 2 and "\U0001f355" in config.preview.prompts[0]
     assert "\x1b" not in (tmp_path / "my pictures.yaml").read_text(encoding="utf-8")
     assert not contradictions(config)
-    assert "44 pictures, 2 held out" in "\n".join(Session(config, device="cpu").plan.lines())
+    assert "43 pictures, 2 held out" in "\n".join(Session(config, device="cpu").plan.lines())
     assert not (tmp_path / "runs").exists()
 
 

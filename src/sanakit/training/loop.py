@@ -159,6 +159,7 @@ class Run:
         return not self.world.agree(frozenset() if good else frozenset({"bad"}), ("bad",))
 
     def _newest(self) -> str:
+        self.checkpoints.finish()  # one that is being written counts
         steps = self.checkpoints.steps()
         return (
             f"the last good checkpoint is {self.checkpoints.path(steps[-1])}"
