@@ -1,9 +1,9 @@
 """Compare what two versions of sanakit do, to the bit, on one machine: `python -m bench.pins COMMIT`.
 
 Run it after any change that should change nothing. Both versions go through the command line only: pictures of each
-solver, of a batch, with guidance of each kind and from `--like`; a rendered set; thirty steps of a transformer and
-of an autoencoder; the keys of the cache; a checkpoint of the older version that the newer one resumes. Bits differ between
-chips, so nothing is stored: COMMIT is checked out into a temporary folder and run beside the working tree.
+solver, of a batch, with guidance of each kind and from `--like`; a rendered set; thirty steps of a transformer and of
+an autoencoder; the keys of the cache; a checkpoint of the older version that the newer one resumes. Bits differ
+between chips, so nothing is stored: COMMIT is checked out into a temporary folder and run beside the working tree.
 """
 
 from __future__ import annotations
