@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sanakit.base.echo import printable, printable_lines, quoted, shorten
     from sanakit.base.errors import (
         ConfigError,
+        DataError,
         InputError,
         ModelNotFoundError,
         NumericsError,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         PictureError,
         RequestError,
         SanakitError,
+        ShortageError,
         WeightsError,
     )
     from sanakit.base.files import atomic_write, ensure_writable_folder, write_new
@@ -42,57 +44,20 @@ if TYPE_CHECKING:
     from sanakit.base.values import TextStates
 
 _HOMES = {
-    "dialect": (
-        "DIFFUSERS",
-        "OFFICIAL",
-        "Dialect",
-    ),
-    "echo": (
-        "printable",
-        "printable_lines",
-        "quoted",
-        "shorten",
-    ),
-    "errors": (
-        "ConfigError",
-        "InputError",
-        "ModelNotFoundError",
-        "NumericsError",
-        "OutputError",
-        "PictureError",
-        "RequestError",
-        "SanakitError",
-        "WeightsError",
-    ),
-    "files": (
-        "atomic_write",
-        "ensure_writable_folder",
-        "write_new",
-    ),
-    "folders": ("new_folder",),
-    "grid": (
-        "BUCKETS",
-        "SIZE_STEP",
-        "Grid",
-        "check_size",
-        "nearest_bucket",
-    ),
-    "locks": ("hold",),
-    "noise": (
-        "MAX_SEED",
-        "seeded_noise",
-    ),
-    "precision": (
-        "DTYPES",
-        "Precision",
-        "decide",
-    ),
-    "sentinel": (
-        "check_finite",
-        "find_nonfinite_layer",
-    ),
-    "values": ("TextStates",),
+    "dialect": "DIFFUSERS OFFICIAL Dialect",
+    "echo": "printable printable_lines quoted shorten",
+    "errors": "ConfigError DataError InputError ModelNotFoundError NumericsError "
+    "OutputError PictureError RequestError SanakitError ShortageError WeightsError",
+    "files": "atomic_write ensure_writable_folder write_new",
+    "folders": "new_folder",
+    "grid": "BUCKETS SIZE_STEP Grid check_size nearest_bucket",
+    "locks": "hold",
+    "noise": "MAX_SEED seeded_noise",
+    "precision": "DTYPES Precision decide",
+    "sentinel": "check_finite find_nonfinite_layer",
+    "values": "TextStates",
 }
+"""Module -> its public names."""
 
 __all__ = [
     "BUCKETS",
@@ -102,6 +67,7 @@ __all__ = [
     "OFFICIAL",
     "SIZE_STEP",
     "ConfigError",
+    "DataError",
     "Dialect",
     "Grid",
     "InputError",
@@ -112,6 +78,7 @@ __all__ = [
     "Precision",
     "RequestError",
     "SanakitError",
+    "ShortageError",
     "TextStates",
     "WeightsError",
     "atomic_write",
@@ -135,7 +102,7 @@ __all__ = [
 def __getattr__(name: str) -> object:
     """Imports the home of a public name on first use. Raises AttributeError for any other name."""
     for home, names in _HOMES.items():
-        if name in names:
+        if name in names.split():
             value: object = getattr(import_module(f"sanakit.base.{home}"), name)
             globals()[name] = value
             return value
