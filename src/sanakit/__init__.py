@@ -58,6 +58,7 @@ def __getattr__(name: str) -> object:
     """Import the home of a public name on first use. Raises AttributeError for any other name."""
     if name not in _HOMES:
         raise AttributeError(f"module 'sanakit' has no attribute {name!r}")
+    import_module("sanakit.base.waiting").spin_before_torch()
     value: object = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value

@@ -1,4 +1,4 @@
-"""Threads of a CPU: small work gets one, explicit settings win, and torch's own number comes back."""
+"""Threads of a CPU: small work gets two, explicit settings win, and torch's own number comes back."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -37,8 +38,10 @@ def three(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def test_small_work_gets_one_thread_and_other_work_all() -> None:
-    assert choose_threads(SMALL / 2).count == 1
+def test_small_work_gets_two_threads_and_other_work_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cores, count in ((1, 1), (2, 2), (16, 2)):
+        monkeypatch.setattr(module, "available_cores", partial(int, cores))
+        assert choose_threads(SMALL / 2).count == count
     assert choose_threads(SMALL * 2).count == 3
 
 
@@ -89,6 +92,17 @@ def test_quotas_of_containers(files: dict[str, str], cores: int | None, tmp_path
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text, encoding="ascii")
     assert core_quota(tmp_path) == cores
+
+
+def test_a_program_that_has_no_torch_yet_waits_briefly_too() -> None:
+    told = "import os, sanakit; sanakit.ImageRequest; print(os.environ.get('GOMP_SPINCOUNT'))"
+    clean = {name: value for name, value in os.environ.items() if name not in USERS}
+    for first, wanted in (("", str(SPINS)), ("import torch, ", "None")):
+        done = subprocess.run(
+            [sys.executable, "-c", told.replace("import ", "import " + first.removeprefix("import "), 1)],
+            env=clean, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert done.stdout.strip() == wanted
 
 
 def test_the_callers_number_comes_back() -> None:

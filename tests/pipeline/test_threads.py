@@ -24,6 +24,7 @@ def three(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in base.SETTINGS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(base, "core_quota", lambda: None)
+    monkeypatch.setattr(base, "available_cores", lambda: 4)
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     yield
@@ -35,8 +36,8 @@ def counts(name: str, side: int, asked: int | None = None) -> dict[str, int]:
     return {stage: threads.count for stage, threads in found.items()}
 
 
-def test_the_shipped_model_denoises_on_one_thread() -> None:
-    assert counts("toybox", 256) == {"text": 1, "denoise": 1, "decode": 3}
+def test_the_shipped_model_denoises_on_two_threads() -> None:
+    assert counts("toybox", 256) == {"text": 2, "denoise": 2, "decode": 3}
 
 
 @pytest.mark.parametrize("name", ["sana-0.6b-512", "sana-0.6b-1024", "sana-1.6b-1024", "sprint-0.6b-1024"])
@@ -82,7 +83,7 @@ def draw(model: Model, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, set[i
 
 def test_drawing_sets_them_and_sets_them_back(tiny: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
     inside, between = draw(load(tiny(), "cpu", "fp32"), monkeypatch)
-    assert inside == {"encode_text": {1}, "denoise": {1}, "decode": {1}}
+    assert inside == {"encode_text": {2}, "denoise": {2}, "decode": {2}}
     assert between == {3} and torch.get_num_threads() == 3
 
 
@@ -126,4 +127,4 @@ def test_shapes_without_layers_count_as_small() -> None:
     shapes = shapes_of("toybox")
     bare = tuple(replace(stage, depth=0) for stage in shapes.autoencoder.decoder)
     hollow = replace(shapes, autoencoder=replace(shapes.autoencoder, decoder=bare))
-    assert stage_threads(hollow, 1024, 1024, CPU)["decode"].count == 1
+    assert stage_threads(hollow, 1024, 1024, CPU)["decode"].count == 2

@@ -37,11 +37,15 @@ SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 """What users set in the environment; torch has read it, and then nothing is changed."""
 
 SMALL = 2e8
-"""Operations of one product that are too few to share.
+"""Operations of one product that are too few to share among all cores.
 
 On one core of 50 to 100 G operations/s they take 2 to 4 ms. Threads that share less meet at a barrier more often than a
 system that has other work as well lets both of them run: its turns last about as long.
 """
+
+FEW = 2
+"""Threads for small work: a second one is worth a third of the time on an idle machine, and costs little on a busy one
+as long as threads wait briefly (see `waiting`); more meet at barriers more often than they work."""
 
 _GROUPS = Path("/sys/fs/cgroup")
 
@@ -57,8 +61,8 @@ class Threads:
 def choose_threads(operations: float, asked: int | None = None) -> Threads:
     """Threads for work whose widest product has so many operations; a multiplication and a sum are two.
 
-    asked: wins. Otherwise what the environment names (see `SETTINGS`); otherwise one for small work, and for other work
-    as many as torch has now, but no more than the container may use.
+    asked: wins. Otherwise what the environment names (see `SETTINGS`); otherwise `FEW` for small work (one on one
+    core), and for other work as many as torch has now, but no more than the container may use.
     """
     if asked is not None:
         return Threads(asked, "as asked")
@@ -67,7 +71,7 @@ def choose_threads(operations: float, asked: int | None = None) -> Threads:
     if named is not None:
         return Threads(present, f"{named} says so")
     if operations < SMALL:
-        return Threads(1, "its products are too small to share")
+        return Threads(min(FEW, available_cores()), "its products are too small to share among more")
     quota = core_quota()
     if quota is not None and quota < present:
         return Threads(quota, "the container may use no more cores")

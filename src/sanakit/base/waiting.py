@@ -10,6 +10,7 @@ figures.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import MutableMapping
 
 SPINS = 2_000
@@ -25,3 +26,8 @@ def spin_briefly(environment: MutableMapping[str, str] = os.environ) -> bool:
         return False
     environment["GOMP_SPINCOUNT"] = str(SPINS)
     return True
+
+
+def spin_before_torch() -> bool:
+    """The same, where torch is still to be imported: who brings it says how its threads wait."""
+    return "torch" not in sys.modules and spin_briefly()
