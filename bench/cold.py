@@ -18,7 +18,7 @@ import torch
 from sanakit.benchmark.models import random_autoencoder, random_text_encoder, random_transformer
 from sanakit.pipeline.shapes import shapes_of
 from sanakit.transformer import PRESETS
-from sanakit.weights import Descriptor, Schedule, resolve, write_folder
+from sanakit.weights import ModelSpec, Schedule, resolve, write_folder
 
 FOLDERS = Path("runs/bench")
 
@@ -37,7 +37,7 @@ def folder_of(name: str) -> str:
 def write_random(name: str, folder: Path) -> None:
     """A model folder of a published size in bf16."""
     shapes, dtype = shapes_of(name), torch.bfloat16
-    descriptor = Descriptor(
+    spec = ModelSpec(
         folder=folder,
         transformer_source=folder / "transformer",
         kind="sana",
@@ -47,7 +47,7 @@ def write_random(name: str, folder: Path) -> None:
         text_config=dict(shapes.text),
     )
     write_folder(
-        descriptor,
+        spec,
         transformer=random_transformer(shapes.transformer, dtype),
         autoencoder=random_autoencoder(shapes.autoencoder, dtype),
         text_encoder=random_text_encoder(shapes.text, dtype),

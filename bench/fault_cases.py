@@ -16,12 +16,12 @@ from typer.testing import CliRunner
 from sanakit.base.drafts import is_draft
 from sanakit.base.errors import InputError
 from sanakit.cli import app
+from sanakit.data.cache import TensorCache
+from sanakit.data.cache.about import read_about, read_pictures
 from sanakit.pipeline import read_picture
 from sanakit.toybox.folder import write_pictures
-from sanakit.training.cache import TensorCache
-from sanakit.training.cache.about import read_about, read_pictures
 from sanakit.training.checkpoint import Checkpoints
-from sanakit.weights import diffusers_to_pth, read_descriptor, write_derived
+from sanakit.weights import diffusers_to_pth, read_model_spec, write_derived
 from tests.oracles.tiny import Recipe, write_tiny
 from tests.training.small import start, train
 
@@ -118,7 +118,7 @@ def conversions(sources: Sources) -> list[Case]:
         sana("convert", sources.wide, target, "--dtype", "int8", "--force", "--shard-size", size)
 
     def export(target: Path, which: int) -> None:
-        found = read_descriptor(sources.models[0])
+        found = read_model_spec(sources.models[0])
         state = {name: torch.full_like(tensor, which) for name, tensor in _state(found.folder).items()}
         write_derived(found, target, state, force=True)
 
@@ -134,7 +134,7 @@ def _state(folder: Path) -> dict[str, torch.Tensor]:
     from sanakit.transformer import SanaTransformer
 
     with torch.device("meta"):
-        model = SanaTransformer(read_descriptor(folder).transformer)
+        model = SanaTransformer(read_model_spec(folder).transformer)
     return {name: torch.zeros(tensor.shape) for name, tensor in model.state_dict().items()}
 
 

@@ -25,8 +25,8 @@ import torch
 
 from bench.fault_cases import Case, Sources, cases, drafts, draw, fill, sana
 from bench.moments import Ended, run, together
+from sanakit.data.cache.about import read_about
 from sanakit.pipeline import read_picture
-from sanakit.training.cache.about import read_about
 
 _DISKS = 8
 """Small disks per command, from no room beyond the old result to room for nearly two."""

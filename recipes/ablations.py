@@ -148,7 +148,7 @@ def network(variant: Variant, shape: TransformerConfig, seed: int) -> SanaTransf
 def drawn(job: TextToImage, run: Run, model: SanaTransformer) -> dict[str, float]:
     """How well the averaged weights draw prompts, in 20 steps: accuracy, score and distance of `Summary`."""
     shape, judge = model.config, load_judge()
-    drawer = Model(replace(job.descriptor, transformer=shape), decide(dtype="fp32"), fast="off", frugal=False)
+    drawer = Model(replace(job.spec, transformer=shape), decide(dtype="fp32"), fast="off", frugal=False)
     with run.ema.applied(model):
         drawer.parts.put("transformer", model.eval())
 

@@ -36,14 +36,15 @@ from recipes.toybox_model import (
 from sanakit.autoencoder import DCAE
 from sanakit.autoencoder import PRESETS as AUTOENCODERS
 from sanakit.base.files import atomic_write
+from sanakit.base.seeds import batch_indices
 from sanakit.evaluation import edge_sharpness, psnr, ssim
 from sanakit.flow.path import LinearPath
 from sanakit.flow.times import ShiftedTimes
 from sanakit.text import load_tokenizer
 from sanakit.toybox.dataset import RenderProgress, SceneShards, render_dataset
 from sanakit.toybox.grammar import Split
-from sanakit.training import LoopConfig, Run, batch_indices, reconstruction, sentences, velocity
-from sanakit.weights import Descriptor, Schedule, write_folder
+from sanakit.training import LoopConfig, Run, reconstruction, sentences, velocity
+from sanakit.weights import ModelSpec, Schedule, write_folder
 
 RUNS = Path("runs/toybox")
 MODEL = Path("src/sanakit/toybox/model")
@@ -237,7 +238,7 @@ def ship() -> None:
     tokenizer = load_tokenizer(RUNS / "tokenizer")
     joint = TextToVelocity(len(tokenizer))
     Run(joint, TRANSFORMER).ema.copy_to(joint)
-    descriptor = Descriptor(
+    spec = ModelSpec(
         folder=MODEL,
         transformer_source=MODEL / "transformer",
         kind="sana",
@@ -249,7 +250,7 @@ def ship() -> None:
         text_config=text_config(len(tokenizer)),
     )
     write_folder(
-        descriptor,
+        spec,
         transformer=joint.transformer,
         autoencoder=trained_autoencoder(),
         text_encoder=joint.text,

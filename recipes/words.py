@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from sanakit.data.labels.sampler import CaptionRule
 from sanakit.pipeline import ImageRequest, load
 from sanakit.training.config import (
     DataConfig,
@@ -30,7 +31,6 @@ from sanakit.training.config import (
     TextTraining,
     TrainConfig,
 )
-from sanakit.training.labels.sampler import CaptionRule
 from sanakit.training.optim.config import OptimizerConfig
 from sanakit.training.session import Session
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.running import Sana
-from tests.training.data.pictures import png, write_files, write_plain, write_tar
+from tests.data.pictures import png, write_files, write_plain, write_tar
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_an_interrupt_ends_with_130(check, tmp_path: Path, monkeypatch: pytest.M
     def interrupt(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sanakit.training.data.check.Looks.put", interrupt)
+    monkeypatch.setattr("sanakit.data.check.Looks.put", interrupt)
     result = check("set", "--json", "report.json")
     assert result.exit_code == 130
     assert not (tmp_path / "report.json").exists()

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from sanakit.data.cache.store import shards_in
+from sanakit.data.labels.chosen import read_keys
+from sanakit.data.source import open_set
 from sanakit.toybox import caption, sample_scene
-from sanakit.training.cache.store import shards_in
-from sanakit.training.data.source import open_set
-from sanakit.training.labels.chosen import read_keys
 from tests.cli.running import Sana, lines_of
-from tests.training.data.pictures import encoded, png, write_files, write_plain
-from tests.training.labels.renders import rendered
-from tests.training.labels.tiny_models import write_clip
+from tests.data.labels.renders import rendered
+from tests.data.labels.tiny_models import write_clip
+from tests.data.pictures import encoded, png, write_files, write_plain
 
 
 @pytest.fixture(scope="module")

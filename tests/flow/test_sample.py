@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from sanakit import flow
-from sanakit.base import ConfigError, RequestError, seeded_noise
+from sanakit.base import ConfigError, RequestError
 from sanakit.flow import SOLVERS, ModelTime, ShiftedTimes, dpm, euler, iterate_sample, sample, times_for
-from tests.flow.toys import GaussianFlow
+from tests.flow.toys import GaussianFlow, seeded_noise
 
 
 def fresh(step: int) -> torch.Tensor:

@@ -13,6 +13,12 @@ from torch import Tensor
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "flow.json").read_text())
 
 
+def seeded_noise(seeds: list[int], shape: tuple[int, ...]) -> Tensor:
+    """Standard normal noise [B, *shape], a generator per sample."""
+    rows = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    return torch.stack(rows)
+
+
 def velocity(x: Tensor, time: float) -> Tensor:
     """The toy velocity of the golden loops, sin(3x) + t/1000, at model time t."""
     return torch.sin(3 * x) + time / 1000

@@ -109,9 +109,9 @@ def _read_model(folder: Path) -> None:
     from sanakit.pipeline.memory import Shapes
     from sanakit.text import build_gemma
     from sanakit.transformer import SanaTransformer
-    from sanakit.weights import load_autoencoder, load_text_encoder, load_transformer, read_descriptor
+    from sanakit.weights import load_autoencoder, load_text_encoder, load_transformer, read_model_spec
 
-    found = read_descriptor(folder)
+    found = read_model_spec(folder)
     Shapes(transformer=found.transformer, autoencoder=found.autoencoder, text=found.text_config)
     with torch.device("meta"):
         transformer, autoencoder = SanaTransformer(found.transformer), DCAE(found.autoencoder)
@@ -173,7 +173,7 @@ def _make_image(folder: Path, form: str) -> None:
 
 
 def _read_image(folder: Path) -> None:
-    from sanakit.training.data.picture import cut_picture, picture_size, thumbnail
+    from sanakit.data.picture import cut_picture, picture_size, thumbnail
 
     data = (folder / "a").read_bytes()
     picture_size(data)
@@ -195,7 +195,7 @@ def _make_set(folder: Path, files: dict[str, bytes]) -> None:
 
 
 def _make_shard(folder: Path) -> None:
-    from tests.training.data.pictures import write_tar
+    from tests.data.pictures import write_tar
 
     record = json.dumps({"caption": "a cube", "score": 0.5}).encode()
     write_tar(folder / "s.tar", {"0.png": _png(), "0.json": record, "1.png": _png(), "1.txt": b"a ball"})
@@ -215,7 +215,7 @@ def _make_parquet(folder: Path) -> None:
 def _read_set(folder: Path) -> None:
     """What a run does: every item with its captions, and the pictures' bytes."""
     from sanakit.base.errors import PictureError
-    from sanakit.training.data import open_set
+    from sanakit.data import open_set
 
     pictures = open_set(folder)
     for index in range(len(pictures)):
@@ -271,7 +271,7 @@ def _read_checkpoint(folder: Path) -> None:
 
 
 def _make_cache(folder: Path) -> None:
-    from sanakit.training.cache.store import TensorCache
+    from sanakit.data.cache.store import TensorCache
 
     cache = TensorCache(folder)
     cache.put("one", _tensors())
@@ -285,9 +285,9 @@ def _make_cache(folder: Path) -> None:
 
 def _read_cache(folder: Path) -> None:
     from sanakit.base.errors import WeightsError
-    from sanakit.training.cache.about import read_about
-    from sanakit.training.cache.store import TensorCache
-    from sanakit.training.cache.verify import verify
+    from sanakit.data.cache.about import read_about
+    from sanakit.data.cache.store import TensorCache
+    from sanakit.data.cache.verify import verify
 
     read_about(folder)
     cache = TensorCache(folder)

@@ -21,8 +21,8 @@ def open_model(folder: Path, dtype: str = "fp32", fast: str | None = None) -> Mo
 def ours(model: Model, request: ImageRequest) -> tuple[Tensor, Tensor]:
     """Latent [1, C, h, w] and pixels [1, 3, H, W] in 0..1 of a request."""
     request = request.complete(model.defaults)
-    prompt = stages.encode_text(model.parts.text, model.descriptor, request)
-    states = list(stages.denoise(model.parts.transformer, model.descriptor, prompt, request, CPU))
+    prompt = stages.encode_text(model.parts.text, model.spec, request)
+    states = list(stages.denoise(model.parts.transformer, model.spec, prompt, request, CPU))
     pixels = stages.decode(model.parts.autoencoder, states[-1].x, request)
     return states[-1].x, (pixels * 0.5 + 0.5).clamp(0, 1)
 

@@ -13,7 +13,7 @@ import torch
 
 from sanakit.base import ConfigError, OutputError
 from sanakit.transformer import SanaTransformer
-from sanakit.weights import check_parts, read_descriptor, write_derived
+from sanakit.weights import check_parts, read_model_spec, write_derived
 from sanakit.weights.known import copy_known, known_files
 from tests.oracles.tiny import Folders
 
@@ -24,7 +24,7 @@ def base(tiny: Folders, tmp_path: Path) -> Path:
 
 
 def export(base: Path, target: Path, force: bool = False) -> Path:
-    found = read_descriptor(base)
+    found = read_model_spec(base)
     return write_derived(found, target, SanaTransformer(found.transformer), dtype=torch.bfloat16, force=force)
 
 
@@ -86,7 +86,7 @@ def test_a_known_name_that_leads_out_is_refused(base: Path, tmp_path: Path, way:
     with pytest.raises(ConfigError, match=r"leads out of the model, to .*outside.*: put a copy"):
         way(base, tmp_path / "model")
     with pytest.raises(ConfigError, match="leads out of the model"):
-        check_parts(read_descriptor(base))
+        check_parts(read_model_spec(base))
     assert not (tmp_path / "model" / "model_index.json").exists()
 
 
@@ -100,7 +100,7 @@ def test_the_hubs_cache_of_links_is_taken(base: Path, tmp_path: Path, way: Way) 
         shutil.copy(path, blob)
         name.parent.mkdir(parents=True, exist_ok=True)
         name.symlink_to(os.path.relpath(blob, name.parent))
-    check_parts(read_descriptor(snapshot))
+    check_parts(read_model_spec(snapshot))
     way(snapshot, tmp_path / "model")
     found = others(tmp_path / "model")
     assert found.keys() == others(base).keys()
@@ -122,9 +122,9 @@ def test_an_export_replaces_the_one_before_and_keeps_what_the_user_added(base: P
     with pytest.raises(ConfigError):
         export(base, target, force=True)
     (base / "kept").rename(base / "vae" / "config.json")
-    assert read_descriptor(target).autoencoder == read_descriptor(base).autoencoder
+    assert read_model_spec(target).autoencoder == read_model_spec(base).autoencoder
     export(base, target, force=True)
     assert (target / "README.md").read_text() == "mine"
     assert replace(
-        read_descriptor(target), folder=base, transformer_source=base / "transformer"
-    ) == read_descriptor(base)
+        read_model_spec(target), folder=base, transformer_source=base / "transformer"
+    ) == read_model_spec(base)

@@ -28,7 +28,7 @@ RECIPES = {
 @pytest.mark.parametrize("name", RECIPES)
 def test_written_folders_draw_the_same_in_diffusers(tiny: Folders, tmp_path: Path, name: str):
     source = open_model(tiny(RECIPES[name]), fast="off")
-    found = source.descriptor
+    found = source.spec
     autoencoder = DCAE(found.autoencoder)
     load_autoencoder(autoencoder, found.autoencoder, found.autoencoder_folder)
     folder = write_folder(

@@ -25,7 +25,7 @@ from sanakit.pipeline import (
     stages,
 )
 from tests.oracles.tiny import Folders, Recipe
-from tests.pipeline.drawing import CPU, open_diffusers, open_model, ours, relative, theirs
+from tests.pipeline.drawing import open_diffusers, open_model, ours, relative, theirs
 
 REQUEST = ImageRequest(prompt="a red cube", width=64, height=64, steps=3, seed=11)
 
@@ -154,9 +154,7 @@ def test_long_prompts_tell_how_many_tokens_were_cut(tiny: Folders):
     model = open_model(tiny())
     long = REQUEST.replace(prompt="sphere " * 400, negative="cone " * 400, steps=1, truncate=True)
     notes = [event.message for event in model.generate(long) if isinstance(event, Note)]
-    cut = model.parts.text.count_cut(
-        long.prompt, stages.instruction_of(model.descriptor, long), lowercase=True
-    )
+    cut = model.parts.text.count_cut(long.prompt, stages.instruction_of(model.spec, long), lowercase=True)
     assert cut > 50
     assert [note.split(" is too long")[0] for note in notes] == ["the prompt", "the negative prompt"]
     assert f"its last {cut} tokens were cut, 300 are read" in notes[0]
@@ -306,7 +304,7 @@ def test_pixels_are_rounded_to_the_nearest_level():
 
 @pytest.mark.parametrize(("depth", "blocks"), [(28, (14,)), (20, (8,)), (3, (1,)), (1, (0,))])
 def test_default_blocks_of_perturbed_attention(tiny: Folders, depth: int, blocks: tuple[int, ...]):
-    config = replace(open_model(tiny()).descriptor.transformer, depth=depth)
+    config = replace(open_model(tiny()).spec.transformer, depth=depth)
     assert stages.pag_blocks(config, REQUEST) == blocks
     assert stages.pag_blocks(config, REQUEST.replace(pag_blocks=(0, 2))) == (0, 2)
 
@@ -315,13 +313,6 @@ def test_sprint_models_draw_with_other_solvers_too(tiny: Folders):
     for recipe, solver in ((Recipe(sprint=True), "dpm2"), (Recipe(sprint=True), "euler"), (Recipe(), "scm")):
         latent, _ = ours(open_model(tiny(recipe)), REQUEST.replace(solver=solver))
         assert bool(torch.isfinite(latent).all())
-
-
-def test_noise_is_what_a_seed_means():
-    draw = stages.noise_source(5, (8, 2, 3), CPU)
-    generator = torch.Generator("cpu").manual_seed(5)
-    for step in (-1, 0, 1):
-        assert torch.equal(draw(step), torch.randn(1, 8, 2, 3, generator=generator))
 
 
 def test_bad_models_and_sizes_are_refused_at_once(tiny: Folders, tmp_path):
@@ -353,7 +344,7 @@ def test_memory_that_cannot_suffice_is_told_before_anything_is_loaded(
 
 def test_memory_that_may_not_suffice_is_remarked_once(tiny: Folders, monkeypatch: pytest.MonkeyPatch):
     model = open_model(tiny())
-    found = model.descriptor
+    found = model.spec
     shapes = Shapes(transformer=found.transformer, autoencoder=found.autoencoder, text=found.text_config)
     largest = max(estimate(shapes, 64, 64, torch.float32), key=lambda stage: stage.total)
     monkeypatch.setattr("sanakit.pipeline.generate.available_bytes", lambda device: largest.total - 1)

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from sanakit.adapt import Int8Linear
 from sanakit.base import OutputError, RequestError, WeightsError
 from sanakit.pipeline import ImageRequest, Note, write_int8_folder
-from sanakit.weights import read_descriptor, resolve
+from sanakit.weights import read_model_spec, resolve
 from tests.oracles import chips
 from tests.oracles.tiny import Folders
 from tests.pipeline.drawing import open_model, ours
@@ -22,7 +22,7 @@ REQUEST = ImageRequest(prompt="a red cube", width=128, height=128, steps=2, seed
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("int8") / "model"
-    report = write_int8_folder(read_descriptor(resolve("toybox")), target)
+    report = write_int8_folder(read_model_spec(resolve("toybox")), target)
     assert "blocks.0.ffn.expand" in report.replaced
     assert {"head.out", "modulation"} <= set(report.kept)
     return target
@@ -61,16 +61,16 @@ def test_plain_torch_draws_it_too_in_any_dtype(folder: Path) -> None:
 
 
 def test_what_cannot_be_written_is_refused(folder: Path, tiny: Folders, tmp_path: Path) -> None:
-    found = read_descriptor(folder)
+    found = read_model_spec(folder)
     with pytest.raises(RequestError, match="is in int8 already"):
         write_int8_folder(found, tmp_path / "again")
-    toybox = read_descriptor(resolve("toybox"))
+    toybox = read_model_spec(resolve("toybox"))
     with pytest.raises(OutputError, match="exists already"):
         write_int8_folder(toybox, folder)
     with pytest.raises(RequestError, match="is the model itself"):
         write_int8_folder(toybox, toybox.folder, force=True)
     with pytest.raises(RequestError, match="no layer that is wide enough"):
-        write_int8_folder(read_descriptor(tiny()), tmp_path / "tiny")
+        write_int8_folder(read_model_spec(tiny()), tmp_path / "tiny")
     assert not (tmp_path / "tiny").exists()
 
 

@@ -15,6 +15,7 @@ FLOORS = (
     {"text", "flow", "transformer", "autoencoder"},
     {"weights", "adapt"},
     {"pipeline", "toybox"},
+    {"data"},
     {"training", "evaluation", "benchmark"},
     {"cli", "server"},
 )
@@ -24,7 +25,7 @@ ONLY_BASE = {"flow"}
 """Rooms that know no network: they import base and nothing else of ours."""
 
 EVERYWHERE = {"torch", "numpy"}
-PICTURE_FLOORS = {"pipeline", "toybox", "training", "evaluation", "cli", "server"}
+PICTURE_FLOORS = {"pipeline", "toybox", "data", "training", "evaluation", "cli", "server"}
 LIBRARIES = {
     "triton": {"kernels"},
     "transformers": {"text"},
@@ -32,9 +33,9 @@ LIBRARIES = {
     "safetensors": {"weights"},
     "huggingface_hub": {"weights"},
     "PIL": PICTURE_FLOORS,
-    "pyarrow": {"training"},
-    "open_clip": {"training"},
-    "ray": {"training"},
+    "pyarrow": {"data"},
+    "open_clip": {"data"},
+    "ray": {"data"},
     "typer": {"cli"},
     "click": {"cli"},
     "rich": {"cli"},
@@ -50,7 +51,7 @@ LIBRARIES = {
 SINGLE_FILES = {
     # Vision-language models and CLIP, which write and score captions of training data: they belong to no station of the
     # flow, so `text` is no place for them.
-    "transformers": {"sanakit.training.labels.vision"},
+    "transformers": {"sanakit.data.labels.vision"},
 }
 """Library -> modules that may import it though their room may not."""
 

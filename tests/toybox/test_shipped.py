@@ -45,7 +45,7 @@ def test_the_prompts_of_the_sheet_are_those_of_the_first_unseen_scenes() -> None
 
 
 def test_each_part_keeps_its_limit(model: Model) -> None:
-    plain = Model(model.descriptor, model.precision, fast="off").parts  # packed layers have no parameters
+    plain = Model(model.spec, model.precision, fast="off").parts  # packed layers have no parameters
     parts = {
         "text_encoder": plain.text.model,
         "vae": plain.autoencoder,
@@ -64,9 +64,9 @@ def test_diffusers_draws_the_same_picture(model: Model) -> None:
 
 
 def test_the_autoencoder_gives_pictures_back(model: Model) -> None:
-    config = model.descriptor.autoencoder
+    config = model.spec.autoencoder
     autoencoder = DCAE(config).eval()
-    load_autoencoder(autoencoder, config, model.descriptor.autoencoder_folder, dtype=torch.float32)
+    load_autoencoder(autoencoder, config, model.spec.autoencoder_folder, dtype=torch.float32)
     originals = render([sample_scene(seed, "held_out") for seed in range(12)], 256)
     with torch.no_grad():
         decoded = autoencoder(originals * 2 - 1)

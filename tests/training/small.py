@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sanakit.training import Chore, LoopConfig, Run, World, batch_indices, velocity
+from sanakit.base.seeds import batch_indices
+from sanakit.training import Chore, LoopConfig, Run, World, velocity
 from sanakit.training.report import Event
 
 BATCH = 4

@@ -18,7 +18,7 @@ from sanakit.pipeline import ImageRequest, load
 from sanakit.text import load_tokenizer, words_in_pieces
 from sanakit.training import Report
 from sanakit.training.session import Session
-from sanakit.weights import read_descriptor, resolve
+from sanakit.weights import read_model_spec, resolve
 from tests.training.sets import config
 from tests.training.test_session import run, same, weights
 
@@ -48,8 +48,8 @@ def test_a_text_encoder_that_is_trained_is_drawn_with_and_exported(strangers: Pa
     told = run(tmp_path / "run", **changes(strangers, preview=preview, optimizer={"lr": "1e-2"}))
     assert not [line for line in told if "captions" in line or "failed" in line], told
     assert len(list((tmp_path / "run/previews").glob("*.png"))) == 2  # before the first step, and at the end
-    base = read_descriptor(resolve("toybox"))
-    found = read_descriptor(tmp_path / "run/model")
+    base = read_model_spec(resolve("toybox"))
+    found = read_model_spec(tmp_path / "run/model")
     before = load_file(base.text_folder / "model.safetensors")
     after = load_file(found.text_folder / "model.safetensors")
     assert after.keys() == before.keys()
@@ -90,7 +90,7 @@ def test_the_text_encoder_has_a_rate_of_its_own(strangers: Path, tmp_path: Path)
     still = changes(strangers, text={"train": True, "lr": 0})
     run(tmp_path / "still", **still)
     trained = weights(tmp_path / "still")
-    before = load_file(read_descriptor(resolve("toybox")).text_folder / "model.safetensors")
+    before = load_file(read_model_spec(resolve("toybox")).text_folder / "model.safetensors")
     name = "model.text_encoder.layers.0.mlp.up_proj.weight"
     assert torch.equal(trained[name], before["layers.0.mlp.up_proj.weight"].float())
     moved = next(name for name in trained if name.startswith("model.transformer.blocks.0."))
@@ -130,7 +130,7 @@ def test_a_run_starts_from_the_text_encoder_of_another(strangers: Path, tmp_path
     model = tmp_path / "first/model"
     told = run(tmp_path / "second", **changes(strangers, text={"base": str(model)}))
     assert any("encoded captions: 5 of 5" in line for line in told)
-    second = read_descriptor(tmp_path / "second/model")
+    second = read_model_spec(tmp_path / "second/model")
     assert second.text_config["vocab_size"] == 465
     one = (model / "text_encoder/model.safetensors").read_bytes()
     assert (second.text_folder / "model.safetensors").read_bytes() == one

@@ -14,12 +14,13 @@ from torch import nn
 from sanakit.autoencoder import DCAE
 from sanakit.autoencoder import PRESETS as AUTOENCODERS
 from sanakit.base import ConfigError
+from sanakit.base.seeds import sample_seed
+from sanakit.data import open_set
 from sanakit.flow import ShiftedTimes
 from sanakit.pipeline import ImageRequest, load
 from sanakit.toybox.folder import write_pictures
 from sanakit.training import Report, read_journal
-from sanakit.training.data import open_set
-from sanakit.training.draws import draw, sample_seed
+from sanakit.training.draws import draw
 from sanakit.training.edits import attend_by_products, recompute
 from sanakit.training.session import Session
 from sanakit.training.speed import kept_bytes, product_rate, train_operations, transformer_pass

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from sanakit.base import ConfigError, InputError
+from sanakit.data import open_set
 from sanakit.training import read_journal
-from sanakit.training.data import open_set
 from sanakit.training.session import Session
 from sanakit.training.tasks.latents import held_items
 from tests.training.sets import COUNT, config, pictures

@@ -17,7 +17,7 @@ from sanakit.toybox.captions import caption
 from sanakit.toybox.sampling import sample_scene
 from sanakit.training.reading import ADVICE, Reading, read_set, share_alike
 from sanakit.training.session import Session
-from sanakit.weights import read_descriptor, read_words, resolve, write_words
+from sanakit.weights import read_model_spec, read_words, resolve, write_words
 from tests.training.sets import config
 
 STRANGERS = [
@@ -37,7 +37,7 @@ TOYBOX = [
 
 @pytest.mark.parametrize(("captions", "unfit"), [(STRANGERS, True), (TOYBOX, False)])
 def test_captions_of_other_words_are_told_from_toyboxs_own(captions: list[str], unfit: bool) -> None:
-    found = read_set(read_descriptor(resolve("toybox")), captions, decide("cpu", "fp32"))
+    found = read_set(read_model_spec(resolve("toybox")), captions, decide("cpu", "fp32"))
     assert (found.unfit, found.closed, found.captions) == (unfit, True, len(captions))
     assert found.alike is not None and (found.alike > 0.5) == unfit
     told = found.sentence()
@@ -54,7 +54,7 @@ def test_a_general_vocabulary_is_not_blamed_for_words_in_pieces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sanakit.text.words.CLOSED", 100)
-    found = read_set(read_descriptor(resolve("toybox")), STRANGERS, decide("cpu", "fp32"))
+    found = read_set(read_model_spec(resolve("toybox")), STRANGERS, decide("cpu", "fp32"))
     assert not found.unfit and found.alike is None and "a general vocabulary" in found.sentence()
 
 
@@ -98,7 +98,7 @@ def test_drawing_says_which_words_a_model_has_not_learnt(tmp_path: Path) -> None
 
 
 def test_a_model_knows_the_words_that_it_was_trained_on(tmp_path: Path) -> None:
-    toybox = read_descriptor(resolve("toybox"))
+    toybox = read_model_spec(resolve("toybox"))
     assert unknown_words(toybox, "a Pizza and a zebra, pizza") == ["pizza", "zebra"]
     other = replace(toybox, folder=tmp_path)
     assert unknown_words(other, "a zebra") == []  # it has no list
@@ -107,7 +107,7 @@ def test_a_model_knows_the_words_that_it_was_trained_on(tmp_path: Path) -> None:
 
 
 def test_the_shipped_list_holds_every_word_of_its_world() -> None:
-    known = read_words(read_descriptor(resolve("toybox")))
+    known = read_words(read_model_spec(resolve("toybox")))
     for number in range(100):
         text = caption(sample_scene(number, "train"), random.Random(number))
         assert set(words_of(text)) <= known, text

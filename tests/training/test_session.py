@@ -75,7 +75,7 @@ def test_sizes_follow_each_other_in_one_run(tmp_path: Path) -> None:
     run(tmp_path / "run", phases=phases)
     model = load(tmp_path / "run/model", device="cpu")
     assert model.defaults.width == 96
-    assert (model.descriptor.schedule.shift, model.descriptor.transformer.position_scale) == (4.0, 2.0)
+    assert (model.spec.schedule.shift, model.spec.transformer.position_scale) == (4.0, 2.0)
 
 
 def test_what_is_held_out_is_never_trained_on(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sanakit.training.data import open_set
+from sanakit.data import open_set
 from sanakit.training.session import Session
 from sanakit.training.set_record import SetChange, keep_set, set_change
 from tests.training.sets import config, pictures

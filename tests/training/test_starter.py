@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from sanakit.base.errors import DataError
 from sanakit.cli import app
+from sanakit.data import open_set
+from sanakit.data.items import Caption, Item
 from sanakit.training.contradictions import contradictions
-from sanakit.training.data import open_set
-from sanakit.training.data.items import Caption, Item
 from sanakit.training.schema import read_config
 from sanakit.training.session import Session
 from sanakit.training.starter import choose, starter

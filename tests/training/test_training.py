@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sanakit.base.seeds import batch_indices
 from sanakit.training import (
     EMA,
     LoopConfig,
     Report,
     Run,
-    batch_indices,
     read_journal,
     reconstruction,
     trapezoid,
@@ -143,13 +143,6 @@ def test_ema_is_the_average_and_steps_aside(tmp_path: Path) -> None:
     with ema.applied(model):
         assert model.weight.item() == 0.5
     assert model.weight.item() == 1.0
-
-
-def test_batches_walk_whole_epochs() -> None:
-    seen = [index for step in range(7) for index in batch_indices(step, 5, 7, seed=3)]
-    assert all(sorted(seen[start : start + 7]) == list(range(7)) for start in range(0, 35, 7))
-    assert seen[:7] != seen[7:14]
-    assert batch_indices(4, 5, 7, seed=3) == seen[20:25]
 
 
 def test_learning_rate_shape() -> None:

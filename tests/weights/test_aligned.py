@@ -22,7 +22,7 @@ from sanakit.weights import (
     load_int8,
     load_text_encoder,
     load_transformer,
-    read_descriptor,
+    read_model_spec,
     save_int8,
     save_transformer,
 )
@@ -93,8 +93,8 @@ def test_files_lay_whole_lines_aligned(tmp_path: Path) -> None:
 @pytest.mark.parametrize("offset", OFFSETS)
 def test_folders(sana_folder: Path, tmp_path: Path, offset: int) -> None:
     """All three networks of a folder whose files begin elsewhere."""
-    found = read_descriptor(sana_folder)
-    moved = read_descriptor(shifted_copy(sana_folder, tmp_path / "moved", offset))
+    found = read_model_spec(sana_folder)
+    moved = read_model_spec(shifted_copy(sana_folder, tmp_path / "moved", offset))
     for load in (_transformer, _autoencoder, _text_encoder):
         network = load(moved)
         assert unaligned(network) == []

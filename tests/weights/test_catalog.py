@@ -11,7 +11,7 @@ import pytest
 
 from sanakit import transformer
 from sanakit.base.errors import ModelNotFoundError
-from sanakit.weights import PUBLISHED, STEMS, read_descriptor, resolve
+from sanakit.weights import PUBLISHED, STEMS, read_model_spec, resolve
 from sanakit.weights.catalog import needed_files
 from tests.weights.hub import Hub, stand_in
 
@@ -28,7 +28,7 @@ def hub(tmp_path: Path, sana_folder: Path, monkeypatch: pytest.MonkeyPatch) -> H
 
 def test_sizes_are_announced_before_anything_is_fetched(hub: Hub) -> None:
     folder = resolve(REPO, announce=lambda text: hub.log.append(f"announce {text}"))
-    assert read_descriptor(folder).kind == "sana"
+    assert read_model_spec(folder).kind == "sana"
     assert hub.log[0].startswith(f"announce {REPO}: ") and "MiB to download (transformer 0." in hub.log[0]
     assert "licence: see its model card" in hub.log[0]
     assert sum(line.startswith("announce") for line in hub.log) == 1
@@ -66,7 +66,7 @@ def test_the_cache_of_the_real_client(
     shutil.copytree(sana_folder, home / "snapshots" / commit)
     (home / "refs").mkdir()
     (home / "refs/main").write_text(commit)
-    assert read_descriptor(resolve(REPO)).folder == home / "snapshots" / commit
+    assert read_model_spec(resolve(REPO)).folder == home / "snapshots" / commit
     assert resolve(REPO, revision=commit) == home / "snapshots" / commit
     for name in ("someone/other", "someone/a--b", f"someone/{'x' * 99}"):
         with pytest.raises(ModelNotFoundError, match="not in the cache"):

@@ -17,7 +17,7 @@ from sanakit.weights import (
     load_transformer,
     open_weights,
     pth_to_diffusers,
-    read_descriptor,
+    read_model_spec,
     read_pth,
     save_transformer,
 )
@@ -75,7 +75,7 @@ def test_pth_to_diffusers_to_pth_is_bit_equal(config: TransformerConfig, tmp_pat
 
 def test_folder_to_pth_to_folder_is_bit_equal(sana_folder: Path, tmp_path: Path) -> None:
     config = diffusers_to_pth(sana_folder, tmp_path / "a.pth")  # the folder of the whole model will do
-    assert config == read_descriptor(sana_folder).transformer
+    assert config == read_model_spec(sana_folder).transformer
     size = (tmp_path / "a.pth").stat().st_size
     assert size < 1.5 * (sana_folder / "transformer/diffusion_pytorch_model.safetensors").stat().st_size
     # A width of 16 is below one official head of 32, so the config differs in heads; tensors do not.
@@ -147,12 +147,12 @@ def test_a_pth_with_the_other_parts_of_a_folder(sana_folder: Path, tmp_path: Pat
     config, path = CONFIGS[0], tmp_path / "a.pth"
     torch.save({"state_dict": official(config)}, path)
     with pytest.raises(ConfigError, match="holds a transformer only"):
-        read_descriptor(path)
-    found = read_descriptor(path, parts=sana_folder, cross_heads=2)
+        read_model_spec(path)
+    found = read_model_spec(path, parts=sana_folder, cross_heads=2)
     assert found.dialect == OFFICIAL and found.transformer == config.with_dialect(OFFICIAL)
     assert found.transformer_source == path and found.text_folder == sana_folder / "text_encoder"
     with torch.device("meta"):
         module = SanaTransformer(found.transformer)
     load_transformer(module, found.transformer, found.transformer_source, dtype=torch.bfloat16)
     assert module.patch.weight.dtype is torch.bfloat16
-    assert replace(read_descriptor(sana_folder), dialect=DIFFUSERS) == read_descriptor(sana_folder)
+    assert replace(read_model_spec(sana_folder), dialect=DIFFUSERS) == read_model_spec(sana_folder)

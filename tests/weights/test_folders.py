@@ -18,13 +18,13 @@ from sanakit.base.errors import ConfigError, OutputError, WeightsError
 from sanakit.text import build_gemma
 from sanakit.transformer import SanaTransformer, TransformerConfig
 from sanakit.weights import (
-    Descriptor,
+    ModelSpec,
     Schedule,
     load_autoencoder,
     load_text_encoder,
     load_transformer,
     open_weights,
-    read_descriptor,
+    read_model_spec,
     save_autoencoder,
     save_text_encoder,
     save_transformer,
@@ -125,14 +125,14 @@ def test_text_encoder_with_and_without_prefix(sana_folder: Path, tmp_path: Path)
     assert same(Gemma2Model.from_pretrained(tmp_path / "written").state_dict(), tensors)
 
 
-def parts(descriptor: Descriptor) -> dict[str, Any]:
+def parts(spec: ModelSpec) -> dict[str, Any]:
     """The three modules of a folder, loaded onto meta-built ones."""
-    transformer = on_meta(SanaTransformer, descriptor.transformer)
-    load_transformer(transformer, descriptor.transformer, descriptor.transformer_source)
-    autoencoder = on_meta(DCAE, descriptor.autoencoder)
-    load_autoencoder(autoencoder, descriptor.autoencoder, descriptor.autoencoder_folder)
-    text = build_gemma(descriptor.text_config, "meta")
-    load_text_encoder(text, descriptor.text_folder)
+    transformer = on_meta(SanaTransformer, spec.transformer)
+    load_transformer(transformer, spec.transformer, spec.transformer_source)
+    autoencoder = on_meta(DCAE, spec.autoencoder)
+    load_autoencoder(autoencoder, spec.autoencoder, spec.autoencoder_folder)
+    text = build_gemma(spec.text_config, "meta")
+    load_text_encoder(text, spec.text_folder)
     return {"transformer": transformer, "autoencoder": autoencoder, "text_encoder": text}
 
 
@@ -143,16 +143,16 @@ def test_a_whole_folder_is_bit_equal_after_both_have_written_it(
     import diffusers
 
     source: Path = request.getfixturevalue(f"{kind}_folder")
-    descriptor = read_descriptor(source)
-    assert (descriptor.kind, descriptor.dialect, descriptor.instruct, descriptor.bins) == (
+    spec = read_model_spec(source)
+    assert (spec.kind, spec.dialect, spec.instruct, spec.bins) == (
         kind,
         DIFFUSERS,
         True,
         True,
     )
-    mine = replace(descriptor, folder=tmp_path / "mine")
-    write_folder(mine, **parts(descriptor), tokenizer=descriptor.tokenizer_folder)
-    assert read_descriptor(tmp_path / "mine") == replace(
+    mine = replace(spec, folder=tmp_path / "mine")
+    write_folder(mine, **parts(spec), tokenizer=spec.tokenizer_folder)
+    assert read_model_spec(tmp_path / "mine") == replace(
         mine,
         transformer_source=tmp_path / "mine/transformer",
         text_config=mine.text_config | {"dtype": "float32"},
@@ -189,11 +189,11 @@ def test_what_sanakit_adds_is_ignored_by_diffusers(
 ) -> None:
     from diffusers import SanaPipeline
 
-    descriptor = read_descriptor(sana_folder)
-    special = replace(descriptor, folder=tmp_path, dialect=OFFICIAL, instruct=False, bins=False)
-    write_folder(special, **parts(descriptor), tokenizer=descriptor.tokenizer_folder)
+    spec = read_model_spec(sana_folder)
+    special = replace(spec, folder=tmp_path, dialect=OFFICIAL, instruct=False, bins=False)
+    write_folder(special, **parts(spec), tokenizer=spec.tokenizer_folder)
     assert read_json(tmp_path / "sanakit.json") == {"dialect": "official", "instruct": False, "bins": False}
-    again = read_descriptor(tmp_path)
+    again = read_model_spec(tmp_path)
     assert (again.dialect, again.instruct, again.bins) == (OFFICIAL, False, False)
     assert again.transformer.attention_eps == OFFICIAL.attention_eps
     with caplog.at_level(logging.WARNING):
@@ -202,15 +202,15 @@ def test_what_sanakit_adds_is_ignored_by_diffusers(
 
 
 def test_an_occupied_folder_is_refused_unless_forced(sana_folder: Path, tmp_path: Path) -> None:
-    descriptor = read_descriptor(sana_folder)
+    spec = read_model_spec(sana_folder)
     (tmp_path / "precious.txt").write_text("mine")
     (tmp_path / "sanakit.json").write_text('{"bins": false}')
-    mine, modules = replace(descriptor, folder=tmp_path), parts(descriptor)
+    mine, modules = replace(spec, folder=tmp_path), parts(spec)
     with pytest.raises(OutputError, match="exists already"):
-        write_folder(mine, **modules, tokenizer=descriptor.tokenizer_folder)
+        write_folder(mine, **modules, tokenizer=spec.tokenizer_folder)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["precious.txt", "sanakit.json"]
-    write_folder(mine, **modules, tokenizer=descriptor.tokenizer_folder, dtype=torch.bfloat16, force=True)
-    assert (tmp_path / "precious.txt").read_text() == "mine" and read_descriptor(tmp_path).bins
+    write_folder(mine, **modules, tokenizer=spec.tokenizer_folder, dtype=torch.bfloat16, force=True)
+    assert (tmp_path / "precious.txt").read_text() == "mine" and read_model_spec(tmp_path).bins
     assert {entry.dtype for entry in open_weights(tmp_path / "vae").entries.values()} == {"BF16"}
     with pytest.raises(OutputError, match="no folder with tokenizer files"):
         write_folder(mine, **modules, tokenizer=tmp_path / "none", force=True)
@@ -247,14 +247,14 @@ def test_contradictions_between_files(
     (tmp_path / "sanakit.json").write_text("{}")
     edited(tmp_path, file, change)
     with pytest.raises(ConfigError, match=words):
-        read_descriptor(tmp_path)
+        read_model_spec(tmp_path)
 
 
 def test_a_folder_without_parts_names_the_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"model_index\.json is missing"):
-        read_descriptor(tmp_path)
+        read_model_spec(tmp_path)
     with pytest.raises(ConfigError, match=r"no model folder and no \.pth"):
-        read_descriptor(tmp_path / "none")
+        read_model_spec(tmp_path / "none")
 
 
 def test_loading_is_strict_and_leaves_the_module_as_it_was(tmp_path: Path) -> None:

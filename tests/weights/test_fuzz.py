@@ -17,7 +17,7 @@ from sanakit.autoencoder import DCAE
 from sanakit.base.errors import InputError
 from sanakit.text import build_gemma
 from sanakit.transformer import SanaTransformer
-from sanakit.weights import Descriptor, load_autoencoder, load_text_encoder, load_transformer, read_descriptor
+from sanakit.weights import ModelSpec, load_autoencoder, load_text_encoder, load_transformer, read_model_spec
 from sanakit.weights.formats import sana_pth
 from sanakit.weights.read import read_pth
 from tests.oracles.tiny import Recipe, write_tiny
@@ -47,8 +47,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def described(tiny: Path) -> Descriptor:
-    return read_descriptor(tiny)
+def described(tiny: Path) -> ModelSpec:
+    return read_model_spec(tiny)
 
 
 def mutated_bytes(content: bytes, rng: random.Random) -> bytes:
@@ -93,7 +93,7 @@ def reheaded(content: bytes, rng: random.Random) -> bytes:
 
 
 @pytest.mark.parametrize("part", ["transformer", "vae"])
-def test_safetensors(part: str, tiny: Path, described: Descriptor, tmp_path: Path) -> None:
+def test_safetensors(part: str, tiny: Path, described: ModelSpec, tmp_path: Path) -> None:
     rng = random.Random(7)
     folder = tmp_path / part
     shutil.copytree(tiny / part, folder)
@@ -118,7 +118,7 @@ def test_safetensors(part: str, tiny: Path, described: Descriptor, tmp_path: Pat
 
 def build_and_load(folder: Path) -> None:
     """What assembling a model does with a folder, up to the weights."""
-    found = read_descriptor(folder)
+    found = read_model_spec(folder)
     with torch.device("meta"):
         transformer, autoencoder = SanaTransformer(found.transformer), DCAE(found.autoencoder)
     load_transformer(transformer, found.transformer, found.transformer_source)

@@ -17,7 +17,7 @@ from sanakit.base.errors import ConfigError, InputError
 from sanakit.base.precision import decide
 from sanakit.pipeline import ImageRequest, Model
 from sanakit.text import BOOKKEEPING, FIELDS
-from sanakit.weights import read_descriptor
+from sanakit.weights import read_model_spec
 from sanakit.weights.formats import (
     diffusers_autoencoder,
     diffusers_scheduler,
@@ -96,7 +96,7 @@ def test_what_is_read_can_be_planned(copy: Path, data: st.DataObject) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model = Model(read_descriptor(copy), decide("cpu", "fp32"))
+            model = Model(read_model_spec(copy), decide("cpu", "fp32"))
         next(model.generate(ImageRequest(prompt="a cube")))
     except InputError as error:
         one_sentence(error)
@@ -131,7 +131,7 @@ def test_bounds(copy: Path, file: str, changes: dict[str, Any], words: str) -> N
     path.write_text(json.dumps(json.loads(before) | changes))
     try:
         with pytest.raises(ConfigError, match=words) as caught:
-            read_descriptor(copy)
+            read_model_spec(copy)
     finally:
         path.write_text(before)
     assert file in str(caught.value)
@@ -143,7 +143,7 @@ def test_a_missing_field_of_the_text_encoder_is_told_before_the_plan(copy: Path)
     for field in ("vocab_size", "head_dim", "num_key_value_heads", "intermediate_size"):
         path.write_text(json.dumps({k: v for k, v in json.loads(before).items() if k != field}))
         with pytest.raises(ConfigError, match=f"text_encoder/config.json: .*{field}"):
-            read_descriptor(copy)
+            read_model_spec(copy)
     path.write_text(before)
 
 
@@ -155,7 +155,7 @@ def test_a_thousand_layers_are_planned_without_building_them(copy: Path) -> None
     found = {}
     for depth in (1, 2, 1000):
         path.write_text(json.dumps(json.loads(before) | {"num_layers": depth}))
-        model = read_descriptor(copy)
+        model = read_model_spec(copy)
         shapes = Shapes(transformer=model.transformer, autoencoder=model.autoencoder, text=model.text_config)
         found[depth] = estimate(shapes, 64, 64, decide("cpu", "fp32").dtype)[1].parameters
     path.write_text(before)

@@ -20,7 +20,7 @@ from sanakit.weights import (
     open_weights,
     pth_to_diffusers,
     pth_to_pth,
-    read_descriptor,
+    read_model_spec,
     save_transformer,
 )
 from sanakit.weights.designs import DESIGNS
@@ -150,23 +150,23 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_file_keeps_the_schedule_of_its_folder(folder4k: Path, parts: Path, tmp_path: Path) -> None:
-    path, whole = tmp_path / "x.pth", read_descriptor(folder4k)
+    path, whole = tmp_path / "x.pth", read_model_spec(folder4k)
     diffusers_to_pth(folder4k, path)
-    found = read_descriptor(path, parts=parts)
+    found = read_model_spec(path, parts=parts)
     assert found.schedule == whole.schedule and found.schedule.shift == 6.0
     assert (found.transformer, found.dialect, found.bins) == (whole.transformer, whole.dialect, whole.bins)
     assert found.notes == ()
     pth_to_diffusers(path, tmp_path / "model", parts=parts)
-    again = read_descriptor(tmp_path / "model")
+    again = read_model_spec(tmp_path / "model")
     assert (again.schedule, again.transformer) == (whole.schedule, whole.transformer)
     (tmp_path / "x.json").unlink()
     with pytest.raises(ConfigError, match="--config FILE"):
-        read_descriptor(path, parts=parts)
+        read_model_spec(path, parts=parts)
     for hints in (Hints(config=folder4k / "transformer/config.json"), Hints(config=folder4k / "transformer")):
-        found = read_descriptor(path, parts=parts, hints=hints)
+        found = read_model_spec(path, parts=parts, hints=hints)
         assert found.transformer == whole.transformer.with_dialect(OFFICIAL)
         assert "nothing says the schedule" in found.notes[0] and "shift 3" in found.notes[0]
-    assert read_descriptor(path, parts=parts, hints=Hints(like_model=str(folder4k))).schedule.shift == 6.0
+    assert read_model_spec(path, parts=parts, hints=Hints(like_model=str(folder4k))).schedule.shift == 6.0
 
 
 def test_a_description_is_checked_against_the_tensors(folder4k: Path, parts: Path, tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_a_description_is_checked_against_the_tensors(folder4k: Path, parts: Pat
     ):
         beside.write_text(json.dumps({**good, "transformer": {**good["transformer"], **change}}))
         with pytest.raises(ConfigError, match=words):
-            read_descriptor(path, parts=parts)
+            read_model_spec(path, parts=parts)
     for text, words in (
         ("{}", "describes no transformer"),
         ("[]", "JSON object"),
@@ -190,7 +190,7 @@ def test_a_description_is_checked_against_the_tensors(folder4k: Path, parts: Pat
     ):
         beside.write_text(text)
         with pytest.raises(ConfigError, match=words):
-            read_descriptor(path, parts=parts)
+            read_model_spec(path, parts=parts)
 
 
 def test_what_lies_at_the_name_of_the_description_is_not_lost(folder4k: Path, tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_what_lies_at_the_name_of_the_description_is_not_lost(folder4k: Path, tm
     diffusers_to_pth(folder4k, tmp_path / "y.pth")
     diffusers_to_pth(folder4k, tmp_path / "y.safetensors")  # the same description serves both
     other = tmp_path / "other"
-    config = replace(read_descriptor(folder4k).transformer, position_scale=1.0)
+    config = replace(read_model_spec(folder4k).transformer, position_scale=1.0)
     save_transformer(other, config, SanaTransformer(config))
     with pytest.raises(OutputError, match=r"y\.json"):
         diffusers_to_pth(other, tmp_path / "y.pth", force=True)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sanakit.base.errors import ConfigError
-from sanakit.weights import read_descriptor
+from sanakit.weights import read_model_spec
 from sanakit.weights.formats import diffusers_scheduler, diffusers_transformer
 from sanakit.weights.formats.diffusers_scheduler import Schedule
 from tests.oracles.tiny import Recipe, write_tiny
@@ -38,10 +38,10 @@ def edited(tiny: Path, folder: Path, file: str, **changes: object) -> Path:
 
 @pytest.mark.parametrize("file", FILES)
 def test_unknown_and_null_passes_with_a_note(tiny: Path, tmp_path: Path, file: str) -> None:
-    found = read_descriptor(edited(tiny, tmp_path / "a", file, brand_new=None))
+    found = read_model_spec(edited(tiny, tmp_path / "a", file, brand_new=None))
     (note,) = found.notes
     assert file in note and "brand_new was passed over: it is None" in note
-    assert found.transformer == read_descriptor(tiny).transformer
+    assert found.transformer == read_model_spec(tiny).transformer
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -51,11 +51,11 @@ def test_unknown_and_set_is_refused_with_the_way_out(
 ) -> None:
     folder = edited(tiny, tmp_path / "a", file, brand_new=value, and_another=1)
     with pytest.raises(ConfigError, match=r"--ignore-config-fields and_another,brand_new") as caught:
-        read_descriptor(folder)
+        read_model_spec(folder)
     assert file in str(caught.value)
     with pytest.raises(ConfigError, match="brand_new"):
-        read_descriptor(folder, ignore=["and_another"])
-    found = read_descriptor(folder, ignore=["brand_new", "and_another"])
+        read_model_spec(folder, ignore=["and_another"])
+    found = read_model_spec(folder, ignore=["brand_new", "and_another"])
     assert sum("was ignored as asked" in note for note in found.notes) == 2
 
 
@@ -76,22 +76,22 @@ def test_unknown_and_set_is_refused_with_the_way_out(
 def test_listed_values_pass_with_a_note(
     tiny: Path, tmp_path: Path, file: str, field: str, value: object, other: object
 ) -> None:
-    assert len(read_descriptor(edited(tiny, tmp_path / "a", file, **{field: value})).notes) == 1
+    assert len(read_model_spec(edited(tiny, tmp_path / "a", file, **{field: value})).notes) == 1
     with pytest.raises(ConfigError, match=field):
-        read_descriptor(edited(tiny, tmp_path / "b", file, **{field: other}))
+        read_model_spec(edited(tiny, tmp_path / "b", file, **{field: other}))
 
 
 def test_a_known_field_can_be_ignored_too(tiny: Path, tmp_path: Path) -> None:
     file = "scheduler/scheduler_config.json"
     folder = edited(tiny, tmp_path / "a", file, use_karras_sigmas=True)
     with pytest.raises(ConfigError, match="use_karras_sigmas is true, but only false"):
-        read_descriptor(folder)
-    assert read_descriptor(folder, ignore=["use_karras_sigmas"]).schedule == Schedule()
+        read_model_spec(folder)
+    assert read_model_spec(folder, ignore=["use_karras_sigmas"]).schedule == Schedule()
 
 
 def test_ignoring_what_no_file_has_is_a_slip(tiny: Path) -> None:
     with pytest.raises(ConfigError, match="no configuration file in .* has such a field"):
-        read_descriptor(tiny, ignore=["no_such_field"])
+        read_model_spec(tiny, ignore=["no_such_field"])
 
 
 def test_without_a_listener_a_note_is_a_warning() -> None:
@@ -111,7 +111,7 @@ def test_a_sprint_with_a_scale_of_time_is_refused(tmp_path: Path) -> None:
     tiny = write_tiny(tmp_path / "tiny", Recipe(width=8, depth=1, sprint=True))
     folder = edited(tiny, tmp_path / "a", "transformer/config.json", timestep_scale=0.001)
     with pytest.raises(ConfigError, match=r"timestep_scale 0\.001, but only 1 is obeyed"):
-        read_descriptor(folder)
+        read_model_spec(folder)
 
 
 # Every field of diffusers' schedulers: what changes a trajectory when it is changed must be obeyed or refused.

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from sanakit.base import ConfigError
-from sanakit.weights import Descriptor, read_descriptor, resolve, with_autoencoder, with_text_encoder
+from sanakit.weights import ModelSpec, read_model_spec, resolve, with_autoencoder, with_text_encoder
 
 
 @pytest.fixture
-def toybox() -> Descriptor:
-    return read_descriptor(resolve("toybox"))
+def toybox() -> ModelSpec:
+    return read_model_spec(resolve("toybox"))
 
 
 def copy(part: Path, target: Path, **changes: object) -> Path:
@@ -25,7 +25,7 @@ def copy(part: Path, target: Path, **changes: object) -> Path:
     return target
 
 
-def test_an_autoencoders_folder_takes_the_place_of_the_models(toybox: Descriptor, tmp_path: Path) -> None:
+def test_an_autoencoders_folder_takes_the_place_of_the_models(toybox: ModelSpec, tmp_path: Path) -> None:
     vae = copy(toybox.autoencoder_folder, tmp_path / "vae", scaling_factor=0.5)
     for source in (vae, tmp_path):  # the folder itself, or one that holds it as vae/
         found = with_autoencoder(toybox, source)
@@ -33,7 +33,7 @@ def test_an_autoencoders_folder_takes_the_place_of_the_models(toybox: Descriptor
         assert found.text_folder == toybox.text_folder
 
 
-def test_a_text_encoder_comes_with_its_tokenizer_and_instruction(toybox: Descriptor, tmp_path: Path) -> None:
+def test_a_text_encoder_comes_with_its_tokenizer_and_instruction(toybox: ModelSpec, tmp_path: Path) -> None:
     bare = copy(toybox.text_folder, tmp_path / "gemma", vocab_size=460)
     for path in toybox.tokenizer_folder.iterdir():
         shutil.copy(path, bare)
@@ -47,7 +47,7 @@ def test_a_text_encoder_comes_with_its_tokenizer_and_instruction(toybox: Descrip
     assert found.instruct
 
 
-def test_a_wider_text_encoder_needs_a_transformer_that_fits(toybox: Descriptor, tmp_path: Path) -> None:
+def test_a_wider_text_encoder_needs_a_transformer_that_fits(toybox: ModelSpec, tmp_path: Path) -> None:
     wide = copy(toybox.text_folder, tmp_path / "text_encoder", hidden_size=320)
     shutil.copytree(toybox.tokenizer_folder, tmp_path / "tokenizer")
     with pytest.raises(ConfigError, match=r"is 320 wide, .* states of 160: say model.start=scratch"):
@@ -56,7 +56,7 @@ def test_a_wider_text_encoder_needs_a_transformer_that_fits(toybox: Descriptor, 
     assert (found.text_folder, found.transformer.text_width) == (wide, 320)
 
 
-def test_what_is_no_part_is_one_sentence(toybox: Descriptor, tmp_path: Path) -> None:
+def test_what_is_no_part_is_one_sentence(toybox: ModelSpec, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds no autoencoder"):
         with_autoencoder(toybox, tmp_path)
     with pytest.raises(ConfigError, match="holds no text encoder"):

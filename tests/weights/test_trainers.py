@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sanakit.base.errors import ConfigError, RequestError, WeightsError
 from sanakit.transformer import SanaTransformer, TransformerConfig
-from sanakit.weights import Hints, open_checkpoint, pth_to_diffusers, read_descriptor, resolve
+from sanakit.weights import Hints, open_checkpoint, pth_to_diffusers, read_model_spec, resolve
 from sanakit.weights.formats import sana_pth
 from tests.oracles.tiny import Recipe, write_tiny
 
@@ -168,7 +168,7 @@ def test_a_whole_model_around_either_part(tmp_path: Path) -> None:
     path = trainer_file(tmp_path / "a.pth")
     for part, seed in (("model", 1), ("ema", 2)):
         hints = Hints(cross_heads=2, weights=part)  # type: ignore[arg-type]
-        found = read_descriptor(path, parts=parts, hints=hints)
+        found = read_model_spec(path, parts=parts, hints=hints)
         assert found.weights == part and "taken for granted" in found.notes[0]
         pth_to_diffusers(path, tmp_path / part, hints=hints)
         ours = sana_pth.table(CONFIG).to_ours(official(seed))
@@ -177,6 +177,6 @@ def test_a_whole_model_around_either_part(tmp_path: Path) -> None:
         again = dict(open_transformer(CONFIG, tmp_path / part))
         assert all(torch.equal(again[key], ours[key]) for key in ours)
     with pytest.raises(RequestError, match="is a folder, which says itself"):
-        read_descriptor(parts, hints=Hints(weights="ema"))
+        read_model_spec(parts, hints=Hints(weights="ema"))
     with pytest.raises(ConfigError, match="holds a transformer only: give a whole model for the rest"):
-        read_descriptor(path)
+        read_model_spec(path)

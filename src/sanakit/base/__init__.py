@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from sanakit.base.folders import new_folder
     from sanakit.base.grid import BUCKETS, SIZE_STEP, Grid, check_size, nearest_bucket
     from sanakit.base.locks import hold
-    from sanakit.base.noise import MAX_SEED, seeded_noise
     from sanakit.base.precision import DTYPES, Precision, decide
+    from sanakit.base.seeds import MAX_SEED, batch_indices, hash_seed, hash_uniform, noise_stream
     from sanakit.base.sentinel import check_finite, find_nonfinite_layer
     from sanakit.base.values import TextStates
 
@@ -52,7 +52,7 @@ _HOMES = {
     "folders": "new_folder",
     "grid": "BUCKETS SIZE_STEP Grid check_size nearest_bucket",
     "locks": "hold",
-    "noise": "MAX_SEED seeded_noise",
+    "seeds": "MAX_SEED batch_indices hash_seed hash_uniform noise_stream",
     "precision": "DTYPES Precision decide",
     "sentinel": "check_finite find_nonfinite_layer",
     "values": "TextStates",
@@ -82,18 +82,21 @@ __all__ = [
     "TextStates",
     "WeightsError",
     "atomic_write",
+    "batch_indices",
     "check_finite",
     "check_size",
     "decide",
     "ensure_writable_folder",
     "find_nonfinite_layer",
+    "hash_seed",
+    "hash_uniform",
     "hold",
     "nearest_bucket",
     "new_folder",
+    "noise_stream",
     "printable",
     "printable_lines",
     "quoted",
-    "seeded_noise",
     "shorten",
     "write_new",
 ]

@@ -157,11 +157,11 @@ def _refuse_target(target: Path) -> None:
 def _to_int8(source: Path, target: Path, as_json: bool, ignored: tuple[str, ...], **options: Any) -> None:
     from sanakit.base.errors import OutputError
     from sanakit.pipeline import write_int8_folder
-    from sanakit.weights import is_checkpoint_name, read_descriptor, resolve
+    from sanakit.weights import is_checkpoint_name, read_model_spec, resolve
 
     if is_checkpoint_name(target):
         raise OutputError(f"a model in int8 is a diffusers folder, and {target} is named like a file.")
-    found = read_descriptor(resolve(source), ignore=ignored)
+    found = read_model_spec(resolve(source), ignore=ignored)
     for note in found.notes:
         _note(note)
     report = write_int8_folder(found, target, **options)

@@ -21,7 +21,7 @@ from sanakit.cli.say import say
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sanakit.training.data import CheckReport, CountTokens, Examined, PictureSet
+    from sanakit.data import CheckReport, CountTokens, Examined, PictureSet
     from sanakit.training.reading import Reading
 
 data_app = typer.Typer(name="data", help="Sets of pictures to train on.", no_args_is_help=True)
@@ -74,8 +74,8 @@ def check(
 ) -> None:
     """Look at every picture and caption of a set, and say GO, FIX or STOP."""
     from sanakit.base.files import ensure_writable_folder
+    from sanakit.data import BucketRule, CheckRules, conclude
     from sanakit.pipeline.shapes import shapes_of
-    from sanakit.training.data import BucketRule, CheckRules, conclude
 
     rules = CheckRules(
         buckets=BucketRule(bases=tuple(base or (512,)), square=square), distance=distance, tolerance=tolerance,
@@ -127,7 +127,7 @@ def _write_json(file: Path, report: CheckReport, seconds: float, reading: Readin
 def _write_keys(file: Path, report: CheckReport) -> None:
     from sanakit.base.errors import DataError
     from sanakit.cli.errors import tell
-    from sanakit.training.labels.chosen import write_keys
+    from sanakit.data.labels.chosen import write_keys
 
     if not report.sound:
         raise DataError(f"no picture of {report.path} is without a fault, so {file} was not written.")
@@ -148,25 +148,25 @@ def _check_numbers(tolerance: float, workers: int | None) -> None:
 
 def _tokenizer(model: str | None) -> CountTokens | None:
     """The tokenizer of a model on this machine; None where only a name was given, whose files may not be here."""
-    from sanakit.training.data import token_counter
-    from sanakit.weights import read_descriptor, resolve
+    from sanakit.data import token_counter
+    from sanakit.weights import read_model_spec, resolve
 
     if not _is_here(model):
         return None
-    found = read_descriptor(resolve(model or _MODEL))
+    found = read_model_spec(resolve(model or _MODEL))
     return token_counter(found.tokenizer_folder, found.dialect.lowercase)
 
 
 def _reading(model: str | None, pictures: PictureSet) -> Reading | None:
     """How the text encoder of a model on this machine reads the captions; None where only a name was given."""
     from sanakit.base.precision import decide
-    from sanakit.training.cache import captions_of
+    from sanakit.data.cache import captions_of
     from sanakit.training.reading import read_set
-    from sanakit.weights import read_descriptor, resolve
+    from sanakit.weights import read_model_spec, resolve
 
     if not _is_here(model):
         return None
-    return read_set(read_descriptor(resolve(model or _MODEL)), captions_of(pictures), decide(None, None))
+    return read_set(read_model_spec(resolve(model or _MODEL)), captions_of(pictures), decide(None, None))
 
 
 def _is_here(model: str | None) -> bool:
@@ -178,7 +178,7 @@ def _look(path: str, workers: int) -> tuple[PictureSet, Examined]:
     from rich.console import Console
 
     from sanakit.cli.walks import Bar
-    from sanakit.training.data import collect, examine, ignore_remarks, open_set
+    from sanakit.data import collect, examine, ignore_remarks, open_set
 
     ignore_remarks()
     console = Console(stderr=True)

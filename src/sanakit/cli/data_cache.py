@@ -14,9 +14,9 @@ from sanakit.cli import options as o
 from sanakit.cli.say import say
 
 if TYPE_CHECKING:
-    from sanakit.training.cache.fill import FillReport
-    from sanakit.training.cache.store import TensorCache
-    from sanakit.weights import Descriptor
+    from sanakit.data.cache.fill import FillReport
+    from sanakit.data.cache.store import TensorCache
+    from sanakit.weights import ModelSpec
 
 _NOUNS = {"latent": "pictures", "text": "captions"}
 _DEFAULT = Path("out/cache")
@@ -101,19 +101,19 @@ def _fill(
     from sanakit.base.precision import decide
     from sanakit.base.threads import check_threads, on_threads
     from sanakit.cli.errors import tell
-    from sanakit.training.cache import TensorCache, fill_for_model
-    from sanakit.training.data.buckets import BucketRule, assign_buckets, merge_small
-    from sanakit.training.data.picture import ignore_remarks
-    from sanakit.training.data.source import open_set
-    from sanakit.training.labels.chosen import places_of, read_keys
-    from sanakit.weights import read_descriptor, resolve
+    from sanakit.data.buckets import BucketRule, assign_buckets, merge_small
+    from sanakit.data.cache import TensorCache, fill_for_model
+    from sanakit.data.labels.chosen import places_of, read_keys
+    from sanakit.data.picture import ignore_remarks
+    from sanakit.data.source import open_set
+    from sanakit.weights import read_model_spec, resolve
 
     ignore_remarks()
     precision, asked = decide(device, dtype), check_threads(threads)
-    descriptor = read_descriptor(resolve(model, announce=tell))
-    for note in descriptor.notes:
+    spec = read_model_spec(resolve(model, announce=tell))
+    for note in spec.notes:
         tell(f"note: {note}")
-    rule = BucketRule(bases=tuple(size or [_own_side(descriptor)]), square=square)
+    rule = BucketRule(bases=tuple(size or [_own_side(spec)]), square=square)
     pictures = open_set(path)
     usable = None if only is None else places_of(pictures, read_keys(only), only)
     buckets = assign_buckets(pictures, rule)
@@ -121,25 +121,21 @@ def _fill(
         buckets = merge_small(buckets, least)
     cache = TensorCache(out)
     _warn(cache)
-    walk = fill_for_model(
-        pictures, buckets, cache, descriptor, precision, name=model, batch=batch, usable=usable
-    )
-    return _follow(on_threads(_threads(descriptor, buckets, batch, asked), walk))
+    walk = fill_for_model(pictures, buckets, cache, spec, precision, name=model, batch=batch, usable=usable)
+    return _follow(on_threads(_threads(spec, buckets, batch, asked), walk))
 
 
-def _threads(
-    descriptor: Descriptor, buckets: Sequence[tuple[int, int]], batch: int, asked: int | None
-) -> int:
+def _threads(spec: ModelSpec, buckets: Sequence[tuple[int, int]], batch: int, asked: int | None) -> int:
     """By the work of one batch of the smallest size."""
     from sanakit.base.threads import choose_threads
     from sanakit.pipeline.work import encoder_product
 
     pixels = min((height * width for height, width in buckets), default=0)
-    return choose_threads(encoder_product(descriptor.autoencoder, batch * pixels), asked).count
+    return choose_threads(encoder_product(spec.autoencoder, batch * pixels), asked).count
 
 
-def _own_side(descriptor: Descriptor) -> int:
-    return descriptor.transformer.sample_size * descriptor.autoencoder.ratio
+def _own_side(spec: ModelSpec) -> int:
+    return spec.transformer.sample_size * spec.autoencoder.ratio
 
 
 def _warn(cache: TensorCache) -> None:
@@ -187,7 +183,7 @@ def _tell(reports: list[FillReport], out: Path, as_json: bool) -> None:
 def _verify(out: Path, as_json: bool) -> None:
     """Prints what is not whole; exit code 1 where a shard is broken."""
     from sanakit.cli.walks import Bar
-    from sanakit.training.cache.verify import verify
+    from sanakit.data.cache.verify import verify
 
     checks = []
     with Bar() as bar:

@@ -13,9 +13,9 @@ from sanakit.cli import options as o
 from sanakit.cli.say import say
 
 if TYPE_CHECKING:
-    from sanakit.training.data.items import PictureSet
-    from sanakit.training.labels.models import LabelModel
-    from sanakit.training.labels.walk import LabelReport
+    from sanakit.data.items import PictureSet
+    from sanakit.data.labels.models import LabelModel
+    from sanakit.data.labels.walk import LabelReport
 
 SetArgument = Annotated[
     Path, typer.Argument(help="A folder of pictures, a .tar, or a pattern of shards.", show_default=False)
@@ -49,8 +49,8 @@ def caption(
     debug: o.DebugOption = False,
 ) -> None:
     """Write a caption of every picture that has none by this model yet, into captions.jsonl beside the set."""
-    from sanakit.training.labels.labellers import lacks_caption
-    from sanakit.training.labels.models import LabelModel
+    from sanakit.data.labels.labellers import lacks_caption
+    from sanakit.data.labels.models import LabelModel
 
     chosen = LabelModel(
         task="caption", name=model, device=device, dtype=dtype, instruction=instruction, max_tokens=max_tokens
@@ -78,8 +78,8 @@ def score(
     debug: o.DebugOption = False,
 ) -> None:
     """Score the captions of every picture that has one without a score: 100 x cosine, into captions.jsonl."""
-    from sanakit.training.labels.labellers import lacks_score
-    from sanakit.training.labels.models import LabelModel
+    from sanakit.data.labels.labellers import lacks_score
+    from sanakit.data.labels.models import LabelModel
 
     chosen = LabelModel(task="score", name=model, device=device, dtype=dtype)
     pictures = _open(path, batch, every)
@@ -100,8 +100,8 @@ def filter_set(
     """List the pictures whose best caption scores above a threshold, for training on them alone."""
     from sanakit.base.errors import DataError
     from sanakit.cli.errors import tell
-    from sanakit.training.data.source import open_set
-    from sanakit.training.labels.chosen import keys_above, write_keys
+    from sanakit.data.labels.chosen import keys_above, write_keys
+    from sanakit.data.source import open_set
 
     pictures = open_set(path)
     keys, unscored = keys_above(pictures, score)
@@ -123,8 +123,8 @@ def filter_set(
 
 def _open(path: Path, batch: int, every: int) -> PictureSet:
     from sanakit.base.errors import RequestError
-    from sanakit.training.data.picture import ignore_remarks
-    from sanakit.training.data.source import open_set
+    from sanakit.data.picture import ignore_remarks
+    from sanakit.data.source import open_set
 
     ignore_remarks()
     if batch < 1 or every < 1:
@@ -154,9 +154,9 @@ def _label(
     """Labels the wanted items; the model is loaded only where there are some."""
     from sanakit.cli.errors import tell
     from sanakit.cli.walks import Bar
-    from sanakit.training.labels.models import find_model, load_labeller
-    from sanakit.training.labels.ray_job import label_with_ray
-    from sanakit.training.labels.walk import label_here, write_labelled
+    from sanakit.data.labels.models import find_model, load_labeller
+    from sanakit.data.labels.ray_job import label_with_ray
+    from sanakit.data.labels.walk import label_here, write_labelled
 
     if not wanted:
         return None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sanakit.base.echo import printable
 
 if TYPE_CHECKING:
-    from sanakit.training.data import CheckReport
+    from sanakit.data import CheckReport
     from sanakit.training.reading import Reading
 
 _SHOWN = 3
@@ -34,7 +34,7 @@ def lines_of(report: CheckReport, seconds: float, reading: Reading | None = None
 
 
 def _faults(report: CheckReport) -> Iterator[str]:
-    from sanakit.training.data import KINDS
+    from sanakit.data import KINDS
 
     for kind, found in report.faults.items():
         yield ""

@@ -56,7 +56,7 @@ def evaluate(
     from sanakit.base.errors import RequestError
     from sanakit.base.files import atomic_write, ensure_writable_folder
     from sanakit.base.folders import new_folder
-    from sanakit.base.noise import MAX_SEED
+    from sanakit.base.seeds import MAX_SEED
     from sanakit.cli.errors import tell
     from sanakit.pipeline.generate import load
     from sanakit.toybox.judging.shipped import load_judge
@@ -74,7 +74,7 @@ def evaluate(
     hints = o.hints_of(config, like_model, weights)
     name = "toybox" if model is None else model
     opened = load(name, device, dtype, parts=parts, hints=hints, fast=fast, threads=threads, announce=tell)
-    for note in opened.descriptor.notes:
+    for note in opened.spec.notes:
         tell(f"note: {note}")
     width, height = o.parse_size(size) if size else (None, None)
     fields = {"steps": steps, "guidance": guidance, "solver": solver, "width": width, "height": height}

@@ -70,7 +70,7 @@ def train(
         return _write_new(new, config)
     from sanakit.base.errors import ConfigError, RequestError
     from sanakit.cli.train_display import open_display
-    from sanakit.training.data.picture import ignore_remarks
+    from sanakit.data.picture import ignore_remarks
     from sanakit.training.schema import read_config
     from sanakit.training.session import Session
 
@@ -123,7 +123,7 @@ def _write_new(pictures: Path, file: Path | None) -> None:
 
     import torch
 
-    from sanakit.training.data import open_set
+    from sanakit.data import open_set
     from sanakit.training.starter import free_run, starter, write_starter
 
     found = open_set(pictures)

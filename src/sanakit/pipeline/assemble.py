@@ -22,7 +22,7 @@ from sanakit.text import TextEncoder, build_gemma, load_tokenizer, restore_const
 from sanakit.transformer import SanaTransformer
 from sanakit.weights import (
     STEMS,
-    Descriptor,
+    ModelSpec,
     align,
     holds_int8,
     int8_layers,
@@ -45,9 +45,9 @@ class Parts:
     """
 
     def __init__(
-        self, descriptor: Descriptor, precision: Precision, engine: Engine, adapt: Adapt | None = None
+        self, spec: ModelSpec, precision: Precision, engine: Engine, adapt: Adapt | None = None
     ) -> None:
-        self.descriptor = descriptor
+        self.spec = spec
         self.precision = precision
         self.engine = engine
         self._adapt = adapt
@@ -113,7 +113,7 @@ class Parts:
         return torch.bfloat16 if bf16 and name == "text" else torch.float32
 
     def _load_text(self) -> TextEncoder:
-        found = self.descriptor
+        found = self.spec
         tokenizer = load_tokenizer(found.tokenizer_folder)
         model = build_gemma(found.text_config, "meta")
         self._edit("text", model)
@@ -127,7 +127,7 @@ class Parts:
         return TextEncoder(model, tokenizer, model_id=str(found.folder))
 
     def _load_transformer(self) -> SanaTransformer:
-        found = self.descriptor
+        found = self.spec
         with torch.device("meta"):
             model = SanaTransformer(found.transformer)
         self._edit("transformer", model)
@@ -144,7 +144,7 @@ class Parts:
         return model
 
     def _load_autoencoder(self) -> DCAE:
-        found = self.descriptor
+        found = self.spec
         with torch.device("meta"):
             model = DCAE(found.autoencoder)
         self._edit("decoder", model)
@@ -164,7 +164,7 @@ class Parts:
 
     def _variant(self, folder: Path) -> str | None:
         """Which weights of a component are read: those of the model's variant, where it has them."""
-        return variant_of(folder, STEMS.get(folder.name, ""), self.descriptor.variant)
+        return variant_of(folder, STEMS.get(folder.name, ""), self.spec.variant)
 
     def _edit(self, name: PartName, module: nn.Module) -> None:
         if self._adapt is not None:

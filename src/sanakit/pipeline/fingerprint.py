@@ -9,23 +9,23 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from sanakit.weights import STEMS, Descriptor, variant_of, weight_files
+from sanakit.weights import STEMS, ModelSpec, variant_of, weight_files
 
 _SAMPLES = 8
 _SAMPLE_BYTES = 1 << 16
 _DIGITS = 12
 
 
-def fingerprint(descriptor: Descriptor) -> str:
-    """12 hexadecimal digits for the weights a descriptor points to; files that are missing do not count."""
-    source = descriptor.transformer_source
-    variant = descriptor.variant
+def fingerprint(spec: ModelSpec) -> str:
+    """12 hexadecimal digits for the weights a spec points to; files that are missing do not count."""
+    source = spec.transformer_source
+    variant = spec.variant
     files = [source] if source.is_file() else _weights(source, variant)
-    files += _weights(descriptor.autoencoder_folder, variant) + _weights(descriptor.text_folder, variant)
+    files += _weights(spec.autoencoder_folder, variant) + _weights(spec.text_folder, variant)
     digest = hashlib.sha256()
     for file in files:
         _add(digest, file)
-    if descriptor.weights == "ema":  # the same file gives others, too
+    if spec.weights == "ema":  # the same file gives others, too
         digest.update(b"ema")
     return digest.hexdigest()[:_DIGITS]
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 from sanakit.base.echo import quoted
 from sanakit.base.grid import SIZE_STEP
-from sanakit.base.noise import MAX_SEED
+from sanakit.base.seeds import MAX_SEED
 from sanakit.pipeline.request import MAX_GUIDANCE, MAX_SIDE, MAX_STEPS, SOLVER_NAMES
 
 __all__ = ["foreign_fields", "is_foreign", "usual_sampler"]

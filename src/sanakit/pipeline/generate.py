@@ -45,7 +45,7 @@ from sanakit.pipeline.memory import (
 from sanakit.pipeline.request import Defaults, ImageRequest
 from sanakit.pipeline.work import stage_threads
 from sanakit.text import final_prompt
-from sanakit.weights import Descriptor, Hints, holds_int8, read_descriptor, resolve, with_autoencoder
+from sanakit.weights import Hints, ModelSpec, holds_int8, read_model_spec, resolve, with_autoencoder
 
 _REMEMBERED = 64
 _PART: dict[str, PartName] = {"text": "text", "denoise": "transformer", "decode": "decoder"}
@@ -85,7 +85,7 @@ def load(
     wanted = {} if variant is None else {"variant": variant}  # else that of a published name
     path = resolve(name, announce=announce, **wanted)
     others = None if parts is None else resolve(parts, announce=announce, **wanted)
-    found = read_descriptor(path, parts=others, hints=hints, variant=variant, ignore=ignore_config_fields)
+    found = read_model_spec(path, parts=others, hints=hints, variant=variant, ignore=ignore_config_fields)
     if decoder is not None:
         found = with_autoencoder(found, resolve(decoder, announce=announce))
     return Model(
@@ -113,7 +113,7 @@ class Model:
 
     def __init__(
         self,
-        descriptor: Descriptor,
+        spec: ModelSpec,
         precision: Precision,
         *,
         name: str = "",
@@ -126,28 +126,28 @@ class Model:
         ignored: tuple[str, ...] = (),
         threads: int | None = None,
     ) -> None:
-        self.descriptor = descriptor
+        self.spec = spec
         self.precision = precision
-        self.name = name or str(descriptor.folder)
+        self.name = name or str(spec.folder)
         self.others = {"parts": parts, "decoder": decoder}
         self.hints = hints or Hints()
         self.frugal = frugal
         self.threads = check_threads(threads)
         self.engine = choose_engine(fast, precision)
-        self.parts = Parts(descriptor, precision, self.engine, adapt)
+        self.parts = Parts(spec, precision, self.engine, adapt)
         self._automatic = False
         self._warned: set[tuple[str, int, int]] = set()
         self._ignored = ignored
-        rounded = self.engine.int8 or holds_int8(descriptor.transformer_source)
+        rounded = self.engine.int8 or holds_int8(spec.transformer_source)
         remark = int8_remark(precision) if rounded else None
-        self._warnings: list[str] = [*descriptor.notes, *([] if remark is None else [remark])]
+        self._warnings: list[str] = [*spec.notes, *([] if remark is None else [remark])]
         self._prompts: OrderedDict[tuple[str, str, bool, bool], stages.Prompt] = OrderedDict()
 
     @property
     def defaults(self) -> Defaults:
         """What this model fills into open fields of a request."""
-        side = self.descriptor.transformer.sample_size * self.descriptor.autoencoder.ratio
-        schedule = self.descriptor.schedule
+        side = self.spec.transformer.sample_size * self.spec.autoencoder.ratio
+        schedule = self.spec.schedule
         solver = f"dpm{schedule.order}" if schedule.kind == "dpm" else schedule.kind
         return Defaults(width=side, height=side, steps=2 if schedule.kind == "scm" else 20, solver=solver)
 
@@ -156,14 +156,14 @@ class Model:
         """What a picture of this model is made with, as texts for `output.Record`."""
         loaded_by = {
             **self.others,
-            "variant": self.descriptor.variant,
+            "variant": self.spec.variant,
             "ignore_config_fields": ",".join(self._ignored) or None,
             **self.hints.texts,
         }
         return {
             "model": self.name,
             **{name: value for name, value in loaded_by.items() if value is not None},
-            "weights": fingerprint(self.descriptor),
+            "weights": fingerprint(self.spec),
             "version": __version__,
             "torch": torch.__version__,
             "device": self.precision.device.type,
@@ -173,8 +173,8 @@ class Model:
 
     def final_prompt(self, request: ImageRequest) -> str:
         """The very text that the text encoder reads for a request."""
-        instruction = stages.instruction_of(self.descriptor, request)
-        return final_prompt(request.prompt, instruction, self.descriptor.dialect.lowercase)
+        instruction = stages.instruction_of(self.spec, request)
+        return final_prompt(request.prompt, instruction, self.spec.dialect.lowercase)
 
     def images(self, request: ImageRequest) -> list[Image.Image]:
         """The pictures of a request, without the events."""
@@ -189,8 +189,8 @@ class Model:
         loading, and NumericsError where numbers stop being finite.
         """
         request = request.complete(self.defaults)
-        stages.check_blocks(self.descriptor, request)
-        width, height = stages.drawn_size(self.descriptor, request)
+        stages.check_blocks(self.spec, request)
+        width, height = stages.drawn_size(self.spec, request)
         self._plan_memory(request, width, height)
         return self._run(request, width, height, stop or (lambda: False))
 
@@ -215,7 +215,7 @@ class Model:
         yield Done(timings=run.seconds)
 
     def _text(self, request: ImageRequest, run: _Timings) -> Generator[Event, None, stages.Prompt]:
-        null = stages.needs_null(self.descriptor, request)
+        null = stages.needs_null(self.spec, request)
         key = (request.prompt, request.negative if null else "", request.chi, null)
         prompt = self._prompts.get(key)
         if prompt is None:
@@ -223,7 +223,7 @@ class Model:
             yield StageStarted(stage="text")
             with run.timed("text"):
                 notes = [*self._tokens_cut(request), *self._unknown_words(request)]
-                prompt = stages.encode_text(self.parts.text, self.descriptor, request)
+                prompt = stages.encode_text(self.parts.text, self.spec, request)
             yield run.done("text")
             yield from (Note(message=message) for message in notes)
         self._prompts[key] = prompt
@@ -241,9 +241,7 @@ class Model:
         steps = picture.steps or 1
         yield StageStarted(stage="denoise", index=index, total=steps)
         latent: Tensor | None = None
-        states = stages.denoise(
-            self.parts.transformer, self.descriptor, prompt, picture, self.precision.device
-        )
+        states = stages.denoise(self.parts.transformer, self.spec, prompt, picture, self.precision.device)
         for number in range(steps):
             if stop():
                 return None
@@ -280,12 +278,12 @@ class Model:
 
     @property
     def _shapes(self) -> Shapes:
-        found = self.descriptor
+        found = self.spec
         return Shapes(transformer=found.transformer, autoencoder=found.autoencoder, text=found.text_config)
 
     def _plan_memory(self, request: ImageRequest, width: int, height: int) -> None:
         """Refuse what can't fit, and decide `frugal` where nobody has; parts that are loaded count as free."""
-        found, device = self.descriptor, self.precision.device
+        found, device = self.spec, self.precision.device
         available = available_bytes(device)
         need = estimate(
             self._shapes, width, height, self.precision.dtype, device=device.type, total=total_bytes(device),
@@ -318,10 +316,10 @@ class Model:
 
     def _tokens_cut(self, request: ImageRequest) -> list[str]:
         """One sentence for each text that is too long; raises RequestError where it must not be cut."""
-        encoder, lowercase = self.parts.text, self.descriptor.dialect.lowercase
-        instruction = stages.instruction_of(self.descriptor, request)
+        encoder, lowercase = self.parts.text, self.spec.dialect.lowercase
+        instruction = stages.instruction_of(self.spec, request)
         texts = [("prompt", request.prompt, instruction)]
-        if stages.needs_null(self.descriptor, request):
+        if stages.needs_null(self.spec, request):
             texts.append(("negative prompt", request.negative, None))
         counts = [(name, encoder.count_cut(text, how, lowercase=lowercase)) for name, text, how in texts]
         found = [(name, f"{cut} token{'s' if cut > 1 else ''}") for name, cut in counts if cut]
@@ -338,7 +336,7 @@ class Model:
 
     def _unknown_words(self, request: ImageRequest) -> list[str]:
         """A sentence where the prompt holds words that the model has never learnt, and so can't draw."""
-        words = stages.unknown_words(self.descriptor, request.prompt)
+        words = stages.unknown_words(self.spec, request.prompt)
         if not words:
             return []
         listed = ", ".join(word[:_LETTERS] for word in words[:_NAMED])
@@ -351,11 +349,11 @@ class Model:
     def _remarks(self, request: ImageRequest) -> list[str]:
         """Sentences about parts of the request that have no effect."""
         remarks, self._warnings = self._warnings, []
-        if request.negative and not stages.needs_null(self.descriptor, request):
+        if request.negative and not stages.needs_null(self.spec, request):
             remarks.append("the negative prompt has no effect without classifier-free guidance.")
         if request.pag_blocks and not request.pag:
             remarks.append("pag_blocks have no effect without a pag scale.")
-        foreign = stages.foreign_solver(self.descriptor, request)
+        foreign = stages.foreign_solver(self.spec, request)
         if foreign is not None:
             remarks.append(foreign)
         return remarks

@@ -10,7 +10,7 @@ from sanakit.adapt import QuantReport, quantise
 from sanakit.base.errors import RequestError
 from sanakit.base.folders import new_folder
 from sanakit.transformer import SanaTransformer
-from sanakit.weights import Descriptor, holds_int8, load_transformer, save_int8
+from sanakit.weights import ModelSpec, holds_int8, load_transformer, save_int8
 from sanakit.weights.known import copy_known, is_model_file, known_files
 from sanakit.weights.save import MAX_SHARD_SIZE, refuse_existing
 
@@ -18,7 +18,7 @@ __all__ = ["write_int8_folder"]
 
 
 def write_int8_folder(
-    found: Descriptor,
+    found: ModelSpec,
     target: Path,
     *,
     force: bool = False,

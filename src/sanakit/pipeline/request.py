@@ -15,7 +15,7 @@ from typing import Any
 from sanakit.base.echo import quoted
 from sanakit.base.errors import RequestError
 from sanakit.base.grid import SIZE_STEP
-from sanakit.base.noise import MAX_SEED
+from sanakit.base.seeds import MAX_SEED
 
 MAX_SIDE = 16384
 MAX_STEPS = 1000

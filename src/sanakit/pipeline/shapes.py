@@ -10,7 +10,7 @@ from sanakit.base.errors import ModelNotFoundError
 from sanakit.pipeline.memory import Shapes
 from sanakit.text import GEMMA_2_2B
 from sanakit.transformer import PRESETS
-from sanakit.weights import PUBLISHED, read_descriptor, resolve
+from sanakit.weights import PUBLISHED, read_model_spec, resolve
 
 
 def shapes_of(
@@ -19,7 +19,7 @@ def shapes_of(
     """A published model by its short name, else a model that is on this machine; nothing is fetched.
 
     ignore: fields of configuration files to read as if they were not there. note: is told of fields passed over.
-    Raises ModelNotFoundError where it is neither, ConfigError as `read_descriptor`.
+    Raises ModelNotFoundError where it is neither, ConfigError as `read_model_spec`.
     """
     if name in PRESETS and name in PUBLISHED:
         return Shapes(transformer=PRESETS[name], autoencoder=AUTOENCODERS["f32c32-sana-1.1"], text=GEMMA_2_2B)
@@ -29,7 +29,7 @@ def shapes_of(
             f"the model is not on this machine, and nothing is downloaded here ({text})."
         )
 
-    found = read_descriptor(resolve(name, announce=refuse), ignore=ignore)
+    found = read_model_spec(resolve(name, announce=refuse), ignore=ignore)
     for text in found.notes:
         note(text)
     return Shapes(transformer=found.transformer, autoencoder=found.autoencoder, text=found.text_config)

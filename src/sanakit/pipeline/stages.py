@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from sanakit.autoencoder import DCAE, decode_tiled
 from sanakit.base.errors import RequestError
 from sanakit.base.grid import check_size, nearest_bucket
+from sanakit.base.seeds import noise_stream
 from sanakit.base.sentinel import check_finite, find_nonfinite_layer
 from sanakit.base.values import TextStates
 from sanakit.flow import (
@@ -36,7 +37,7 @@ from sanakit.pipeline.memory import needs_tiles, total_bytes
 from sanakit.pipeline.request import ImageRequest
 from sanakit.text import CHI, Instruction, TextEncoder, null_states, words_of
 from sanakit.transformer import Perturbation, SanaTransformer, TextMemory, TransformerConfig
-from sanakit.weights import Descriptor, read_words
+from sanakit.weights import ModelSpec, read_words
 
 PAG_BLOCKS = {28: (14,), 20: (8,)}
 """Depth -> the blocks that the official code perturbs; other depths take the middle one."""
@@ -61,45 +62,45 @@ class Prompt:
         return Prompt(self.text.to(device=device), None if self.null is None else self.null.to(device=device))
 
 
-def instruction_of(descriptor: Descriptor, request: ImageRequest) -> Instruction | None:
+def instruction_of(spec: ModelSpec, request: ImageRequest) -> Instruction | None:
     """The text put before the prompt: where the model was trained with one and the request does not forbid it."""
-    return CHI if descriptor.instruct and request.chi else None
+    return CHI if spec.instruct and request.chi else None
 
 
-def needs_null(descriptor: Descriptor, request: ImageRequest) -> bool:
+def needs_null(spec: ModelSpec, request: ImageRequest) -> bool:
     """Whether a null branch will run. Models that read the guidance scale as an input have none."""
-    return not descriptor.transformer.guidance_embed and request.guidance is not None and request.guidance > 1
+    return not spec.transformer.guidance_embed and request.guidance is not None and request.guidance > 1
 
 
-def unknown_words(descriptor: Descriptor, prompt: str) -> list[str]:
+def unknown_words(spec: ModelSpec, prompt: str) -> list[str]:
     """The words of a prompt, each once, that are not on the list of a model that ships one (`weights.words`).
 
     Models with a general vocabulary, such as Gemma's, ship none: what they read in pieces they know as well.
     """
-    learnt = read_words(descriptor)
+    learnt = read_words(spec)
     return [word for word in dict.fromkeys(words_of(prompt)) if word not in learnt] if learnt else []
 
 
 @torch.no_grad()
-def encode_text(encoder: TextEncoder, descriptor: Descriptor, request: ImageRequest) -> Prompt:
+def encode_text(encoder: TextEncoder, spec: ModelSpec, request: ImageRequest) -> Prompt:
     """Stage one: the states of the prompt and, for guidance, of the negative prompt in the checkpoint's dialect."""
-    dialect = descriptor.dialect
-    text = encoder.encode([request.prompt], instruction_of(descriptor, request), lowercase=dialect.lowercase)
+    dialect = spec.dialect
+    text = encoder.encode([request.prompt], instruction_of(spec, request), lowercase=dialect.lowercase)
     check_finite(text.states, "the text encoder")
-    if not needs_null(descriptor, request):
+    if not needs_null(spec, request):
         return Prompt(text)
     return Prompt(text, null_states(encoder, dialect, text.mask, request.negative))
 
 
-def drawn_size(descriptor: Descriptor, request: ImageRequest) -> tuple[int, int]:
+def drawn_size(spec: ModelSpec, request: ImageRequest) -> tuple[int, int]:
     """(width, height) in pixels that the transformer draws: a trained size where model and request ask for it.
 
     Raises RequestError where the size does not fit the autoencoder and the patches.
     """
     width, height = request.width or 0, request.height or 0
-    step = descriptor.autoencoder.ratio * descriptor.transformer.patch_size
-    if descriptor.bins and request.bins:
-        height, width = nearest_bucket(descriptor.transformer.sample_size * 32, height, width)
+    step = spec.autoencoder.ratio * spec.transformer.patch_size
+    if spec.bins and request.bins:
+        height, width = nearest_bucket(spec.transformer.sample_size * 32, height, width)
     check_size(width, height, step)
     return width, height
 
@@ -153,7 +154,7 @@ class Denoiser:
 
 def denoise(
     transformer: SanaTransformer,
-    descriptor: Descriptor,
+    spec: ModelSpec,
     prompt: Prompt,
     request: ImageRequest,
     device: torch.device,
@@ -162,60 +163,50 @@ def denoise(
 
     Solver and guidance are float32; the noise comes from a CPU generator, so it is the same on every device.
     """
-    width, height = drawn_size(descriptor, request)
-    ratio = descriptor.autoencoder.ratio
-    fresh = noise_source(
-        request.seed, (descriptor.transformer.latent_channels, height // ratio, width // ratio), device
+    width, height = drawn_size(spec, request)
+    ratio = spec.autoencoder.ratio
+    fresh = noise_stream(
+        request.seed, (spec.transformer.latent_channels, height // ratio, width // ratio), device
     )
     predict: Predict = Denoiser(
         transformer=transformer,
         prompt=prompt.to(device),
-        time=model_time(descriptor, request),
+        time=model_time(spec, request),
         guidance=request.guidance or 0.0,
-        pag_blocks=pag_blocks(descriptor.transformer, request, descriptor.pag),
+        pag_blocks=pag_blocks(spec.transformer, request, spec.pag),
     )
-    scale = (request.guidance or 1.0) if needs_null(descriptor, request) else 1.0
+    scale = (request.guidance or 1.0) if needs_null(spec, request) else 1.0
     guided = Guided(predict=predict, scale=scale, interval=request.cfg_interval, pag=request.pag)
-    schedule = descriptor.schedule
+    schedule = spec.schedule
     ending = Ending(lower_order_final=schedule.lower_order_final, euler_at_final=schedule.euler_at_final)
     return iterate_sample(
-        guided, fresh(-1), solver=request.solver or "dpm2", nodes=nodes(descriptor, request),
+        guided, fresh(-1), solver=request.solver or "dpm2", nodes=nodes(spec, request),
         kind=schedule.solver_type, noise=fresh, ending=ending,
     )  # fmt: skip
 
 
-def noise_source(seed: int, shape: tuple[int, int, int], device: torch.device) -> Callable[[int], Tensor]:
-    """noise(step) -> [1, *shape] on `device`: successive draws of one CPU generator, as diffusers draws them."""
-    generator = torch.Generator("cpu").manual_seed(seed)
-
-    def draw(step: int) -> Tensor:
-        return torch.randn((1, *shape), generator=generator, dtype=torch.float32, device="cpu").to(device)
-
-    return draw
-
-
-def nodes(descriptor: Descriptor, request: ImageRequest) -> Nodes:
+def nodes(spec: ModelSpec, request: ImageRequest) -> Nodes:
     """The noise levels (for scm, angles) of a request; the schedule decides the shift and how low they go."""
-    solver, steps, schedule = request.solver or "dpm2", request.steps or 1, descriptor.schedule
+    solver, steps, schedule = request.solver or "dpm2", request.steps or 1, spec.schedule
     if solver.startswith("dpm") and schedule.final == "sigma_min":
         return ShiftedTimes(schedule.shift).grid(steps, SIGMA_MIN)
     return times_for(solver, schedule.shift, steps)
 
 
-def model_time(descriptor: Descriptor, request: ImageRequest) -> Callable[[float, int], float]:
+def model_time(spec: ModelSpec, request: ImageRequest) -> Callable[[float, int], float]:
     """(sigma, step) -> the time the transformer is given.
 
     Consistency models read the noise level itself. The others read thousandths, cut to whole numbers by the DPM
     solver of both dialects and always in the official one, but for its models that scale time on their own.
     """
-    solver, dialect = request.solver or "dpm2", descriptor.dialect
-    if descriptor.schedule.kind == "scm":
+    solver, dialect = request.solver or "dpm2", spec.dialect
+    if spec.schedule.kind == "scm":
         return lambda sigma, index: sigma
-    if dialect.integer_time and descriptor.transformer.time_scale != 1:
+    if dialect.integer_time and spec.transformer.time_scale != 1:
         exact = ModelTime(integer=False)
         return lambda sigma, index: exact(sigma)
     if solver.startswith("dpm"):
-        times = ShiftedTimes(descriptor.schedule.shift).timesteps(request.steps or 1)
+        times = ShiftedTimes(spec.schedule.shift).timesteps(request.steps or 1)
         return lambda sigma, index: float(times[index])
     clock = ModelTime(integer=dialect.integer_time)
     return lambda sigma, index: clock(sigma)
@@ -228,9 +219,9 @@ def pag_blocks(config: TransformerConfig, request: ImageRequest, pag_folder: boo
     return DIFFUSERS_PAG_BLOCKS if pag_folder else PAG_BLOCKS.get(config.depth, (config.depth // 2,))
 
 
-def check_blocks(descriptor: Descriptor, request: ImageRequest) -> None:
+def check_blocks(spec: ModelSpec, request: ImageRequest) -> None:
     """Raises RequestError where perturbed attention is to perturb a block that the transformer does not have."""
-    depth = descriptor.transformer.depth
+    depth = spec.transformer.depth
     absent = [block for block in request.pag_blocks or () if block >= depth]
     if absent:
         raise RequestError(
@@ -238,10 +229,10 @@ def check_blocks(descriptor: Descriptor, request: ImageRequest) -> None:
         )
 
 
-def foreign_solver(descriptor: Descriptor, request: ImageRequest) -> str | None:
+def foreign_solver(spec: ModelSpec, request: ImageRequest) -> str | None:
     """A sentence where the solver is not of the kind that the checkpoint was made for; it draws all the same."""
     consistency = request.solver == "scm"
-    if consistency == (descriptor.schedule.kind == "scm"):
+    if consistency == (spec.schedule.kind == "scm"):
         return None
     if consistency:
         return "scm is the sampler of Sprint models, and this is none: expect a worse picture than with dpm2."

@@ -8,7 +8,6 @@ from sanakit.training.loop import Chore, Run
 from sanakit.training.loop_config import LoopConfig
 from sanakit.training.objectives import reconstruction, velocity
 from sanakit.training.optim import OptimizerConfig, adamw, build_optimizer, trapezoid
-from sanakit.training.order import batch_indices
 from sanakit.training.parallel import World, join_world, leave_world, spread
 from sanakit.training.report import Event, Notice, Progress, Report, sentences
 
@@ -26,7 +25,6 @@ __all__ = [
     "Run",
     "World",
     "adamw",
-    "batch_indices",
     "build_optimizer",
     "join_world",
     "leave_world",

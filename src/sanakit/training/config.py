@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal
 from sanakit.base.bounds import Bounds, Count, Positive, Seed, Share, check_bounds
 from sanakit.base.errors import ConfigError
 from sanakit.base.grid import SIZE_STEP
+from sanakit.data.labels.sampler import CaptionRule
 from sanakit.flow import TimeDensity
 from sanakit.training.guard import GuardConfig
-from sanakit.training.labels.sampler import CaptionRule
 from sanakit.training.objectives.autoencoder import AutoencoderLoss
 from sanakit.training.objectives.weighting import WeightingName
 from sanakit.training.optim.config import OptimizerConfig

@@ -1,8 +1,4 @@
-"""The chance in a training step: a time and noise for every sample, the same wherever that sample is computed.
-
-Each sample has a generator of its own, seeded by (seed of the run, step, place in the global batch); so one process,
-two, and accumulated micro-batches draw the same numbers.
-"""
+"""The time and the noise of every sample of a training step, each from a generator seeded for that sample."""
 
 from __future__ import annotations
 
@@ -11,15 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from sanakit.training.chance import drawn
-
 DrawTimes = Callable[[int, torch.Generator], Tensor]
 """(n, generator) -> n times in 0..1."""
-
-
-def sample_seed(seed: int, step: int, place: int) -> int:
-    """The seed of the sample at a place of the global batch of a step; 63 bits."""
-    return drawn(seed, step, place) >> 1
 
 
 def draw(seeds: Sequence[int], shape: tuple[int, ...], times: DrawTimes) -> tuple[Tensor, Tensor]:

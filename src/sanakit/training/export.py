@@ -13,13 +13,13 @@ from sanakit.base.grid import BUCKETS
 from sanakit.training.config import TrainConfig
 from sanakit.training.loop import Run
 from sanakit.training.tasks.joint import text_weights, transformer_of, transformer_weights
-from sanakit.weights import Descriptor, write_derived
+from sanakit.weights import ModelSpec, write_derived
 
 _NAME = "model"
 
 
 def export(
-    config: TrainConfig, descriptor: Descriptor, model: nn.Module, run: Run, words: Iterable[str] = ()
+    config: TrainConfig, spec: ModelSpec, model: nn.Module, run: Run, words: Iterable[str] = ()
 ) -> Path:
     """Write the averaged weights with the other parts of the base model to RUN/model, replacing an earlier export.
 
@@ -30,16 +30,16 @@ def export(
     folder = config.folder / _NAME
     if run.world.leads:
         write_derived(
-            finished(config, descriptor, model), folder, transformer_weights(model, weights),
+            finished(config, spec, model), folder, transformer_weights(model, weights),
             text_encoder=text_weights(model, weights), words=words, dtype=torch.bfloat16, force=True,
         )  # fmt: skip
     run.world.wait()
     return folder
 
 
-def finished(config: TrainConfig, descriptor: Descriptor, model: nn.Module) -> Descriptor:
+def finished(config: TrainConfig, spec: ModelSpec, model: nn.Module) -> ModelSpec:
     """The description of the trained model: its network, the shift it was trained with, sizes binned if it saw bins."""
     last = config.phases[-1]
-    schedule = descriptor.schedule if last.shift is None else replace(descriptor.schedule, shift=last.shift)
+    schedule = spec.schedule if last.shift is None else replace(spec.schedule, shift=last.shift)
     bins = last.size in BUCKETS and not config.data.square
-    return replace(descriptor, transformer=transformer_of(model).config, schedule=schedule, bins=bins)
+    return replace(spec, transformer=transformer_of(model).config, schedule=schedule, bins=bins)

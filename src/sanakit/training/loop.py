@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from sanakit.base.errors import NumericsError
+from sanakit.base.seeds import epoch_generator
 from sanakit.training.checkpoint import Checkpoints, read_facts, read_into
 from sanakit.training.control import WISHES, Control
 from sanakit.training.dump import dump_batch
@@ -292,7 +293,7 @@ class Run:
             seen.append(batches(number))
             meter.waited += time.monotonic() - begun
             meter.operations += config.operations(seen[-1]) if config.operations else 0.0
-            generator = torch.Generator().manual_seed(config.seed * 1_000_003 + number)
+            generator = epoch_generator(config.seed, number)
             with self.autocast():
                 parts = loss(seen[-1], generator)
             with quiet(self.model, last=number % count == count - 1):

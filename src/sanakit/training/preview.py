@@ -20,7 +20,7 @@ from sanakit.training.loop import Chore, Run
 from sanakit.training.sheet import captioned_sheet
 from sanakit.training.tasks.joint import text_weights, transformer_of, transformer_weights
 from sanakit.transformer import SanaTransformer
-from sanakit.weights import Descriptor, assign
+from sanakit.weights import ModelSpec, assign
 
 PROMPTS = (
     "a large red metal sphere left of a small blue rubber cube on grass at sunset",
@@ -29,7 +29,7 @@ PROMPTS = (
 _FORWARD = 3  # a training step is about three forward passes
 
 
-def preview(config: TrainConfig, descriptor: Descriptor, precision: Precision, model: nn.Module) -> Chore:
+def preview(config: TrainConfig, spec: ModelSpec, precision: Precision, model: nn.Module) -> Chore:
     """Draws `config.preview` to RUN/previews/step-N.png. Every process gathers the weights, the first one draws.
 
     The sheet of step 0 shows the weights that the run begins with.
@@ -39,7 +39,7 @@ def preview(config: TrainConfig, descriptor: Descriptor, precision: Precision, m
         weights = run.ema.gathered()
         if run.world.leads:
             parts = transformer_weights(model, weights), text_weights(model, weights)
-            pictures = draw_previews(config, as_trained(descriptor, model), precision, *parts)
+            pictures = draw_previews(config, as_trained(spec, model), precision, *parts)
             prompts = config.preview.prompts or PROMPTS
             save_sheet(path(run), captioned_sheet(pictures, prompts), prompts)
         return {}
@@ -55,26 +55,26 @@ def preview(config: TrainConfig, descriptor: Descriptor, precision: Precision, m
     )  # fmt: skip
 
 
-def as_trained(descriptor: Descriptor, model: nn.Module) -> Descriptor:
+def as_trained(spec: ModelSpec, model: nn.Module) -> ModelSpec:
     """The base model's description with the network as it is now."""
-    return replace(descriptor, transformer=transformer_of(model).config, bins=False)
+    return replace(spec, transformer=transformer_of(model).config, bins=False)
 
 
 def draw_previews(
     config: TrainConfig,
-    descriptor: Descriptor,
+    spec: ModelSpec,
     precision: Precision,
     weights: Mapping[str, torch.Tensor],
     text: Mapping[str, torch.Tensor] | None = None,
 ) -> list[Image.Image]:
     """One picture per prompt, at the size that the network is trained at. text: of a text encoder that is trained."""
     with torch.device("meta"):
-        network = SanaTransformer(descriptor.transformer)
+        network = SanaTransformer(spec.transformer)
     assign(network, weights.items(), dtype=precision.dtype, device=precision.device)
-    drawer = Model(descriptor, precision, name=str(config.folder), frugal=False, fast="off")
+    drawer = Model(spec, precision, name=str(config.folder), frugal=False, fast="off")
     drawer.parts.put("transformer", network.eval().requires_grad_(False))
     if text is not None:
-        drawer.parts.put("text", _text_encoder(descriptor, precision, text))
+        drawer.parts.put("text", _text_encoder(spec, precision, text))
     wanted = config.preview
     requests = [
         ImageRequest(prompt=prompt, steps=wanted.steps, guidance=wanted.guidance, seed=wanted.seed)
@@ -83,12 +83,10 @@ def draw_previews(
     return [drawer.images(request)[0] for request in requests]
 
 
-def _text_encoder(
-    descriptor: Descriptor, precision: Precision, weights: Mapping[str, torch.Tensor]
-) -> TextEncoder:
-    model = build_gemma(descriptor.text_config, "meta")
+def _text_encoder(spec: ModelSpec, precision: Precision, weights: Mapping[str, torch.Tensor]) -> TextEncoder:
+    model = build_gemma(spec.text_config, "meta")
     assign(model, weights.items(), dtype=precision.dtype, device=precision.device)
-    return TextEncoder(model, load_tokenizer(descriptor.tokenizer_folder))
+    return TextEncoder(model, load_tokenizer(spec.tokenizer_folder))
 
 
 def save_sheet(path: Path, sheet: Image.Image, prompts: Sequence[str] = ()) -> None:

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from sanakit.base.precision import Precision
+from sanakit.data.cache.encoders import text_encoder
 from sanakit.text import is_closed, load_tokenizer, tokens_per_word
-from sanakit.training.cache.encoders import text_encoder
-from sanakit.weights import Descriptor
+from sanakit.weights import ModelSpec
 
 ALIKE = 0.98
 """Cosine of the mean states of two captions from which on they count as the same. By Toybox's encoder 2 % of 600 of its
@@ -99,9 +99,9 @@ class Reading:
         }  # fmt: skip
 
 
-def read_set(descriptor: Descriptor, captions: Sequence[str], precision: Precision) -> Reading:
+def read_set(spec: ModelSpec, captions: Sequence[str], precision: Precision) -> Reading:
     """How the text encoder of a model reads captions. Only a small one is loaded. Raises ConfigError, WeightsError."""
-    tokenizer = load_tokenizer(descriptor.tokenizer_folder)
+    tokenizer = load_tokenizer(spec.tokenizer_folder)
     distinct = sorted({caption.strip() for caption in captions} - {""})
     counts = tokens_per_word(tokenizer, _some(distinct, _TEXTS))
     pieces = [word for word, count in counts.items() if count > 1]
@@ -113,7 +113,7 @@ def read_set(descriptor: Descriptor, captions: Sequence[str], precision: Precisi
     if not found.closed or len(distinct) < 2:
         return found
     some = sorted(_some(distinct, _CAPTIONS), key=len)
-    encode = text_encoder(descriptor, precision)
+    encode = text_encoder(spec, precision)
     states = [row for start in range(0, len(some), _BATCH) for row in encode(some[start : start + _BATCH])]
     return Reading(**{**vars(found), "captions": len(some), "alike": share_alike(states)})
 

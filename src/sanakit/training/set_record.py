@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sanakit.base.files import atomic_write
-from sanakit.training.data import Item, PictureSet
+from sanakit.data import Item, PictureSet
 
 _NAME = "set.json.gz"
 _DIGITS = 12

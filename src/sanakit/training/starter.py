@@ -15,7 +15,7 @@ from statistics import median
 
 from sanakit.base.errors import DataError, OutputError
 from sanakit.base.files import write_new
-from sanakit.training.data import Item, PictureSet
+from sanakit.data import Item, PictureSet
 
 _SQUARE = 1.05  # a longer side up to so many times the shorter one counts as square
 _EPOCHS = 60

@@ -8,8 +8,8 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
+from sanakit.base.seeds import sample_seed
 from sanakit.flow import even_times
-from sanakit.training.draws import sample_seed
 from sanakit.training.loop import Chore, Run
 from sanakit.training.objectives.weighting import loss_by_time
 from sanakit.training.tasks.latents import LatentBatch, LatentData

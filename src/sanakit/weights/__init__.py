@@ -3,7 +3,7 @@
 rules       rows and tables, invertible           formats/    one table and its configurations per format
 read        safetensors and .pth, lazily          load        strictly onto meta-built modules
 save        diffusers folders                     convert     .pth <-> diffusers
-descriptor  what a model folder holds             catalog     name -> local path
+model_spec  what a model folder holds            catalog     name -> local path
 parts       a model with a part of another
 int8        transformers in int8                  snapshot    a hub repository of any layout -> local path
 safetensor  one file: header and writer           variant     fp16, bf16 beside the plain weights
@@ -18,7 +18,6 @@ from sanakit.weights.catalog import resolve
 from sanakit.weights.checkpoint import Part, is_checkpoint_name, open_checkpoint
 from sanakit.weights.convert import diffusers_to_pth, pth_to_diffusers, pth_to_pth
 from sanakit.weights.derive import check_parts, write_derived
-from sanakit.weights.descriptor import Descriptor, read_autoencoder_config, read_descriptor
 from sanakit.weights.exchange import file_to_file, file_to_folder, folder_to_file
 from sanakit.weights.formats.diffusers_scheduler import Schedule
 from sanakit.weights.formats.fields import Reading
@@ -26,6 +25,7 @@ from sanakit.weights.identify import Hints
 from sanakit.weights.int8 import holds_int8, int8_layers, load_int8, save_int8
 from sanakit.weights.known import tokenizer_files
 from sanakit.weights.load import align, assign, load_autoencoder, load_text_encoder, load_transformer
+from sanakit.weights.model_spec import ModelSpec, read_autoencoder_config, read_model_spec
 from sanakit.weights.parts import with_autoencoder, with_text_encoder
 from sanakit.weights.published import PUBLISHED, Published
 from sanakit.weights.read import (
@@ -56,7 +56,7 @@ __all__ = [
     "PUBLISHED",
     "STEMS",
     "TRANSFORMERS_STEM",
-    "Descriptor",
+    "ModelSpec",
     "Drop",
     "Entry",
     "Hints",
@@ -90,7 +90,7 @@ __all__ = [
     "pth_to_diffusers",
     "pth_to_pth",
     "read_autoencoder_config",
-    "read_descriptor",
+    "read_model_spec",
     "read_header",
     "read_pth",
     "read_words",

@@ -18,11 +18,11 @@ from sanakit.transformer import TransformerConfig
 from sanakit.weights.checkpoint import SUFFIXES, Checkpoint, open_checkpoint
 from sanakit.weights.derive import write_derived
 from sanakit.weights.description import Description, description_file, description_json
-from sanakit.weights.descriptor import describe_folder, read_descriptor
 from sanakit.weights.formats import diffusers_transformer, sana_pth
 from sanakit.weights.formats.fields import STRICT, Reading, read_json
 from sanakit.weights.identify import Hints, describe_file
 from sanakit.weights.load import open_transformer
+from sanakit.weights.model_spec import describe_folder, read_model_spec
 from sanakit.weights.safetensor import write_safetensors
 from sanakit.weights.save import MAX_SHARD_SIZE, refuse_existing, save_transformer
 
@@ -68,7 +68,7 @@ def pth_to_diffusers(
     if parts is None:
         save_transformer(folder, found.transformer, ours, **options)
     else:
-        write_derived(read_descriptor(source, parts=parts, hints=hints), folder, ours, force=force, **options)
+        write_derived(read_model_spec(source, parts=parts, hints=hints), folder, ours, force=force, **options)
     return found.transformer
 
 

@@ -17,7 +17,7 @@ __all__ = ["DESIGNS", "Design"]
 
 @dataclass(frozen=True, kw_only=True)
 class Design:
-    """instruct: prompts are preceded by the instruction. bins: see `Descriptor`; None for what the size says."""
+    """instruct: prompts are preceded by the instruction. bins: see `ModelSpec`; None for what the size says."""
 
     transformer: TransformerConfig
     schedule: Schedule

@@ -6,31 +6,31 @@ from dataclasses import replace
 from pathlib import Path
 
 from sanakit.base.errors import ConfigError
-from sanakit.weights.descriptor import EXTRA_FILE, Descriptor, read_autoencoder_config
 from sanakit.weights.formats.fields import read_json
+from sanakit.weights.model_spec import EXTRA_FILE, ModelSpec, read_autoencoder_config
 
 __all__ = ["with_autoencoder", "with_text_encoder"]
 
 _INDEX = "model_index.json"
 
 
-def with_autoencoder(descriptor: Descriptor, source: Path) -> Descriptor:
+def with_autoencoder(spec: ModelSpec, source: Path) -> ModelSpec:
     """The model with the autoencoder of `source`: a folder with an `AutoencoderDC`, as RUN/vae, or a whole model.
 
     Raises ConfigError where there is none, or its latents have another number of channels.
     """
     folder = _part(source, "vae", "autoencoder (config.json of an AutoencoderDC, as in RUN/vae)")
     found = read_autoencoder_config(folder)
-    wanted = descriptor.transformer.latent_channels
+    wanted = spec.transformer.latent_channels
     if found.latent_channels != wanted:
         raise ConfigError(
             f"the autoencoder in {folder} has {found.latent_channels} latent channels, but the transformer of "
-            f"{descriptor.folder} has {wanted}: take an autoencoder that was trained from this model's"
+            f"{spec.folder} has {wanted}: take an autoencoder that was trained from this model's"
         )
-    return replace(descriptor, autoencoder=found, other_autoencoder=folder)
+    return replace(spec, autoencoder=found, other_autoencoder=folder)
 
 
-def with_text_encoder(descriptor: Descriptor, source: Path, *, widen: bool = False) -> Descriptor:
+def with_text_encoder(spec: ModelSpec, source: Path, *, widen: bool = False) -> ModelSpec:
     """The model with text encoder, tokenizer and instruction of `source`.
 
     source: a whole model, or a folder that holds a Gemma-2 (config.json, weights) and its tokenizer; a bare one says
@@ -42,21 +42,21 @@ def with_text_encoder(descriptor: Descriptor, source: Path, *, widen: bool = Fal
     if not any(tokenizer.glob("tokenizer*")):
         raise ConfigError(f"{source} holds a text encoder without its tokenizer (tokenizer.json is missing)")
     config = read_json(folder / "config.json")
-    width, transformer = config.get("hidden_size"), descriptor.transformer
+    width, transformer = config.get("hidden_size"), spec.transformer
     if width != transformer.text_width:
         if not (widen and isinstance(width, int) and width > 0):
             raise ConfigError(
-                f"the text encoder in {folder} is {str(width)[:20]} wide, but the transformer of {descriptor.folder} "
+                f"the text encoder in {folder} is {str(width)[:20]} wide, but the transformer of {spec.folder} "
                 f"reads states of {transformer.text_width}: say model.start=scratch to train one that fits"
             )
         transformer = replace(transformer, text_width=width)
     extra = source / EXTRA_FILE
-    instruct = descriptor.instruct
+    instruct = spec.instruct
     if (source / _INDEX).exists():
         told = read_json(extra).get("instruct", True) if extra.exists() else True
         instruct = told if isinstance(told, bool) else True
     return replace(
-        descriptor, transformer=transformer, text_config=config, instruct=instruct,
+        spec, transformer=transformer, text_config=config, instruct=instruct,
         other_text=folder, other_tokenizer=tokenizer,
     )  # fmt: skip
 

@@ -18,10 +18,10 @@ from sanakit.base.errors import OutputError, WeightsError
 from sanakit.base.files import atomic_write, ensure_writable_folder
 from sanakit.base.folders import new_folder
 from sanakit.transformer import TransformerConfig
-from sanakit.weights.descriptor import EXTRA_FILE, Descriptor, extra_config, index_config
 from sanakit.weights.formats import diffusers_autoencoder, diffusers_scheduler, diffusers_transformer, gemma
 from sanakit.weights.formats.fields import read_json, to_json
 from sanakit.weights.known import copy_known, is_model_file, tokenizer_files
+from sanakit.weights.model_spec import EXTRA_FILE, ModelSpec, extra_config, index_config
 from sanakit.weights.read import DIFFUSERS_STEM, TRANSFORMERS_STEM
 from sanakit.weights.safetensor import byte_size, write_safetensors
 
@@ -165,7 +165,7 @@ def refuse_existing(path: Path, force: bool) -> None:
 
 
 def write_folder(
-    descriptor: Descriptor,
+    spec: ModelSpec,
     *,
     transformer: nn.Module | Mapping[str, Tensor],
     autoencoder: nn.Module | Mapping[str, Tensor],
@@ -176,36 +176,34 @@ def write_folder(
     variant: str | None = None,
     force: bool = False,
 ) -> Path:
-    """Write a whole model to `descriptor.folder`, in the layout that diffusers' `SanaPipeline` loads.
+    """Write a whole model to `spec.folder`, in the layout that diffusers' `SanaPipeline` loads.
 
     The modules (or state dicts) are ours; `tokenizer` is a folder whose files are copied. A `sanakit.json` is added
     when the model differs from what a plain folder means. Returns the folder. Raises OutputError when the folder is
     occupied and `force` is false, or can't be written; ConfigError and WeightsError as `save_transformer`.
     """
-    folder = descriptor.folder
+    folder = spec.folder
     refuse_existing(folder, force)
     options = {"dtype": dtype, "max_shard_size": max_shard_size, "variant": variant}
     with new_folder(folder, replace=force, ours=is_model_file) as draft:
-        save_transformer(draft / "transformer", descriptor.transformer, transformer, **options)
-        save_autoencoder(draft / "vae", descriptor.autoencoder, autoencoder, **options)
-        save_text_encoder(draft / "text_encoder", descriptor.text_config, text_encoder, **options)
+        save_transformer(draft / "transformer", spec.transformer, transformer, **options)
+        save_autoencoder(draft / "vae", spec.autoencoder, autoencoder, **options)
+        save_text_encoder(draft / "text_encoder", spec.text_config, text_encoder, **options)
         _copy_tokenizer(tokenizer, draft / "tokenizer")
-        write_settings(descriptor, draft)
+        write_settings(spec, draft)
     return folder
 
 
-def write_settings(descriptor: Descriptor, folder: Path) -> None:
+def write_settings(spec: ModelSpec, folder: Path) -> None:
     """Write what is no weights: schedule, what only sanakit reads, and, last, the index that makes a folder a model."""
     scheduler = ensure_writable_folder(folder / "scheduler") / "scheduler_config.json"
-    atomic_write(scheduler, to_json(diffusers_scheduler.to_config(descriptor.schedule)))
-    extra = extra_config(descriptor)
+    atomic_write(scheduler, to_json(diffusers_scheduler.to_config(spec.schedule)))
+    extra = extra_config(spec)
     if extra is not None:
         atomic_write(folder / EXTRA_FILE, to_json(extra))
     else:
         (folder / EXTRA_FILE).unlink(missing_ok=True)
-    index = index_config(
-        descriptor.kind, descriptor.schedule, _tokenizer_class(folder / "tokenizer"), descriptor.pag
-    )
+    index = index_config(spec.kind, spec.schedule, _tokenizer_class(folder / "tokenizer"), spec.pag)
     atomic_write(folder / "model_index.json", to_json(index))
 
 

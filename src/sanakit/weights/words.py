@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sanakit.base.files import atomic_write
-from sanakit.weights.descriptor import Descriptor
+from sanakit.weights.model_spec import ModelSpec
 
 __all__ = ["WORDS_FILE", "read_words", "write_words"]
 
@@ -18,10 +18,10 @@ WORDS_FILE = "words.txt"
 _MOST = 2**22  # bytes: half a million words
 
 
-def read_words(descriptor: Descriptor) -> frozenset[str]:
+def read_words(spec: ModelSpec) -> frozenset[str]:
     """The words that a model was trained on; empty where its folder does not say, or can't be read."""
     try:
-        with (descriptor.folder / WORDS_FILE).open("rb") as file:
+        with (spec.folder / WORDS_FILE).open("rb") as file:
             return frozenset(file.read(_MOST).decode("utf-8", "replace").split())
     except OSError:
         return frozenset()

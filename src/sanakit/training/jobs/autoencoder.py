@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from sanakit.autoencoder import DCAE, PRESETS, AutoencoderConfig
 from sanakit.base.errors import ConfigError, PictureError
 from sanakit.base.precision import Precision
+from sanakit.data import BatchOrder, PictureBatch, PictureReader
+from sanakit.data.crops import crop_for, picture_tensor
 from sanakit.pipeline import make_grid
 from sanakit.pipeline.stages import to_image
 from sanakit.pipeline.work import encoder_product
 from sanakit.training.config import TrainConfig
-from sanakit.training.data import BatchOrder, PictureBatch, PictureReader
-from sanakit.training.data.crops import crop_for, picture_tensor
 from sanakit.training.jobs.base import read_base
 from sanakit.training.jobs.job import Size, Visit
 from sanakit.training.jobs.opened import opened

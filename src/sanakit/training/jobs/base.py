@@ -8,9 +8,9 @@ from pathlib import Path
 from sanakit.base.errors import ConfigError
 from sanakit.training.config import TrainConfig
 from sanakit.weights import (
-    Descriptor,
     Hints,
-    read_descriptor,
+    ModelSpec,
+    read_model_spec,
     resolve,
     with_autoencoder,
     with_text_encoder,
@@ -19,7 +19,7 @@ from sanakit.weights import (
 __all__ = ["read_base"]
 
 
-def read_base(config: TrainConfig, announce: Callable[[str], object]) -> Descriptor:
+def read_base(config: TrainConfig, announce: Callable[[str], object]) -> ModelSpec:
     """The base model; announce is told what is fetched, and what is taken for granted about a file.
 
     Raises ConfigError, WeightsError or ModelNotFoundError.
@@ -33,7 +33,7 @@ def read_base(config: TrainConfig, announce: Callable[[str], object]) -> Descrip
     return found
 
 
-def _read_model(config: TrainConfig, announce: Callable[[str], object]) -> Descriptor:
+def _read_model(config: TrainConfig, announce: Callable[[str], object]) -> ModelSpec:
     """The base model as its name gives it.
 
     Raises ConfigError, WeightsError or ModelNotFoundError.
@@ -45,17 +45,17 @@ def _read_model(config: TrainConfig, announce: Callable[[str], object]) -> Descr
                 f"base: {config.base_model} holds a transformer only; "
                 "say what gives the rest, e.g. base_file.parts=toybox"
             )
-        return _noted(read_descriptor(path), announce)
+        return _noted(read_model_spec(path), announce)
     if path.is_dir():
         raise ConfigError(
             f"base_file is for a base that is a file of weights, and {config.base_model} is a folder"
         )
     hints = Hints(config=_path(rest.config), like_model=rest.like_model, weights=rest.weights)
-    found = read_descriptor(path, parts=resolve(rest.parts, announce=announce), hints=hints)
+    found = read_model_spec(path, parts=resolve(rest.parts, announce=announce), hints=hints)
     return _noted(found, announce)
 
 
-def _noted(found: Descriptor, announce: Callable[[str], object]) -> Descriptor:
+def _noted(found: ModelSpec, announce: Callable[[str], object]) -> ModelSpec:
     for note in found.notes:
         announce(note)
     return found

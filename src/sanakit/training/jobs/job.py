@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from sanakit.training.data import PictureSet
-from sanakit.training.data.buckets import Bucket
+from sanakit.data import PictureSet
+from sanakit.data.buckets import Bucket
 from sanakit.training.loop import Batches, Chore, Loss, Run
 from sanakit.training.report import Event
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from sanakit.base.errors import ConfigError
+from sanakit.data import PictureSet, open_set
+from sanakit.data.labels import places_of, read_keys
 from sanakit.training.config import TrainConfig
-from sanakit.training.data import PictureSet, open_set
-from sanakit.training.labels import places_of, read_keys
 
 _NAMED = 5
 

@@ -12,14 +12,14 @@ from torch import nn
 
 from sanakit.base.errors import ConfigError
 from sanakit.base.precision import Precision
+from sanakit.data import CacheCost, Prefetch
+from sanakit.data.buckets import Bucket
+from sanakit.data.cache import captions_of
+from sanakit.data.cost import cache_cost
 from sanakit.pipeline.memory import Shapes, estimate
 from sanakit.pipeline.work import transformer_product
 from sanakit.text import is_closed, load_tokenizer, words_of
-from sanakit.training.cache import captions_of
 from sanakit.training.config import TrainConfig
-from sanakit.training.data import CacheCost, Prefetch
-from sanakit.training.data.buckets import Bucket
-from sanakit.training.data.cost import cache_cost
 from sanakit.training.export import export
 from sanakit.training.jobs.base import read_base
 from sanakit.training.jobs.job import Size, Visit
@@ -39,7 +39,7 @@ from sanakit.training.tasks.text import TrainedText
 from sanakit.training.tasks.transformer import TransformerTask, build_network, network_config
 from sanakit.training.validation import validation
 from sanakit.transformer import SanaTransformer
-from sanakit.weights import Descriptor, check_parts, read_words
+from sanakit.weights import ModelSpec, check_parts, read_words
 
 _AHEAD = 4
 _TOGETHER = 8  # pictures or captions that are encoded at once
@@ -52,17 +52,15 @@ class TextToImage:
         self, config: TrainConfig, precision: Precision, world: World, told: Callable[[str], object]
     ) -> None:
         self.config, self.precision, self.world = config, precision, world
-        self.descriptor = read_base(config, told)
-        if self.descriptor.kind != "sana":
-            raise ConfigError(
-                f"base: {config.base_model} is a {self.descriptor.kind} model; take a flow model"
-            )
-        check_parts(self.descriptor)  # RUN/model is going to hold copies of them
-        self.shape = network_config(config.model, self.descriptor)
+        self.spec = read_base(config, told)
+        if self.spec.kind != "sana":
+            raise ConfigError(f"base: {config.base_model} is a {self.spec.kind} model; take a flow model")
+        check_parts(self.spec)  # RUN/model is going to hold copies of them
+        self.shape = network_config(config.model, self.spec)
         self.pictures, self.uncaptioned = captioned(config, opened(config))
-        self.text = TrainedText(config, self.descriptor, self.pictures) if config.text.train else None
-        self.frozen = Frozen(config, self.descriptor, precision, self.pictures)
-        self.ratio = self.descriptor.autoencoder.ratio
+        self.text = TrainedText(config, self.spec, self.pictures) if config.text.train else None
+        self.frozen = Frozen(config, self.spec, precision, self.pictures)
+        self.ratio = self.spec.autoencoder.ratio
         self._made: TransformerTask | None = None
 
     def size(self) -> Size:
@@ -89,17 +87,15 @@ class TextToImage:
 
     def _cost(self, lacking: Sequence[Bucket]) -> CacheCost:
         """Of the latents that the cache lacks, and, where it lacks any, of as many captions."""
-        descriptor, each = self.descriptor, len(self.pictures) * len(self.config.phases)
+        spec, each = self.spec, len(self.pictures) * len(self.config.phases)
         written = 0 if self.text is not None else sum(len(item.captions) for item in self.pictures)
         captions = written * len(lacking) // max(1, each)
-        return cache_cost(lacking, [self.words] * captions, descriptor.autoencoder, descriptor.text_config)
+        return cache_cost(lacking, [self.words] * captions, spec.autoencoder, spec.text_config)
 
     def _beside(self) -> dict[str, int]:
         """Bytes of the networks that are at work beside training: those that encode, and those that draw."""
-        descriptor, side = self.descriptor, max(phase.size for phase in self.config.phases)
-        shapes = Shapes(
-            transformer=self.shape, autoencoder=descriptor.autoencoder, text=descriptor.text_config
-        )
+        spec, side = self.spec, max(phase.size for phase in self.config.phases)
+        shapes = Shapes(transformer=self.shape, autoencoder=spec.autoencoder, text=spec.text_config)
         kind = self.precision.device.type
         stages = {s.stage: s for s in estimate(shapes, side, side, self.precision.dtype, device=kind)}
         text, decode = stages["text"], stages["decode"]
@@ -110,7 +106,7 @@ class TextToImage:
     @cached_property
     def words(self) -> int:
         """Tokens of a batch's text: captions are padded to the longest of theirs."""
-        return count_words(self.pictures, self.descriptor, self.config.batch // self.config.accumulate)
+        return count_words(self.pictures, self.spec, self.config.batch // self.config.accumulate)
 
     @cached_property
     def _per_caption(self) -> float:
@@ -164,11 +160,11 @@ class TextToImage:
             yield "text", f"its encoder is trained with the transformer{words}"
             return
         captions = captions_of(self.pictures)
-        yield "text", read_set(self.descriptor, captions, self.precision).sentence()
+        yield "text", read_set(self.spec, captions, self.precision).sentence()
 
     def build(self) -> SanaTransformer | JointNetwork:
         """The transformer, with the text encoder where that is trained."""
-        network = build_network(self.config, self.descriptor, self.world.device)
+        network = build_network(self.config, self.spec, self.world.device)
         return network if self.text is None else JointNetwork(network, self.text.build(self.world.device))
 
     def blocks(self, model: nn.Module) -> Sequence[nn.Module]:
@@ -178,7 +174,7 @@ class TextToImage:
     @cached_property
     def data(self) -> LatentData:
         """The batches; the cache must be filled."""
-        shift = self.descriptor.schedule.shift
+        shift = self.spec.schedule.shift
         read = None if self.text is None else self.text.read
         return LatentData(self.config, self.pictures, self.frozen.cached(), shift, self.world, read)
 
@@ -212,7 +208,7 @@ class TextToImage:
         words = {word for caption in captions_of(seen) for word in words_of(caption)}
         if self.config.model.start == "scratch":
             return words
-        before = read_words(self.descriptor)
+        before = read_words(self.spec)
         return words | before if before else set()  # what a base model without a list knows is not known
 
     def _task(self, model: nn.Module) -> TransformerTask:
@@ -223,6 +219,6 @@ class TextToImage:
         return self._made
 
     @property
-    def trained(self) -> Descriptor:
+    def trained(self) -> ModelSpec:
         """The model under training, as its text encoder is described by now."""
-        return self.descriptor if self.text is None else self.text.descriptor
+        return self.spec if self.text is None else self.text.spec

@@ -6,12 +6,12 @@ from collections import Counter
 from statistics import mean
 
 from sanakit.base.errors import ConfigError
+from sanakit.data import BatchOrder, PictureSet, token_counter
 from sanakit.text import MAX_TOKENS
 from sanakit.training.config import TrainConfig
-from sanakit.training.data import BatchOrder, PictureSet, token_counter
 from sanakit.training.jobs.job import Visit
 from sanakit.training.tasks.latents import held_items, phase_buckets
-from sanakit.weights import Descriptor
+from sanakit.weights import ModelSpec
 
 _LOOKED_AT = 2000
 """Captions whose tokens are counted: enough for a mean, and a moment's work."""
@@ -37,11 +37,11 @@ def visits_of(config: TrainConfig, pictures: PictureSet) -> tuple[Visit, ...]:
     return tuple(found)
 
 
-def read_words(pictures: PictureSet, descriptor: Descriptor, batch: int) -> int:
+def read_words(pictures: PictureSet, spec: ModelSpec, batch: int) -> int:
     """Tokens that a batch of so many captions is padded to, on average, by the model's own tokenizer."""
     stride = max(1, len(pictures) // _LOOKED_AT)
     captions = [item.captions[0].text for item in pictures[::stride] if item.captions]
-    counted = token_counter(descriptor.tokenizer_folder, descriptor.dialect.lowercase)(captions)
+    counted = token_counter(spec.tokenizer_folder, spec.dialect.lowercase)(captions)
     counts = [min(count, MAX_TOKENS) for count in counted] or [1]
     groups = [counts[start : start + batch] for start in range(0, len(counts), batch)]
     return round(mean(max(group) for group in groups if len(group) == batch or len(groups) == 1))

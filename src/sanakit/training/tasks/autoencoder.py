@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sanakit.autoencoder import DCAE
-from sanakit.training.data import PictureBatch
+from sanakit.data import PictureBatch
 from sanakit.training.objectives.adversarial import PatchDiscriminator
 from sanakit.training.objectives.autoencoder import AutoencoderLoss, AutoencoderObjective
 from sanakit.training.objectives.perceptual import Perceptual

@@ -10,20 +10,20 @@ from itertools import groupby
 
 from sanakit.base.errors import PictureError
 from sanakit.base.precision import Precision
-from sanakit.training.cache import CachedSet, FillReport, TensorCache
-from sanakit.training.cache.about import read_pictures
-from sanakit.training.cache.encoders import latent_mark
-from sanakit.training.cache.keys import latent_key, picture_hash
-from sanakit.training.cache.model import fill_for_model, open_for_model
-from sanakit.training.cache.store import shards_in
+from sanakit.data import PictureSet
+from sanakit.data.buckets import Bucket
+from sanakit.data.cache import CachedSet, FillReport, TensorCache
+from sanakit.data.cache.about import read_pictures
+from sanakit.data.cache.encoders import latent_mark
+from sanakit.data.cache.keys import latent_key, picture_hash
+from sanakit.data.cache.model import fill_for_model, open_for_model
+from sanakit.data.cache.store import shards_in
+from sanakit.data.crops import crop_for
 from sanakit.training.config import TrainConfig
-from sanakit.training.data import PictureSet
-from sanakit.training.data.buckets import Bucket
-from sanakit.training.data.crops import crop_for
 from sanakit.training.parallel import World
 from sanakit.training.report import Event, Notice, Progress
 from sanakit.training.tasks.latents import cache_folder, phase_buckets
-from sanakit.weights import Descriptor
+from sanakit.weights import ModelSpec
 
 _TOLD_EVERY = 10.0
 _LOOK_SECONDS = 5.0  # of reading pictures whose hashes are not noted, for the plan
@@ -42,9 +42,9 @@ class Frozen:
     """The cache of a run, and the encoders that fill it, loaded only where something is missing."""
 
     def __init__(
-        self, config: TrainConfig, descriptor: Descriptor, precision: Precision, pictures: PictureSet
+        self, config: TrainConfig, spec: ModelSpec, precision: Precision, pictures: PictureSet
     ) -> None:
-        self.config, self.descriptor, self.precision = config, descriptor, precision
+        self.config, self.spec, self.precision = config, spec, precision
         self.pictures = pictures
         self.folder = cache_folder(config)
 
@@ -62,7 +62,7 @@ class Frozen:
         """
         hashes = self._hashes() if shards_in(self.folder) else {}
         keys: Container[str] = TensorCache(self.folder, read_only=True) if hashes else ()
-        mark = latent_mark(self.descriptor) if hashes else ""
+        mark = latent_mark(self.spec) if hashes else ""
         buckets = [
             bucket
             for phase in self.config.phases
@@ -92,7 +92,7 @@ class Frozen:
         return open_for_model(
             self.folder,
             self.pictures.path,
-            self.descriptor,
+            self.spec,
             name=self.config.base_model,
             texts=not self.config.text.train,
         )
@@ -115,7 +115,7 @@ class Frozen:
         for phase in self.config.phases:
             yield from _told(
                 fill_for_model(
-                    self.pictures, phase_buckets(self.config, phase, self.pictures), cache, self.descriptor,
+                    self.pictures, phase_buckets(self.config, phase, self.pictures), cache, self.spec,
                     self.precision, name=self.config.base_model, usable=usable, texts=not self.config.text.train,
                 )
             )  # fmt: skip

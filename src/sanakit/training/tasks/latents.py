@@ -14,17 +14,18 @@ import torch
 from torch import Tensor
 
 from sanakit.base.errors import ConfigError
+from sanakit.base.seeds import sample_seed
 from sanakit.base.values import TextStates
+from sanakit.data.buckets import Bucket, BucketRule, assign_buckets, merge_small
+from sanakit.data.cache.cached import CachedSet
+from sanakit.data.crops import crop_for
+from sanakit.data.items import PictureSet
+from sanakit.data.labels.sampler import caption_for
+from sanakit.data.order import BatchOrder
 from sanakit.flow import ShiftedTimes, draw_times
 from sanakit.text.tokens import Tokens
-from sanakit.training.cache.cached import CachedSet
 from sanakit.training.config import RunPhase, TrainConfig
-from sanakit.training.data.buckets import Bucket, BucketRule, assign_buckets, merge_small
-from sanakit.training.data.crops import crop_for
-from sanakit.training.data.items import PictureSet
-from sanakit.training.data.order import BatchOrder
-from sanakit.training.draws import draw, sample_seed
-from sanakit.training.labels.sampler import caption_for
+from sanakit.training.draws import draw
 from sanakit.training.parallel import World
 
 

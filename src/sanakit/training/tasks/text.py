@@ -11,16 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from sanakit.base.files import ensure_writable_folder
+from sanakit.data import PictureSet
+from sanakit.data.cache.fill import captions_of
 from sanakit.text import CHI, build_gemma, load_tokenizer, restore_constants, save_tokenizer
 from sanakit.text.tokens import Tokens, tokenise
 from sanakit.text.vocabulary import add_words, new_words, widen, widened
-from sanakit.training.cache.fill import captions_of
 from sanakit.training.checkpoint import Checkpoints
 from sanakit.training.config import TrainConfig
-from sanakit.training.data import PictureSet
 from sanakit.training.parallel import World
 from sanakit.training.speed import kept_bytes, text_pass, train_operations
-from sanakit.weights import Descriptor, load_text_encoder
+from sanakit.weights import ModelSpec, load_text_encoder
 
 _LOOKED_AT = 256  # captions whose longest decides about memory
 
@@ -28,12 +28,12 @@ _LOOKED_AT = 256  # captions whose longest decides about memory
 class TrainedText:
     """A tokenizer that is fixed when the run begins, and a Gemma-2 that is trained.
 
-    descriptor: of the base model. Its tokenizer, with the words of the captions where they are asked for, is kept in
+    spec: of the base model. Its tokenizer, with the words of the captions where they are asked for, is kept in
     RUN/tokenizer, so that a run goes on with the words it began with though the set may have changed.
     """
 
-    def __init__(self, config: TrainConfig, descriptor: Descriptor, pictures: PictureSet) -> None:
-        self.config, self.base, self.pictures = config, descriptor, pictures
+    def __init__(self, config: TrainConfig, spec: ModelSpec, pictures: PictureSet) -> None:
+        self.config, self.base, self.pictures = config, spec, pictures
         self.folder = config.folder / "tokenizer"
 
     @cached_property
@@ -47,7 +47,7 @@ class TrainedText:
         return tokenizer
 
     @cached_property
-    def descriptor(self) -> Descriptor:
+    def spec(self) -> ModelSpec:
         """Of the model under training: its text encoder has a row for each of its words."""
         config = widened(self.base.text_config, self.tokenizer)
         return replace(self.base, text_config=config, other_tokenizer=self.folder)
@@ -68,7 +68,7 @@ class TrainedText:
         model = build_gemma(self.base.text_config, "meta")
         load_text_encoder(model, self.base.text_folder, dtype=torch.float32)
         generator = torch.Generator().manual_seed(self.config.seed)
-        widen(model, int(self.descriptor.text_config["vocab_size"]), generator)
+        widen(model, int(self.spec.text_config["vocab_size"]), generator)
         restore_constants(model)
         found: nn.Module = model
         return found.to(device).requires_grad_(True)
@@ -76,7 +76,7 @@ class TrainedText:
     @cached_property
     def parameters(self) -> int:
         """How many it has."""
-        return sum(p.numel() for p in build_gemma(self.descriptor.text_config, "meta").parameters())
+        return sum(p.numel() for p in build_gemma(self.spec.text_config, "meta").parameters())
 
     @cached_property
     def operations(self) -> float:
@@ -92,7 +92,7 @@ class TrainedText:
         """A pass over one caption, as long as the longest of some."""
         captions = captions_of(self.pictures)
         some = captions[:: max(1, len(captions) // _LOOKED_AT)]
-        return partial(text_pass, self.descriptor.text_config, self.read(some).ids.shape[1])
+        return partial(text_pass, self.spec.text_config, self.read(some).ids.shape[1])
 
     def read(self, captions: Sequence[str]) -> Tokens:
         """Captions as the model reads them."""

@@ -21,7 +21,7 @@ from sanakit.training.schema import typed_values
 from sanakit.training.tasks.joint import JointNetwork, transformer_of
 from sanakit.training.tasks.latents import LatentBatch
 from sanakit.transformer import PRESETS, SanaTransformer, TransformerConfig, initialise
-from sanakit.weights import Descriptor, load_transformer
+from sanakit.weights import ModelSpec, load_transformer
 
 _CLOCK = 1000
 
@@ -75,7 +75,7 @@ class TransformerTask:
         self._phase = number
 
 
-def network_config(wanted: ModelConfig, descriptor: Descriptor) -> TransformerConfig:
+def network_config(wanted: ModelConfig, spec: ModelSpec) -> TransformerConfig:
     """The shape of the network. Raises ConfigError for unknown names and for what does not fit the base model."""
     if wanted.start == "base" and (wanted.preset or wanted.changes):
         raise ConfigError(
@@ -83,20 +83,20 @@ def network_config(wanted: ModelConfig, descriptor: Descriptor) -> TransformerCo
         )
     if wanted.preset is not None and wanted.preset not in PRESETS:
         raise ConfigError(f"model.preset: {wanted.preset!r} is none of {', '.join(PRESETS)}")
-    base = descriptor.transformer
+    base = spec.transformer
     start = base if wanted.preset is None else PRESETS[wanted.preset]
     fitting = replace(start, text_width=base.text_width, latent_channels=base.latent_channels)
     return replace(fitting, **typed_values(TransformerConfig, wanted.changes, "model.changes."))
 
 
-def build_network(config: TrainConfig, descriptor: Descriptor, device: torch.device) -> SanaTransformer:
+def build_network(config: TrainConfig, spec: ModelSpec, device: torch.device) -> SanaTransformer:
     """The network with its first weights, float32. Raises ConfigError or WeightsError."""
-    shape = network_config(config.model, descriptor)
+    shape = network_config(config.model, spec)
     if config.model.start == "scratch":
         torch.manual_seed(config.seed)
         return initialise(SanaTransformer(shape)).to(device)
     with torch.device("meta"):
         model = SanaTransformer(shape)
-    source, part = descriptor.transformer_source, descriptor.weights
+    source, part = spec.transformer_source, spec.weights
     load_transformer(model, shape, source, dtype=torch.float32, device=device, part=part)
     return model.requires_grad_(True)

@@ -1,0 +1,58 @@
+"""What labels pictures: a captioner gives texts, a scorer says how well texts fit, and both become labellers of items.
+
+Captioner and scorer are functions of pictures. Three modules make them: `vision` (models that `transformers` loads),
+`contrastive` (open_clip) and `toyworld` (the judge of the Toybox). A score is 100 x cosine, as CLIP score is reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from PIL import Image
+
+from sanakit.data.items import Caption, Item
+
+__all__ = ["Captioner", "Labeller", "Scorer", "captioning", "lacks_caption", "lacks_score", "scoring"]
+
+Captioner = Callable[[Sequence[Image.Image]], list[str]]
+"""RGB pictures -> one caption of each."""
+
+Scorer = Callable[[Sequence[Image.Image], Sequence[Sequence[str]]], list[list[float]]]
+"""RGB pictures, and the captions of each -> their scores."""
+
+Labeller = Callable[[Sequence[Image.Image], Sequence[Item]], list[tuple[Caption, ...]]]
+"""RGB pictures with their items -> the captions to write for each; none where the model had nothing to say."""
+
+
+def captioning(captioner: Captioner, source: str) -> Labeller:
+    """A labeller that writes one caption of each picture under the name of its source."""
+
+    def label(pictures: Sequence[Image.Image], items: Sequence[Item]) -> list[tuple[Caption, ...]]:
+        texts = (" ".join(text.split()) for text in captioner(pictures))
+        return [(Caption(text=text, source=source),) if text else () for text in texts]
+
+    return label
+
+
+def scoring(scorer: Scorer) -> Labeller:
+    """A labeller that gives every caption of a picture its score."""
+
+    def label(pictures: Sequence[Image.Image], items: Sequence[Item]) -> list[tuple[Caption, ...]]:
+        scores = scorer(pictures, [[caption.text for caption in item.captions] for item in items])
+        return [
+            tuple(replace(caption, score=round(score, 3)) for caption, score in zip(item.captions, row, strict=True))
+            for item, row in zip(items, scores, strict=True)
+        ]  # fmt: skip
+
+    return label
+
+
+def lacks_caption(item: Item, source: str) -> bool:
+    """Whether a picture has no caption of this source yet."""
+    return all(caption.source != source for caption in item.captions)
+
+
+def lacks_score(item: Item) -> bool:
+    """Whether a picture has a caption without a score."""
+    return any(caption.score is None for caption in item.captions)

@@ -1,0 +1,77 @@
+"""From the name of a model to a captioner or a scorer: `toybox`, `open_clip:...`, a folder, or a hub id.
+
+Nothing is downloaded without a word before it, and nothing in a repository is run as code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from sanakit.base.errors import ConfigError
+from sanakit.base.precision import decide
+from sanakit.data.labels.contrastive import PREFIX, open_clip_scorer
+from sanakit.data.labels.labellers import Captioner, Labeller, Scorer, captioning, scoring
+from sanakit.data.labels.toyworld import toybox_captioner, toybox_scorer
+from sanakit.data.labels.vision import vision_captioner, vision_scorer
+from sanakit.weights import resolve_snapshot
+
+__all__ = ["LabelModel", "find_model", "load_captioner", "load_labeller", "load_scorer"]
+
+TOYBOX = "toybox"
+Announce = Callable[[str], object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelModel:
+    """A model that labels, before it is loaded; it can be sent to another process.
+
+    task: "caption" or "score". name: `toybox`, `open_clip:MODEL/WEIGHTS`, a folder or a hub id. device, dtype: as in
+    `base.precision.decide`. instruction, max_tokens: of captioners, see `vision_captioner`.
+    """
+
+    task: Literal["caption", "score"]
+    name: str
+    device: str | None = None
+    dtype: str | None = None
+    instruction: str | None = None
+    max_tokens: int = 128
+
+
+def load_labeller(model: LabelModel, announce: Announce = lambda text: None) -> Labeller:
+    """The labeller of a model. Raises as `load_captioner` and `load_scorer` do."""
+    if model.task == "caption":
+        return captioning(load_captioner(model, announce), model.name)
+    return scoring(load_scorer(model, announce))
+
+
+def find_model(model: LabelModel, announce: Announce = lambda text: None) -> None:
+    """Fetches what a name stands for, where that is a hub id, so that workers need not. Raises ModelNotFoundError."""
+    if model.name != TOYBOX and not model.name.startswith(PREFIX):
+        resolve_snapshot(model.name, announce=announce)
+
+
+def load_captioner(model: LabelModel, announce: Announce = lambda text: None) -> Captioner:
+    """Raises ModelNotFoundError, or ConfigError where the model writes no captions or does not load."""
+    if model.max_tokens < 1:
+        raise ConfigError(f"a caption has 1 token or more, not {model.max_tokens}")
+    if model.name == TOYBOX:
+        if model.instruction is not None:
+            raise ConfigError("the Toybox judge reads no instruction: leave --instruction out")
+        return toybox_captioner()
+    if model.name.startswith(PREFIX):
+        raise ConfigError(f"{model.name} only scores captions: choose a vision-language model to write them")
+    load = partial(vision_captioner, instruction=model.instruction, max_tokens=model.max_tokens)
+    return load(resolve_snapshot(model.name, announce=announce), decide(model.device, model.dtype))
+
+
+def load_scorer(model: LabelModel, announce: Announce = lambda text: None) -> Scorer:
+    """Raises ModelNotFoundError, or ConfigError where the model scores nothing or does not load."""
+    if model.name == TOYBOX:
+        return toybox_scorer()
+    precision = decide(model.device, model.dtype)
+    if model.name.startswith(PREFIX):
+        return open_clip_scorer(model.name.removeprefix(PREFIX), precision, announce)
+    return vision_scorer(resolve_snapshot(model.name, announce=announce), precision)

@@ -1,0 +1,81 @@
+"""Captions and scores by the judge of the Toybox: what it reads in a render, said in the grammar; how sure it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from PIL import Image
+
+from sanakit.base.errors import RequestError
+from sanakit.data.labels.labellers import Captioner, Scorer
+from sanakit.toybox import GroupSpec, SceneSpec, parse, phrase
+from sanakit.toybox.grammar import RELATIONS
+from sanakit.toybox.judging import Reading, judge, read
+from sanakit.toybox.judging.network import stack
+from sanakit.toybox.judging.shipped import load_judge
+
+__all__ = ["toybox_captioner", "toybox_scorer"]
+
+
+def toybox_captioner() -> Captioner:
+    """Says what the judge reads: groups of things, a clear relation of two, floor and light. Raises WeightsError."""
+
+    def caption(pictures: Sequence[Image.Image]) -> list[str]:
+        specs = (spec_of(reading) for reading in _readings(pictures))
+        return ["" if spec is None else phrase(spec) for spec in specs]
+
+    return caption
+
+
+def toybox_scorer() -> Scorer:
+    """100 x the judge's mean probability of the words of a caption; a quarter of it where something is not as said.
+
+    So a caption that the judge does not agree with never gets above 25, where filters begin to keep. One that is not
+    in the grammar says nothing the judge could look for, and gets 0. Raises WeightsError.
+    """
+
+    def score(pictures: Sequence[Image.Image], captions: Sequence[Sequence[str]]) -> list[list[float]]:
+        readings = _readings(pictures)
+        return [
+            [_score(text, reading) for text in texts]
+            for texts, reading in zip(captions, readings, strict=True)
+        ]
+
+    return score
+
+
+def spec_of(reading: Reading) -> SceneSpec | None:
+    """What a reading says, None where it shows nothing."""
+    groups: dict[GroupSpec, int] = {}
+    for item in reading.objects:
+        group = GroupSpec(shape=item.shape, colour=item.colour, material=item.material, size=item.size)
+        groups[group] = groups.get(group, 0) + 1
+    if not groups:
+        return None
+    named = tuple(replace(group, count=count) for group, count in groups.items())
+    spec = SceneSpec(groups=named, floor=reading.floor, light=reading.light)
+    return replace(spec, relation=_relation(spec, reading))
+
+
+def _relation(spec: SceneSpec, reading: Reading) -> str | None:
+    """How the first of two things stands to the second, where the judge would agree with one word only."""
+    if len(spec.groups) != 2 or spec.count != 2:
+        return None
+    fitting = [name for name in RELATIONS if judge(replace(spec, relation=name), reading).correct]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def _readings(pictures: Sequence[Image.Image]) -> list[Reading]:
+    tensors = [torch.from_numpy(np.array(picture)).permute(2, 0, 1) for picture in pictures]
+    return read(load_judge().network, torch.cat([stack([tensor]) for tensor in tensors]))[0]
+
+
+def _score(text: str, reading: Reading) -> float:
+    try:
+        verdict = judge(parse(text), reading)
+    except RequestError:
+        return 0.0
+    return 100 * verdict.score * (1.0 if verdict.correct else 0.25)

@@ -1,0 +1,149 @@
+"""Captioners and scorers made of models that `transformers` loads: any vision-language model, CLIP and SigLIP.
+
+The only file beside `text` that imports `transformers`. Nothing in a model's folder is run as code. Pictures and texts
+go through the model's own processor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sanakit.base.errors import ConfigError
+from sanakit.base.precision import Precision
+from sanakit.data.labels.labellers import Captioner, Scorer
+
+__all__ = ["INSTRUCTION", "vision_captioner", "vision_scorer"]
+
+INSTRUCTION = "Describe this picture in one or two sentences. Say what is seen, not what it means."
+_NO_LIMIT = 10**6  # tokenizers without a limit name an enormous one
+
+
+def vision_captioner(
+    folder: Path, precision: Precision, *, instruction: str | None = None, max_tokens: int = 128
+) -> Captioner:
+    """A captioner of a model with `AutoModelForImageTextToText`, decoding greedily.
+
+    instruction: what is asked; None is INSTRUCTION for a model that chats and nothing for one that only captions.
+    max_tokens: of a caption at most. Raises ConfigError where the folder holds no such model.
+    """
+    from transformers import AutoModelForImageTextToText
+
+    model, processor = _load(AutoModelForImageTextToText, folder, precision)
+    if getattr(processor, "tokenizer", None) is not None:
+        processor.tokenizer.padding_side = "left"  # captions are continued at the end of a row
+    text = _question(processor, instruction)
+
+    @torch.inference_mode()
+    def caption(pictures: Sequence[Image.Image]) -> list[str]:
+        asked = {} if text is None else {"text": [text] * len(pictures), "padding": True}
+        batch = processor(images=[[picture] for picture in pictures], return_tensors="pt", **asked)
+        batch = batch.to(precision.device, model.dtype)
+        tokens = model.generate(**batch, max_new_tokens=max_tokens, do_sample=False)
+        said = processor.batch_decode(_answers(tokens, batch), skip_special_tokens=True)
+        return [str(line).strip() for line in said]
+
+    return caption
+
+
+def _question(processor: Any, instruction: str | None) -> str | None:
+    """The text that goes with every picture: through the chat template where the model has one."""
+    if not getattr(processor, "chat_template", None):
+        return instruction
+    content = [{"type": "image"}, {"type": "text", "text": instruction or INSTRUCTION}]
+    asked = [{"role": "user", "content": content}]
+    return str(processor.apply_chat_template(asked, add_generation_prompt=True, tokenize=False))
+
+
+def _answers(tokens: Tensor, batch: Any) -> Tensor:
+    """Without the question, which decoders repeat before their answer."""
+    asked = batch.get("input_ids")
+    if asked is None or tokens.shape[1] < asked.shape[1]:
+        return tokens
+    return tokens[:, asked.shape[1] :] if torch.equal(tokens[:, : asked.shape[1]], asked) else tokens
+
+
+def vision_scorer(folder: Path, precision: Precision) -> Scorer:
+    """A scorer of a model with `get_image_features` and `get_text_features` (CLIP, SigLIP): 100 x cosine.
+
+    Captions longer than the model reads are cut. Raises ConfigError where the folder holds no such model.
+    """
+    from transformers import AutoModel
+
+    model, processor = _load(AutoModel, folder, precision)
+    if not hasattr(model, "get_image_features") or not hasattr(model, "get_text_features"):
+        raise ConfigError(
+            f"{folder} is a {type(model).__name__}, which does not compare pictures with texts: use a CLIP"
+        )
+    limit = _longest(model, processor)
+    # SigLIP was trained on texts padded to its length, and reads padding.
+    padding = "max_length" if "siglip" in str(model.config.model_type) else True
+
+    @torch.inference_mode()
+    def score(pictures: Sequence[Image.Image], captions: Sequence[Sequence[str]]) -> list[list[float]]:
+        texts = list(dict.fromkeys(text for row in captions for text in row))
+        if not texts:
+            return [[] for _ in captions]
+        seen = processor(images=list(pictures), return_tensors="pt").to(precision.device, model.dtype)
+        said = processor(text=texts, return_tensors="pt", padding=padding, truncation=True, max_length=limit)
+        shown = _features(model.get_image_features(**seen))
+        meant = _features(model.get_text_features(**said.to(precision.device)))
+        places = {text: row for row, text in enumerate(texts)}
+        cosines = (100 * shown @ meant.T).tolist()
+        return [[cosines[row][places[text]] for text in texts] for row, texts in enumerate(captions)]
+
+    return score
+
+
+def _features(output: Any) -> Tensor:
+    """Embeddings [N, D] float32 of length 1; newer versions of the library wrap them."""
+    plain: Tensor = output if isinstance(output, Tensor) else output.pooler_output
+    return torch.nn.functional.normalize(plain.float(), dim=-1)
+
+
+def _longest(model: Any, processor: Any) -> int:
+    """How many tokens of a text the model reads."""
+    positions = getattr(getattr(model.config, "text_config", None), "max_position_embeddings", None)
+    stated = getattr(processor.tokenizer, "model_max_length", _NO_LIMIT)
+    known = [int(limit) for limit in (positions, stated) if limit and limit < _NO_LIMIT]
+    return min(known, default=77)
+
+
+def _load(kind: Any, folder: Path, precision: Precision) -> tuple[Any, Any]:
+    """A model of a folder in evaluation mode, and its processor."""
+    from transformers import AutoProcessor
+
+    processors: Any = AutoProcessor
+    try:
+        with _quiet():
+            processor = processors.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            model = kind.from_pretrained(
+                folder, dtype=precision.dtype, local_files_only=True, trust_remote_code=False, use_safetensors=True
+            )  # fmt: skip
+    except Exception as error:  # OSError, ValueError, KeyError, ImportError of what a processor needs
+        reason = " ".join(str(error).split())[:300]
+        raise ConfigError(f"the model in {folder} can't be loaded: {reason}") from error
+    return model.to(precision.device).eval().requires_grad_(False), processor
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the library's remarks and bars: what is wrong is an error here."""
+    from transformers.utils import logging as remarks
+
+    logging: Any = remarks
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

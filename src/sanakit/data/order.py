@@ -1,0 +1,101 @@
+"""Which pictures make up global batch n of a set with buckets: a pure function of (seed, n).
+
+Nothing about the machine goes into it, so a run that continues on another number of devices, workers or nodes sees
+the same global batches; rank r of n takes every n-th picture of each (`share`).
+
+An epoch shuffles all items, deals them to their buckets, cuts each bucket into full batches, and shuffles the batches.
+What does not fill a batch is left out of this epoch: each time others, and less than one batch of a bucket.
+A bucket with fewer items than a batch would be left out for ever: `merge_small` moves its items next door first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from sanakit.base.errors import ConfigError
+from sanakit.base.seeds import epoch_generator
+from sanakit.data.buckets import Bucket
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A global batch: its bucket (height, width), the items, and the epoch (from 0) it belongs to."""
+
+    bucket: Bucket
+    indices: tuple[int, ...]
+    epoch: int
+
+
+class BatchOrder:
+    """The global batches of a run.
+
+    buckets: (height, width) of every item of the set. usable: the items that may be used; all by default.
+    Raises ConfigError where no bucket fills a batch.
+
+    Attributes:
+        steps_per_epoch: batches of an epoch; the same in every epoch.
+        left_out: usable items that an epoch does not visit.
+        never: usable items that no epoch visits, for their bucket holds less than a batch.
+    """
+
+    def __init__(
+        self, buckets: Sequence[Bucket], batch: int, seed: int, usable: Sequence[int] | None = None
+    ) -> None:
+        if batch < 1:
+            raise ConfigError(f"a batch holds 1 picture or more, not {batch}.")
+        self.batch_size, self.seed = batch, seed
+        self._items = (
+            np.arange(len(buckets)) if usable is None else np.unique(np.asarray(usable, dtype=np.int64))
+        )
+        self._kinds = tuple(sorted({buckets[index] for index in self._items.tolist()}))
+        numbers = {bucket: number for number, bucket in enumerate(self._kinds)}
+        self._kind = np.array([numbers[buckets[index]] for index in self._items.tolist()], dtype=np.int64)
+        counts = np.bincount(self._kind, minlength=len(self._kinds))
+        self.steps_per_epoch = int((counts // batch).sum())
+        if self.steps_per_epoch == 0:
+            raise ConfigError(
+                f"{len(self._items)} pictures in {len(self._kinds)} buckets fill no batch of {batch}: "
+                "make the batch smaller, or merge buckets."
+            )
+        self.left_out = int((counts % batch).sum())
+        self.never = int(counts[counts < batch].sum())
+        self._plan = lru_cache(maxsize=2)(self._make_plan)
+
+    def batch(self, step: int) -> Batch:
+        """The global batch of a step (from 0)."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        kinds, rows = self._plan(epoch)
+        return Batch(self._kinds[int(kinds[place])], tuple(rows[place].tolist()), epoch)
+
+    def following(self, index: int) -> int:
+        """The usable item after `index` in its bucket, by number; after the last comes the first."""
+        place = int(np.searchsorted(self._items, index))
+        members = self._items[self._kind == self._kind[place]]
+        return int(members[(np.searchsorted(members, index) + 1) % len(members)])
+
+    def _make_plan(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """The bucket number [N] and the items [N, batch] of the N batches of an epoch."""
+        generator = epoch_generator(self.seed, epoch)
+        shuffled = torch.randperm(len(self._items), generator=generator).numpy()
+        dealt = shuffled[np.argsort(self._kind[shuffled], kind="stable")]
+        kinds, rows = [], []
+        for kind, members in enumerate(np.split(dealt, np.cumsum(np.bincount(self._kind))[:-1])):
+            full = len(members) // self.batch_size
+            rows.append(members[: full * self.batch_size].reshape(full, self.batch_size))
+            kinds.append(np.full(full, kind))
+        turn = torch.randperm(self.steps_per_epoch, generator=generator).numpy()
+        return np.concatenate(kinds)[turn], self._items[np.concatenate(rows)[turn]]
+
+
+def share(indices: Sequence[int], rank: int, world: int) -> tuple[int, ...]:
+    """What rank `rank` of `world` takes of a global batch. Raises ConfigError where the batch can't be dealt evenly."""
+    if not 0 <= rank < world:
+        raise ConfigError(f"rank {rank} is not one of {world}.")
+    if len(indices) % world:
+        raise ConfigError(f"a batch of {len(indices)} can't be dealt evenly to {world} processes.")
+    return tuple(indices[rank::world])

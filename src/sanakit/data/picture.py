@@ -1,0 +1,193 @@
+"""Encoded pictures to pixels by Pillow, whatever their mode: upright, RGB, alpha on white, 16 bits to 8.
+
+Files of strangers are opened here: only raster formats are tried, sizes are checked before anything is decoded, and
+every failure is a PictureError.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sanakit.base.errors import PictureError
+from sanakit.data import png
+from sanakit.data.colour import to_rgb
+
+SUFFIXES = frozenset(
+    (
+        "jpg", "jpeg", "jpe", "jfif", "png", "apng", "webp", "avif", "gif", "bmp", "dib", "tif", "tiff",
+        "jp2", "j2k", "jpx", "ppm", "pgm", "pbm", "pnm", "mpo",
+    )
+)  # fmt: skip
+"""Lower-case endings of the files that count as pictures."""
+
+MOST_PIXELS = 178_956_970
+"""Larger pictures are refused before they are decoded: this is where Pillow, too, suspects a decompression bomb."""
+
+_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM")
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIDEWAYS = (5, 6, 7, 8)
+_PREFIX = 16
+_WIDTH_TAG = 256  # of TIFF
+
+
+class UnknownFormError(PictureError):
+    """The first bytes are those of no form that is read here: more of them would not help."""
+
+
+def picture_size(data: bytes, tail: bytes | None = None) -> tuple[int, int]:
+    """(width, height) in pixels of the upright picture, from the head of a file.
+
+    tail: the file's last bytes, where `data` is not all of it. Raises PictureError.
+    """
+    image = _open(data)
+    width, height = image.size
+    if image.format == "TIFF" and width != _stored_width(image):  # Pillow has turned it already
+        return width, height
+    return (
+        (height, width)
+        if _orientation(image, data if tail is None else tail) in _SIDEWAYS
+        else (width, height)
+    )
+
+
+def cut_picture(data: bytes, resized: tuple[int, int], box: tuple[int, int, int, int]) -> Image.Image:
+    """The RGB picture resized to `resized` (width, height) and cut to `box` (left, top, right, bottom).
+
+    Only the box is computed; pixels are those of resizing all and cutting then. JPEGs of at least four times the size
+    are decoded at half or less first. Raises PictureError.
+    """
+    image = _decode(data, resized)
+    across, down = image.width / resized[0], image.height / resized[1]
+    source = (
+        box[0] * across,
+        box[1] * down,
+        min(box[2] * across, image.width),
+        min(box[3] * down, image.height),
+    )
+    size = (box[2] - box[0], box[3] - box[1])
+    return image.resize(size, Image.Resampling.BICUBIC, box=source)
+
+
+def thumbnail(
+    data: bytes, size: tuple[int, int], resampling: Image.Resampling = Image.Resampling.BOX
+) -> Image.Image:
+    """All of the picture squeezed to `size` (width, height), RGB: every byte was decoded. Raises PictureError."""
+    return _decode(data, size).resize(size, resampling)
+
+
+def ignore_remarks() -> None:
+    """From now on Pillow's warnings of odd EXIF data and the like, once a picture, are not printed: for commands."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """An RGB picture as uint8 [3, H, W]."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def _open(data: bytes) -> Image.Image:
+    """The picture with only its head read."""
+    try:
+        image = _identify(data)
+    except PictureError:
+        raise
+    except MemoryError:
+        raise PictureError("there is not enough memory for it") from None
+    except Exception as error:  # Pillow's plug-ins raise whatever a broken file makes them trip over
+        raise PictureError(f"it is no picture that can be read ({_reason(error)})") from None
+    if image is None:
+        raise PictureError("it is no picture of a known form, or its head is broken")
+    if image.width < 1 or image.height < 1:
+        raise PictureError(f"it has {image.width} x {image.height} pixels")
+    if image.width * image.height > MOST_PIXELS:
+        raise PictureError(f"it has {image.width} x {image.height} pixels, more than {MOST_PIXELS:,}")
+    if image.mode == "F":
+        raise PictureError("its pixels are floating-point numbers, whose range is not known")
+    return image
+
+
+def _identify(data: bytes) -> Image.Image | None:
+    """`Image.open` for our formats alone, without its warning of large pictures, which threads could not switch off."""
+    Image.init()
+    known = False
+    for name in _FORMATS:
+        factory, accept = Image.OPEN.get(name, (None, None))
+        accepted = factory is not None and (accept is None or accept(data[:_PREFIX]))
+        if factory is None or not accepted or isinstance(accepted, str):  # a str says what is not installed
+            continue
+        known = True
+        try:
+            content = png.pixels_only(data) if name == "PNG" else data
+            image: Image.Image = factory(io.BytesIO(content), "")
+            return image
+        except (SyntaxError, IndexError, TypeError, struct.error):  # as Pillow has it: not of this form
+            continue
+    if not known:
+        raise UnknownFormError("it is no picture of a known form")
+    return None
+
+
+def _decode(data: bytes, wanted: tuple[int, int]) -> Image.Image:
+    """The whole picture, upright and RGB, decoded at no less than twice the size `wanted` (width, height)."""
+    image = _open(data)
+    turn = _orientation(image, data)
+    width, height = (2 * side for side in wanted)
+    try:
+        image.draft(None, (height, width) if turn in _SIDEWAYS else (width, height))
+        image.load()
+        if image.format == "TIFF":  # Pillow turns these itself, and forgets the orientation then
+            turn = _orientation(image, data)
+        image = to_rgb(image, png.sample_bits(data) if image.format == "PNG" else 8)
+        return image.transpose(_TURNS[turn]) if turn in _TURNS else image
+    except PictureError:
+        raise
+    except MemoryError:
+        raise PictureError("there is not enough memory for it") from None
+    except Exception as error:  # as above
+        raise PictureError(f"it is broken ({_reason(error)})") from None
+
+
+def _orientation(image: Image.Image, data: bytes) -> int:
+    """1 to 8, as in EXIF; 1 where nothing is said or what is said can't be read. data: the end of the file.
+
+    Of a PNG its head counts, then what stands behind its pixels.
+    """
+    hints = ("exif", "Raw profile type exif", "Raw profile type APP1", "XML:com.adobe.xmp", "xmp")
+    try:
+        if image.format == "PNG" and not any(hint in image.info for hint in hints):
+            behind = png.orientation_behind(data[-png.TAIL :])
+            if behind is None:
+                return 1
+            exif = Image.Exif()
+            exif.load(behind)
+        else:
+            exif = image.getexif()
+        found = exif.get(_ORIENTATION, 1)
+    except Exception:  # EXIF is written by everybody: what can't be parsed says nothing
+        return 1
+    return found if isinstance(found, int) and 1 <= found <= 8 else 1
+
+
+def _stored_width(image: Image.Image) -> int:
+    tags = getattr(image, "tag_v2", {})
+    return int(tags.get(_WIDTH_TAG, image.width))
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:120] or type(error).__name__
