@@ -1,7 +1,7 @@
 """Kill commands at every file operation, fill their disk, run several in one place, and count what is lost.
 
     make faults                     everything, some minutes
-    python -m bench.faults EVERY    every so-manieth operation only
+    python -m bench.faults EVERY    every EVERY-th operation only
 
 Prints a table in Markdown (see docs/robustness.md) and ends with 1 where anything was lost. As root the disk is a small
 one in memory that does fill up; every operation is also told that there is no room, which needs no root.

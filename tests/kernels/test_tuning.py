@@ -70,7 +70,7 @@ def test_what_is_tried_reaches_only_its_block_and_kernel(table: Path) -> None:
 
 BROKEN = {
     "{": "can't be read",
-    "[]": "no JSON object",
+    "[]": "not a JSON object",
     '{"warp_drive": {}}': "'warp_drive', which is no kernel",
     '{"modulated_norm": {"fast": {}}}': "'fast', which is no chip",
     '{"modulated_norm": {"sm_90": {"big": {"warps": 4}}}}': "no warps at modulated_norm, sm_90, 'big'",

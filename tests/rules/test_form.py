@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from statistics import median
 
 import pytest
@@ -76,6 +77,13 @@ def test_the_command_line_prints_in_one_place() -> None:
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("print", "typer.echo", "typer.secho")
     ]
     assert not found, f"print with sanakit.cli.say.say: {found}"
+
+
+def test_json_is_parsed_in_one_place() -> None:
+    found = [s.where for s in package_sources() if re.search(r"json\.loads?\(", s.text)]
+    assert found == ["src/sanakit/base/json_text.py"], (
+        "use base.json_text: nesting too deep is a ValueError there"
+    )
 
 
 def test_nothing_is_left_to_do() -> None:

@@ -107,6 +107,17 @@ def test_missing_and_corrupt_tokenizers_are_refused(
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("length", [3, 0.3, "512", [1], {"a": 1}, True, None])
+def test_the_length_in_a_file_counts_for_nothing(
+    tokenizer: PreTrainedTokenizerBase, tmp_path: Path, length: object
+) -> None:
+    save_tokenizer(tokenizer, tmp_path)
+    config = tmp_path / "tokenizer_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"model_max_length": length}))
+    text = "a red sphere left of a blue cube"
+    assert load_tokenizer(tmp_path)(text)["input_ids"] == tokenizer(text)["input_ids"]
+
+
 def test_unwritable_folder_is_refused(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError):

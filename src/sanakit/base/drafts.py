@@ -9,7 +9,6 @@ Whoever writes one holds its lock, which ends with the process. `sweep` removes 
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import secrets
@@ -19,6 +18,7 @@ from collections.abc import Container, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from sanakit.base.json_text import parse_json
 from sanakit.base.locks import is_same_file, try_lock
 
 __all__ = [
@@ -147,7 +147,7 @@ def move_out(full: Path) -> None:
     May be called again where it was interrupted. Raises OSError.
     """
     listed, home = full / GONE, full.parent.resolve()
-    gone = json.loads(listed.read_text(encoding="utf-8")) if listed.exists() else []
+    gone = parse_json(listed.read_text(encoding="utf-8")) if listed.exists() else []
     for place, _, files in os.walk(full):
         for name in sorted(files):
             source = Path(place, name)

@@ -15,7 +15,15 @@ from sanakit.base.drafts import draft_file, sweep
 from sanakit.base.errors import OutputError
 from sanakit.base.renames import rename_new
 
-__all__ = ["atomic_write", "ensure_writable_folder", "file_sha256", "refusals", "sync", "write_new"]
+__all__ = [
+    "atomic_write",
+    "ensure_writable_folder",
+    "file_sha256",
+    "refusals",
+    "sync",
+    "write_if_new",
+    "write_new",
+]
 
 Content = bytes | Callable[[Path], object]
 
@@ -53,6 +61,12 @@ def write_new(paths: Iterable[Path], content: Content) -> Path:
             path = next(names)
         sync(path.parent)
     return path
+
+
+def write_if_new(path: Path, content: Content) -> bool:
+    """Write `path` unless something has that name; whether it was written. Raises OutputError."""
+    with refusals(path), _written(path, content) as draft:
+        return _takes_name(draft, path)
 
 
 @contextmanager

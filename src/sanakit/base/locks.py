@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sanakit.base.errors import OutputError
+from sanakit.base.json_text import read_object
 
 __all__ = ["hold", "is_same_file", "try_lock"]
 
@@ -113,7 +114,7 @@ def _sign(handle: int, doing: str) -> None:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = read_object(path)
         return {"pid": int(facts["pid"]), "host": str(facts["host"]), "since": float(facts["since"]),
                 "doing": str(facts["doing"])}  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError):

@@ -10,11 +10,14 @@ import hashlib
 import json
 import math
 import os
-import secrets
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+
+from sanakit.base.errors import OutputError
+from sanakit.base.files import write_if_new
+from sanakit.base.json_text import read_object
 
 __all__ = ["folder", "remember"]
 
@@ -41,7 +44,10 @@ def remember(question: str, machine: str, measure: Callable[[], float]) -> tuple
     with suppress(OSError):  # damaged, if it is there
         path.unlink(missing_ok=True)
     value = measure()
-    _write(path, {"question": question, "machine": machine, "value": value})
+    content = {"question": question, "machine": machine, "value": value}
+    with suppress(OSError, OutputError):  # nothing can be written here
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_if_new(path, (json.dumps(content, indent=1) + "\n").encode())
     kept = _read(path, machine)  # perhaps of another process, which was faster
     return (value, None) if kept is None else (kept, path)
 
@@ -49,24 +55,8 @@ def remember(question: str, machine: str, measure: Callable[[], float]) -> tuple
 def _read(path: Path, machine: str) -> float | None:
     """The number in a file; None where there is none, or it is damaged or of another machine."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_object(path)
         value = float(found["value"])
         return value if found["machine"] == machine and math.isfinite(value) and value > 0 else None
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+    except (OSError, ValueError, TypeError, KeyError):
         return None
-
-
-def _write(path: Path, content: dict[str, object]) -> None:
-    """Give the file its name, unless another process was first or nothing can be written here."""
-    draft = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part")
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        try:
-            os.link(draft, path)
-        except FileExistsError:
-            pass
-        except (OSError, AttributeError):  # a system without hard links
-            os.replace(draft, path)
-    with suppress(OSError):
-        draft.unlink(missing_ok=True)

@@ -15,6 +15,7 @@ from typing import Any
 
 from sanakit.base.errors import OutputError
 from sanakit.base.files import atomic_write
+from sanakit.base.json_text import parse_json
 from sanakit.base.locks import hold
 from sanakit.data.draft import merge_captions, printable
 from sanakit.data.encodings import decoded
@@ -63,13 +64,11 @@ def record_of(data: bytes, name: str, start: int = 0) -> dict[str, Any]:
     """A JSON object. Raises CaptionError."""
     text = text_of(data, name, start)
     try:
-        record = json.loads(text)
-    except RecursionError:
-        raise CaptionError("record", f"{name} is nested too deeply") from None
+        record = parse_json(text)
     except json.JSONDecodeError as error:
-        raise CaptionError("record", f"{name} is no JSON ({error.msg} at character {error.pos})") from None
-    except ValueError:  # Python reads no whole numbers of more than 4,300 digits
-        raise CaptionError("record", f"{name} holds a number of thousands of digits") from None
+        raise CaptionError("record", f"{name} is not JSON ({error.msg} at character {error.pos})") from None
+    except ValueError as error:  # nested too deep, or a whole number of more than 4,300 digits
+        raise CaptionError("record", f"{name} can't be read as JSON: {str(error).split(';')[0]}") from None
     if not isinstance(record, dict):
         raise CaptionError("record", f"{name} is no JSON object")
     return record

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sanakit.base.files import atomic_write
+from sanakit.base.json_text import read_object
 from sanakit.data.draft import Draft
 from sanakit.data.items import Caption, Fault, FilePlace
 from sanakit.data.shards import read_shard
@@ -57,7 +58,7 @@ def _content(part: Draft) -> dict[str, Any]:
 def _load(file: Path, stamp: list[Any], path: Path) -> Draft | None:
     """The draft of an index; None where there is none, it is of another state of the shard, or it can't be read."""
     try:
-        content = json.loads(file.read_bytes())
+        content = read_object(file)
         if content["stamp"] != stamp:
             return None
         part = Draft()

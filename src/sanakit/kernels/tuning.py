@@ -21,6 +21,7 @@ import torch
 
 from sanakit.base.errors import ConfigError
 from sanakit.base.files import atomic_write, ensure_writable_folder
+from sanakit.base.json_text import read_object
 from sanakit.base.locks import hold
 from sanakit.base.paths import user_path
 
@@ -141,12 +142,9 @@ def _read(path: Path) -> Table:
     if not path.is_file():
         return {}
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
+        return read_object(path)
     except (OSError, ValueError) as error:
         raise ConfigError(f"the table of launch parameters {path} can't be read ({error}).") from None
-    if not isinstance(table, dict):
-        raise ConfigError(f"the table of launch parameters {path} is no JSON object.")
-    return table
 
 
 def _check(table: Any, path: Path) -> None:

@@ -26,6 +26,7 @@ from PIL import Image, PngImagePlugin
 from sanakit.base.echo import quoted
 from sanakit.base.errors import PictureError, RequestError
 from sanakit.base.files import atomic_write, write_new
+from sanakit.base.json_text import parse_json
 from sanakit.pipeline.parameters import parse_parameters, write_parameters
 from sanakit.pipeline.request import ImageRequest
 
@@ -139,8 +140,8 @@ def _user_comment(image: Image.Image) -> dict[str, str]:
 
 def _read_record(text: str) -> Record:
     try:
-        data = json.loads(text)
-    except (ValueError, RecursionError):
+        data = parse_json(text)
+    except ValueError:
         raise RequestError("its sanakit chunk is not JSON.") from None
     if not isinstance(data, dict) or "request" not in data:
         raise RequestError("its sanakit chunk has no request.")

@@ -16,6 +16,7 @@ from typing import Any
 
 from sanakit.base.echo import quoted
 from sanakit.base.errors import RequestError
+from sanakit.base.json_text import parse_json
 from sanakit.pipeline.foreign import foreign_fields, is_foreign
 from sanakit.pipeline.request import ImageRequest
 
@@ -155,7 +156,7 @@ def _quote(value: str) -> str:
 def _unquote(value: str) -> str:
     value = value.strip()
     try:
-        return str(json.loads(value)) if value.startswith('"') else value
+        return str(parse_json(value)) if value.startswith('"') else value
     except ValueError:
         return value
 

@@ -6,7 +6,6 @@ Fields left at `None` mean "whatever the model was made for"; `complete` fills t
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 from sanakit.base.echo import quoted
 from sanakit.base.errors import RequestError
 from sanakit.base.grid import SIZE_STEP
+from sanakit.base.json_text import parse_json
 from sanakit.base.seeds import MAX_SEED
 
 MAX_SIDE = 16384
@@ -115,8 +115,8 @@ def _plain(value: object) -> object:
 def _as_mapping(data: object) -> Mapping[str, Any]:
     if isinstance(data, (str, bytes)):
         try:
-            data = json.loads(data)
-        except (ValueError, RecursionError):
+            data = parse_json(data)
+        except ValueError:
             raise RequestError("the request is not JSON.") from None
     if not isinstance(data, Mapping) or not all(isinstance(name, str) for name in data):
         raise RequestError("the request must be a JSON object.")

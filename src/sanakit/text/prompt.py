@@ -10,12 +10,12 @@ states only the first (<bos>) and the last `max_tokens - 1` are kept.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
 from sanakit.base.errors import ConfigError
+from sanakit.base.json_text import parse_json
 
 MAX_TOKENS = 300
 
@@ -37,7 +37,7 @@ class Instruction:
 
 
 def _load_chi() -> Instruction:
-    lines = json.loads(files(__package__).joinpath("chi.json").read_text(encoding="utf-8"))["lines"]
+    lines = parse_json(files(__package__).joinpath("chi.json").read_text(encoding="utf-8"))["lines"]
     return Instruction.of(lines)
 
 

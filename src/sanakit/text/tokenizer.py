@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sanakit.base.errors import ConfigError
 from sanakit.base.files import atomic_write, ensure_writable_folder
+from sanakit.base.json_text import parse_json
 from sanakit.base.memory import raise_shortage
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def load_tokenizer(folder: Path | str) -> PreTrainedTokenizerBase:
     if not folder.is_dir():
         raise ConfigError(f"There is no tokenizer folder at {folder}.")
     from transformers import AutoTokenizer, PreTrainedTokenizerBase
+    from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
@@ -37,6 +39,9 @@ def load_tokenizer(folder: Path | str) -> PreTrainedTokenizerBase:
         raise ConfigError(f"The tokenizer in {folder} can't be read: {reason}") from error
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         raise ConfigError(f"The folder {folder} holds no tokenizer.")
+    tokenizer.model_max_length = (
+        VERY_LARGE_INTEGER  # of the file it is never obeyed: callers state their limits
+    )
     return tokenizer
 
 
@@ -94,7 +99,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path | str) -> No
 
 def _name_for_everyone(path: Path) -> None:
     """Puts the class name that every version of transformers knows in place of the one that only version 5 knows."""
-    settings = json.loads(path.read_text(encoding="utf-8"))
+    settings = parse_json(path.read_text(encoding="utf-8"))
     if settings.get("tokenizer_class") == "TokenizersBackend":
         settings["tokenizer_class"] = "PreTrainedTokenizerFast"
         atomic_write(path, (json.dumps(settings, indent=2, ensure_ascii=False) + "\n").encode())

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from sanakit.base.files import atomic_write, ensure_writable_folder
+from sanakit.base.json_text import parse_json
 from sanakit.toybox.grammar import Scene, Split
 from sanakit.toybox.render import render
 from sanakit.toybox.sampling import sample_scene
@@ -157,7 +158,7 @@ class SceneShards:
     def scene(self, index: int) -> Scene:
         """The scene that picture `index` shows."""
         shard, row = self._locate(index)
-        return Scene.from_json(json.loads(self._scenes[shard][row]))
+        return Scene.from_json(parse_json(self._scenes[shard][row]))
 
     def _locate(self, index: int) -> tuple[int, int]:
         if not 0 <= index < len(self):

@@ -19,6 +19,7 @@ from PIL import Image
 
 from sanakit.base.errors import OutputError
 from sanakit.base.files import atomic_write, ensure_writable_folder
+from sanakit.base.json_text import parse_json
 from sanakit.base.locks import hold
 from sanakit.toybox.captions import caption
 from sanakit.toybox.dataset import SEED_STRIDE
@@ -88,7 +89,7 @@ def _lines(path: Path) -> list[str]:
 def _texts(line: str) -> tuple[str, list[str]]:
     """Key and captions of a line; an empty key where it is none of ours."""
     try:
-        record = json.loads(line)
+        record = parse_json(line)
         return str(record["key"]), [str(caption["text"]) for caption in record["captions"]]
     except (ValueError, KeyError, TypeError):
         return "", []

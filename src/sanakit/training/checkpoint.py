@@ -29,10 +29,10 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from sanakit.base.errors import OutputError, WeightsError
 from sanakit.base.files import file_sha256
 from sanakit.base.folders import remove_folder, swap, sync_tree
+from sanakit.base.json_text import read_object
 from sanakit.training.parallel import World
 
 _FACTS, _MANIFEST = "run.json", "manifest.json"
-_LONGEST_JSON = 2**26  # bytes; the list of a run's shards has thousands
 
 
 class Checkpoints:
@@ -165,7 +165,7 @@ class Checkpoints:
 def read_facts(checkpoint: Path) -> dict[str, Any]:
     """What a checkpoint says of its run. Raises WeightsError where that can't be read."""
     try:
-        return _read_object(checkpoint / _FACTS)
+        return read_object(checkpoint / _FACTS)
     except (OSError, ValueError) as error:
         raise WeightsError(f"{checkpoint} is damaged ({error})") from None
 
@@ -190,7 +190,7 @@ def fault_of(checkpoint: Path, *, whole: bool = True) -> str | None:
     whole: read every byte; without it sizes alone are compared.
     """
     try:
-        listed = _read_object(checkpoint / _MANIFEST)
+        listed = read_object(checkpoint / _MANIFEST)
         if _FACTS not in listed or len(listed) < 2:
             return f"{_MANIFEST} names no {_FACTS} or no tensors"
         for name, entry in listed.items():
@@ -203,7 +203,7 @@ def fault_of(checkpoint: Path, *, whole: bool = True) -> str | None:
                 return f"{name} has {path.stat().st_size} of {entry['bytes']} bytes"
             if whole and file_sha256(path) != entry["sha256"]:
                 return f"{name} is not what was written"
-        return _fault_of_facts(_read_object(checkpoint / _FACTS), checkpoint)
+        return _fault_of_facts(read_object(checkpoint / _FACTS), checkpoint)
     except (OSError, ValueError) as error:
         return str(error)
 
@@ -215,21 +215,6 @@ def _fault_of_facts(facts: Mapping[str, Any], checkpoint: Path) -> str | None:
     if wrong or not isinstance(step, int):
         return f"{_FACTS} has no {[*wrong, 'step'][0]}"
     return None if checkpoint.name == f"step-{step:08d}" else f"{_FACTS} is of step {step}"
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file. Raises OSError or ValueError."""
-    if not path.is_file():
-        raise ValueError(f"{path.name} is missing" if not path.exists() else f"{path.name} is no file")
-    if path.stat().st_size > _LONGEST_JSON:
-        raise ValueError(f"{path.name} has {path.stat().st_size:,} bytes")
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path.name} is no JSON: {str(error)[:100]}") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{path.name} is no JSON object")
-    return found
 
 
 def _begin(draft: Path) -> None:

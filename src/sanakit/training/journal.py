@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from sanakit.base.files import refusals
+from sanakit.base.json_text import parse_json
 
 _NAME = "log.jsonl"
 
@@ -46,7 +47,7 @@ def read_journal(folder: Path, kind: str = "") -> dict[int, dict[str, float]]:
     entries: dict[int, dict[str, float]] = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:
-            entry = json.loads(line)
+            entry = parse_json(line)
             if entry.pop("kind", "") == kind:
                 entries[int(entry.pop("step"))] = entry
         except (ValueError, KeyError, AttributeError):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sanakit.base.files import atomic_write
+from sanakit.base.json_text import parse_json
 from sanakit.data import Item, PictureSet
 
 _NAME = "set.json.gz"
@@ -71,7 +72,7 @@ def keep_set(folder: Path, pictures: PictureSet) -> None:
 
 def _read(folder: Path) -> Mapping[str, list[str]] | None:
     try:
-        told = json.loads(gzip.decompress((folder / _NAME).read_bytes()))
+        told = parse_json(gzip.decompress((folder / _NAME).read_bytes()))
         return {str(key): [str(size), str(text)] for key, (size, text) in told.items()}
     except (OSError, EOFError, ValueError, TypeError, AttributeError):
         return None

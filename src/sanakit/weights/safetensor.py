@@ -22,6 +22,7 @@ from torch import Tensor
 from sanakit.base.aligned import ALIGNMENT
 from sanakit.base.errors import WeightsError
 from sanakit.base.files import atomic_write
+from sanakit.base.json_text import parse_json
 
 __all__ = ["Entry", "byte_size", "read_header", "write_safetensors"]
 
@@ -94,10 +95,10 @@ def _parse(text: bytes, path: Path) -> dict[str, Entry]:
         return found
 
     try:
-        header = json.loads(text.decode("utf-8"), object_pairs_hook=unique)
+        header = parse_json(text.decode("utf-8"), object_pairs_hook=unique)
         header.pop("__metadata__", None)
         return {name: _entry(name, fields, path) for name, fields in header.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{path} has a damaged safetensors header: fetch or convert it again") from error
 
 

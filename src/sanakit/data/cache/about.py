@@ -16,6 +16,7 @@ from typing import Literal
 
 from sanakit.base.errors import ConfigError
 from sanakit.base.files import atomic_write
+from sanakit.base.json_text import read_object
 from sanakit.base.locks import hold
 
 __all__ = ["About", "note_encoder", "note_pictures", "read_about", "read_pictures"]
@@ -45,7 +46,7 @@ def read_about(folder: Path) -> dict[str, About]:
     if not path.exists():
         return {}
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        told = read_object(path)
         return {
             str(mark): About(**{**fields, "sizes": tuple(fields["sizes"])}) for mark, fields in told.items()
         }
@@ -77,10 +78,10 @@ def note_encoder(folder: Path, mark: str, about: About) -> None:
 def read_pictures(folder: Path, source: Path) -> dict[str, str]:
     """Key -> sha256 of the pictures of a set, as they were when the cache was filled; empty where it never was."""
     try:
-        told = json.loads(_pictures_file(folder, source).read_text(encoding="utf-8"))
+        told = read_object(_pictures_file(folder, source))
     except (OSError, ValueError):
         return {}
-    return {str(key): str(value) for key, value in told.items()} if isinstance(told, dict) else {}
+    return {str(key): str(value) for key, value in told.items()}
 
 
 def note_pictures(folder: Path, source: Path, hashes: Mapping[str, str]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sanakit.base.files import atomic_write, file_sha256
+from sanakit.base.json_text import read_object
 
 __all__ = ["Manifest", "describe_shard", "read_manifest", "write_manifest"]
 
@@ -34,7 +35,7 @@ def write_manifest(path: Path) -> Manifest:
 def read_manifest(path: Path) -> Manifest | None:
     """The manifest of a shard, None where it is missing or can't be read: the shard's header still holds the index."""
     try:
-        told = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        told = read_object(path.with_suffix(".json"))
         return Manifest(bytes=int(told["bytes"]), sha256=str(told["sha256"]))
     except (OSError, ValueError, KeyError, TypeError, OverflowError):  # an infinite size
         return None

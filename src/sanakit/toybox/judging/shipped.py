@@ -6,7 +6,6 @@ accuracy on them, as rendered and through the shipped autoencoder. Both are writ
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from sanakit.base.aligned import aligned
 from sanakit.base.errors import WeightsError
+from sanakit.base.json_text import read_object
 from sanakit.toybox.judging.network import Judge
 from sanakit.weights import assign, open_weights
 
@@ -45,7 +45,7 @@ def load_judge(folder: Path = FOLDER) -> ShippedJudge:
     assign(network, pairs, dtype=torch.float32, where=str(folder))
     try:
         features = aligned(weights["features"].float())
-        told = json.loads((folder / f"{STEM}.json").read_text(encoding="utf-8"))
+        told = read_object(folder / f"{STEM}.json")
         accuracy = {
             condition: {name: (int(right), int(of)) for name, (right, of) in table.items()}
             for condition, table in told.items()

@@ -18,6 +18,7 @@ from typing import Any
 
 from sanakit.base.echo import printable, quoted
 from sanakit.base.errors import ConfigError
+from sanakit.base.json_text import parse_json
 
 __all__ = [
     "DIFFUSERS_VERSION",
@@ -76,14 +77,14 @@ def read_json(path: Path) -> dict[str, Any]:
             raise ConfigError(f"{path} is larger than {_MAX_BYTES >> 20} MiB: that is no configuration file")
         if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
             raise ConfigError(f"{path} can't be read: it is no regular file")
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
+        data = parse_json(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise ConfigError(
             f"{path} is missing: the folder is incomplete or not in the diffusers layout"
         ) from error
     except OSError as error:
         raise ConfigError(f"{path} can't be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ConfigError(f"{path} is not valid JSON: {printable(error, 200)}") from error
     if not isinstance(data, dict):
         raise ConfigError(f"{path} should hold a JSON object, not a {type(data).__name__}")
