@@ -28,7 +28,7 @@ from sanakit.kernels.linear_attention import triton as attention
 from sanakit.kernels.mix_ffn import triton as mix
 from sanakit.kernels.modulated_norm import triton as norm
 from sanakit.kernels.qk_norm import triton as qk
-from sanakit.kernels.residual_norm import triton as residual
+from sanakit.kernels.rms_norm import triton as residual
 
 CHIPS = (80, 90, 100)
 
@@ -49,11 +49,11 @@ BUDGET: dict[str, tuple[int, int]] = {
     "mix_ffn.gather": (80, 0),
     "modulated_norm.forward": (48, 0),
     "modulated_norm.backward": (128, 0),
-    "residual_norm_modulated.forward": (64, 0),
-    "residual_norm_modulated.backward": (192, 0),
+    "add_norm_modulate.forward": (64, 0),
+    "add_norm_modulate.backward": (192, 0),
     "int8_matmul.quantise": (48, 0),
     "int8_matmul.multiply": (255, 0),
-    "residual_norm.norm": (80, 0),
+    "rms_norm.norm": (80, 0),
 }
 """Kernel -> registers that a thread may take, and bytes that it may spill, on any chip."""
 
@@ -144,7 +144,7 @@ def product(width: int) -> None:
 def normalise(channels: int) -> None:
     """The autoencoder's norm."""
     x, w = torch.empty(1, channels, 32, 32, dtype=BF16), torch.empty(channels, dtype=BF16)
-    residual.residual_norm(x, x, w, w, 1e-5)
+    residual.rms_norm(x, x, w, w, 1e-5)
 
 
 CASES: dict[str, tuple[Callable[[int], None], tuple[int, ...]]] = {
@@ -153,9 +153,9 @@ CASES: dict[str, tuple[Callable[[int], None], tuple[int, ...]]] = {
     "qk_norm": (qk_normalise, (1152, 2240)),
     "mix_ffn": (mix_middle, (2880, 5600)),
     "modulated_norm": (modulate, (1152, 2240)),
-    "residual_norm_modulated": (add_and_modulate, (1152, 2240)),
+    "add_norm_modulate": (add_and_modulate, (1152, 2240)),
     "int8_matmul": (product, (1152, 2240)),
-    "residual_norm": (normalise, (128, 1024)),
+    "rms_norm": (normalise, (128, 1024)),
 }
 
 

@@ -37,8 +37,8 @@ from sanakit.kernels.mix_ffn import gpu as mix
 from sanakit.kernels.mix_ffn import reference as mix_reference
 from sanakit.kernels.modulated_norm import gpu as norm
 from sanakit.kernels.modulated_norm import reference as norm_reference
-from sanakit.kernels.residual_norm import gpu as residual
-from sanakit.kernels.residual_norm import reference as residual_reference
+from sanakit.kernels.rms_norm import gpu as residual
+from sanakit.kernels.rms_norm import reference as residual_reference
 from sanakit.kernels.upsample_conv import quarters
 from sanakit.kernels.upsample_conv import reference as upsample_reference
 from sanakit.transformer import PRESETS
@@ -121,8 +121,8 @@ def cases(device: str, small: bool) -> Iterator[Case]:
     more, gate, shift, scale = normal(*x.shape), *normal(3, batch, 1, width)
     yield Case(
         name=f"sum and modulated norm, {' x '.join(map(str, x.shape))}",
-        ours=lambda *given: norm.residual_norm_modulated(*given, 1e-6)[1],
-        plain=lambda *given: norm_reference.residual_norm_modulated(*given, 1e-6)[1],
+        ours=lambda *given: norm.add_norm_modulate(*given, 1e-6)[1],
+        plain=lambda *given: norm_reference.add_norm_modulate(*given, 1e-6)[1],
         inputs=(x, more, gate, shift, scale), bytes=4 * x.nbytes,
     )  # fmt: skip
     rows = x.flatten(0, 1)
@@ -137,7 +137,7 @@ def cases(device: str, small: bool) -> Iterator[Case]:
     yield Case(
         name=f"norm that rounds and int8 product, {len(rows)} x {width} x {5 * width}",
         ours=lambda x: int8.int8_matmul(
-            norm.residual_norm_modulated(x, None, None, shift, scale, 1e-6, rounds=True)[1], weight, steps, None
+            norm.add_norm_modulate(x, None, None, shift, scale, 1e-6, rounds=True)[1], weight, steps, None
         ),
         plain=lambda x: F.linear(
             norm_reference.modulated_norm(x, shift.to(x.dtype), scale.to(x.dtype)), wide[x.dtype]
@@ -148,8 +148,8 @@ def cases(device: str, small: bool) -> Iterator[Case]:
     x = normal(1, channels, pixels, pixels).contiguous(memory_format=torch.channels_last)
     yield Case(
         name=f"residual norm, {channels} x {pixels}^2",
-        ours=lambda x, r, w, b: residual.residual_norm(x, r, w, b, 1e-5),
-        plain=lambda x, r, w, b: residual_reference.residual_norm(x, r, w, b, 1e-5),
+        ours=lambda x, r, w, b: residual.rms_norm(x, r, w, b, 1e-5),
+        plain=lambda x, r, w, b: residual_reference.rms_norm(x, r, w, b, 1e-5),
         inputs=(x, normal(*x.shape), normal(channels), normal(channels)), bytes=3 * x.nbytes, backward=False,
     )  # fmt: skip
     small_map = normal(1, 2 * channels, pixels // 2, pixels // 2).contiguous(

@@ -27,7 +27,7 @@ from sanakit.kernels.linear_attention import triton as attention
 from sanakit.kernels.mix_ffn import triton as mix
 from sanakit.kernels.modulated_norm import triton as norm
 from sanakit.kernels.qk_norm import triton as qk
-from sanakit.kernels.residual_norm import triton as residual
+from sanakit.kernels.rms_norm import triton as residual
 
 CANDIDATES: dict[str, dict[str, tuple[int, ...]]] = {
     "linear_attention": {"tokens": (32, 64, 128), "warps": (4, 8), "stages": (1, 2, 3)},
@@ -36,7 +36,7 @@ CANDIDATES: dict[str, dict[str, tuple[int, ...]]] = {
     "mix_ffn.walk": {"columns": (4, 8, 16), "channels": (32, 64, 128), "warps": (2, 4, 8)},
     "mix_ffn.gather": {"columns": (2, 4, 8), "channels": (32, 64, 128), "warps": (2, 4, 8)},
     "modulated_norm": {"warps": (2, 4, 8, 16)},
-    "residual_norm": {"values": (2048, 4096, 8192), "warps": (2, 4, 8)},
+    "rms_norm": {"values": (2048, 4096, 8192), "warps": (2, 4, 8)},
     "int8_matmul.quantise": {"warps": (2, 4, 8, 16)},
     "int8_matmul.multiply": {
         "tile_n": (64, 128), "tile_o": (128, 256), "tile_k": (64, 128), "group": (8,), "warps": (4, 8),
@@ -101,8 +101,8 @@ def jobs(device: str, small: bool) -> Iterator[Job]:
         picture = normal(1, channels, 4 * side, 4 * side).contiguous(memory_format=torch.channels_last)
         weight = normal(channels)
         yield Job(
-            kernel="residual_norm", size=_padded(channels),
-            run=lambda p=picture, w=weight: residual.residual_norm(p, p, w, w, 1e-5),
+            kernel="rms_norm", size=_padded(channels),
+            run=lambda p=picture, w=weight: residual.rms_norm(p, p, w, w, 1e-5),
         )  # fmt: skip
 
 

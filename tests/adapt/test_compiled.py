@@ -10,7 +10,7 @@ from torch import nn
 
 from sanakit.adapt import pack, quantise
 from sanakit.adapt.compiled import compile_blocks, why_not
-from sanakit.adapt.int8 import prepare_layers, round_in_norms
+from sanakit.adapt.int8 import fuse_quantisation, prepare_layers
 from sanakit.base import TextStates
 from sanakit.transformer import SanaTransformer, TransformerConfig, initialise
 
@@ -21,7 +21,7 @@ CONFIG = TransformerConfig(
 
 def rounded(model: nn.Module) -> None:
     quantise(model)
-    round_in_norms(model)
+    fuse_quantisation(model)
 
 
 EDITS: dict[str, Callable[[nn.Module], object]] = {"built": lambda _: None, "packed": pack, "int8": rounded}

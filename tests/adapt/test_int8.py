@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from sanakit.adapt import Int8Linear, quantise
-from sanakit.adapt.int8 import KEPT, round_in_norms
+from sanakit.adapt.int8 import KEPT, fuse_quantisation
 from sanakit.base import Grid, TextStates
-from sanakit.kernels import RoundedTokens
+from sanakit.kernels import QuantTokens
 from sanakit.transformer import SanaTransformer, TransformerConfig, build_block, initialise
 
 CONFIG = TransformerConfig(
@@ -91,17 +91,17 @@ def test_norms_round_for_the_layers_behind_them(triton_everywhere: None) -> None
     x, signal, grid = torch.randn(2, 6, 16), torch.randn(1, 1, 6, 16), Grid(1, 2, 3)
     memory = block.cross.remember(torch.randn(2, 3, 16))
     wanted = block(x, signal, memory, None, grid)
-    round_in_norms(block)
+    fuse_quantisation(block)
     seen: list[type] = []
     for layer in (block.attention.qkv, block.ffn.expand, block.attention.out):
         layer.register_forward_pre_hook(lambda _, given: seen.append(type(given[0])))
     assert torch.equal(block(x, signal, memory, None, grid), wanted)
-    assert seen == [RoundedTokens, torch.Tensor, RoundedTokens]
+    assert seen == [QuantTokens, torch.Tensor, QuantTokens]
 
 
 def test_norms_round_nowhere_else(model: SanaTransformer) -> None:
     """Without such a row, and where gradients are asked for, tokens reach the products as they are."""
     quantise(model)
     wanted = velocity(model)
-    round_in_norms(model)
+    fuse_quantisation(model)
     assert torch.equal(velocity(model), wanted)

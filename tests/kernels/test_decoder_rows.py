@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from sanakit.kernels import choice, conv, residual_norm
+from sanakit.kernels import choice, conv, rms_norm
 from sanakit.kernels.choice import Problem
-from sanakit.kernels.residual_norm import chunked
+from sanakit.kernels.rms_norm import chunked
 from sanakit.kernels.upsample_conv import quarters, upsample_conv
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
@@ -88,10 +88,10 @@ def test_residual_norm(
     x, residual = (torch.randn(size).to(dtype).contiguous(memory_format=layout) * 3 for _ in range(2))
     weight, bias = torch.randn(size[1]).to(dtype), torch.randn(size[1]).to(dtype)
     added = residual if adds else None
-    for row in able("residual_norm", dtype):
+    for row in able("rms_norm", dtype):
         for b in (bias, None):
-            with choice.force("residual_norm", row.name):
-                got = poisoned(lambda b=b: residual_norm(x, added, weight, b, 1e-5))
+            with choice.force("rms_norm", row.name):
+                got = poisoned(lambda b=b: rms_norm(x, added, weight, b, 1e-5))
             assert got.dtype == dtype
             near(got, naive_norm(x, added, weight, b, 1e-5), TOLERANCE[dtype])
 
@@ -123,7 +123,7 @@ def test_nine_taps_are_sixteen() -> None:
     assert ready[0, 0, 0].tolist() == [[1.0, 2.0], [2.0, 4.0]]
 
 
-@pytest.mark.parametrize("op", ["conv", "residual_norm"])
+@pytest.mark.parametrize("op", ["conv", "rms_norm"])
 def test_gradients_are_those_of_the_formula(op: str) -> None:
     x, residual = (torch.randn(2, 3, 4, 5, requires_grad=True) for _ in range(2))
     weight = torch.randn((4, 3, 3, 3) if op == "conv" else (3,), requires_grad=True)
@@ -133,7 +133,7 @@ def test_gradients_are_those_of_the_formula(op: str) -> None:
     if op == "conv":
         got, wanted = conv(*leaves, "silu"), F.silu(F.conv2d(*wide, padding=1))
     else:
-        got, wanted = residual_norm(*leaves, 1e-5), naive_norm(*wide, 1e-5)
+        got, wanted = rms_norm(*leaves, 1e-5), naive_norm(*wide, 1e-5)
     down = torch.randn_like(wanted)
     for mine, theirs in zip(
         torch.autograd.grad((got.double() * down).sum(), leaves),
@@ -151,5 +151,5 @@ def test_the_reference_of_upsampling_trains() -> None:
     wanted = torch.autograd.grad((naive_upsample(*wide, None, True) * down).sum(), wide)
     for mine, theirs in zip(got, wanted, strict=True):
         near(mine, theirs, 1e-5)
-    for op in ("conv", "residual_norm", "upsample_conv"):
+    for op in ("conv", "rms_norm", "upsample_conv"):
         assert "backward" in choice.explain(Problem(op, "cpu", torch.float32, (("training", 1),)))[0]

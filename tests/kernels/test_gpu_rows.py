@@ -25,8 +25,8 @@ from sanakit.kernels.mix_ffn import reference as mix
 from sanakit.kernels.modulated_norm import gpu as norm_gpu
 from sanakit.kernels.modulated_norm import reference as norm
 from sanakit.kernels.problem import Problem
-from sanakit.kernels.residual_norm import gpu as residual_gpu
-from sanakit.kernels.residual_norm import reference as residual
+from sanakit.kernels.rms_norm import gpu as residual_gpu
+from sanakit.kernels.rms_norm import reference as residual
 from sanakit.layers import LinearSelfAttention
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
@@ -190,7 +190,7 @@ def test_residual_norm_modulated(dtype: torch.dtype, size: tuple[int, ...], gate
         return forward
 
     same_gradients(
-        run(norm_gpu.residual_norm_modulated), run(norm.residual_norm_modulated), [both, modulation],
+        run(norm_gpu.add_norm_modulate), run(norm.add_norm_modulate), [both, modulation],
         3 * TOLERANCE[dtype],
     )  # fmt: skip
 
@@ -202,13 +202,13 @@ def test_a_sum_before_a_norm_is_as_wide_as_torch_makes_it(gated: bool) -> None:
     branch = torch.randn(1, 3, 8).bfloat16().requires_grad_()
     gate = torch.randn(1, 1, 8) if gated else None
     found = []
-    for run in (norm_gpu.residual_norm_modulated, norm.residual_norm_modulated):
+    for run in (norm_gpu.add_norm_modulate, norm.add_norm_modulate):
         outputs = run(x, branch, gate, shift, scale, 1e-6)
         gradients = torch.autograd.grad(outputs, (x, branch), tuple(map(torch.cos, outputs)))
         found.append((*outputs, *gradients))
     for ours, wanted in zip(*found, strict=True):
         torch.testing.assert_close(ours, wanted, rtol=1e-2, atol=1e-4)
-    narrow = norm_gpu.residual_norm_modulated(branch, branch, gate, shift, scale, 1e-6)[0]
+    narrow = norm_gpu.add_norm_modulate(branch, branch, gate, shift, scale, 1e-6)[0]
     assert narrow.dtype == (torch.float32 if gated else torch.bfloat16)
 
 
@@ -217,9 +217,9 @@ def test_a_sum_before_a_norm_is_as_wide_as_torch_makes_it(gated: bool) -> None:
 def test_a_norm_that_rounds_gives_what_the_product_would_have_made(dtype: torch.dtype, adds: bool) -> None:
     x, gate, shift, scale = (torch.randn(2, n, 100).to(dtype) for n in (5, 1, 1, 1))
     added = (torch.randn_like(x), gate) if adds else (None, None)
-    total, tokens = norm_gpu.residual_norm_modulated(x, *added, shift, scale, 1e-6, rounds=True)
+    total, tokens = norm_gpu.add_norm_modulate(x, *added, shift, scale, 1e-6, rounds=True)
     if adds:
-        wanted, plain = norm_gpu.residual_norm_modulated(x, *added, shift, scale, 1e-6)
+        wanted, plain = norm_gpu.add_norm_modulate(x, *added, shift, scale, 1e-6)
     else:
         wanted, plain = x, norm_gpu.modulated_norm(x, shift, scale)
     assert torch.equal(total, wanted)
@@ -242,9 +242,9 @@ def test_residual_norm(dtype: torch.dtype, size: tuple[int, ...], adds: bool) ->
     weight, bias = torch.randn(size[1]).to(dtype), torch.randn(size[1]).to(dtype)
     wide = None if added is None else added.double()
     for b in (bias, None):
-        got = residual_gpu.residual_norm(x, added, weight, b, 1e-5)
+        got = residual_gpu.rms_norm(x, added, weight, b, 1e-5)
         exact = None if b is None else b.double()
-        near(got, residual.residual_norm(x.double(), wide, weight.double(), exact, 1e-5), TOLERANCE[dtype])
+        near(got, residual.rms_norm(x.double(), wide, weight.double(), exact, 1e-5), TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -339,7 +339,7 @@ def test_a_layer_with_qk_norm_runs_on_the_row_that_normalises(triton_everywhere:
     x, found = torch.randn(2, 5, 24), []
     for row in ("triton", "heads_first"):
         layer.zero_grad()
-        with choice.force("linear_attention", row), choice.force("residual_norm", "reference"):
+        with choice.force("linear_attention", row), choice.force("rms_norm", "reference"):
             out = layer(x)
         out.square().sum().backward()
         found.append([out, *(parameter.grad for parameter in layer.parameters())])

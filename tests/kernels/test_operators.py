@@ -66,7 +66,7 @@ def arguments() -> dict[str, list[tuple[object, ...]]]:
         ],
         "gated_middle": [(maps, filters, bias), (maps, filters, None)],
         "gated_middle_backward": [(half, maps, filters, bias)],
-        "residual_norm": [(maps, None, bias, bias, 1e-5), (maps, maps, bias, None, 1e-5)],
+        "rms_norm": [(maps, None, bias, bias, 1e-5), (maps, maps, bias, None, 1e-5)],
         "depthwise": [(maps, taps, bias), (maps, taps, None)],
         "depthwise_backward": [(maps, maps, taps)],
         "activated_depthwise": [] if WITHOUT_ONEDNN else [(maps, taps, bias)],
@@ -85,13 +85,13 @@ def test_operators_are_shaped_on_a_gpu_that_is_not_there(triton_everywhere: None
     """Fake tensors on "cuda" pass through what a block calls; the kernels themselves are never reached."""
     with FakeTensorMode():
         x, m, norm = (torch.empty(size, device="cuda") for size in ((2, 6, 32), (1, 1, 32), 32))
-        total, h = kernels.residual_norm_modulated(x, x, m, m, m)
+        total, h = kernels.add_norm_modulate(x, x, m, m, m)
         heads = h.unflatten(-1, (4, 8))
         looked = kernels.linear_attention(heads, heads, heads, norm=kernels.QKNorm(norm, norm, 1e-5))
-        rounded = kernels.rounded_norm_modulated(x, None, None, m, m)[1]
+        rounded = kernels.add_norm_modulate_quant(x, None, None, m, m)[1]
         weight, steps = torch.empty(5, 32, dtype=torch.int8, device="cuda"), torch.empty(5, device="cuda")
         product = kernels.int8_matmul(rounded, weight, steps, None)
-    assert isinstance(rounded, kernels.RoundedTokens) and rounded.steps.shape == (2, 6)
+    assert isinstance(rounded, kernels.QuantTokens) and rounded.steps.shape == (2, 6)
     assert (total.shape, looked.shape, product.shape) == ((2, 6, 32), (2, 6, 4, 8), (2, 6, 5))
     assert looked.device.type == product.device.type == "cuda"
 

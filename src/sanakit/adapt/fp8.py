@@ -5,14 +5,14 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from sanakit.adapt.int8 import KEPT, QuantReport, quantise
-from sanakit.adapt.rounded import RoundedLinear
+from sanakit.adapt.quant_linear import QuantLinear
 from sanakit.kernels import fp8_matmul
 from sanakit.kernels.fp8_matmul import quantise_rows
 
 _MULTIPLE = 16  # of the scaled matmul's inputs and outputs
 
 
-class Fp8Linear(RoundedLinear):
+class Fp8Linear(QuantLinear):
     """With weights in e4m3."""
 
     @classmethod

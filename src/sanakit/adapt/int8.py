@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sanakit.adapt.rounded import RoundedLinear
+from sanakit.adapt.quant_linear import QuantLinear
 from sanakit.adapt.select import RARE, reason_to_keep
 from sanakit.base.errors import WeightsError
-from sanakit.kernels import RoundedTokens, int8_matmul, prepare_int8, rounded_norm_modulated
+from sanakit.kernels import QuantTokens, add_norm_modulate_quant, int8_matmul, prepare_int8
 from sanakit.kernels.int8_matmul import quantise_rows
 from sanakit.kernels.linear import Act
 from sanakit.layers import LinearBlock, LinearSelfAttention, MixFFN
@@ -33,7 +33,7 @@ SMALLEST = 256
 """Inputs of a layer below which a product in int8 saves less than its rounding costs."""
 
 
-class Int8Linear(RoundedLinear):
+class Int8Linear(QuantLinear):
     """With weights in int8."""
 
     def __init__(
@@ -48,9 +48,9 @@ class Int8Linear(RoundedLinear):
         weight, steps = quantise_rows(linear.weight.detach())
         return cls(weight, steps, linear.bias)
 
-    def forward(self, x: Tensor | RoundedTokens) -> Tensor:
+    def forward(self, x: Tensor | QuantTokens) -> Tensor:
         """[..., K], perhaps rounded already -> [..., O] in the dtype of x."""
-        if isinstance(x, RoundedTokens):
+        if isinstance(x, QuantTokens):
             return int8_matmul(x, self.weight, self.steps, self.bias, self.act)
         if x.dtype not in self._prepared:
             self.prepare(x.dtype)
@@ -120,15 +120,15 @@ def quantise(
     return QuantReport(replaced=tuple(replaced), kept=left)
 
 
-def round_in_norms(model: nn.Module) -> None:
+def fuse_quantisation(model: nn.Module) -> None:
     """Let the norms of blocks round for the int8 layers that read them, in place, where the table has such a row."""
     for block in model.modules():
         if not isinstance(block, LinearBlock):
             continue
         if isinstance(block.attention, LinearSelfAttention) and _is_int8(block.attention.qkv):
-            block.enter_attention = rounded_norm_modulated
+            block.enter_attention = add_norm_modulate_quant
         if isinstance(block.ffn, MixFFN) and _is_int8(block.ffn.expand):
-            block.enter_ffn = rounded_norm_modulated
+            block.enter_ffn = add_norm_modulate_quant
 
 
 def prepare_layers(model: nn.Module) -> None:

@@ -3,9 +3,11 @@
 A reference is the documentation of its operator: it is what every faster implementation is tested against.
 """
 
-from sanakit.kernels.int8_matmul import RoundedTokens
+from sanakit.kernels.int8_matmul import QuantTokens
 from sanakit.kernels.linear_attention import AttentionState
 from sanakit.kernels.ops import (
+    add_norm_modulate,
+    add_norm_modulate_quant,
     conv,
     depthwise_glu,
     fp8_matmul,
@@ -14,16 +16,14 @@ from sanakit.kernels.ops import (
     linear_attention,
     modulated_norm,
     prepare_int8,
-    residual_norm,
-    residual_norm_modulated,
-    rounded_norm_modulated,
+    rms_norm,
 )
 from sanakit.kernels.qk_norm import QKNorm
 
 __all__ = [
     "AttentionState",
     "QKNorm",
-    "RoundedTokens",
+    "QuantTokens",
     "conv",
     "depthwise_glu",
     "fp8_matmul",
@@ -32,7 +32,7 @@ __all__ = [
     "linear_attention",
     "modulated_norm",
     "prepare_int8",
-    "residual_norm",
-    "residual_norm_modulated",
-    "rounded_norm_modulated",
+    "rms_norm",
+    "add_norm_modulate",
+    "add_norm_modulate_quant",
 ]

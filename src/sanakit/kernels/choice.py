@@ -39,9 +39,9 @@ from sanakit.kernels.modulated_norm import layer_norm
 from sanakit.kernels.modulated_norm import reference as modulated_norm
 from sanakit.kernels.problem import Problem
 from sanakit.kernels.proof import failure
-from sanakit.kernels.residual_norm import chunked
-from sanakit.kernels.residual_norm import gpu as residual_norm_gpu
-from sanakit.kernels.residual_norm import reference as residual_norm
+from sanakit.kernels.rms_norm import chunked
+from sanakit.kernels.rms_norm import gpu as rms_norm_gpu
+from sanakit.kernels.rms_norm import reference as rms_norm
 from sanakit.kernels.upsample_conv import quarters
 from sanakit.kernels.upsample_conv import reference as upsample_conv
 
@@ -106,7 +106,7 @@ TABLE: tuple[Implementation, ...] = (
         "triton",
         modulated_norm_gpu.modulated_norm,
         modulated_norm_gpu.refuses,
-        together=modulated_norm_gpu.residual_norm_modulated,
+        together=modulated_norm_gpu.add_norm_modulate,
     ),
     Implementation("modulated_norm", "layer_norm", layer_norm.modulated_norm, layer_norm.refuses),
     Implementation("modulated_norm", "reference", modulated_norm.modulated_norm),
@@ -135,9 +135,9 @@ TABLE: tuple[Implementation, ...] = (
     Implementation("fp8_matmul", "reference", fp8_matmul.fp8_matmul),
     Implementation("conv", "onednn", conv_onednn.conv, conv_onednn.refuses),
     Implementation("conv", "reference", conv.conv),
-    Implementation("residual_norm", "triton", residual_norm_gpu.residual_norm, residual_norm_gpu.refuses),
-    Implementation("residual_norm", "chunked", chunked.residual_norm, chunked.refuses),
-    Implementation("residual_norm", "reference", residual_norm.residual_norm),
+    Implementation("rms_norm", "triton", rms_norm_gpu.rms_norm, rms_norm_gpu.refuses),
+    Implementation("rms_norm", "chunked", chunked.rms_norm, chunked.refuses),
+    Implementation("rms_norm", "reference", rms_norm.rms_norm),
     Implementation("upsample_conv", "quarters", quarters.upsample_conv, quarters.refuses, quarters.prepare),
     Implementation("upsample_conv", "reference", upsample_conv.upsample_conv),
 )

@@ -20,10 +20,10 @@ from sanakit.kernels import int8_matmul as _int8
 from sanakit.kernels import linear_attention as _attention
 from sanakit.kernels import mix_ffn as _mix_ffn
 from sanakit.kernels import modulated_norm as _norm
-from sanakit.kernels import residual_norm as _residual_norm
+from sanakit.kernels import rms_norm as _rms_norm
 from sanakit.kernels.choice import Implementation, Problem, select
 from sanakit.kernels.fp8_matmul import scaled as _fp8_scaled
-from sanakit.kernels.int8_matmul import RoundedTokens
+from sanakit.kernels.int8_matmul import QuantTokens
 from sanakit.kernels.int8_matmul import compiled as _compiled_int8
 from sanakit.kernels.int8_matmul import gpu as _int8_gpu
 from sanakit.kernels.int8_matmul import widened as _widened
@@ -53,7 +53,7 @@ def linear_attention(
 ) -> Tensor:
     """ReLU linear attention, [B, N, H, D] each -> [B, N, H, D]; see `linear_attention/reference.py`.
 
-    Where the row does not normalise on its way, `residual_norm` does so before it.
+    Where the row does not normalise on its way, `rms_norm` does so before it.
     """
     facts = {"rotary": int(angles is not None), "width": max(query.shape[-1], value.shape[-1])}
     if torch.compiler.is_compiling():
@@ -72,7 +72,7 @@ def linear_attention(
 def _normalised(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """[B, N, H, D], over all heads; tokens are the positions of a map."""
     rows = x.flatten(-2).reshape(-1, len(weight), 1, 1)
-    return residual_norm(rows, None, weight, None, eps).reshape(x.shape)
+    return rms_norm(rows, None, weight, None, eps).reshape(x.shape)
 
 
 def gated_depthwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -101,12 +101,12 @@ def modulated_norm(x: Tensor, shift: Tensor, scale: Tensor, eps: float = 1e-6) -
     return _norm_row(x, shift, scale).run(x, shift, scale, eps)
 
 
-def residual_norm_modulated(
+def add_norm_modulate(
     x: Tensor, branch: Tensor | None, gate: Tensor | None, shift: Tensor, scale: Tensor, eps: float = 1e-6
 ) -> tuple[Tensor, Tensor]:
     """x + gate * branch, and its modulated norm: [B, N, D] each; see `modulated_norm/reference.py`."""
     if torch.compiler.is_compiling():
-        return _norm.residual_norm_modulated(x, branch, gate, shift, scale, eps)
+        return _norm.add_norm_modulate(x, branch, gate, shift, scale, eps)
     row = _norm_row(x, shift, scale)
     if branch is not None and row.together is not None:
         return cast(tuple[Tensor, Tensor], row.together(x, branch, gate, shift, scale, eps))
@@ -114,14 +114,14 @@ def residual_norm_modulated(
     return total, row.run(total, shift, scale, eps)
 
 
-def rounded_norm_modulated(
+def add_norm_modulate_quant(
     x: Tensor, branch: Tensor | None, gate: Tensor | None, shift: Tensor, scale: Tensor, eps: float = 1e-6
-) -> tuple[Tensor, Tensor | RoundedTokens]:
-    """As `residual_norm_modulated`, the norm rounded to int8 where a row does so on its way, for `int8_matmul`."""
+) -> tuple[Tensor, Tensor | QuantTokens]:
+    """As `add_norm_modulate`, the norm rounded to int8 where a row does so on its way, for `int8_matmul`."""
     row = None if torch.compiler.is_compiling() else _norm_row(x, shift, scale)
     if row is None or row.together is None or _training(x, branch, gate, shift, scale):
-        return residual_norm_modulated(x, branch, gate, shift, scale, eps)
-    return cast(tuple[Tensor, RoundedTokens], row.together(x, branch, gate, shift, scale, eps, rounds=True))
+        return add_norm_modulate(x, branch, gate, shift, scale, eps)
+    return cast(tuple[Tensor, QuantTokens], row.together(x, branch, gate, shift, scale, eps, rounds=True))
 
 
 def _norm_row(x: Tensor, shift: Tensor, scale: Tensor) -> Implementation:
@@ -139,14 +139,12 @@ def conv(x: Tensor, weight: Tensor, bias: Tensor | None, act: Act = "none") -> T
     return select("conv", problem).run(x, weight, bias, act)
 
 
-def residual_norm(
-    x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor | None, eps: float
-) -> Tensor:
-    """RMS norm over channels, and a sum: [B, C, h, w] -> the same; see `residual_norm/reference.py`."""
+def rms_norm(x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor | None, eps: float) -> Tensor:
+    """RMS norm over channels, and a sum: [B, C, h, w] -> the same; see `rms_norm/reference.py`."""
     if torch.compiler.is_compiling():
-        return _residual_norm.residual_norm(x, residual, weight, bias, eps)
-    problem = Problem.of("residual_norm", x, training=_training(x, residual, weight, bias))
-    return select("residual_norm", problem).run(x, residual, weight, bias, eps)
+        return _rms_norm.rms_norm(x, residual, weight, bias, eps)
+    problem = Problem.of("rms_norm", x, training=_training(x, residual, weight, bias))
+    return select("rms_norm", problem).run(x, residual, weight, bias, eps)
 
 
 def _traces(op: str, x: Tensor, **facts: int) -> bool:
@@ -171,7 +169,7 @@ def _training(*tensors: Tensor | None) -> int:
 
 
 def int8_matmul(
-    x: Tensor | RoundedTokens,
+    x: Tensor | QuantTokens,
     weight: Tensor,
     steps: Tensor,
     bias: Tensor | None,
@@ -183,7 +181,7 @@ def int8_matmul(
     prepared: what `prepare_int8` made of the weight, so that it is not made again at each call.
     """
     if torch.compiler.is_compiling():
-        held = x.values if isinstance(x, RoundedTokens) else x
+        held = x.values if isinstance(x, QuantTokens) else x
         name = _chosen("int8_matmul", held.device.type, x.dtype)
         if prepared is not None and isinstance(x, Tensor):
             shift = SHIFT if name == "onednn-shifted" else 0
@@ -197,9 +195,9 @@ def int8_matmul(
     return row.run(x, weight, steps, bias, act, row.prepare(weight) if prepared is None else prepared)
 
 
-def _int8_problem(x: Tensor | RoundedTokens) -> Problem:
-    rounded = isinstance(x, RoundedTokens)
-    held = x.values if isinstance(x, RoundedTokens) else x
+def _int8_problem(x: Tensor | QuantTokens) -> Problem:
+    rounded = isinstance(x, QuantTokens)
+    held = x.values if isinstance(x, QuantTokens) else x
     return Problem("int8_matmul", held.device.type, x.dtype, (("rounded", int(rounded)),))
 
 

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from sanakit.base.grid import Grid
-from sanakit.kernels import RoundedTokens, residual_norm_modulated
+from sanakit.kernels import QuantTokens, add_norm_modulate
 from sanakit.layers.cross_attention import CrossAttention, Memory
 from sanakit.layers.modulation import per_token, split_modulation
 
-Entry = Callable[..., tuple[Tensor, Tensor | RoundedTokens]]
+Entry = Callable[..., tuple[Tensor, Tensor | QuantTokens]]
 
 
 class LinearBlock(nn.Module):
@@ -21,8 +21,8 @@ class LinearBlock(nn.Module):
     attention is called as `LinearSelfAttention`, ffn as `MixFFN`; others that are called so can stand in their places.
 
     Attributes:
-        enter_attention: adds what came before and normalises for the attention; see `kernels.residual_norm_modulated`.
-        enter_ffn: the same for the feed-forward. Edits of a built model replace either by `rounded_norm_modulated`.
+        enter_attention: adds what came before and normalises for the attention; see `kernels.add_norm_modulate`.
+        enter_ffn: the same for the feed-forward. Edits of a built model replace either by `add_norm_modulate_quant`.
     """
 
     enter_attention: Entry
@@ -37,7 +37,7 @@ class LinearBlock(nn.Module):
         self.attention = attention
         self.cross = cross
         self.ffn = ffn
-        self.enter_attention = self.enter_ffn = residual_norm_modulated
+        self.enter_attention = self.enter_ffn = add_norm_modulate
 
     def forward(
         self,

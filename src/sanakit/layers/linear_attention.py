@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from sanakit.kernels import QKNorm, RoundedTokens, linear_attention
+from sanakit.kernels import QKNorm, QuantTokens, linear_attention
 from sanakit.layers.norm import RMSNorm
 
 _FP16_MAX = 65504.0
@@ -38,7 +38,7 @@ class LinearSelfAttention(nn.Module):
         self.norm_k = RMSNorm(width, qk_norm_eps) if qk_norm else None
 
     def forward(
-        self, x: Tensor | RoundedTokens, angles: Tensor | None = None, identity_rows: int = 0
+        self, x: Tensor | QuantTokens, angles: Tensor | None = None, identity_rows: int = 0
     ) -> Tensor:
         """[B, N, D] -> [B, N, D].
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from sanakit.base.grid import Grid
-from sanakit.kernels import RoundedTokens, gated_depthwise
+from sanakit.kernels import QuantTokens, gated_depthwise
 
 
 class MixFFN(nn.Module):
@@ -18,7 +18,7 @@ class MixFFN(nn.Module):
         self.depthwise = nn.Conv2d(2 * hidden, 2 * hidden, 3, padding=1, groups=2 * hidden)
         self.project = nn.Linear(hidden, width, bias=False)
 
-    def forward(self, x: Tensor | RoundedTokens, grid: Grid) -> Tensor:
+    def forward(self, x: Tensor | QuantTokens, grid: Grid) -> Tensor:
         """[B, N, D], rounded where `expand` takes that -> [B, N, D]; row-major over (frames, height, width)."""
         hidden = self.expand(x).reshape(
             -1, grid.height, grid.width, self.expand.out_features

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sanakit.kernels import residual_norm
+from sanakit.kernels import rms_norm
 
 
 class RMSNorm(nn.Module):
@@ -27,7 +27,7 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[..., D] -> [..., D] in the dtype of `x`."""
         rows = x.reshape(-1, x.shape[-1], 1, 1)  # tokens as the positions of a map
-        return residual_norm(rows, None, self.weight, self.bias, self.eps).reshape(x.shape)
+        return rms_norm(rows, None, self.weight, self.bias, self.eps).reshape(x.shape)
 
 
 class ChannelRMSNorm(nn.Module):
@@ -41,4 +41,4 @@ class ChannelRMSNorm(nn.Module):
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """[B, C, h, w] -> [B, C, h, w]: norm(x), or residual + norm(x)."""
-        return residual_norm(x, residual, self.weight, self.bias, self.eps)
+        return rms_norm(x, residual, self.weight, self.bias, self.eps)

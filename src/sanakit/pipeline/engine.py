@@ -11,7 +11,7 @@ from sanakit.adapt import pack, quantise
 from sanakit.adapt.compiled import compile_blocks, keeps, why_not
 from sanakit.adapt.fp8 import to_fp8
 from sanakit.adapt.graphs import record
-from sanakit.adapt.int8 import prepare_layers, round_in_norms
+from sanakit.adapt.int8 import fuse_quantisation, prepare_layers
 from sanakit.adapt.plain import keep_plain
 from sanakit.adapt.widened import widen
 from sanakit.base.chip import this_chip
@@ -183,7 +183,7 @@ def apply_engine(engine: Engine, part: str, module: nn.Module) -> None:
         quantise(module)
     if engine.fp8 and part == "transformer":
         to_fp8(module)
-    round_in_norms(module)
+    fuse_quantisation(module)
     pack(module)
     if engine.compiled and isinstance(module, SanaTransformer):
         prepare_layers(module)

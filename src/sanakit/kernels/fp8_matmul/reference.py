@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sanakit.kernels.linear.reference import Act
-from sanakit.kernels.rounded import rounded_product
+from sanakit.kernels.quant_product import quant_product
 
 DTYPE = torch.float8_e4m3fn
 LARGEST = 448.0
@@ -44,6 +44,6 @@ def fp8_matmul(x: Tensor, weight: Tensor, steps: Tensor, bias: Tensor | None, ac
         act: "silu" or "none", on the result.
 
     Returns:
-        [..., O] in the dtype of x; for the gradient see `rounded_product`.
+        [..., O] in the dtype of x; for the gradient see `quant_product`.
     """
-    return rounded_product(x, quantise_rows(x.detach()), (weight, steps), bias, act)
+    return quant_product(x, quantise_rows(x.detach()), (weight, steps), bias, act)

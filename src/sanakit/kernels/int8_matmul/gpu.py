@@ -9,7 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from sanakit.kernels.gpu import Later, refuses
-from sanakit.kernels.int8_matmul.tokens import RoundedTokens
+from sanakit.kernels.int8_matmul.tokens import QuantTokens
 from sanakit.kernels.linear.reference import Act
 
 __all__ = ["int8_matmul", "refuses"]
@@ -18,10 +18,10 @@ kernels = Later("sanakit.kernels.int8_matmul.triton")
 
 
 def int8_matmul(
-    x: Tensor | RoundedTokens, weight: Tensor, steps: Tensor, bias: Tensor | None, act: Act = "none"
+    x: Tensor | QuantTokens, weight: Tensor, steps: Tensor, bias: Tensor | None, act: Act = "none"
 ) -> Tensor:
     """As the reference: [..., K], int8 [O, K], [O], [O] -> [..., O]."""
-    if isinstance(x, RoundedTokens):
+    if isinstance(x, QuantTokens):
         values, per_token = x.values.flatten(0, -2), x.steps.flatten()
         done: Tensor = int8_rounded_product(values, per_token, weight, steps, bias, act, x.dtype)
         return done.reshape(*x.shape[:-1], len(weight))

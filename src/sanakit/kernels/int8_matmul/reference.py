@@ -14,9 +14,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sanakit.kernels.int8_matmul.tokens import RoundedTokens
+from sanakit.kernels.int8_matmul.tokens import QuantTokens
 from sanakit.kernels.linear.reference import Act
-from sanakit.kernels.rounded import rounded_product
+from sanakit.kernels.quant_product import quant_product
 
 LARGEST = 127
 _NEXT = (
@@ -55,7 +55,7 @@ def token_steps(x: Tensor) -> Tensor:
 
 
 def int8_matmul(
-    x: Tensor | RoundedTokens, weight: Tensor, steps: Tensor, bias: Tensor | None, act: Act = "none"
+    x: Tensor | QuantTokens, weight: Tensor, steps: Tensor, bias: Tensor | None, act: Act = "none"
 ) -> Tensor:
     """Multiply tokens by quantised weights.
 
@@ -67,8 +67,8 @@ def int8_matmul(
         act: "silu" or "none", on the result.
 
     Returns:
-        [..., O] in the dtype of x; for the gradient see `rounded_product`.
+        [..., O] in the dtype of x; for the gradient see `quant_product`.
     """
-    if isinstance(x, RoundedTokens):
-        return rounded_product(x.exact(), (x.values, x.steps), (weight, steps), bias, act).to(x.dtype)
-    return rounded_product(x, quantise_tokens(x.detach()), (weight, steps), bias, act)
+    if isinstance(x, QuantTokens):
+        return quant_product(x.exact(), (x.values, x.steps), (weight, steps), bias, act).to(x.dtype)
+    return quant_product(x, quantise_tokens(x.detach()), (weight, steps), bias, act)

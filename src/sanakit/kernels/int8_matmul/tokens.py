@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-class RoundedTokens(NamedTuple):
+class QuantTokens(NamedTuple):
     """int8 values [..., K] and their steps [...] in float32; dtype: of the tokens before, and of products with them."""
 
     values: Tensor

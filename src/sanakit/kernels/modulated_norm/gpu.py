@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sanakit.kernels import gpu
 from sanakit.kernels.gpu import Later
-from sanakit.kernels.int8_matmul.tokens import RoundedTokens
+from sanakit.kernels.int8_matmul.tokens import QuantTokens
 from sanakit.kernels.problem import Problem
 
 kernels = Later("sanakit.kernels.modulated_norm.triton")
@@ -28,10 +28,10 @@ def modulated_norm(x: Tensor, shift: Tensor, scale: Tensor, eps: float = 1e-6) -
     return out
 
 
-def residual_norm_modulated(
+def add_norm_modulate(
     x: Tensor, branch: Tensor | None, gate: Tensor | None, shift: Tensor, scale: Tensor, eps: float,
     rounds: bool = False,
-) -> tuple[Tensor, Tensor | RoundedTokens]:  # fmt: skip
+) -> tuple[Tensor, Tensor | QuantTokens]:  # fmt: skip
     """As the reference, with gate, shift and scale [B or 1, 1, D]. rounds: for an int8 product, without a gradient."""
     if branch is not None:
         x, branch = x.to(_summed(x, branch, gate)), branch.contiguous()
@@ -39,7 +39,7 @@ def residual_norm_modulated(
     shift, scale = shift.flatten(1), scale.flatten(1)
     if rounds:
         total, values, steps = normal_rounded(x, branch, gate, shift, scale, eps)
-        return x if branch is None else total, RoundedTokens(values, steps, x.dtype)
+        return x if branch is None else total, QuantTokens(values, steps, x.dtype)
     found: tuple[Tensor, Tensor] = residual_modulated(x, branch, gate, shift, scale, eps)
     return found
 

@@ -25,7 +25,7 @@ def modulated_norm(x: Tensor, shift: Tensor, scale: Tensor, eps: float = 1e-6) -
     return F.layer_norm(x, x.shape[-1:], eps=eps).to(x.dtype) * (1 + scale) + shift
 
 
-def residual_norm_modulated(
+def add_norm_modulate(
     x: Tensor, branch: Tensor | None, gate: Tensor | None, shift: Tensor, scale: Tensor, eps: float = 1e-6
 ) -> tuple[Tensor, Tensor]:
     """Add what a branch gives, and normalise for the next one.

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from sanakit.kernels.residual_norm.reference import residual_norm
+from sanakit.kernels.rms_norm.reference import rms_norm
 
 
 class QKNorm(NamedTuple):
@@ -23,4 +23,4 @@ class QKNorm(NamedTuple):
 def normalised(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """x / rms(x) * weight over all heads: [B, N, H, D], [H*D] -> [B, N, H, D] in the dtype of x."""
     rows = x.flatten(-2).reshape(-1, weight.numel(), 1, 1)  # tokens as the positions of a map
-    return residual_norm(rows, None, weight, None, eps).reshape(x.shape)
+    return rms_norm(rows, None, weight, None, eps).reshape(x.shape)

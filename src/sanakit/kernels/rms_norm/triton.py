@@ -11,19 +11,17 @@ import triton.language as tl
 from torch import Tensor
 
 from sanakit.kernels.gpu import dense_last
-from sanakit.kernels.residual_norm.chunked import rows_of
+from sanakit.kernels.rms_norm.chunked import rows_of
 from sanakit.kernels.tuning import launch
 
 
-def residual_norm(
-    x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor | None, eps: float
-) -> Tensor:
+def rms_norm(x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor | None, eps: float) -> Tensor:
     """As the reference: x and residual [B, C, h, w], weight and bias [C] -> [B, C, h, w], channels last."""
     rows, added = (dense_last(rows_of(y)) for y in (x, x if residual is None else residual))
     out = torch.empty_like(x, memory_format=torch.channels_last)
     positions, channels = rows.shape
     padded = triton.next_power_of_2(channels)
-    chosen = launch("residual_norm", padded, x.device)
+    chosen = launch("rms_norm", padded, x.device)
     each = max(1, chosen["values"] // padded)  # positions of a program
     _norm[(triton.cdiv(positions, each),)](
         rows, added, weight, weight if bias is None else bias, out,

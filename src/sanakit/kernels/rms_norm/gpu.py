@@ -9,7 +9,7 @@ from sanakit.kernels import gpu
 from sanakit.kernels.gpu import Later
 from sanakit.kernels.problem import Problem
 
-kernels = Later("sanakit.kernels.residual_norm.triton")
+kernels = Later("sanakit.kernels.rms_norm.triton")
 
 
 def refuses(problem: Problem) -> str | None:
@@ -17,14 +17,12 @@ def refuses(problem: Problem) -> str | None:
     return "has no backward pass" if problem.fact("training") else gpu.refuses(problem)
 
 
-@torch.library.custom_op("sanakit::residual_norm", mutates_args=())
-def residual_norm(
-    x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor | None, eps: float
-) -> Tensor:
+@torch.library.custom_op("sanakit::rms_norm", mutates_args=())
+def rms_norm(x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor | None, eps: float) -> Tensor:
     """As the reference, without a gradient: [B, C, h, w] -> [B, C, h, w], channels last."""
-    return kernels.residual_norm(x, residual, weight, bias, eps)
+    return kernels.rms_norm(x, residual, weight, bias, eps)
 
 
-@residual_norm.register_fake
+@rms_norm.register_fake
 def _(x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor | None, eps: float) -> Tensor:
     return torch.empty_like(x, memory_format=torch.channels_last)

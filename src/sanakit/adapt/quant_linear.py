@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from sanakit.kernels.linear import Act
 
 
-class RoundedLinear(nn.Module):
+class QuantLinear(nn.Module):
     """A linear layer with rounded weights [O, K] and a step per output; activations are rounded on the way in.
 
     act: "silu" or "none", on the way out.

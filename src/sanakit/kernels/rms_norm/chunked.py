@@ -21,9 +21,7 @@ def refuses(problem: Problem) -> str | None:
     return "has no backward pass" if problem.fact("training") else None
 
 
-def residual_norm(
-    x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor | None, eps: float
-) -> Tensor:
+def rms_norm(x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor | None, eps: float) -> Tensor:
     """As the reference; the result is channels last."""
     rows, (width, step) = rows_of(x), (x.shape[1], max(1, _PIECE // x.shape[1]))
     out = torch.empty_like(x, memory_format=torch.channels_last)

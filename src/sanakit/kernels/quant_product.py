@@ -8,7 +8,7 @@ from torch import Tensor
 from sanakit.kernels.linear.reference import Act
 
 
-def rounded_product(
+def quant_product(
     x: Tensor, tokens: tuple[Tensor, Tensor], weight: tuple[Tensor, Tensor], bias: Tensor | None, act: Act
 ) -> Tensor:
     """Multiply rounded tokens by rounded weights in float64.

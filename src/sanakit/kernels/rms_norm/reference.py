@@ -10,9 +10,7 @@ import torch
 from torch import Tensor
 
 
-def residual_norm(
-    x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor | None, eps: float
-) -> Tensor:
+def rms_norm(x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor | None, eps: float) -> Tensor:
     """Normalise a map over its channels, and add.
 
     Args:
