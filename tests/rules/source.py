@@ -47,7 +47,7 @@ class Source:
     @property
     def where(self) -> str:
         """The path as a reader types it."""
-        return str(self.path.relative_to(ROOT))
+        return str(self.path.relative_to(ROOT) if self.path.is_relative_to(ROOT) else self.path)
 
     @property
     def is_package(self) -> bool:
@@ -102,7 +102,12 @@ def _absolute(source: Source, node: ast.ImportFrom) -> str:
 @cache
 def package_sources() -> tuple[Source, ...]:
     """Every file of src/sanakit."""
-    base = ROOT / "src"
+    return sources_of(ROOT)
+
+
+def sources_of(root: Path) -> tuple[Source, ...]:
+    """Every file of src/sanakit of a checkout."""
+    base = root / "src"
     found = []
     for path in sorted((base / PACKAGE).rglob("*.py")):
         parts = list(path.relative_to(base).with_suffix("").parts)
