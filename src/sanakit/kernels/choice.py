@@ -59,6 +59,8 @@ class Implementation:
     prepare: what this row wants made of its weight once; `run` takes the result as its last argument.
     together: computes the operator with what comes before it, in one pass; see `ops` for which that is.
     prepared_last: what `prepare` made is one argument more; otherwise it takes the place of the weight.
+    forward_ad: carries tangents (`torch.func.jvp`), as plain torch does. An operator registered with torch, an autograd
+        function or a call of oneDNN does not: a tangent through it would be lost without an error.
     """
 
     op: str
@@ -68,10 +70,13 @@ class Implementation:
     prepare: Callable[[Tensor], Tensor] | None = None
     together: Callable[..., Any] | None = None
     prepared_last: bool = False
+    forward_ad: bool = False
 
     def refusal(self, problem: Problem) -> str | None:
         """Why this row does not run a problem on this machine: what it says, else what a trial on the CPU found."""
         told = self.refuses(problem)
+        if told is None and problem.fact("tangent") and not self.forward_ad:
+            told = "has no forward-mode derivative"
         reference = _rows(problem.op)[-1]
         if told is not None or problem.device != "cpu" or self is reference:
             return told
@@ -95,12 +100,14 @@ TABLE: tuple[Implementation, ...] = (
         linear_attention_gpu.refuses,
         together=linear_attention_gpu.linear_attention,
     ),
-    Implementation("linear_attention", "heads_first", heads_first.linear_attention, heads_first.refuses),
-    Implementation("linear_attention", "reference", linear_attention.linear_attention),
+    Implementation(
+        "linear_attention", "heads_first", heads_first.linear_attention, heads_first.refuses, forward_ad=True
+    ),
+    Implementation("linear_attention", "reference", linear_attention.linear_attention, forward_ad=True),
     Implementation("gated_depthwise", "triton", mix_ffn_gpu.gated_depthwise, mix_ffn_gpu.refuses),
-    Implementation("gated_depthwise", "reference", mix_ffn.gated_depthwise),
+    Implementation("gated_depthwise", "reference", mix_ffn.gated_depthwise, forward_ad=True),
     Implementation("depthwise_glu", "onednn", mix_ffn_onednn.depthwise_glu, mix_ffn_onednn.refuses),
-    Implementation("depthwise_glu", "reference", mix_ffn.depthwise_glu),
+    Implementation("depthwise_glu", "reference", mix_ffn.depthwise_glu, forward_ad=True),
     Implementation(
         "modulated_norm",
         "triton",
@@ -108,10 +115,12 @@ TABLE: tuple[Implementation, ...] = (
         modulated_norm_gpu.refuses,
         together=modulated_norm_gpu.add_norm_modulate,
     ),
-    Implementation("modulated_norm", "layer_norm", layer_norm.modulated_norm, layer_norm.refuses),
-    Implementation("modulated_norm", "reference", modulated_norm.modulated_norm),
+    Implementation(
+        "modulated_norm", "layer_norm", layer_norm.modulated_norm, layer_norm.refuses, forward_ad=True
+    ),
+    Implementation("modulated_norm", "reference", modulated_norm.modulated_norm, forward_ad=True),
     Implementation("linear", "onednn", linear_onednn.linear, linear_onednn.refuses, linear_onednn.pack),
-    Implementation("linear", "reference", linear.linear),
+    Implementation("linear", "reference", linear.linear, forward_ad=True),
     Implementation("int8_matmul", "triton", int8_gpu.int8_matmul, int8_gpu.refuses),
     Implementation(
         "int8_matmul",
@@ -130,16 +139,16 @@ TABLE: tuple[Implementation, ...] = (
         prepared_last=True,
     ),
     Implementation("int8_matmul", "float32", int8_widened.int8_matmul, int8_widened.refuses),
-    Implementation("int8_matmul", "reference", int8_matmul.int8_matmul),
+    Implementation("int8_matmul", "reference", int8_matmul.int8_matmul, forward_ad=True),
     Implementation("fp8_matmul", "scaled", fp8_scaled.fp8_matmul, fp8_scaled.refuses),
-    Implementation("fp8_matmul", "reference", fp8_matmul.fp8_matmul),
+    Implementation("fp8_matmul", "reference", fp8_matmul.fp8_matmul, forward_ad=True),
     Implementation("conv", "onednn", conv_onednn.conv, conv_onednn.refuses),
-    Implementation("conv", "reference", conv.conv),
+    Implementation("conv", "reference", conv.conv, forward_ad=True),
     Implementation("rms_norm", "triton", rms_norm_gpu.rms_norm, rms_norm_gpu.refuses),
     Implementation("rms_norm", "chunked", chunked.rms_norm, chunked.refuses),
-    Implementation("rms_norm", "reference", rms_norm.rms_norm),
+    Implementation("rms_norm", "reference", rms_norm.rms_norm, forward_ad=True),
     Implementation("upsample_conv", "quarters", quarters.upsample_conv, quarters.refuses, quarters.prepare),
-    Implementation("upsample_conv", "reference", upsample_conv.upsample_conv),
+    Implementation("upsample_conv", "reference", upsample_conv.upsample_conv, forward_ad=True),
 )
 """Every implementation there is, the preferred ones of an operator first."""
 

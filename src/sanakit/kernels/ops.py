@@ -33,6 +33,7 @@ from sanakit.kernels.linear_attention import AttentionState
 from sanakit.kernels.linear_attention import gpu as _attention_gpu
 from sanakit.kernels.mix_ffn import compiled as _compiled
 from sanakit.kernels.mix_ffn import gpu as _mix_ffn_gpu
+from sanakit.kernels.problem import stated
 from sanakit.kernels.qk_norm import QKNorm
 
 Row = Callable[..., Tensor]
@@ -155,7 +156,7 @@ def _traces(op: str, x: Tensor, **facts: int) -> bool:
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _chosen(op: str, device: str, dtype: torch.dtype, **facts: int) -> str:
     """The name of the row that runs a problem, for a graph that is being traced."""
-    return select(op, Problem(op, device, dtype, tuple(sorted(facts.items())))).name
+    return select(op, Problem(op, device, dtype, stated(facts))).name
 
 
 def _drawn(x: Tensor, weight: Tensor) -> bool:
@@ -198,7 +199,7 @@ def int8_matmul(
 def _int8_problem(x: Tensor | QuantTokens) -> Problem:
     rounded = isinstance(x, QuantTokens)
     held = x.values if isinstance(x, QuantTokens) else x
-    return Problem("int8_matmul", held.device.type, x.dtype, (("rounded", int(rounded)),))
+    return Problem("int8_matmul", held.device.type, x.dtype, stated({"rounded": int(rounded)}))
 
 
 def prepare_int8(weight: Tensor, like: Tensor) -> Tensor | None:
