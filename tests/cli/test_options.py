@@ -131,8 +131,8 @@ def test_without_bins_the_very_size_is_drawn(sana: Sana, tiny: Folders, tmp_path
 
 @pytest.mark.parametrize(
     ("sprint", "solver", "words"),
-    [(False, "scm", "scm is the sampler of Sprint"), (True, "dpm2", "dpm2 is no sampler for Sprint"),
-     (True, "euler", "euler is no sampler for Sprint"), (True, "scm", None), (False, "dpm3", None)],
+    [(False, "scm", "scm is the sampler of Sprint"), (True, "dpm2", "dpm2 isn't a sampler for Sprint"),
+     (True, "euler", "euler isn't a sampler for Sprint"), (True, "scm", None), (False, "dpm3", None)],
 )  # fmt: skip
 def test_a_solver_of_the_other_kind_is_remarked(
     sana: Sana, tiny: Folders, sprint: bool, solver: str, words: str | None

@@ -9,11 +9,14 @@ import torch
 from torch import Tensor
 
 from sanakit.base import RequestError
-from sanakit.flow import Branch, Guided, ShiftedTimes, cfg, dpm, noise_from_velocity, pag, pag_scale_at
+from sanakit.flow import Branch, Guided, ShiftedTimes
+from sanakit.flow.dpm import dpm
+from sanakit.flow.guidance import cfg, pag
+from tests.flow.toys import sample
 
 ANSWERS: dict[Branch, Tensor] = {
-    "null": torch.tensor([1.0, -2.0]),
-    "text": torch.tensor([3.0, 5.0]),
+    "uncond": torch.tensor([1.0, -2.0]),
+    "cond": torch.tensor([3.0, 5.0]),
     "perturbed": torch.tensor([0.5, 4.0]),
 }
 
@@ -24,7 +27,7 @@ class Recorder:
     def __init__(self) -> None:
         self.asked: list[tuple[float, tuple[Branch, ...]]] = []
 
-    def __call__(self, x: Tensor, sigma: float, index: int, branches: tuple[Branch, ...]) -> list[Tensor]:
+    def __call__(self, x: Tensor, sigma: float, step: int, branches: tuple[Branch, ...]) -> list[Tensor]:
         self.asked.append((sigma, branches))
         return [ANSWERS[branch] for branch in branches]
 
@@ -40,20 +43,23 @@ def test_formulas() -> None:
 
 def test_guiding_the_velocity_is_guiding_the_noise() -> None:
     x, u, c, q = torch.randn(4, 2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    guided = noise_from_velocity(x, pag(cfg(u, c, 4.5), c, q, 2.0), 0.7)
-    n_u, n_c, n_q = (noise_from_velocity(x, v, 0.7) for v in (u, c, q))
-    torch.testing.assert_close(guided, pag(cfg(n_u, n_c, 4.5), n_c, n_q, 2.0))
+
+    def noise(velocity: Tensor) -> Tensor:
+        return x + 0.3 * velocity
+
+    guided = noise(pag(cfg(u, c, 4.5), c, q, 2.0))
+    torch.testing.assert_close(guided, pag(cfg(noise(u), noise(c), 4.5), noise(c), noise(q), 2.0))
 
 
 @pytest.mark.parametrize(
     "settings, branches, expected",
     [
-        ({}, ("text",), [3.0, 5.0]),
-        ({"scale": 1.0}, ("text",), [3.0, 5.0]),
-        ({"scale": 0.5}, ("text",), [3.0, 5.0]),
-        ({"scale": 4.5}, ("null", "text"), [10.0, 29.5]),
-        ({"pag": 2.0}, ("text", "perturbed"), [8.0, 7.0]),
-        ({"scale": 4.5, "pag": 2.0}, ("null", "text", "perturbed"), [15.0, 31.5]),
+        ({}, ("cond",), [3.0, 5.0]),
+        ({"scale": 1.0}, ("cond",), [3.0, 5.0]),
+        ({"scale": 0.5}, ("cond",), [3.0, 5.0]),
+        ({"scale": 4.5}, ("uncond", "cond"), [10.0, 29.5]),
+        ({"pag": 2.0}, ("cond", "perturbed"), [8.0, 7.0]),
+        ({"scale": 4.5, "pag": 2.0}, ("uncond", "cond", "perturbed"), [15.0, 31.5]),
     ],
 )
 def test_only_needed_branches_are_asked_for(
@@ -67,37 +73,27 @@ def test_only_needed_branches_are_asked_for(
 
 def test_interval_limits_cfg_and_includes_its_ends() -> None:
     guided = Guided(predict=Recorder(), scale=3.0, interval=(0.25, 0.75))
-    sides = {sigma: "null" in guided.branches(sigma) for sigma in (0.0, 0.2, 0.25, 0.5, 0.75, 0.76, 1.0)}
+    sides = {sigma: "uncond" in guided.branches(sigma) for sigma in (0.0, 0.2, 0.25, 0.5, 0.75, 0.76, 1.0)}
     assert sides == {0.0: False, 0.2: False, 0.25: True, 0.5: True, 0.75: True, 0.76: False, 1.0: False}
     whole = Guided(predict=Recorder(), scale=3.0)
-    assert all("null" in whole.branches(sigma) for sigma in (0.0, 0.5, 1.0, 1.000004))
+    assert all("uncond" in whole.branches(sigma) for sigma in (0.0, 0.5, 1.0, 1.000004))
 
 
 def test_guided_is_a_denoise_for_the_solvers() -> None:
-    predict, grid = Recorder(), ShiftedTimes(3.0).grid(8)
-    dpm(Guided(predict=predict, scale=3.0, interval=(0.3, 0.9)), torch.zeros(2), grid)
-    assert [sigma for sigma, _ in predict.asked] == grid[:-1].tolist()
+    predict, sigmas = Recorder(), ShiftedTimes(3.0).sigmas(8)
+    sample(dpm(torch.zeros(2), sigmas), Guided(predict=predict, scale=3.0, interval=(0.3, 0.9)))
+    assert [sigma for sigma, _ in predict.asked] == sigmas[:-1].tolist()
     for sigma, branches in predict.asked:
-        assert branches == (("null", "text") if 0.3 <= sigma <= 0.9 else ("text",))
-
-
-def test_adaptive_pag_falls_with_the_noise_and_stops_at_zero() -> None:
-    assert pag_scale_at(0.4, 3.0) == 3.0
-    assert pag_scale_at(0.999, 3.0, 0.01) == pytest.approx(3.0 - 0.01)
-    assert pag_scale_at(0.2, 3.0, 0.01) == 0.0
-    guided = Guided(predict=Recorder(), pag=3.0, pag_adaptive=0.01)
-    assert "perturbed" in guided.branches(0.9)
-    assert "perturbed" not in guided.branches(0.5)
-    torch.testing.assert_close(guided(torch.zeros(2), 0.9, 0), torch.tensor([8.0, 7.0]))
+        assert branches == (("uncond", "cond") if 0.3 <= sigma <= 0.9 else ("cond",))
 
 
 def test_low_precision_answers_are_combined_in_float32() -> None:
-    def predict(x: Tensor, sigma: float, index: int, branches: tuple[Branch, ...]) -> list[Tensor]:
+    def predict(x: Tensor, sigma: float, step: int, branches: tuple[Branch, ...]) -> list[Tensor]:
         return [ANSWERS[branch].bfloat16() for branch in branches]
 
     result = Guided(predict=predict, scale=4.3)(torch.zeros(2), 0.5, 0)
     assert result.dtype is torch.float32
-    torch.testing.assert_close(result, cfg(ANSWERS["null"], ANSWERS["text"], 4.3))
+    torch.testing.assert_close(result, cfg(ANSWERS["uncond"], ANSWERS["cond"], 4.3))
 
 
 @pytest.mark.parametrize(
@@ -109,7 +105,6 @@ def test_low_precision_answers_are_combined_in_float32() -> None:
         {"scale": float("nan")},
         {"scale": -1.0},
         {"pag": float("inf")},
-        {"pag_adaptive": -0.1},
     ],
 )
 def test_bad_settings_are_refused(settings: dict[str, Any]) -> None:

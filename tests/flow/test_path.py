@@ -7,15 +7,16 @@ import math
 import pytest
 import torch
 
-from sanakit.flow import (
+from sanakit.flow.path import (
     LinearPath,
-    Path,
     TrigPath,
     angle_from_time,
     broadcast_time,
     linear_scale,
     time_from_angle,
 )
+
+Path = LinearPath | TrigPath
 
 
 @pytest.fixture

@@ -10,6 +10,8 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
+from sanakit.flow import Denoise, Solver, drive
+
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "flow.json").read_text())
 
 
@@ -60,6 +62,11 @@ def gap(ours: Tensor, theirs: Tensor) -> float:
     return float((ours - theirs).abs().max() / theirs.abs().max())
 
 
+def sample(solver: Solver, denoise: Denoise) -> Tensor:
+    """Drive a solver to its end: the sample."""
+    return list(drive(solver, denoise))[-1].x
+
+
 class GaussianFlow:
     """Data N(mean, std^2) in every element: the velocity and the solution of its flow are known exactly."""
 
@@ -69,7 +76,7 @@ class GaussianFlow:
     def spread(self, s: float) -> float:
         return float(((1 - s) ** 2 * self.std**2 + s**2) ** 0.5)
 
-    def denoise(self, x: Tensor, s: float, index: int) -> Tensor:
+    def denoise(self, x: Tensor, s: float, step: int) -> Tensor:
         slope = (s - (1 - s) * self.std**2) / self.spread(s) ** 2
         return slope * (x - (1 - s) * self.mean) - self.mean
 

@@ -4,8 +4,9 @@
     PAG                c + p (c - q)
     both               u + g (c - u) + p (c - q)
 
-u is the answer to the null prompt, c to the text, q to the text with self-attention perturbed (each token keeps its
-own value). Scale g = 1 and p = 0 mean none. The formulas are linear, so they hold for velocity, noise and x0 alike.
+u is the unconditional answer (to the negative or empty prompt), c the conditional one, q the conditional one with
+self-attention perturbed (each token keeps its own value). Scale g = 1 and p = 0 mean none. The formulas are linear, so
+they hold for velocity, noise and x0 alike.
 
 `Guided` asks only for the branches a step needs, and asks for them together: the owner of the network decides
 whether that is one batch or several calls.
@@ -26,74 +27,64 @@ from torch import Tensor
 
 from sanakit.base.errors import RequestError
 
-__all__ = ["Branch", "Guided", "Predict", "cfg", "pag", "pag_scale_at"]
+__all__ = ["Branch", "Guided", "Predict", "cfg", "pag"]
 
-Branch = Literal["null", "text", "perturbed"]
+Branch = Literal["uncond", "cond", "perturbed"]
 """What a pass through the network is conditioned on."""
 
 Predict = Callable[[Tensor, float, int, tuple[Branch, ...]], Sequence[Tensor]]
-"""predict(x [B, ...], sigma, index, branches) -> one velocity [B, ...] per branch, in the order asked for."""
+"""predict(x [B, ...], sigma, step, branches) -> one velocity [B, ...] per branch, in the order asked for."""
 
 
-def cfg(null: Tensor, text: Tensor, scale: float) -> Tensor:
+def cfg(uncond: Tensor, cond: Tensor, scale: float) -> Tensor:
     """Classifier-free guidance u + g (c - u) [B, ...]."""
-    return null + scale * (text - null)
+    return uncond + scale * (cond - uncond)
 
 
-def pag(guided: Tensor, text: Tensor, perturbed: Tensor, scale: float) -> Tensor:
-    """Perturbed-attention guidance on top of `guided` (the text's answer, or that of CFG): + p (c - q) [B, ...]."""
-    return guided + scale * (text - perturbed)
-
-
-def pag_scale_at(sigma: float, scale: float, adaptive: float = 0.0) -> float:
-    """The PAG scale at a noise level: p - adaptive * 1000 (1 - sigma), not below 0."""
-    return max(0.0, scale - adaptive * 1000 * (1 - sigma)) if adaptive > 0 else scale
+def pag(guided: Tensor, cond: Tensor, perturbed: Tensor, scale: float) -> Tensor:
+    """Perturbed-attention guidance on top of `guided` (the conditional answer or that of CFG): + p (c - q) [B, ...]."""
+    return guided + scale * (cond - perturbed)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Guided:
     """A `denoise` for the solvers, made of a `predict` that answers per branch.
 
-    predict       see Predict
-    scale         CFG scale g; at 1 or below there is no null branch
-    interval      noise levels (low, high), both included, where CFG acts; outside, the text answers alone
-    pag           PAG scale p; 0 turns it off
-    pag_adaptive  how fast p falls with the noise level, see `pag_scale_at`
+    predict   see Predict
+    scale     CFG scale g; at 1 or below there is no unconditional branch
+    interval  noise levels (low, high), both included, where CFG acts; outside, the conditional branch answers alone
+    pag       PAG scale p; 0 turns it off
 
-    Raises RequestError for a scale that is no number or an interval that is not within 0..1.
+    Raises RequestError for a scale that isn't a finite number or an interval that isn't within 0..1.
     """
 
     predict: Predict
     scale: float = 1.0
     interval: tuple[float, float] = (0.0, 1.0)
     pag: float = 0.0
-    pag_adaptive: float = 0.0
 
     def __post_init__(self) -> None:
         low, high = self.interval
         if not 0 <= low <= high <= 1:
             raise RequestError(f"the guidance interval must lie within 0..1 and rise, not {low:g}..{high:g}")
-        for name, value in (("guidance", self.scale), ("PAG", self.pag), ("adaptive PAG", self.pag_adaptive)):
+        for name, value in (("guidance", self.scale), ("PAG", self.pag)):
             if not (math.isfinite(value) and value >= 0):
                 raise RequestError(f"the {name} scale must be a number of at least 0, not {value!r}")
 
     def branches(self, sigma: float) -> tuple[Branch, ...]:
-        """What the step at this noise level asks the network for; null first, as diffusers batches it."""
+        """Return what a step at this noise level asks the network for; uncond first, as diffusers batches it."""
         low, high = self.interval
-        inside = low <= min(sigma, 1.0) <= high  # the first angle of scm lies 4e-6 above pi/2
-        null: tuple[Branch, ...] = ("null",) if self.scale > 1 and inside else ()
-        perturbed: tuple[Branch, ...] = ("perturbed",) if self._pag_at(sigma) > 0 else ()
-        return (*null, "text", *perturbed)
+        inside = low <= min(sigma, 1.0) <= high  # the first level of scm is 1.0000037
+        uncond: tuple[Branch, ...] = ("uncond",) if self.scale > 1 and inside else ()
+        perturbed: tuple[Branch, ...] = ("perturbed",) if self.pag > 0 else ()
+        return (*uncond, "cond", *perturbed)
 
-    def __call__(self, x: Tensor, sigma: float, index: int) -> Tensor:
-        """The guided velocity [B, ...] float32 at x [B, ...], noise level sigma, step index."""
+    def __call__(self, x: Tensor, sigma: float, step: int) -> Tensor:
+        """Return the guided velocity [B, ...] float32 at x [B, ...], noise level sigma, step index."""
         branches = self.branches(sigma)
-        answers = dict(zip(branches, self.predict(x, sigma, index, branches), strict=True))
-        text = answers["text"].float()
-        result = cfg(answers["null"].float(), text, self.scale) if "null" in answers else text
+        answers = dict(zip(branches, self.predict(x, sigma, step, branches), strict=True))
+        cond = answers["cond"].float()
+        result = cfg(answers["uncond"].float(), cond, self.scale) if "uncond" in answers else cond
         if "perturbed" in answers:
-            result = pag(result, text, answers["perturbed"].float(), self._pag_at(sigma))
+            result = pag(result, cond, answers["perturbed"].float(), self.pag)
         return result
-
-    def _pag_at(self, sigma: float) -> float:
-        return pag_scale_at(sigma, self.pag, self.pag_adaptive)

@@ -16,14 +16,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 __all__ = [
     "LinearPath",
-    "Path",
     "Time",
     "TrigPath",
     "angle_from_time",
@@ -36,18 +35,6 @@ Time = float | Tensor
 """One time for all samples (a number or a 0-d tensor), or one per sample [B]."""
 
 T = TypeVar("T", float, Tensor, Time)
-
-
-class Path(Protocol):
-    """What training asks of a path."""
-
-    def point(self, x0: Tensor, noise: Tensor, t: Time) -> Tensor:
-        """The point at time t, shaped like x0."""
-        ...
-
-    def target(self, x0: Tensor, noise: Tensor, t: Time) -> Tensor:
-        """The derivative of `point` by t, shaped like x0."""
-        ...
 
 
 @dataclass(frozen=True)

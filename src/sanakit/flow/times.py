@@ -47,30 +47,22 @@ class ShiftedTimes:
         if not (math.isfinite(self.shift) and self.shift > 0):
             raise ConfigError(f"the flow shift must be a positive number, not {self.shift!r}")
 
-    def grid(self, steps: int, final: float = 0.0) -> Tensor:
+    def sigmas(self, steps: int, final: float = 0.0) -> Tensor:
         """Noise levels of the DPM solver, [steps+1] float32 on the CPU, descending, `final` last.
 
         u runs evenly from 0.999 to 0, is shifted in float64 and rounded to float32, exactly as diffusers'
         DPMSolverMultistepScheduler does with use_flow_sigmas. Raises RequestError for steps < 1.
         """
-        return _float32([*self._nodes(steps), final])
+        return _float32([*self._levels(steps), final])
 
     def timesteps(self, steps: int) -> list[int]:
-        """The integer model times of `grid`, one per step: 1000 t cut to an integer, as diffusers has them.
+        """The integer model times of `sigmas`, one per step: 1000 t cut to an integer, as diffusers has them.
 
         They are cut before the rounding to float32, which matters where 1000 t is a whole number.
         """
-        return [int(node * TRAIN_STEPS) for node in self._nodes(steps)]
+        return [int(level * TRAIN_STEPS) for level in self._levels(steps)]
 
-    def official_grid(self, steps: int) -> Tensor:
-        """Noise levels of the official repository, [steps+1] float32: 0.999 to 0 evenly, shifted.
-
-        The same times as `grid`, which writes them as 1 minus an alpha from 0.001 to 1; the two differ by rounding.
-        """
-        check_steps(steps)
-        return _float32([self.shifted(u) for u in _linspace(1 - 1 / TRAIN_STEPS, 0.0, steps + 1)])
-
-    def euler_grid(self, steps: int) -> Tensor:
+    def euler_sigmas(self, steps: int) -> Tensor:
         """Noise levels of diffusers' FlowMatchEulerDiscreteScheduler, [steps+1] float32, from 1 to 0.
 
         That scheduler spreads its times evenly between ends that are already shifted, then shifts them again, so
@@ -101,12 +93,7 @@ class ShiftedTimes:
         u = torch.floor(torch.sigmoid(normal) * levels) / levels
         return self.shifted(u)
 
-    def density(self, t: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
-        """The probability density of `sample` (without levels) at t in (0, 1), shaped like t."""
-        z = (torch.logit(t) - mean - math.log(self.shift)) / std
-        return torch.exp(-0.5 * z * z) / (math.sqrt(2 * math.pi) * std * t * (1 - t))
-
-    def _nodes(self, steps: int) -> list[float]:
+    def _levels(self, steps: int) -> list[float]:
         check_steps(steps)
         alphas = _linspace(1.0, 1 / TRAIN_STEPS, steps + 1)
         return [self.shifted(1.0 - alpha) for alpha in alphas][:0:-1]

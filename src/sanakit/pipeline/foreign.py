@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from sanakit.base.echo import quoted
 from sanakit.base.grid import SIZE_STEP
 from sanakit.base.seeds import MAX_SEED
-from sanakit.pipeline.request import MAX_GUIDANCE, MAX_SIDE, MAX_STEPS, SOLVER_NAMES
+from sanakit.flow import SOLVERS
+from sanakit.pipeline.request import MAX_GUIDANCE, MAX_SIDE, MAX_STEPS
 
 __all__ = ["foreign_fields", "is_foreign", "usual_sampler"]
 
@@ -42,7 +43,7 @@ def is_foreign(pairs: Mapping[str, str]) -> bool:
     if any(name in pairs for name in _THEIR_PAIRS):
         return True
     version = pairs.get("Version")
-    return pairs.get("Sampler", "dpm2") not in SOLVER_NAMES or (
+    return pairs.get("Sampler", "dpm2") not in SOLVERS or (
         version is not None and not _OUR_VERSION.fullmatch(version)
     )
 

@@ -148,8 +148,8 @@ class Model:
         """What this model fills into open fields of a request."""
         side = self.spec.transformer.sample_size * self.spec.autoencoder.ratio
         schedule = self.spec.schedule
-        solver = f"dpm{schedule.order}" if schedule.kind == "dpm" else schedule.kind
-        return Defaults(width=side, height=side, steps=2 if schedule.kind == "scm" else 20, solver=solver)
+        steps = 2 if schedule.kind == "scm" else 20
+        return Defaults(width=side, height=side, steps=steps, solver=schedule.solver)
 
     @cached_property
     def provenance(self) -> dict[str, str]:
@@ -353,7 +353,7 @@ class Model:
             remarks.append("the negative prompt has no effect without classifier-free guidance.")
         if request.pag_blocks and not request.pag:
             remarks.append("pag_blocks have no effect without a pag scale.")
-        foreign = stages.foreign_solver(self.spec, request)
+        foreign = stages.solver_of(self.spec, request).mismatch(self.spec.schedule)
         if foreign is not None:
             remarks.append(foreign)
         return remarks

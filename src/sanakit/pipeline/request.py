@@ -16,13 +16,13 @@ from sanakit.base.errors import RequestError
 from sanakit.base.grid import SIZE_STEP
 from sanakit.base.json_text import parse_json
 from sanakit.base.seeds import MAX_SEED
+from sanakit.flow import SOLVERS
 
 MAX_SIDE = 16384
 MAX_STEPS = 1000
 MAX_COUNT = 10000
 MAX_BLOCK = 10000
 MAX_GUIDANCE = 1000.0  # pictures burn out past 20; far larger scales leave the range of the numbers
-SOLVER_NAMES = ("dpm1", "dpm2", "dpm3", "euler", "scm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,10 +132,8 @@ def _check_texts(request: ImageRequest) -> None:
             text.encode("utf-8")
         except UnicodeEncodeError:
             raise RequestError(f"{name} holds bytes that are not valid UTF-8.") from None
-    if request.solver is not None and request.solver not in SOLVER_NAMES:
-        raise RequestError(
-            f"unknown solver {quoted(request.solver)}: choose one of {', '.join(SOLVER_NAMES)}."
-        )
+    if request.solver is not None and request.solver not in SOLVERS:
+        raise RequestError(f"unknown solver {quoted(request.solver)}: choose one of {', '.join(SOLVERS)}.")
     for name in ("chi", "truncate", "bins"):
         if not isinstance(getattr(request, name), bool):
             raise RequestError(f"{name} must be true or false.")

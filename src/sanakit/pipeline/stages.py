@@ -1,6 +1,6 @@
 """The three stages as plain functions: text to states, noise to latent, latent to picture.
 
-Letters: B branches of one step (null, text, perturbed), L text tokens, C latent channels, h/w latent position,
+Letters: B branches of one step (uncond, cond, perturbed), L text tokens, C latent channels, h/w latent position,
 H/W pixels drawn, and the size asked for may be smaller (the drawn size comes from a bucket of trained sizes).
 """
 
@@ -20,19 +20,7 @@ from sanakit.base.grid import check_size, nearest_bucket
 from sanakit.base.seeds import noise_stream
 from sanakit.base.sentinel import check_finite, find_nonfinite_layer
 from sanakit.base.values import TextStates
-from sanakit.flow import (
-    SIGMA_MIN,
-    Branch,
-    Ending,
-    Guided,
-    ModelTime,
-    Nodes,
-    Predict,
-    ShiftedTimes,
-    State,
-    iterate_sample,
-    times_for,
-)
+from sanakit.flow import SOLVERS, Branch, Clock, Guided, Predict, SolverSpec, State, drive
 from sanakit.pipeline.memory import needs_tiles, total_bytes
 from sanakit.pipeline.request import ImageRequest
 from sanakit.text import CHI, Instruction, TextEncoder, null_states, words_of
@@ -55,7 +43,7 @@ class Prompt:
 
     def branch(self, name: Branch) -> TextStates:
         """The states that a branch of guidance reads."""
-        return self.null if name == "null" and self.null is not None else self.text
+        return self.null if name == "uncond" and self.null is not None else self.text
 
     def to(self, device: torch.device) -> Prompt:
         """The same on a device."""
@@ -114,7 +102,7 @@ class Denoiser:
 
     transformer: SanaTransformer
     prompt: Prompt
-    time: Callable[[float, int], float]
+    time: Clock
     guidance: float
     pag_blocks: tuple[int, ...]
     kept: dict[tuple[Branch, ...], TextMemory] = field(default_factory=dict)
@@ -177,39 +165,28 @@ def denoise(
     )
     scale = (request.guidance or 1.0) if needs_null(spec, request) else 1.0
     guided = Guided(predict=predict, scale=scale, interval=request.cfg_interval, pag=request.pag)
-    schedule = spec.schedule
-    ending = Ending(lower_order_final=schedule.lower_order_final, euler_at_final=schedule.euler_at_final)
-    return iterate_sample(
-        guided, fresh(-1), solver=request.solver or "dpm2", nodes=nodes(spec, request),
-        kind=schedule.solver_type, noise=fresh, ending=ending,
-    )  # fmt: skip
+    solver = solver_of(spec, request)
+    sigmas = solver.sigmas(spec.schedule, request.steps or 1)
+    return drive(solver.run(fresh(-1), sigmas, spec.schedule, fresh), guided)
 
 
-def nodes(spec: ModelSpec, request: ImageRequest) -> Nodes:
-    """The noise levels (for scm, angles) of a request; the schedule decides the shift and how low they go."""
-    solver, steps, schedule = request.solver or "dpm2", request.steps or 1, spec.schedule
-    if solver.startswith("dpm") and schedule.final == "sigma_min":
-        return ShiftedTimes(schedule.shift).grid(steps, SIGMA_MIN)
-    return times_for(solver, schedule.shift, steps)
+def solver_of(spec: ModelSpec, request: ImageRequest) -> SolverSpec:
+    """The solver of a request: the one asked for, else the checkpoint's."""
+    return SOLVERS[request.solver or spec.schedule.solver]
 
 
-def model_time(spec: ModelSpec, request: ImageRequest) -> Callable[[float, int], float]:
-    """(sigma, step) -> the time the transformer is given.
+def model_time(spec: ModelSpec, request: ImageRequest) -> Clock:
+    """The time that the transformer reads.
 
-    Consistency models read the noise level itself. The others read thousandths, cut to whole numbers by the DPM
-    solver of both dialects and always in the official one, but for its models that scale time on their own.
+    Consistency models read the noise level itself, models that scale time on their own exact thousandths; else the
+    solver decides, and the official dialect wants whole thousandths from all.
     """
-    solver, dialect = request.solver or "dpm2", spec.dialect
+    dialect = spec.dialect
     if spec.schedule.kind == "scm":
-        return lambda sigma, index: sigma
+        return Clock(scale=1.0)
     if dialect.integer_time and spec.transformer.time_scale != 1:
-        exact = ModelTime(integer=False)
-        return lambda sigma, index: exact(sigma)
-    if solver.startswith("dpm"):
-        times = ShiftedTimes(spec.schedule.shift).timesteps(request.steps or 1)
-        return lambda sigma, index: float(times[index])
-    clock = ModelTime(integer=dialect.integer_time)
-    return lambda sigma, index: clock(sigma)
+        return Clock()
+    return solver_of(spec, request).clock(spec.schedule, request.steps or 1, dialect.integer_time)
 
 
 def pag_blocks(config: TransformerConfig, request: ImageRequest, pag_folder: bool = False) -> tuple[int, ...]:
@@ -227,16 +204,6 @@ def check_blocks(spec: ModelSpec, request: ImageRequest) -> None:
         raise RequestError(
             f"there is no block {absent[0]} to perturb: the transformer has blocks 0 to {depth - 1}."
         )
-
-
-def foreign_solver(spec: ModelSpec, request: ImageRequest) -> str | None:
-    """A sentence where the solver is not of the kind that the checkpoint was made for; it draws all the same."""
-    consistency = request.solver == "scm"
-    if consistency == (spec.schedule.kind == "scm"):
-        return None
-    if consistency:
-        return "scm is the sampler of Sprint models, and this is none: expect a worse picture than with dpm2."
-    return f"{request.solver} is no sampler for Sprint models: expect a worse picture than with scm."
 
 
 @torch.no_grad()

@@ -8,36 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from sanakit.base.echo import quoted
 from sanakit.base.errors import ConfigError
+from sanakit.flow import Schedule
 from sanakit.weights.formats.fields import DIFFUSERS_VERSION, STRICT, Fields, Reading
 
 __all__ = ["CLASSES", "Schedule", "from_config", "to_config"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """How a checkpoint wants to be sampled.
-
-    kind: "dpm" (DPM-Solver++ for flows), "euler", or "scm" (Sprint's consistency sampler).
-    shift: of the times, towards noise (not used by scm). order, solver_type: of the DPM-Solver.
-    final: the last sigma of the DPM-Solver, "zero" or "sigma_min" (0.01).
-    lower_order_final, euler_at_final: see `flow.Ending`.
-    sigma_data: of scm. train_steps: model times run from 0 to this.
-    """
-
-    kind: Literal["dpm", "euler", "scm"] = "dpm"
-    shift: float = 3.0
-    order: int = 2
-    solver_type: Literal["midpoint", "heun"] = "midpoint"
-    final: Literal["zero", "sigma_min"] = "zero"
-    lower_order_final: bool = True
-    euler_at_final: bool = False
-    sigma_data: float = 0.5
-    train_steps: int = 1000
 
 
 CLASSES: dict[str, Literal["dpm", "euler", "scm"]] = {
