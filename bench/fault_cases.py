@@ -17,7 +17,7 @@ from sanakit.base.drafts import is_draft
 from sanakit.base.errors import InputError
 from sanakit.cli import app
 from sanakit.data.cache import TensorCache
-from sanakit.data.cache.about import read_about, read_pictures
+from sanakit.data.cache.index import read_encoders, read_pictures
 from sanakit.pipeline import read_picture
 from sanakit.toybox.folder import write_pictures
 from sanakit.training.checkpoint import Checkpoints
@@ -193,7 +193,7 @@ def caching(sources: Sources) -> Case:
         cache = TensorCache(home / "cache", read_only=True)
         if cache.faults or len(cache) < sizes[0] or any(cache.get(key) is None for key in cache):
             return f"{len(cache)} of {sizes[0]} entries are there, {len(cache.faults)} shards are broken"
-        noted = read_about(home / "cache"), read_pictures(home / "cache", sources.home / "few")
+        noted = read_encoders(home / "cache"), read_pictures(home / "cache", sources.home / "few")
         return None if len(noted[0]) == 2 and len(noted[1]) == 3 else f"notes are lost: {noted}"
 
     def undone(home: Path) -> str | None:

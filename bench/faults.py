@@ -25,7 +25,7 @@ import torch
 
 from bench.fault_cases import Case, Sources, cases, drafts, draw, fill, sana
 from bench.moments import Ended, run, together
-from sanakit.data.cache.about import read_about
+from sanakit.data.cache.index import read_encoders
 from sanakit.pipeline import read_picture
 
 _DISKS = 8
@@ -150,7 +150,7 @@ def notes_together(sources: Sources) -> Count:
     with copied(sources.home / "few") as home:
         jobs = [partial(fill, sources, model, name) for model in (0, 1) for name in ("few", "more")]
         ended = together(jobs, home)
-        noted = len(read_about(home / "cache"))
+        noted = len(read_encoders(home / "cache"))
         bad = [one.text for one in ended if one.how != "well"]
         for number in range(4):
             count.note(number, None if number < noted and not bad else f"{noted} of 4 {bad}")

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from sanakit.data.labels.sampler import CaptionRule
+from sanakit.data.caption_rule import CaptionRule
 from sanakit.pipeline import ImageRequest, load
 from sanakit.training.config import (
     DataConfig,

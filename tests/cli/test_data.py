@@ -116,7 +116,7 @@ def test_an_interrupt_ends_with_130(check, tmp_path: Path, monkeypatch: pytest.M
     def interrupt(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sanakit.data.check.Looks.put", interrupt)
+    monkeypatch.setattr("sanakit.data.check.ImageHashes.put", interrupt)
     result = check("set", "--json", "report.json")
     assert result.exit_code == 130
     assert not (tmp_path / "report.json").exists()
@@ -126,7 +126,7 @@ def test_files_that_nothing_reads_are_let_pass_by_their_ending(check, tmp_path: 
     write_plain(tmp_path / "set", 4)
     write_files(tmp_path / "set", {f"{n}.HEIC": b"x" for n in range(40)} | {"a.mov": b"x", "b.raw": b"x"})
     first = check("set").stdout
-    assert "files that nothing here reads: 42 (1050.0%)" in first
+    assert "files of unknown types: 42 (1050.0%)" in first
     assert "    40 files .heic, the first is 0.HEIC" in first
     assert first.splitlines()[-1].startswith("FIX: ")
     assert check("set", "--ignore", "heic").stdout.splitlines()[-1].startswith("FIX: ")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sanakit.data.cache.store import shards_in
-from sanakit.data.labels.chosen import read_keys
+from sanakit.data.labels.select import read_keys
 from sanakit.data.source import open_set
 from sanakit.toybox import caption, sample_scene
 from tests.cli.running import Sana, lines_of

@@ -17,8 +17,8 @@ from PIL import Image
 from tests.cli.running import Sana
 from tests.data.pictures import encoded, jpeg, png, write_files, write_plain
 from tests.data.test_folder import special
+from tests.data.test_image import REFUSED, chunk, exif_of, with_chunk
 from tests.data.test_parquet import HUB, ODD
-from tests.data.test_picture import REFUSED, chunk, exif_of, with_chunk
 from tests.data.test_tar import DAMAGE, END, header
 from tests.data.test_tar import ODD as MEMBERS
 from tests.training.sets import TINY
@@ -153,7 +153,7 @@ def test_check_cache_and_training_finish_and_name_each_fault(sana: Sana, tmp_pat
 def test_a_vision_model_that_trips_over_a_picture_goes_on(tmp_path: Path) -> None:
     from sanakit.data import open_set
     from sanakit.data.labels.labellers import captioning
-    from sanakit.data.labels.walk import label_here
+    from sanakit.data.labels.run import label_here
 
     write_plain(tmp_path, 5)
     write_files(tmp_path, {"thin.png": encoded(Image.fromarray(np.zeros((1, 3000, 3), dtype=np.uint8)))})

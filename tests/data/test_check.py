@@ -13,8 +13,7 @@ from PIL import Image, ImageDraw
 from sanakit.base.errors import ConfigError
 from sanakit.data import BucketRule, CheckReport, CheckRules, collect, conclude, examine, open_set
 from sanakit.data.cost import cache_cost
-from sanakit.data.duplicates import copies_of, leaks_between, near_pairs
-from sanakit.data.looks import Looks, look_at
+from sanakit.data.duplicates import ImageHashes, copies_of, hash_image, leaks_between, near_pairs
 from sanakit.pipeline.shapes import shapes_of
 from tests.data.pictures import encoded, jpeg, picture, png, write_files, write_plain, write_tar
 
@@ -33,7 +32,7 @@ def report_of(path: Path, rules: CheckRules = SMALL, against: Path | None = None
         rules,
         autoencoder=SHAPES.autoencoder,
         text=SHAPES.text,
-        against=(other[0], other[1].looks) if other else None,
+        against=(other[0], other[1].hashes) if other else None,
         **options,
     )
 
@@ -42,11 +41,11 @@ def keys(report: CheckReport, kind: str) -> list[str]:
     return [fault.key for fault in report.faults.get(kind, ())]
 
 
-def looks_of(*data: bytes) -> Looks:
-    looks = Looks(len(data))
+def hashes_of(*data: bytes) -> ImageHashes:
+    hashes = ImageHashes(len(data))
     for index, one in enumerate(data):
-        looks.put(index, look_at(one))
-    return looks
+        hashes.put(index, hash_image(one))
+    return hashes
 
 
 def test_a_good_set_is_go(tmp_path: Path) -> None:
@@ -60,14 +59,14 @@ def test_a_good_set_is_go(tmp_path: Path) -> None:
 def test_copies_saved_again_are_found_and_others_are_not() -> None:
     image = picture(200, 150, seed=1)
     turned = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    looks = looks_of(
+    hashes = hashes_of(
         encoded(image),
         encoded(image, "JPEG", quality=60),
         encoded(image.resize((120, 90), Image.Resampling.LANCZOS), "WEBP"),
         encoded(turned),
         *(png(200, 150, seed=seed) for seed in range(2, 30)),
     )
-    pairs = near_pairs(looks)
+    pairs = near_pairs(hashes)
     assert pairs.tolist() == [[0, 1], [0, 2], [1, 2]]
     assert copies_of(pairs) == {1: 0, 2: 0}
 
@@ -76,33 +75,33 @@ def test_flat_pictures_of_other_colours_are_no_copies() -> None:
     flat = [
         encoded(Image.new("RGB", (64, 64), colour)) for colour in ("red", "green", "blue", "white", "red")
     ]
-    assert near_pairs(looks_of(*flat)).tolist() == [[0, 4]]
+    assert near_pairs(hashes_of(*flat)).tolist() == [[0, 4]]
 
 
 @given(st.integers(0, 2**32), st.integers(0, 8))
 def test_near_pairs_are_those_of_comparing_all_with_all(seed: int, distance: int) -> None:
     draw = np.random.default_rng(seed)
-    looks = Looks(80)
-    looks.known[:] = draw.random(80) < 0.9
+    hashes = ImageHashes(80)
+    hashes.known[:] = draw.random(80) < 0.9
     base = draw.integers(0, 2**63, 8).astype(np.uint64)
     flips = np.zeros(80, dtype=np.uint64)
     for bit in draw.integers(0, 64, (4, 80)).astype(np.uint64):
         flips ^= np.uint64(1) << bit
-    looks.across = base[draw.integers(0, 8, 80)] ^ flips
-    known = np.flatnonzero(looks.known)
-    near = np.bitwise_count(looks.across[:, None] ^ looks.across[None]) <= distance
+    hashes.across = base[draw.integers(0, 8, 80)] ^ flips
+    known = np.flatnonzero(hashes.known)
+    near = np.bitwise_count(hashes.across[:, None] ^ hashes.across[None]) <= distance
     brute = [[i, j] for i in known.tolist() for j in known.tolist() if i < j and near[i, j]]
-    assert near_pairs(looks, distance).tolist() == brute
+    assert near_pairs(hashes, distance).tolist() == brute
 
 
 def test_a_distance_that_finds_everything_is_refused() -> None:
     with pytest.raises(ConfigError, match="0 to 15 bits"):
-        near_pairs(Looks(3), 16)
+        near_pairs(ImageHashes(3), 16)
 
 
 def test_leaks_are_pairs_across_only() -> None:
-    ours = looks_of(png(seed=1), png(seed=2), png(seed=2), png(seed=3))
-    theirs = looks_of(png(seed=9), png(seed=9), png(128, 128, seed=2))
+    ours = hashes_of(png(seed=1), png(seed=2), png(seed=2), png(seed=3))
+    theirs = hashes_of(png(seed=9), png(seed=9), png(128, 128, seed=2))
     assert leaks_between(ours, theirs).tolist() == [[1, 2], [2, 2]]
 
 
@@ -160,7 +159,7 @@ def test_every_kind_of_fault_is_listed(tmp_path: Path) -> None:
     assert said["long-caption"] == "a-long: about 501 tokens, 300 are read"
     assert said["tiny"] == "a-small: 30x30, enlarged 2.1 times for 64x64"
     assert (report.pictures, report.usable, report.verdict) == (19, 15, "FIX")
-    assert set(report.stands_in_the_way) == set(report.faults) - {"cropped", "ignored", "recaptioned"}
+    assert set(report.blockers) == set(report.faults) - {"cropped", "ignored", "recaptioned"}
     assert report.sound == (*(f"{n:03d}" for n in range(8)), "a-exact", "a-wide")
     assert sorted(path.name for path in root.iterdir() if path.suffix == ".tar") == ["cut.tar"]
 
@@ -169,8 +168,8 @@ def test_files_that_nothing_reads_keep_a_set_from_go_unless_they_are_let_pass(tm
     root = write_plain(tmp_path, 4)
     write_files(root, {f"i{n}.HEIC": b"x" for n in range(40)} | {"film.mov": b"x", "Makefile": b""})
     report = report_of(root)
-    assert (report.verdict, report.stands_in_the_way, report.count("unread")) == ("FIX", ("unread",), 42)
-    assert report.sentence == "training would run, but put right: files that nothing here reads (42)."
+    assert (report.verdict, report.blockers, report.count("unread")) == ("FIX", ("unread",), 42)
+    assert report.sentence == "training would run, but put right: files of unknown types (42)."
     for ignore, verdict in ((("heic",), "FIX"), (("heic", "mov"), "FIX"), (("heic", "mov", "none"), "GO")):
         rules = CheckRules(buckets=SMALL.buckets, ignore=frozenset(ignore))
         assert report_of(root, rules).verdict == verdict

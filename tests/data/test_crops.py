@@ -15,8 +15,8 @@ from PIL import Image
 
 from sanakit.base.errors import PictureError, RequestError
 from sanakit.data import Item, crop_for, picture_tensor
-from sanakit.data import picture as room
-from sanakit.data.crops import Crop
+from sanakit.data import image as room
+from sanakit.data.buckets import Crop
 from tests.data.pictures import encoded, jpeg, picture, png
 
 WHOLE = Crop(height=32, width=32, resized_height=32, resized_width=32, top=0, left=0)

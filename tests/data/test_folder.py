@@ -15,7 +15,7 @@ import pytest
 
 from sanakit.base.errors import DataError
 from sanakit.data import Caption, PictureSet, open_set, write_captions
-from sanakit.data.labels import places_of, read_keys, write_keys
+from sanakit.data.labels import indices_of, read_keys, write_keys
 from tests.data.pictures import jpeg, png, write_files, write_tar
 
 
@@ -105,7 +105,7 @@ def test_accents_may_be_written_in_either_form(tmp_path: Path, stored: str, said
     assert texts(found) == {stored: ["beside", "in a table", "by key"]}
     assert found.faults == ()
     write_keys(tmp_path / "list.txt", [said])
-    assert places_of(found, read_keys(tmp_path / "list.txt")) == (0,)
+    assert indices_of(found, read_keys(tmp_path / "list.txt")) == (0,)
     write_captions(root, {stored: [Caption(text="written")]})
     assert texts(open_set(root))[stored][-1] == "written"
     shard = write_tar(tmp_path / "a.tar", {f"{stored}.png": png(), f"{said}.txt": "in a shard"})
@@ -372,7 +372,7 @@ def test_names_with_line_breaks_are_not_listed(tmp_path: Path) -> None:
     )
     found = open_set(root)
     assert write_keys(tmp_path / "list.txt", [item.key for item in found]) == ["a\nb"]
-    assert [found[index].key for index in places_of(found, read_keys(tmp_path / "list.txt"))] == [
+    assert [found[index].key for index in indices_of(found, read_keys(tmp_path / "list.txt"))] == [
         "a\u2028c",
         "d",
     ]

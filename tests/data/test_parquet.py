@@ -45,7 +45,7 @@ def test_pictures_in_a_column_as_hubs_hold_them(tmp_path: Path, compression: str
         assert [(item.width, item.height) for item in found][:2] == [(40, 30), (50, 20)]
         assert [found.read(index) for index in (3, 0, 2, 1)] == [data[index] for index in (3, 0, 2, 1)]
         assert pickle.loads(pickle.dumps(found)).read(1) == data[1]
-        assert all(finding.look is not None for finding in examine(found))
+        assert all(finding.image_hash is not None for finding in examine(found))
         assert found.faults == ()
 
 

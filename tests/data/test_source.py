@@ -98,7 +98,7 @@ def test_captions_of_parquet(tmp_path: Path) -> None:
     assert "no column 'key' or 'file_name'" in fault.text
     (root / "labels.parquet").write_bytes(b"PAR1 rubbish")
     (fault,) = open_set(root).faults
-    assert "labels.parquet is no Parquet file" in fault.text
+    assert "labels.parquet can't be read as a Parquet file" in fault.text
     wrong = pyarrow.array([b"caf\xe9"], pyarrow.binary()).view(pyarrow.string())
     pyarrow.parquet.write_table(pyarrow.table({"key": ["a"], "text": wrong}), root / "labels.parquet")
     (fault,) = open_set(root).faults
@@ -318,7 +318,7 @@ def test_damage_anywhere_ends_in_faults_or_a_data_error(tmp_path_factory, data: 
     except DataError:
         return
     for finding in examine(found, workers=1):
-        assert (finding.look is None) == bool(finding.error)
+        assert (finding.image_hash is None) == bool(finding.error)
     json.dumps([[fault.key, fault.text] for fault in found.faults], ensure_ascii=False).encode()
 
 
@@ -329,7 +329,7 @@ def test_an_index_spares_reading_and_knows_when_a_shard_has_changed(
     plain = open_set(shard)
     first = open_set(shard, index=index)
     with monkeypatch.context() as patch:
-        patch.setattr("sanakit.data.shard_index.read_shard", None)
+        patch.setattr("sanakit.data.shards.read_shard", None)
         again = open_set(shard, index=index)
     for found in (first, again):
         assert (list(found), found.faults) == (list(plain), plain.faults)
@@ -347,12 +347,12 @@ def test_an_index_spares_reading_and_knows_when_a_shard_has_changed(
 
 
 def test_counts_are_announced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sanakit.data.draft._ANNOUNCE_EVERY", 2)
+    monkeypatch.setattr("sanakit.data.items._ANNOUNCE_EVERY", 2)
     counts: list[int] = []
-    open_set(write_files(tmp_path, {f"{n}.png": png(8, 8) for n in range(5)}), announce=counts.append)
+    open_set(write_files(tmp_path, {f"{n}.png": png(8, 8) for n in range(5)}), on_progress=counts.append)
     assert counts == [2, 4]
     write_tar(tmp_path / "shard" / "0.tar", {f"{n}.png": png(8, 8) for n in range(5)})
     for _ in range(2):
         counts.clear()
-        open_set(tmp_path / "shard", announce=counts.append, index=tmp_path / "index")
+        open_set(tmp_path / "shard", on_progress=counts.append, index=tmp_path / "index")
         assert counts == [5]

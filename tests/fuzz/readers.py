@@ -173,7 +173,7 @@ def _make_image(folder: Path, form: str) -> None:
 
 
 def _read_image(folder: Path) -> None:
-    from sanakit.data.picture import cut_picture, picture_size, thumbnail
+    from sanakit.data.image import cut_picture, picture_size, thumbnail
 
     data = (folder / "a").read_bytes()
     picture_size(data)
@@ -285,11 +285,10 @@ def _make_cache(folder: Path) -> None:
 
 def _read_cache(folder: Path) -> None:
     from sanakit.base.errors import WeightsError
-    from sanakit.data.cache.about import read_about
-    from sanakit.data.cache.store import TensorCache
-    from sanakit.data.cache.verify import verify
+    from sanakit.data.cache.index import read_encoders
+    from sanakit.data.cache.store import TensorCache, verify
 
-    read_about(folder)
+    read_encoders(folder)
     cache = TensorCache(folder)
     for key in list(cache):
         try:

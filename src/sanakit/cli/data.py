@@ -97,7 +97,7 @@ def check(
         autoencoder=shapes.autoencoder,
         text=shapes.text,
         count_tokens=count_tokens,
-        against=(others[0], others[1].looks) if others else None,
+        against=(others[0], others[1].hashes) if others else None,
     )
     seconds = _cache_seconds(report)
     reading = _reading(model, pictures)
@@ -127,7 +127,7 @@ def _write_json(file: Path, report: CheckReport, seconds: float, reading: Readin
 def _write_keys(file: Path, report: CheckReport) -> None:
     from sanakit.base.errors import DataError
     from sanakit.cli.errors import tell
-    from sanakit.data.labels.chosen import write_keys
+    from sanakit.data.labels.select import write_keys
 
     if not report.sound:
         raise DataError(f"no picture of {report.path} is without a fault, so {file} was not written.")
@@ -178,12 +178,12 @@ def _look(path: str, workers: int) -> tuple[PictureSet, Examined]:
     from rich.console import Console
 
     from sanakit.cli.walks import Bar
-    from sanakit.data import collect, examine, ignore_remarks, open_set
+    from sanakit.data import collect, examine, ignore_warnings, open_set
 
-    ignore_remarks()
+    ignore_warnings()
     console = Console(stderr=True)
     with _opening(path, console) as status:
-        pictures = open_set(path, announce=status)
+        pictures = open_set(path, on_progress=status)
     with Bar() as bar:
         findings = bar.follow(f"looking at {path}", examine(pictures, workers), len(pictures))
         return pictures, collect(pictures, findings)

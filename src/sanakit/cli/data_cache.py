@@ -103,19 +103,19 @@ def _fill(
     from sanakit.cli.errors import tell
     from sanakit.data.buckets import BucketRule, assign_buckets, merge_small
     from sanakit.data.cache import TensorCache, fill_for_model
-    from sanakit.data.labels.chosen import places_of, read_keys
-    from sanakit.data.picture import ignore_remarks
+    from sanakit.data.image import ignore_warnings
+    from sanakit.data.labels.select import indices_of, read_keys
     from sanakit.data.source import open_set
     from sanakit.weights import read_model_spec, resolve
 
-    ignore_remarks()
+    ignore_warnings()
     precision, asked = decide(device, dtype), check_threads(threads)
     spec = read_model_spec(resolve(model, announce=tell))
     for note in spec.notes:
         tell(f"note: {note}")
     rule = BucketRule(bases=tuple(size or [_own_side(spec)]), square=square)
     pictures = open_set(path)
-    usable = None if only is None else places_of(pictures, read_keys(only), only)
+    usable = None if only is None else indices_of(pictures, read_keys(only), only)
     buckets = assign_buckets(pictures, rule)
     if least is not None:
         buckets = merge_small(buckets, least)
@@ -183,7 +183,7 @@ def _tell(reports: list[FillReport], out: Path, as_json: bool) -> None:
 def _verify(out: Path, as_json: bool) -> None:
     """Prints what is not whole; exit code 1 where a shard is broken."""
     from sanakit.cli.walks import Bar
-    from sanakit.data.cache.verify import verify
+    from sanakit.data.cache.store import verify
 
     checks = []
     with Bar() as bar:

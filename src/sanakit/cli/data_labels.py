@@ -15,7 +15,7 @@ from sanakit.cli.say import say
 if TYPE_CHECKING:
     from sanakit.data.items import PictureSet
     from sanakit.data.labels.models import LabelModel
-    from sanakit.data.labels.walk import LabelReport
+    from sanakit.data.labels.run import LabelReport
 
 SetArgument = Annotated[
     Path, typer.Argument(help="A folder of pictures, a .tar, or a pattern of shards.", show_default=False)
@@ -100,7 +100,7 @@ def filter_set(
     """List the pictures whose best caption scores above a threshold, for training on them alone."""
     from sanakit.base.errors import DataError
     from sanakit.cli.errors import tell
-    from sanakit.data.labels.chosen import keys_above, write_keys
+    from sanakit.data.labels.select import keys_above, write_keys
     from sanakit.data.source import open_set
 
     pictures = open_set(path)
@@ -123,10 +123,10 @@ def filter_set(
 
 def _open(path: Path, batch: int, every: int) -> PictureSet:
     from sanakit.base.errors import RequestError
-    from sanakit.data.picture import ignore_remarks
+    from sanakit.data.image import ignore_warnings
     from sanakit.data.source import open_set
 
-    ignore_remarks()
+    ignore_warnings()
     if batch < 1 or every < 1:
         raise RequestError(f"--batch and --every must be 1 or more, not {min(batch, every)}.")
     return open_set(path)
@@ -154,16 +154,16 @@ def _label(
     """Labels the wanted items; the model is loaded only where there are some."""
     from sanakit.cli.errors import tell
     from sanakit.cli.walks import Bar
-    from sanakit.data.labels.models import find_model, load_labeller
-    from sanakit.data.labels.ray_job import label_with_ray
-    from sanakit.data.labels.walk import label_here, write_labelled
+    from sanakit.data.labels.models import fetch_model, load_labeller
+    from sanakit.data.labels.ray import label_with_ray
+    from sanakit.data.labels.run import label_here, write_labelled
 
     if not wanted:
         return None
     if spread is None:
         results = label_here(pictures, wanted, load_labeller(model, tell), batch)
     else:
-        find_model(model, tell)
+        fetch_model(model, tell)
         results = label_with_ray(pictures.path, wanted, model, batch, **spread)
     last: LabelReport | None = None
     walk = write_labelled(pictures, results, len(wanted), every=every)

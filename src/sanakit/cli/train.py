@@ -70,13 +70,13 @@ def train(
         return _write_new(new, config)
     from sanakit.base.errors import ConfigError, RequestError
     from sanakit.cli.train_display import open_display
-    from sanakit.data.picture import ignore_remarks
+    from sanakit.data.image import ignore_warnings
     from sanakit.training.schema import read_config
     from sanakit.training.session import Session
 
     if config is None:
         raise RequestError("name a CONFIG: a YAML file, or a recipe with config(); --new FOLDER writes one")
-    ignore_remarks()
+    ignore_warnings()
     settings = read_config(config, sets or ())
     if export_step is not None:
         return _export(settings, export_step, resume or plan)

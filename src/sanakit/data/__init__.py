@@ -1,21 +1,25 @@
 """Sets of pictures with captions: opening, checking, buckets and crops, and the order in which batches come."""
 
-from sanakit.data.buckets import BucketRule, assign_buckets, bucket_for, bucket_table, merge_small
-from sanakit.data.check import CheckRules, Examined, collect, conclude
-from sanakit.data.cost import CacheCost
-from sanakit.data.crops import Crop, crop_for, picture_tensor
-from sanakit.data.examine import Finding, examine
-from sanakit.data.items import Caption, Fault, FilePlace, Item, PictureSet, Place
-from sanakit.data.lengths import CountTokens, token_counter
-from sanakit.data.order import Batch, BatchOrder, share
-from sanakit.data.picture import ignore_remarks
-from sanakit.data.prefetch import Prefetch
-from sanakit.data.reader import PictureBatch, PictureReader
-from sanakit.data.report import KINDS, CheckReport
+from sanakit.data.buckets import (
+    BucketRule,
+    Crop,
+    assign_buckets,
+    bucket_for,
+    bucket_table,
+    crop_for,
+    merge_small,
+    picture_tensor,
+)
+from sanakit.data.check import CheckRules, Examined, collect, conclude, examine
+from sanakit.data.check_report import KINDS, CheckReport
+from sanakit.data.cost import CacheCost, CountTokens, token_counter
+from sanakit.data.image import ignore_warnings
+from sanakit.data.items import Caption, Item, PictureSet
+from sanakit.data.loader import PictureBatch, PictureReader, Prefetch
+from sanakit.data.sampler import BatchOrder, share
 from sanakit.data.source import open_set, write_captions
 
 __all__ = [
-    "Batch",
     "BatchOrder",
     "BucketRule",
     "CacheCost",
@@ -25,15 +29,11 @@ __all__ = [
     "CountTokens",
     "Crop",
     "Examined",
-    "Fault",
-    "FilePlace",
-    "Finding",
     "Item",
     "KINDS",
     "PictureBatch",
     "PictureReader",
     "PictureSet",
-    "Place",
     "Prefetch",
     "assign_buckets",
     "bucket_for",
@@ -42,7 +42,7 @@ __all__ = [
     "conclude",
     "crop_for",
     "examine",
-    "ignore_remarks",
+    "ignore_warnings",
     "merge_small",
     "open_set",
     "picture_tensor",

@@ -1,11 +1,13 @@
 """Captions as they are stored: text files and records, and labels written beside a set.
 
 A record gives `captions`, `caption`, `text` or `prompt`: a text, or a list of texts or of {"text", "score", "source"}.
-What is wrong with a record is a CaptionError, or goes to a Reporter where the rest of it can be used.
+What is wrong with a record is a CaptionError, or is reported if the rest of the record can be used. Text is UTF-8, or
+UTF-16 or UTF-32 if a byte-order mark or the pattern of zero bytes says so.
 """
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import unicodedata
@@ -17,9 +19,7 @@ from sanakit.base.errors import OutputError
 from sanakit.base.files import atomic_write
 from sanakit.base.json_text import parse_json
 from sanakit.base.locks import hold
-from sanakit.data.draft import merge_captions, printable
-from sanakit.data.encodings import decoded
-from sanakit.data.items import Caption
+from sanakit.data.items import Caption, merge_captions, printable
 from sanakit.data.regular import open_regular
 
 LABELS = "captions.jsonl"
@@ -35,6 +35,15 @@ _LONGEST_SOURCE = 200
 
 Reporter = Callable[[str, str], object]
 """Takes the kind of a fault and a sentence."""
+
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_HEAD = 4096
 
 
 class CaptionError(ValueError):
@@ -166,3 +175,31 @@ def _score(value: object, name: str, report: Reporter) -> float | None:
         return found
     report("score", f"the score of {name} is no number from -100 to 100: its caption counts as unscored")
     return None
+
+
+def encoding_of(head: bytes) -> tuple[str, int]:
+    """The encoding of a file by its first bytes, and how many of them are a byte-order mark.
+
+    Without a mark it is UTF-8, unless there are zero bytes, which no text in UTF-8 has: on odd places alone they are
+    those of UTF-16 with the lower byte first, on even places alone with the higher one first.
+    """
+    for mark, name in _MARKS:
+        if head.startswith(mark):
+            return name, len(mark)
+    even, odd = head[:_HEAD:2].count(0), head[1:_HEAD:2].count(0)
+    if odd and not even:
+        return "utf-16-le", 0
+    if even and not odd:
+        return "utf-16-be", 0
+    return "utf-8", 0
+
+
+def decoded(data: bytes) -> str:
+    """All of a text. Raises UnicodeDecodeError, with the byte counted from the beginning of `data`."""
+    name, mark = encoding_of(data[:_HEAD])
+    try:
+        return data[mark:].decode(name)
+    except UnicodeDecodeError as error:
+        raise UnicodeDecodeError(
+            "utf-8", data, error.start + mark, min(error.end + mark, len(data)), error.reason
+        ) from None

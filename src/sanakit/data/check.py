@@ -1,4 +1,4 @@
-"""Is this set fit to train on? What opening saw, what decoding saw, and what only the set as a whole shows.
+"""Is this set fit to train on? Faults seen while opening, while decoding, and in the set as a whole.
 
 pictures = open_set(path)
 examined = collect(pictures, examine(pictures))
@@ -7,39 +7,39 @@ report = conclude(pictures, examined, CheckRules(), autoencoder=..., text=...)
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from sanakit.autoencoder import AutoencoderConfig
+from sanakit.base.errors import PictureError
 from sanakit.data.buckets import BucketRule, bucket_for, cut_away, enlargement
-from sanakit.data.copies import copies, leaks
-from sanakit.data.cost import cache_cost
-from sanakit.data.duplicates import DISTANCE
-from sanakit.data.examine import Finding
+from sanakit.data.check_report import KINDS, Captions, CheckReport
+from sanakit.data.cost import CountTokens, cache_cost, estimate_tokens
+from sanakit.data.duplicates import DISTANCE, ImageHash, ImageHashes, duplicates_in, hash_image, leaks_in
 from sanakit.data.items import Fault, PictureSet
-from sanakit.data.lengths import CountTokens, estimate_tokens
-from sanakit.data.looks import Looks
-from sanakit.data.report import KINDS, Captions, CheckReport
 from sanakit.text import MAX_TOKENS, TextConfig
 
 _OF_PICTURES = ("leak", "corrupt", "no-caption", "blank", "duplicate", "tiny", "long-caption")
-"""The kinds of faults for which a picture itself is left out of a list of sound ones."""
+"""Kinds of faults that exclude a picture from the list of sound ones."""
+
+_AHEAD = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckRules:
-    """Where faults begin.
+    """The limits at which faults are reported.
 
     Attributes:
-        buckets: how pictures are dealt to sizes.
-        tokens: a model reads so many of a caption, <bos> included.
-        enlarge: a picture is tiny that must be enlarged by more than this factor.
-        cut: a picture is cropped of which more than this share is left out.
+        buckets: how sizes are assigned.
+        tokens: how many a model reads of a caption, <bos> included.
+        enlarge: the factor of enlargement above which a picture is tiny.
+        cut: the share of a picture lost to the crop above which it is reported.
         distance: bits of 64 that may differ between copies.
-        tolerance: the share of pictures with a fault that does not stand in the way of GO.
-        ignore: endings of files that need not be read, in lower case without a dot; "none" for files without one.
+        tolerance: the share of pictures with a fault that does not prevent GO.
+        ignore: file endings that need not be read, in lower case without a dot; "none" for files without one.
     """
 
     buckets: BucketRule = BucketRule()
@@ -53,20 +53,20 @@ class CheckRules:
 
 @dataclass(frozen=True)
 class Examined:
-    """What decoding a whole set has shown: looks, and for each picture that can't be read why."""
+    """The result of decoding a whole set: image hashes, and errors by index of the unreadable pictures."""
 
-    looks: Looks
+    hashes: ImageHashes
     errors: dict[int, str]
 
 
 def collect(pictures: PictureSet, findings: Iterable[Finding]) -> Examined:
-    """The findings of a set as one."""
-    examined = Examined(Looks(len(pictures)), {})
+    """Gather the findings of a set."""
+    examined = Examined(ImageHashes(len(pictures)), {})
     for finding in findings:
-        if finding.look is None:
+        if finding.image_hash is None:
             examined.errors[finding.index] = finding.error
         else:
-            examined.looks.put(finding.index, finding.look)
+            examined.hashes.put(finding.index, finding.image_hash)
     return examined
 
 
@@ -78,9 +78,9 @@ def conclude(
     autoencoder: AutoencoderConfig,
     text: TextConfig,
     count_tokens: CountTokens | None = None,
-    against: tuple[PictureSet, Looks] | None = None,
+    against: tuple[PictureSet, ImageHashes] | None = None,
 ) -> CheckReport:
-    """The report. count_tokens: by a model's tokenizer; without it lengths are estimated. against: of a test set."""
+    """Make the report. count_tokens: by a model's tokenizer, else lengths are estimated. against: a test set."""
     usable = [n for n, item in enumerate(pictures) if n not in examined.errors and item.captions]
     texts = [caption.text for n in usable for caption in pictures[n].captions]
     lengths = (count_tokens or estimate_tokens)(texts)
@@ -89,8 +89,8 @@ def conclude(
         *(fault for fault in pictures.faults if not _ignored(fault, rules)),
         *_of_pictures(pictures, examined, rules),
         *_too_long(pictures, usable, lengths, rules.tokens, count_tokens is not None),
-        *copies(pictures, examined.looks, rules.distance),
-        *(leaks(pictures, examined.looks, *against, rules.distance) if against else ()),
+        *duplicates_in(pictures, examined.hashes, rules.distance),
+        *(leaks_in(pictures, examined.hashes, *against, rules.distance) if against else ()),
     ]
     return CheckReport(
         path=str(pictures.path),
@@ -122,7 +122,7 @@ def _captions(lengths: list[int], limit: int, counted: bool) -> Captions:
 
 
 def _of_pictures(pictures: PictureSet, examined: Examined, rules: CheckRules) -> Iterator[Fault]:
-    """What each picture shows by itself."""
+    """Faults of each picture by itself."""
     for index, item in enumerate(pictures):
         key = item.key
         if index in examined.errors:
@@ -130,8 +130,8 @@ def _of_pictures(pictures: PictureSet, examined: Examined, rules: CheckRules) ->
             continue
         if not item.captions:
             yield Fault(key, "no-caption", key)
-        if examined.looks.blank[index]:
-            red, green, blue = examined.looks.colours[index, 0, 0].tolist()
+        if examined.hashes.blank[index]:
+            red, green, blue = examined.hashes.colours[index, 0, 0].tolist()
             yield Fault(key, "blank", f"{key} shows nothing but the colour #{red:02x}{green:02x}{blue:02x}")
         bucket = bucket_for(item, rules.buckets)
         factor, cut = enlargement(item, bucket), cut_away(item, bucket)
@@ -145,7 +145,7 @@ def _of_pictures(pictures: PictureSet, examined: Examined, rules: CheckRules) ->
 def _too_long(
     pictures: PictureSet, usable: list[int], lengths: list[int], limit: int, counted: bool
 ) -> Iterator[Fault]:
-    """lengths: of all captions of the usable items, in order."""
+    """Faults for captions that are too long. lengths: of all captions of the usable items, in order."""
     about = "" if counted else "about "
     rest = iter(lengths)
     for index in usable:
@@ -154,3 +154,34 @@ def _too_long(
         if most > limit:
             text = f"{item.key}: {about}{most} tokens, {limit} are read"
             yield Fault(item.key, "long-caption", text)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The result for one picture: its hash, or why it can't be read."""
+
+    index: int
+    image_hash: ImageHash | None
+    error: str = ""
+
+
+def examine(pictures: PictureSet, workers: int = 2) -> Iterator[Finding]:
+    """Decode every picture in threads; findings come in order, and closing the generator stops the work."""
+    waiting: deque[Future[Finding]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="examine")
+    try:
+        for index in range(len(pictures)):
+            waiting.append(pool.submit(_examine_one, pictures, index))
+            if len(waiting) >= _AHEAD * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _examine_one(pictures: PictureSet, index: int) -> Finding:
+    try:
+        return Finding(index, hash_image(pictures.read(index)))
+    except PictureError as error:
+        return Finding(index, None, str(error))

@@ -1,14 +1,16 @@
-"""What the cache of a set would take: bytes of latents and text states exactly, the time to make them as an estimate.
+"""What the cache of a set would cost: bytes of latents and text states exactly, the time to make them as an estimate.
 
-Operations are counted on the networks without weights; the machine's rate is that of its matrix products, measured for
-a fifth of a second, of which the networks reach about half.
+Operations are counted on networks without weights; the machine's rate is that of its matrix products, measured for
+a fifth of a second, of which the networks reach about half. Caption lengths are counted by a model's tokenizer, or
+estimated from their bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -16,12 +18,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from sanakit.autoencoder import DCAE, AutoencoderConfig
 from sanakit.data.buckets import Bucket
 from sanakit.pipeline.memory import gemma_parameters
-from sanakit.text import MAX_TOKENS, TextConfig
+from sanakit.text import MAX_TOKENS, TextConfig, load_tokenizer
 
 _STORED = 2  # bytes of a value, in bf16
 _SAMPLE = 256  # pixels: operations grow in proportion to the area
 _INSTRUCTION = 256  # tokens that are read in front of every caption and not kept
 _REACHED = 0.5
+
+_BYTES_PER_TOKEN = 4.0
+
+CountTokens = Callable[[Sequence[str]], list[int]]
+"""Texts -> the tokens of each, <bos> included."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,3 +68,19 @@ def _operations_per_pixel(config: AutoencoderConfig) -> float:
         with FlopCounterMode(display=False) as counter:
             model.encode(torch.empty(1, 3, _SAMPLE, _SAMPLE))
     return float(counter.get_total_flops()) / _SAMPLE**2
+
+
+def estimate_tokens(texts: Sequence[str]) -> list[int]:
+    """About right for English under Gemma's tokenizer: four bytes of UTF-8 a token, and <bos>."""
+    return [1 + round(len(text.encode()) / _BYTES_PER_TOKEN) for text in texts]
+
+
+def token_counter(folder: Path, lowercase: bool) -> CountTokens:
+    """Counts by the tokenizer of a folder. lowercase: as the model's dialect does. Raises ConfigError."""
+    tokenizer = load_tokenizer(folder)
+
+    def count(texts: Sequence[str]) -> list[int]:
+        cleaned = [(text.lower() if lowercase else text).strip() for text in texts]
+        return [len(ids) for ids in tokenizer(cleaned)["input_ids"]] if cleaned else []
+
+    return count

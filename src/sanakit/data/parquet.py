@@ -1,4 +1,4 @@
-"""Parquet files: tables that name pictures, and pictures that lie in a column, as the data sets of hubs hold them.
+"""Parquet files: tables that name pictures, and pictures stored in a column, as in the data sets of hubs.
 
 image: {bytes: binary, path: string}, or binary     keys  train.parquet/0000000, train.parquet/0000001, ...
 """
@@ -13,8 +13,7 @@ from typing import Any
 
 from sanakit.base.errors import DataError, PictureError
 from sanakit.data.captions import TEXT_FIELDS, CaptionError, captions_of
-from sanakit.data.draft import Draft
-from sanakit.data.items import MOST_BYTES
+from sanakit.data.items import MOST_BYTES, SetBuilder
 from sanakit.data.regular import open_regular
 from sanakit.data.tables import FILE_FIELDS, Record, names_picture, take_records
 
@@ -27,7 +26,7 @@ _LARGEST_GROUP = (
 
 
 @dataclass(frozen=True, slots=True)
-class RowPlace:
+class ParquetCell:
     """A picture in a column of a Parquet file: row `row` of the group of rows `group`."""
 
     path: Path
@@ -43,7 +42,7 @@ class RowPlace:
             found = _bytes_of(column[self.row].as_py())
         except PictureError:
             raise
-        except Exception as error:  # pyarrow has many of its own
+        except Exception as error:  # pyarrow raises many types of its own
             raise PictureError(f"{self.path} can't be read: {_reason(error)}") from None
         if found is None:
             raise PictureError("its row holds no picture")
@@ -56,28 +55,28 @@ class RowPlace:
         return self.read()[-most:]
 
 
-def read_parquet(path: Path, shown: str, folder: str, draft: Draft) -> None:
-    """Pictures and captions of a file into the draft. Raises DataError where pyarrow is missing."""
+def read_parquet(path: Path, shown: str, folder: str, builder: SetBuilder) -> None:
+    """Add the pictures and captions of a file to the builder. Raises DataError if pyarrow is missing."""
     library = _library(shown)
     try:
         with open_regular(path) as handle, library.ParquetFile(handle) as file:
             columns = {field.name: field.type for field in file.schema_arrow}
             picture = _picture_column(columns)
             if picture is not None:
-                _read_pictures(file, path, shown, folder, picture, draft)
+                _read_pictures(file, path, shown, folder, picture, builder)
             elif set(columns) & {"key", *FILE_FIELDS}:
-                take_records(_records(file, _wanted(columns)), shown, folder, draft)
+                take_records(_records(file, _wanted(columns)), shown, folder, builder)
             else:
                 text = f"{shown} has no column 'key' or 'file_name' that names pictures, and none that holds them"
-                draft.add_fault(shown, "record", text)
+                builder.add_fault(shown, "record", text)
     except DataError:
         raise
-    except Exception as error:  # pyarrow has many of its own, and a broken file makes it trip over anything
-        draft.add_fault(shown, "record", f"{shown} is no Parquet file that can be read: {_reason(error)}")
+    except Exception as error:  # pyarrow raises many types, and a broken file can cause any error
+        builder.add_fault(shown, "record", f"{shown} can't be read as a Parquet file: {_reason(error)}")
 
 
-def _read_pictures(file: Any, path: Path, shown: str, folder: str, picture: str, draft: Draft) -> None:
-    """Every row is a picture; a row that has only a path speaks of a file beside the table."""
+def _read_pictures(file: Any, path: Path, shown: str, folder: str, picture: str, builder: SetBuilder) -> None:
+    """Every row is a picture; a row that has only a path refers to a file beside the table."""
     columns = {field.name: field.type for field in file.schema_arrow}
     wanted = [picture, *(name for name in _wanted(columns) if name != picture)]
     named: list[Record] = []
@@ -88,27 +87,27 @@ def _read_pictures(file: Any, path: Path, shown: str, folder: str, picture: str,
             key, name = f"{shown}/{number:07d}", f"row {number} of {shown}"
             number += 1
             for error in errors:
-                draft.add_fault(key, error.kind, f"{name}: {error}")
-            place, rest = record[picture], {field: record[field] for field in wanted if field != picture}
-            if _bytes_of(place) is None:
-                elsewhere = place.get("path") if isinstance(place, Mapping) else None
+                builder.add_fault(key, error.kind, f"{name}: {error}")
+            value, rest = record[picture], {field: record[field] for field in wanted if field != picture}
+            if _bytes_of(value) is None:
+                elsewhere = value.get("path") if isinstance(value, Mapping) else None
                 named.append({"file_name": elsewhere, **rest})
                 continue
-            draft.add_picture(key, RowPlace(path, picture, group, row), name)
-            _add_captions(key, rest, name, draft)
+            builder.add_picture(key, ParquetCell(path, picture, group, row), name)
+            _add_captions(key, rest, name, builder)
     lacking = sum(not names_picture(record) for record in named if not isinstance(record, CaptionError))
     if lacking:
-        draft.add_fault(shown, "corrupt", f"{lacking} rows of {shown} hold no picture", lacking)
+        builder.add_fault(shown, "corrupt", f"{lacking} rows of {shown} hold no picture", lacking)
     take_records(
-        (one for one in named if isinstance(one, CaptionError) or names_picture(one)), shown, folder, draft
+        (one for one in named if isinstance(one, CaptionError) or names_picture(one)), shown, folder, builder
     )
 
 
-def _add_captions(key: str, record: Mapping[str, Any], name: str, draft: Draft) -> None:
+def _add_captions(key: str, record: Mapping[str, Any], name: str, builder: SetBuilder) -> None:
     try:
-        draft.add_captions(key, captions_of(record, name, draft.reporter(key)))
+        builder.add_captions(key, captions_of(record, name, builder.reporter(key)))
     except CaptionError as error:
-        draft.add_fault(key, error.kind, str(error))
+        builder.add_fault(key, error.kind, str(error))
 
 
 def _records(file: Any, columns: list[str]) -> Iterator[Record]:
@@ -119,7 +118,7 @@ def _records(file: Any, columns: list[str]) -> Iterator[Record]:
 
 
 def _rows(file: Any, columns: list[str], group: int) -> Iterator[tuple[dict[str, Any], list[CaptionError]]]:
-    """Each row's record, and what is wrong with it: values that Python can't hold are left out of it."""
+    """Each row's record, and its errors: values that Python can't represent are left out."""
     for batch in file.iter_batches(batch_size=_ROWS, row_groups=[group], columns=columns):
         values = dict(zip(batch.schema.names, map(batch.column, batch.schema.names), strict=True))
         for row in range(batch.num_rows):
@@ -132,7 +131,7 @@ def _rows(file: Any, columns: list[str], group: int) -> Iterator[tuple[dict[str,
                     record[name] = None
                     text = f"{name!r} of a row is not UTF-8 at its byte {error.start}"
                     errors.append(CaptionError("encoding", text))
-                except Exception as error:  # dates beyond year 9999, time zones that nobody knows, ...
+                except Exception as error:  # dates beyond year 9999, unknown time zones, ...
                     record[name] = None
                     errors.append(
                         CaptionError("record", f"{name!r} of a row can't be read ({_reason(error)})")
@@ -155,7 +154,7 @@ def _picture_column(columns: Mapping[str, Any]) -> str | None:
 
 
 def _wanted(columns: Mapping[str, Any]) -> list[str]:
-    """The columns of captions and names, none that hold whole pictures."""
+    """The columns of captions and names, without those that hold whole pictures."""
     known = ("key", "score", "source", *FILE_FIELDS, *TEXT_FIELDS)
     return [name for name, kind in columns.items() if name in known and "binary" not in str(kind)]
 

@@ -7,8 +7,6 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["kind_of", "open_regular"]
-
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",

@@ -13,10 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sanakit.data.captions import LABELS, MOST_CAPTION, CaptionError, captions_of, record_of
-from sanakit.data.draft import Draft, printable
-from sanakit.data.encodings import encoding_of
-from sanakit.data.picture import SUFFIXES
+from sanakit.data.captions import LABELS, MOST_CAPTION, CaptionError, captions_of, encoding_of, record_of
+from sanakit.data.image import SUFFIXES
+from sanakit.data.items import SetBuilder, printable
 from sanakit.data.regular import open_regular
 
 NAMES = (
@@ -33,8 +32,8 @@ _SEPARATORS = {"csv": ",;\t", "tsv": "\t"}
 Record = Mapping[str, Any] | CaptionError
 
 
-def read_table(path: Path, shown: str, folder: str, draft: Draft, lost: bool = True) -> None:
-    """The captions of a table into the draft. folder: of the table, relative to the set, or "".
+def read_table(path: Path, shown: str, folder: str, builder: SetBuilder, lost: bool = True) -> None:
+    """The captions of a table into the builder. folder: of the table, relative to the set, or "".
 
     lost: whether records of pictures that are not there are a fault.
     """
@@ -43,13 +42,15 @@ def read_table(path: Path, shown: str, folder: str, draft: Draft, lost: bool = T
         with open_regular(path) as file:
             lines = _lines(file, shown)
             records = _jsonl(lines, shown) if ending == "jsonl" else _csv(lines, shown, _SEPARATORS[ending])
-            take_records(records, shown, folder, draft, lost)
+            take_records(records, shown, folder, builder, lost)
     except OSError as error:
-        draft.add_fault(shown, "record", f"{shown} can't be read: {error.strerror or error}")
+        builder.add_fault(shown, "record", f"{shown} can't be read: {error.strerror or error}")
 
 
-def take_records(records: Iterable[Record], shown: str, folder: str, draft: Draft, lost: bool = True) -> None:
-    """The captions of records into the draft, and what is wrong with them."""
+def take_records(
+    records: Iterable[Record], shown: str, folder: str, builder: SetBuilder, lost: bool = True
+) -> None:
+    """The captions of records into the builder, and what is wrong with them."""
     missing: list[str] = []
     moved: list[str] = []
     for number, record in enumerate(records, 1):
@@ -57,18 +58,18 @@ def take_records(records: Iterable[Record], shown: str, folder: str, draft: Draf
             if isinstance(record, CaptionError):
                 raise record
             name = f"record {number} of {shown}"
-            key = _key_of(record, folder, name, draft, moved)
-            if draft.find(key) is None and not draft.is_broken(key):
+            key = _key_of(record, folder, name, builder, moved)
+            if builder.find(key) is None and not builder.is_broken(key):
                 missing.append(key)
-            draft.add_captions(key, captions_of(record, name, draft.reporter(shown)))
+            builder.add_captions(key, captions_of(record, name, builder.reporter(shown)))
         except CaptionError as error:
-            draft.add_fault(shown, error.kind, str(error))
+            builder.add_fault(shown, error.kind, str(error))
     if missing and lost:
         text = f"{len(missing)} records of {shown} speak of pictures that are not there, the first of {missing[0]!r}"
-        draft.add_fault(shown, "lost", text, len(missing))
+        builder.add_fault(shown, "lost", text, len(missing))
     if moved:
         text = f"{len(moved)} records of {shown} give absolute or foreign paths, the first {moved[0]}"
-        draft.add_fault(shown, "moved", text, len(moved))
+        builder.add_fault(shown, "moved", text, len(moved))
 
 
 def names_picture(record: Mapping[str, Any]) -> bool:
@@ -76,27 +77,27 @@ def names_picture(record: Mapping[str, Any]) -> bool:
     return any(isinstance(record.get(field), str) for field in ("key", *FILE_FIELDS))
 
 
-def _key_of(record: Mapping[str, Any], folder: str, name: str, draft: Draft, moved: list[str]) -> str:
+def _key_of(record: Mapping[str, Any], folder: str, name: str, builder: SetBuilder, moved: list[str]) -> str:
     """The key of the picture that a record speaks of. Raises CaptionError where it names none.
 
     moved: takes a sentence where the picture was found by the end of a path only.
     """
     if isinstance(record.get("key"), str):
-        return draft.find(record["key"]) or printable(record["key"])
+        return builder.find(record["key"]) or printable(record["key"])
     given = next((record[field] for field in FILE_FIELDS if isinstance(record.get(field), str)), "")
     if not posixpath.basename(given.replace("\\", "/").rstrip("/")).strip("."):
         raise CaptionError("record", f"{name} names no picture: it needs 'key' or 'file_name'")
     given = printable(given)
     plain = _keys(folder, given)
     found = next(
-        (draft.find(key) for key in plain if draft.find(key) is not None or draft.is_broken(key)), None
+        (builder.find(key) for key in plain if builder.find(key) is not None or builder.is_broken(key)), None
     )
-    if found is not None or any(draft.is_broken(key) for key in plain):
+    if found is not None or any(builder.is_broken(key) for key in plain):
         return found or plain[0]
     parts = [part for part in given.replace("\\", "/").split("/") if part]
     for start in range(len(parts) if _FOREIGN.search(given) else 0):
         for key in _keys(folder, "/".join(parts[start:])):
-            known = draft.find(key)
+            known = builder.find(key)
             if known is not None:
                 moved.append(f"{given!r}, taken for {known}")
                 return known

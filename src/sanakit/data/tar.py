@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-__all__ = ["Member", "TarError", "members"]
-
 _BLOCK = 512
 _LONGEST_HEADER = 2**20  # bytes of an extended header
 _LONGEST_NAME = 4096

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from sanakit.base.bounds import Bounds, Count, Positive, Seed, Share, check_bounds
 from sanakit.base.errors import ConfigError
 from sanakit.base.grid import SIZE_STEP
-from sanakit.data.labels.sampler import CaptionRule
+from sanakit.data.caption_rule import CaptionRule
 from sanakit.flow import TimeDensity
 from sanakit.training.guard import GuardConfig
 from sanakit.training.objectives.autoencoder import AutoencoderLoss

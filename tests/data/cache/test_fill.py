@@ -13,21 +13,21 @@ from PIL import Image
 
 from sanakit.base.errors import ConfigError, OutputError
 from sanakit.base.precision import decide
+from sanakit.data.buckets import crop_for, picture_tensor
 from sanakit.data.cache import (
     CachedSet,
     TensorCache,
     fill_for_model,
+    latent_fingerprint,
     latent_key,
-    latent_mark,
     open_for_model,
+    text_fingerprint,
     text_key,
-    text_mark,
 )
-from sanakit.data.cache.about import About, note_encoder, note_pictures, read_about, read_pictures
 from sanakit.data.cache.encoders import picture_encoder, text_encoder
 from sanakit.data.cache.fill import captions_of, fill_latents, fill_texts
+from sanakit.data.cache.index import CachedEncoder, note_encoder, note_pictures, read_encoders, read_pictures
 from sanakit.data.cache.store import shards_in
-from sanakit.data.crops import crop_for, picture_tensor
 from sanakit.data.items import PictureSet
 from sanakit.data.source import open_set
 from sanakit.text import CHI
@@ -190,7 +190,7 @@ def test_a_model_s_cache_is_what_the_model_computes(
     assert [(report.made, report.reused) for report in run(pictures, cache, model)] == [(0, 7), (0, 8)]
     opened = open_for_model(cache, pictures.path, model, name="tiny")
     crops = [crop_for(item, bucket) for item, bucket in zip(pictures, buckets_of(pictures), strict=True)]
-    opened.check(pictures, crops, captions_of(pictures))
+    assert all(map(opened.holds, pictures, crops))
     encode, read = picture_encoder(model, CPU), text_encoder(model, CPU)
     for index, (item, crop) in enumerate(zip(pictures, crops, strict=True)):
         latent = opened.latent(item, crop)
@@ -225,20 +225,20 @@ def test_encoders_are_those_of_the_pipeline(model: ModelSpec) -> None:
     torch.testing.assert_close(latent, wanted, rtol=1e-3, atol=1e-4)
 
 
-def test_marks_change_with_weights_tokenizer_and_reading(folder: Path, tmp_path: Path) -> None:
+def test_fingerprints_change_with_weights_tokenizer_and_reading(folder: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
     before = read_model_spec(folder)
-    assert (latent_mark(read_model_spec(copy)), text_mark(read_model_spec(copy))) == (
-        latent_mark(before), text_mark(before),
+    assert (latent_fingerprint(read_model_spec(copy)), text_fingerprint(read_model_spec(copy))) == (
+        latent_fingerprint(before), text_fingerprint(before),
     )  # fmt: skip
     weights = copy / "vae/diffusion_pytorch_model.safetensors"
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)
-    assert latent_mark(read_model_spec(copy)) != latent_mark(before)
-    assert text_mark(read_model_spec(copy)) == text_mark(before)
+    assert latent_fingerprint(read_model_spec(copy)) != latent_fingerprint(before)
+    assert text_fingerprint(read_model_spec(copy)) == text_fingerprint(before)
     (copy / "sanakit.json").write_text('{"instruct": false}')
-    assert text_mark(read_model_spec(copy)) != text_mark(before)
+    assert text_fingerprint(read_model_spec(copy)) != text_fingerprint(before)
 
 
 def test_another_model_s_cache_is_told(
@@ -252,7 +252,7 @@ def test_another_model_s_cache_is_told(
     ):
         open_for_model(cache, pictures.path, other, name="second")
     TensorCache(tmp_path / "half")
-    note_encoder(tmp_path / "half", "m", read_about(cache)[latent_mark(model)])
+    note_encoder(tmp_path / "half", "m", read_encoders(cache)[latent_fingerprint(model)])
     with pytest.raises(ConfigError, match="holds nothing of any text encoder"):
         CachedSet(tmp_path / "half", pictures.path, latent="m", text="t", model="x")
     with pytest.raises(ConfigError, match="there is no cache at"):
@@ -266,15 +266,11 @@ def test_another_crop_picture_or_caption_is_told(
     run(pictures, cache, model, usable=[0, 1])
     opened = open_for_model(cache, pictures.path, model, name="tiny")
     crops = [crop_for(item, (64, 64)) for item in pictures]
-    opened.check(pictures[:2], crops[:2], ["", "picture number 0"])
-    with pytest.raises(
-        ConfigError, match=r"lacks 5 of 7 pictures \(002 at 64x64 is the first\); .* 64x64, centre"
-    ):
-        opened.check(pictures, crops, [])
+    assert [opened.holds(*pair) for pair in zip(pictures, crops, strict=True)] == [True] * 2 + [False] * 5
+    with pytest.raises(ConfigError, match=r"lacks 002 at 64x64; .* 64x64, centre"):
+        opened.latent(pictures[2], crops[2])
     with pytest.raises(ConfigError, match="lacks 000 at 96x32; it was filled for 64x64"):
         opened.latent(pictures[0], crop_for(pictures[0], (32, 96)))
-    with pytest.raises(ConfigError, match=r"lacks 1 captions \('picture number 5'"):
-        opened.check([], [], ["", "picture number 5"])
     with pytest.raises(ConfigError, match=r"lacks the caption 'picture number 6'.*sanakit data cache"):
         opened.states("picture number 6")
     with pytest.raises(ConfigError, match="lacks 000"):  # of another set
@@ -300,14 +296,16 @@ def test_a_changed_picture_is_encoded_anew(pictures: PictureSet, model: ModelSpe
 
 
 def test_notes_that_are_none(tmp_path: Path) -> None:
-    assert read_about(tmp_path) == {} and read_pictures(tmp_path, tmp_path) == {}
+    assert read_encoders(tmp_path) == {} and read_pictures(tmp_path, tmp_path) == {}
     (tmp_path / "cache.json").write_text("[1")
     with pytest.raises(ConfigError, match=r"cache\.json can't be read: delete it"):
-        read_about(tmp_path)
+        read_encoders(tmp_path)
     (tmp_path / "cache.json").unlink()
-    note_encoder(tmp_path, "m", About(kind="latent", model="a", dtype="float32", sizes=("64x64",)))
-    note_encoder(tmp_path, "m", About(kind="latent", model="a", dtype="float32", sizes=("32x96", "64x64")))
-    assert read_about(tmp_path)["m"].sizes == ("64x64", "32x96")
+    note_encoder(tmp_path, "m", CachedEncoder(kind="latent", model="a", dtype="float32", sizes=("64x64",)))
+    note_encoder(
+        tmp_path, "m", CachedEncoder(kind="latent", model="a", dtype="float32", sizes=("32x96", "64x64"))
+    )
+    assert read_encoders(tmp_path)["m"].sizes == ("64x64", "32x96")
     note_pictures(tmp_path, tmp_path, {"a": "1"})
     note_pictures(tmp_path, tmp_path, {"b": "2"})
     assert read_pictures(tmp_path, tmp_path) == {"a": "1", "b": "2"}

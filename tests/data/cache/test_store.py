@@ -14,8 +14,7 @@ import torch
 
 from sanakit.base.errors import ConfigError, OutputError, WeightsError
 from sanakit.data.cache import store
-from sanakit.data.cache.store import TensorCache, shards_in
-from sanakit.data.cache.verify import verify
+from sanakit.data.cache.store import TensorCache, shards_in, verify
 
 pytestmark = [
     pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork"),
@@ -266,7 +265,7 @@ def test_kill_nine_during_a_write(tmp_path: Path, where: str, keys: set[str]) ->
     "text", ['{"bytes": Infinity, "sha256": "a"}', '{"bytes": [], "sha256": "a"}', "[]", "7"]
 )
 def test_a_manifest_that_makes_no_sense_counts_as_missing(tmp_path: Path, text: str) -> None:
-    from sanakit.data.cache.manifest import read_manifest
+    from sanakit.data.cache.store import read_manifest
 
     (tmp_path / "shard-1.json").write_text(text)
     assert read_manifest(tmp_path / "shard-1.safetensors") is None

@@ -16,8 +16,8 @@ from PIL import Image
 from sanakit.base.errors import ConfigError
 from sanakit.data.labels.labellers import lacks_caption
 from sanakit.data.labels.models import LabelModel, load_labeller, load_scorer
-from sanakit.data.labels.ray_job import label_with_ray
-from sanakit.data.labels.walk import label_here
+from sanakit.data.labels.ray import label_with_ray
+from sanakit.data.labels.run import label_here
 from sanakit.data.source import open_set
 from sanakit.toybox import caption, sample_scene
 from tests.data.labels.renders import rendered

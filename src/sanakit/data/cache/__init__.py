@@ -1,19 +1,24 @@
 """Latents and text states that are computed once: a folder of tensors by key, filling it, reading it in training.
 
-keys      what a result depends on           store     safetensors shards
-manifest  their sizes and hashes             about     what a cache was filled with
-encoders  the frozen networks                fill      every picture and caption of a set
-cached    the cache as training reads it     model     filling and opening by a model's spec
-verify    every byte
+store     safetensors shards, manifests, verification
+index     keys, and notes on what a cache was filled with
+encoders  the frozen networks and their fingerprints
+fill      encode every picture and caption of a set
+cached    a filled cache as training reads it
 """
 
 from sanakit.data.cache.cached import CachedSet
-from sanakit.data.cache.encoders import latent_mark, picture_encoder, text_encoder, text_mark
-from sanakit.data.cache.fill import FillReport, captions_of, fill_latents, fill_texts
-from sanakit.data.cache.keys import latent_key, picture_hash, text_key
-from sanakit.data.cache.model import fill_for_model, open_for_model
-from sanakit.data.cache.store import TensorCache
-from sanakit.data.cache.verify import verify
+from sanakit.data.cache.encoders import latent_fingerprint, picture_encoder, text_encoder, text_fingerprint
+from sanakit.data.cache.fill import (
+    FillReport,
+    captions_of,
+    fill_for_model,
+    fill_latents,
+    fill_texts,
+    open_for_model,
+)
+from sanakit.data.cache.index import latent_key, picture_hash, text_key
+from sanakit.data.cache.store import TensorCache, verify
 
 __all__ = [
     "CachedSet",
@@ -23,13 +28,13 @@ __all__ = [
     "fill_for_model",
     "fill_latents",
     "fill_texts",
+    "latent_fingerprint",
     "latent_key",
-    "latent_mark",
     "open_for_model",
     "picture_encoder",
     "picture_hash",
     "text_encoder",
+    "text_fingerprint",
     "text_key",
-    "text_mark",
     "verify",
 ]

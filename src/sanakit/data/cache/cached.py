@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import Tensor
 
 from sanakit.base.errors import ConfigError
-from sanakit.data.cache.about import About, read_about, read_pictures
-from sanakit.data.cache.keys import latent_key, text_key
+from sanakit.data.buckets import Crop
+from sanakit.data.cache.index import CachedEncoder, latent_key, read_encoders, read_pictures, text_key
 from sanakit.data.cache.store import TensorCache
-from sanakit.data.crops import Crop
 from sanakit.data.items import Item
-
-__all__ = ["CachedSet"]
 
 
 class CachedSet:
-    """What a cache holds for one set of pictures and one model.
+    """The part of a cache for one set of pictures and one model.
 
-    folder: of the cache. source: the path the set was opened by. latent, text: the marks of the model's encoders
-    (`encoders.latent_mark`, `encoders.text_mark`; no text where no states are read). model: its name, for messages.
-    Raises ConfigError where the cache is missing, or was filled by other encoders only.
+    folder: of the cache. source: the path the set was opened by. latent, text: fingerprints of the model's encoders
+    (see `encoders`; text is None if no states are read). model: its name, for messages.
+    Raises ConfigError if the cache is missing, or was filled by other encoders only.
     """
 
     def __init__(
@@ -30,63 +27,45 @@ class CachedSet:
     ) -> None:
         self.cache = TensorCache(folder, read_only=True)
         self.source, self.model = Path(source), model
-        self._marks = {"latent": latent} | ({} if text is None else {"text": text})
-        self._about = read_about(self.cache.folder)
+        self._fingerprints = {"latent": latent} | ({} if text is None else {"text": text})
+        self._encoders = read_encoders(self.cache.folder)
         self._hashes = read_pictures(self.cache.folder, self.source)
-        for kind, mark in self._marks.items():
-            self._check_encoder(kind, mark)
+        for kind, fingerprint in self._fingerprints.items():
+            self._check_encoder(kind, fingerprint)
 
     def latent(self, item: Item, crop: Crop) -> Tensor:
-        """[C, h, w] as the transformer sees it, in the dtype it was computed in. Raises ConfigError where missing."""
+        """[C, h, w] as the transformer sees it, in the dtype it was computed in. Raises ConfigError if missing."""
         found = self.cache.get(self._latent_key(item, crop) or "")
         if found is None:
-            raise ConfigError(self._lacks(f"{item.key} at {_size(crop)}"))
+            raise ConfigError(self._missing(f"{item.key} at {_size(crop)}"))
         return found["latent"]
 
     def holds(self, item: Item, crop: Crop) -> bool:
-        """Whether the latent of a picture, cut so, is there."""
+        """Whether the latent of this crop of a picture is there."""
         return (self._latent_key(item, crop) or "") in self.cache
 
     def states(self, caption: str) -> Tensor:
-        """The token states [L, D] of a caption, without padding. Raises ConfigError where missing."""
-        found = self.cache.get(text_key(caption, self._marks["text"]))
+        """The token states [L, D] of a caption, without padding. Raises ConfigError if missing."""
+        found = self.cache.get(text_key(caption, self._fingerprints["text"]))
         if found is None:
-            raise ConfigError(self._lacks(f"the caption {caption[:80]!r}"))
+            raise ConfigError(self._missing(f"the caption {caption[:80]!r}"))
         return found["states"]
-
-    def check(self, items: Sequence[Item], crops: Sequence[Crop], captions: Iterable[str]) -> None:
-        """Raises ConfigError, saying how many are missing and for which sizes it was filled, before a run begins."""
-        missing = [
-            (item, crop)
-            for item, crop in zip(items, crops, strict=True)
-            if (self._latent_key(item, crop) or "") not in self.cache
-        ]
-        if missing:
-            item, crop = missing[0]
-            raise ConfigError(
-                self._lacks(
-                    f"{len(missing)} of {len(items)} pictures ({item.key} at {_size(crop)} is the first)"
-                )
-            )
-        unread = [text for text in captions if text_key(text, self._marks["text"]) not in self.cache]
-        if unread:
-            raise ConfigError(self._lacks(f"{len(unread)} captions ({unread[0][:80]!r} is the first)"))
 
     def _latent_key(self, item: Item, crop: Crop) -> str | None:
         picture = self._hashes.get(item.key)
-        return None if picture is None else latent_key(picture, crop, self._marks["latent"])
+        return None if picture is None else latent_key(picture, crop, self._fingerprints["latent"])
 
-    def _lacks(self, what: str) -> str:
-        sizes = self._about[self._marks["latent"]].sizes
+    def _missing(self, what: str) -> str:
+        sizes = self._encoders[self._fingerprints["latent"]].sizes
         return (
             f"the cache {self.cache.folder} lacks {what}; it was filled for {_some(sizes)}, centre crops: "
             f"run `{self._command}` with the size of this run"
         )
 
-    def _check_encoder(self, kind: str, mark: str) -> None:
-        if mark in self._about:
+    def _check_encoder(self, kind: str, fingerprint: str) -> None:
+        if fingerprint in self._encoders:
             return
-        others = [about for about in self._about.values() if about.kind == kind]
+        others = [encoder for encoder in self._encoders.values() if encoder.kind == kind]
         raise ConfigError(f"the cache {self.cache.folder} {_filled_by(kind, others)}: run `{self._command}`")
 
     @property
@@ -94,7 +73,7 @@ class CachedSet:
         return f"sanakit data cache {self.source} --model {self.model} --out {self.cache.folder}"
 
 
-def _filled_by(kind: str, others: Sequence[About]) -> str:
+def _filled_by(kind: str, others: Sequence[CachedEncoder]) -> str:
     name = {"latent": "autoencoder", "text": "text encoder"}[kind]
     if not others:
         return f"holds nothing of any {name}"

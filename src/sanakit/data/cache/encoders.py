@@ -1,4 +1,4 @@
-"""The frozen networks whose results are kept, and their marks: what a latent or a text state depends on, as a hash.
+"""The frozen networks whose results are cached, and their fingerprints: hashes of all that a result depends on.
 
 Letters: B pictures, H/W pixels, C latent channels, h/w latent position, L tokens, D width of the text states.
 """
@@ -31,8 +31,6 @@ from sanakit.weights import (
     weight_files,
 )
 
-__all__ = ["EncodePictures", "EncodeTexts", "latent_mark", "picture_encoder", "text_encoder", "text_mark"]
-
 EncodePictures = Callable[[Tensor], Tensor]
 """uint8 [B, 3, H, W] -> latents [B, C, h, w], scaled as the transformer sees them."""
 
@@ -40,22 +38,22 @@ EncodeTexts = Callable[[Sequence[str]], list[Tensor]]
 """Captions -> the states of each, [L, D], without padding."""
 
 _DIGITS = 16
-_NO_PART_OF_IT = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures")
+_IRRELEVANT = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures")
 
 
-def latent_mark(spec: ModelSpec) -> str:
-    """16 hexadecimal digits for an autoencoder: its configuration and every byte of its weights."""
+def latent_fingerprint(spec: ModelSpec) -> str:
+    """16 hexadecimal digits: the configuration of an autoencoder and every byte of its weights."""
     files = weight_files(spec.autoencoder_folder, DIFFUSERS_STEM)
-    return _mark("autoencoder", asdict(spec.autoencoder), _hashes(files))
+    return _fingerprint("autoencoder", asdict(spec.autoencoder), _hashes(files))
 
 
-def text_mark(spec: ModelSpec) -> str:
-    """16 hexadecimal digits for a text encoder: configuration, weights, tokenizer, instruction, case, length."""
-    config = {name: value for name, value in spec.text_config.items() if name not in _NO_PART_OF_IT}
+def text_fingerprint(spec: ModelSpec) -> str:
+    """16 hexadecimal digits: configuration, weights, tokenizer, instruction, case and length of a text encoder."""
+    config = {name: value for name, value in spec.text_config.items() if name not in _IRRELEVANT}
     files = weight_files(spec.text_folder, TRANSFORMERS_STEM)
     tokenizer = tokenizer_files(spec.tokenizer_folder)
     reading = [CHI.text if spec.instruct else "", spec.dialect.lowercase, MAX_TOKENS]
-    return _mark("text", config, _hashes(files), _hashes(tokenizer), reading)
+    return _fingerprint("text", config, _hashes(files), _hashes(tokenizer), reading)
 
 
 def _hashes(files: Sequence[Path]) -> list[str]:
@@ -65,16 +63,16 @@ def _hashes(files: Sequence[Path]) -> list[str]:
 
 @lru_cache(maxsize=64)
 def _hash(file: Path, size: int, changed: int) -> str:
-    """Of a file as it was at a time: gigabytes are read once."""
+    """Hash a file once per size and modification time, because it may have gigabytes."""
     return file_sha256(file)
 
 
-def _mark(*parts: object) -> str:
+def _fingerprint(*parts: object) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:_DIGITS]
 
 
 def picture_encoder(spec: ModelSpec, precision: Precision) -> EncodePictures:
-    """The encoder half of a model's autoencoder, loaded. Raises WeightsError."""
+    """Load the encoder half of a model's autoencoder. Raises WeightsError."""
     dtype = torch.float32 if precision.dtype == torch.float16 else precision.dtype  # fp16 overflows in DC-AE
     with torch.device("meta"):
         model = DCAE(spec.autoencoder)
@@ -94,9 +92,9 @@ def picture_encoder(spec: ModelSpec, precision: Precision) -> EncodePictures:
 
 
 def text_encoder(spec: ModelSpec, precision: Precision) -> EncodeTexts:
-    """A model's text encoder, loaded, with the instruction and the case it was trained with. Raises WeightsError.
+    """Load a model's text encoder, with the instruction and the case it was trained with. Raises WeightsError.
 
-    The empty caption, which stands for a dropped one, is read without the instruction, as drawing reads no prompt.
+    The empty caption, for classifier-free guidance, is read without the instruction, as in generation.
     """
     encoder = Parts(spec, precision, choose_engine("off", precision)).text
     instruction = CHI if spec.instruct else None
@@ -108,8 +106,8 @@ def text_encoder(spec: ModelSpec, precision: Precision) -> EncodeTexts:
         return [states[mask].cpu() for states, mask in zip(text.states, text.mask, strict=True)]
 
     def encode(captions: Sequence[str]) -> list[Tensor]:
-        told = [caption for caption in captions if caption]
-        states = iter(read(told, instruction) if told else ())
+        given = [caption for caption in captions if caption]
+        states = iter(read(given, instruction) if given else ())
         return [next(states) if caption else read([""], None)[0] for caption in captions]
 
     return encode

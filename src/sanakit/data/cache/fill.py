@@ -1,7 +1,7 @@
-"""Filling a cache: every picture through the autoencoder, every caption through the text encoder; what is there stays.
+"""Filling a cache: every picture through the autoencoder, every caption through the text encoder; what exists is kept.
 
-Both walks are generators of reports and hold one batch and one shard in memory. A walk that is closed, interrupted or
-fails writes what it has made so far; where the disk refuses, that is the error, and what lies there stays whole.
+Filling is a generator of reports and holds one batch and one shard in memory. If it is closed, interrupted or fails, it
+writes what it has made so far; if the disk refuses, that is the error, and earlier shards stay intact.
 """
 
 from __future__ import annotations
@@ -10,21 +10,37 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
+from pathlib import Path
 from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
 
 from sanakit.base.errors import OutputError, PictureError
-from sanakit.data.cache.about import note_pictures
-from sanakit.data.cache.encoders import EncodePictures, EncodeTexts
-from sanakit.data.cache.keys import latent_key, picture_hash, text_key
+from sanakit.base.precision import Precision
+from sanakit.data.buckets import crop_for, picture_tensor
+from sanakit.data.cache.cached import CachedSet
+from sanakit.data.cache.encoders import (
+    EncodePictures,
+    EncodeTexts,
+    latent_fingerprint,
+    picture_encoder,
+    text_encoder,
+    text_fingerprint,
+)
+from sanakit.data.cache.index import (
+    CachedEncoder,
+    latent_key,
+    note_encoder,
+    note_pictures,
+    picture_hash,
+    text_key,
+)
 from sanakit.data.cache.store import TensorCache
-from sanakit.data.crops import crop_for, picture_tensor
 from sanakit.data.items import Item, PictureSet
-
-__all__ = ["FillReport", "Skipped", "captions_of", "fill_latents", "fill_texts"]
+from sanakit.weights import ModelSpec
 
 FLUSH_SECONDS = 120.0
 T = TypeVar("T")
@@ -40,7 +56,7 @@ class Skipped:
 
 @dataclass(frozen=True, kw_only=True)
 class FillReport:
-    """How far a walk is: of `total` things `made` were encoded, `reused` were there, `skipped` can't be read.
+    """Progress: of `total` pictures or captions `made` were encoded, `reused` existed, `skipped` can't be read.
 
     remaining: seconds expected, None before anything was made.
     """
@@ -55,12 +71,12 @@ class FillReport:
 
     @property
     def done(self) -> int:
-        """How many need nothing more."""
+        """How many are finished."""
         return self.made + self.reused + len(self.skipped)
 
 
 class _Tally:
-    """Counts of a walk; `flush_due` says when its cache should be written."""
+    """Counts and times of a fill; `flush_due` tells when the cache should be written."""
 
     def __init__(self, kind: Literal["latent", "text"], total: int, every: float) -> None:
         self.kind, self.total, self.every = kind, total, every
@@ -86,18 +102,18 @@ def fill_latents(
     pictures: PictureSet,
     buckets: Sequence[tuple[int, int]],
     cache: TensorCache,
-    mark: str,
+    fingerprint: str,
     load: Callable[[], EncodePictures],
     *,
     batch: int = 8,
     every: float = FLUSH_SECONDS,
     usable: Sequence[int] | None = None,
 ) -> Generator[FillReport]:
-    """The latent of every picture, cut from the centre for its bucket (height, width); a report after each batch.
+    """Encode every picture, centre-cropped to its bucket (height, width); yield a report after each batch.
 
-    load: gives the encoder, and is called only if something is missing. every: seconds after which a shard is written
-    though it is small. usable: the items to encode; all by default. Notes the hashes of the pictures, so that training
-    need not read them. Raises OutputError where the cache can't be written.
+    load: returns the encoder, and is called only if something is missing. every: seconds after which a small shard is
+    written, too. usable: the items to encode; all by default. Notes the hashes of the pictures, so that training need
+    not read them. Raises OutputError if the cache can't be written.
     """
     chosen = range(len(pictures)) if usable is None else usable
     order = sorted(chosen, key=lambda index: (buckets[index], index))
@@ -106,7 +122,7 @@ def fill_latents(
     encode: EncodePictures | None = None
     with _written(cache, lambda: note_pictures(cache.folder, pictures.path, hashes)):
         for _, members in groupby(order, key=lambda index: buckets[index]):
-            missing = _missing(pictures, buckets, members, cache, mark, tally, hashes)
+            missing = _missing(pictures, buckets, members, cache, fingerprint, tally, hashes)
             for group in _groups(missing, batch):
                 encode = encode or load()
                 latents = encode(torch.stack([picture for _, picture in group]))
@@ -123,18 +139,18 @@ def _missing(
     buckets: Sequence[tuple[int, int]],
     indices: Iterable[int],
     cache: TensorCache,
-    mark: str,
+    fingerprint: str,
     tally: _Tally,
     hashes: dict[str, str],
 ) -> Iterator[tuple[str, Tensor]]:
-    """Key and pixels of those pictures whose latent is not there; the others are counted."""
+    """Yield key and pixels of the pictures without a latent; count the others."""
     for index in indices:
         item = pictures[index]
         crop = crop_for(item, buckets[index])
         try:
             data = pictures.read(index)
             hashes[item.key] = picture_hash(data)
-            key = latent_key(hashes[item.key], crop, mark)
+            key = latent_key(hashes[item.key], crop, fingerprint)
             picture = None if key in cache else picture_tensor(data, crop)
         except PictureError as error:
             tally.skipped = (*tally.skipped, Skipped(key=item.key, text=str(error)))
@@ -148,17 +164,17 @@ def _missing(
 def fill_texts(
     captions: Iterable[str],
     cache: TensorCache,
-    mark: str,
+    fingerprint: str,
     load: Callable[[], EncodeTexts],
     *,
     batch: int = 8,
     every: float = FLUSH_SECONDS,
 ) -> Generator[FillReport]:
-    """The token states of every caption, without padding; a report after each batch. Arguments as in `fill_latents`.
+    """Encode every caption, without padding; yield a report after each batch. Arguments as in `fill_latents`.
 
-    Captions of a batch are of about one length, so that little is computed for padding.
+    Captions are sorted by length, so that little is computed for padding.
     """
-    wanted = {text_key(caption, mark): caption for caption in captions}
+    wanted = {text_key(caption, fingerprint): caption for caption in captions}
     tally = _Tally("text", len(wanted), every)
     missing = sorted((caption, key) for key, caption in wanted.items() if key not in cache)
     missing.sort(key=lambda pair: len(pair[0]))
@@ -176,19 +192,19 @@ def fill_texts(
 
 
 def captions_of(items: Iterable[Item]) -> list[str]:
-    """Every caption of items once, and the empty one, which stands for a dropped caption."""
+    """Every caption of items once, and the empty one, for classifier-free guidance."""
     return list(dict.fromkeys(["", *(caption.text for item in items for caption in item.captions)]))
 
 
 def _flush_when_due(cache: TensorCache, tally: _Tally) -> None:
     if tally.flush_due():
         cache.flush()
-        cache.refresh()  # what another process has made meanwhile need not be made again
+        cache.refresh()  # results of other processes need not be computed again
 
 
 @contextmanager
 def _written(cache: TensorCache, note: Callable[[], None]) -> Iterator[None]:
-    """Writes what is in memory however the block ends, unless writing is what failed."""
+    """Write pending results however the block ends, unless writing itself failed."""
     try:
         yield
     except OutputError:
@@ -210,3 +226,45 @@ def _groups(things: Iterable[T], size: int) -> Iterator[list[T]]:
             group = []
     if group:
         yield group
+
+
+def fill_for_model(
+    pictures: PictureSet,
+    buckets: Sequence[tuple[int, int]],
+    cache: TensorCache,
+    spec: ModelSpec,
+    precision: Precision,
+    *,
+    name: str,
+    batch: int = 8,
+    usable: Sequence[int] | None = None,
+    texts: bool = True,
+) -> Generator[FillReport]:
+    """Encode latents, then text states, of all usable pictures; one network at a time is loaded, only if needed.
+
+    buckets: (height, width) of every item of the set. name: of the model in the cache's notes. texts: False if
+    the text encoder is trained, because its states change.
+    Raises ConfigError if the cache holds results of these networks in another dtype, OutputError, WeightsError.
+    """
+    usable = range(len(pictures)) if usable is None else usable
+    dtype = str(precision.dtype).removeprefix("torch.")
+    sizes = tuple(f"{width}x{height}" for height, width in sorted({buckets[index] for index in usable}))
+    latent = latent_fingerprint(spec)
+    note_encoder(cache.folder, latent, CachedEncoder(kind="latent", model=name, dtype=dtype, sizes=sizes))
+    load = partial(picture_encoder, spec, precision)
+    if texts:
+        text = text_fingerprint(spec)
+        note_encoder(cache.folder, text, CachedEncoder(kind="text", model=name, dtype=dtype))
+    yield from fill_latents(pictures, buckets, cache, latent, load, batch=batch, usable=usable)
+    if not texts:
+        return
+    captions = captions_of(pictures[index] for index in usable)
+    yield from fill_texts(captions, cache, text, partial(text_encoder, spec, precision), batch=batch)
+
+
+def open_for_model(
+    folder: Path | str, source: Path | str, spec: ModelSpec, *, name: str, texts: bool = True
+) -> CachedSet:
+    """Open the part of a cache for the set at `source` and a model. Raises ConfigError, see `CachedSet`."""
+    text = text_fingerprint(spec) if texts else None
+    return CachedSet(folder, source, latent=latent_fingerprint(spec), text=text, model=name)

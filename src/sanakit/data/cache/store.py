@@ -1,30 +1,30 @@
-"""A folder of tensors by key: safetensors shards, each with a manifest of its size and its hash.
+"""A folder of tensors by key: safetensors shards, each with a manifest of its size and hash.
 
     cache/
       shard-1f0c9a42d3b7.safetensors     tensors named KEY/NAME
       shard-1f0c9a42d3b7.json            {"bytes": ..., "sha256": ...}
 
 The headers of the shards are the index: nothing else has to be right for a tensor to be found. A shard appears under
-its name only when it is whole and synced, so a crash loses what was not flushed and nothing more. Every writer makes
-shards of its own names, so several processes may write into one folder; a key that two of them made is there twice.
+its name only when it is complete and synced, so a crash loses only what was not flushed. Every writer makes shards with
+names of its own, so several processes may write into one folder; a key that two of them made is stored twice.
+`verify` reads every byte.
 """
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
 from sanakit.base.errors import ConfigError, WeightsError
-from sanakit.base.files import ensure_writable_folder
-from sanakit.data.cache.manifest import read_manifest, write_manifest
+from sanakit.base.files import atomic_write, ensure_writable_folder, file_sha256
+from sanakit.base.json_text import read_object
 from sanakit.weights import TensorFile, byte_size, read_header, write_safetensors
-
-__all__ = ["SHARD_BYTES", "ShardFault", "TensorCache", "keys_of", "shards_in"]
 
 SHARD_BYTES = 128 * 2**20
 _SHARDS = "shard-*.safetensors"
@@ -41,8 +41,8 @@ class ShardFault:
 class TensorCache:
     """Tensors by key in a folder, as one process sees it.
 
-    folder: made when missing, unless `read_only`. shard_bytes: how much is kept in memory before it is written.
-    Raises OutputError where the folder can't be written, ConfigError where it is missing and only to be read.
+    folder: created if missing, unless `read_only`. shard_bytes: how much is kept in memory before it is written.
+    Raises OutputError if the folder can't be written, ConfigError if it is missing and read_only.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class TensorCache:
         if not read_only:
             ensure_writable_folder(self.folder)
         self.shard_bytes, self.read_only = shard_bytes, read_only
-        self._homes: dict[str, tuple[Path, tuple[str, ...]]] = {}  # key -> shard, names of its tensors
+        self._locations: dict[str, tuple[Path, tuple[str, ...]]] = {}  # key -> shard, names of its tensors
         self._files: dict[Path, TensorFile] = {}
         self._faults: dict[Path, ShardFault] = {}
         self._pending: dict[str, dict[str, Tensor]] = {}
@@ -62,7 +62,7 @@ class TensorCache:
         self.refresh()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the open files: a worker process opens its own."""
+        """Leave out the open files: a worker process opens its own."""
         return {**self.__dict__, "_files": dict.fromkeys(self._files)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -79,34 +79,34 @@ class TensorCache:
         return len(self._files)
 
     def refresh(self) -> None:
-        """Sees the shards that other processes have written since."""
+        """Find the shards that other processes have written since."""
         for path in shards_in(self.folder):
             if path not in self._files and path not in self._faults:
-                self._adopt(path)
+                self._add_shard(path)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._homes or key in self._pending
+        return key in self._locations or key in self._pending
 
     def __len__(self) -> int:
-        return len(self._homes.keys() | self._pending.keys())
+        return len(self._locations.keys() | self._pending.keys())
 
     def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys([*self._homes, *self._pending]))
+        return iter(dict.fromkeys([*self._locations, *self._pending]))
 
     def get(self, key: str) -> dict[str, Tensor] | None:
-        """The tensors under `key` by name, on the CPU, or None. Raises WeightsError where its shard broke meanwhile."""
+        """The tensors under `key` by name, on the CPU, or None. Raises WeightsError if its shard broke meanwhile."""
         if key in self._pending:
             return {name: tensor.clone() for name, tensor in self._pending[key].items()}
-        if key not in self._homes:
+        if key not in self._locations:
             return None
-        path, names = self._homes[key]
-        # Copies: what lies in a mapped file would be lost with it.
+        path, names = self._locations[key]
+        # Copied, because a tensor in a mapped file would be lost with the file.
         return {name: self._files[path][f"{key}/{name}"].clone() for name in names}
 
     def put(self, key: str, tensors: Mapping[str, Tensor]) -> None:
-        """Keeps tensors under a key, unless the key is there already; a shard is written when enough has come.
+        """Store tensors under a key, unless the key exists; a shard is written once enough has accumulated.
 
-        Raises OutputError where it can't be written: what was put stays in memory, and `flush` may be tried again.
+        Raises OutputError if it can't be written: tensors stay in memory, and `flush` may be tried again.
         """
         if self.read_only:
             raise ConfigError(f"the cache {self.folder} was opened for reading only")
@@ -121,7 +121,7 @@ class TensorCache:
             self.flush()
 
     def flush(self) -> Path | None:
-        """Writes what is in memory as one shard; returns its path, None where there was nothing. Raises OutputError."""
+        """Write pending tensors as one shard; return its path, or None if there were none. Raises OutputError."""
         if not self._pending:
             return None
         path = self.folder / f"shard-{secrets.token_hex(6)}.safetensors"
@@ -129,14 +129,14 @@ class TensorCache:
             (f"{key}/{name}", tensor) for key, kept in self._pending.items() for name, tensor in kept.items()
         )
         write_safetensors(path, dict(pairs))
-        self._adopt(path)
+        self._add_shard(path)
         self._pending.clear()
         self._pending_bytes = 0
         write_manifest(path)
         return path
 
-    def _adopt(self, path: Path) -> None:
-        """Takes a shard into the index, or among the faults."""
+    def _add_shard(self, path: Path) -> None:
+        """Add a shard to the index, or to the faults."""
         try:
             found = keys_of(path)
         except WeightsError as error:
@@ -145,23 +145,113 @@ class TensorCache:
         self._files[path] = TensorFile(path)
         shared: dict[
             tuple[str, ...], tuple[Path, tuple[str, ...]]
-        ] = {}  # one home for all keys: there may be millions
+        ] = {}  # shared by all keys: there may be millions
         for key, names in found.items():
-            self._homes.setdefault(key, shared.setdefault(names, (path, names)))
+            self._locations.setdefault(key, shared.setdefault(names, (path, names)))
 
 
 def shards_in(folder: Path) -> list[Path]:
-    """The shards of a cache by name; drafts of a write that was cut off are none."""
+    """The shards of a cache by name; temporary files of an interrupted write don't count."""
     return sorted(folder.glob(_SHARDS))
 
 
 def keys_of(path: Path) -> dict[str, tuple[str, ...]]:
-    """Key -> names of its tensors, from a shard's header. Raises WeightsError for one that is not whole."""
+    """Key -> names of its tensors, from a shard's header. Raises WeightsError for one that is cut off."""
     manifest = read_manifest(path)
     found: dict[str, tuple[str, ...]] = {}
     for full in read_header(path):
         key, _, name = full.partition("/")
         found[key] = (*found.get(key, ()), name)
     if manifest is not None and manifest.bytes != path.stat().st_size:
-        raise WeightsError(f"{path} has not the size it was written with: delete it and fill the cache again")
+        raise WeightsError(
+            f"{path} doesn't have the size it was written with: delete it and fill the cache again"
+        )
     return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """bytes: size of the shard's file. sha256: of all of it, hex."""
+
+    bytes: int
+    sha256: str
+
+
+def describe_shard(path: Path) -> Manifest:
+    """Compute the manifest of a shard, reading all of it."""
+    return Manifest(bytes=path.stat().st_size, sha256=file_sha256(path))
+
+
+def write_manifest(path: Path) -> Manifest:
+    """Write the manifest of a shard. Raises OutputError."""
+    made = describe_shard(path)
+    atomic_write(path.with_suffix(".json"), (json.dumps(asdict(made)) + "\n").encode())
+    return made
+
+
+def read_manifest(path: Path) -> Manifest | None:
+    """The manifest of a shard, None if it is missing or can't be read: the shard's header still has the index."""
+    try:
+        stored = read_object(path.with_suffix(".json"))
+        return Manifest(bytes=int(stored["bytes"]), sha256=str(stored["sha256"]))
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):  # an infinite size
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardCheck:
+    """The result for one file.
+
+    state: "whole"; "unsigned": it had no manifest, and one was written now; "broken"; "draft": a leftover of an
+    interrupted write. text: one sentence for all but whole ones. index, total: progress.
+    """
+
+    path: Path
+    state: Literal["whole", "unsigned", "broken", "draft"]
+    keys: int
+    bytes: int
+    text: str
+    index: int
+    total: int
+
+
+def verify(folder: Path | str) -> Iterator[ShardCheck]:
+    """Check every shard and every leftover of a cache. Raises ConfigError if there is no cache."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ConfigError(f"there is no cache at {folder}")
+    shards, drafts = shards_in(folder), sorted(folder.glob(".*.part.*"))
+    total = len(shards) + len(drafts)
+    for index, path in enumerate([*shards, *drafts]):
+        state, keys, text = _leftover(path) if index >= len(shards) else _check_shard(path)
+        size = path.stat().st_size if path.exists() else 0
+        yield ShardCheck(
+            path=path, state=state, keys=keys, bytes=size, text=text, index=index, total=total
+        )  # fmt: skip
+
+
+def _check_shard(path: Path) -> tuple[Literal["whole", "unsigned", "broken"], int, str]:
+    again = "delete it and run `sanakit data cache` again, which recreates its contents"
+    try:
+        keys = len(keys_of(path))
+    except WeightsError:
+        return "broken", 0, f"{path} is cut off or damaged: {again}"
+    manifest = read_manifest(path)
+    if manifest is None:
+        write_manifest(path)
+        return (
+            "unsigned",
+            keys,
+            f"{path} had no manifest to compare with; one was written from its present contents",
+        )
+    if describe_shard(path) != manifest:
+        return "broken", keys, f"{path} has changed since it was written: {again}"
+    return "whole", keys, ""
+
+
+def _leftover(path: Path) -> tuple[Literal["draft"], int, str]:
+    return (
+        "draft",
+        0,
+        f"{path} is the leftover of an interrupted write: delete it if no command is running",
+    )

@@ -1,7 +1,7 @@
-"""What labels pictures: a captioner gives texts, a scorer says how well texts fit, and both become labellers of items.
+"""What labels pictures: a captioner writes texts, a scorer rates texts, and both become labellers of items.
 
 Captioner and scorer are functions of pictures. Three modules make them: `vision` (models that `transformers` loads),
-`contrastive` (open_clip) and `toyworld` (the judge of the Toybox). A score is 100 x cosine, as CLIP score is reported.
+`open_clip` and `toybox` (the judge of the Toybox). A score is 100 x cosine, as CLIP score is reported.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from PIL import Image
 
 from sanakit.data.items import Caption, Item
 
-__all__ = ["Captioner", "Labeller", "Scorer", "captioning", "lacks_caption", "lacks_score", "scoring"]
-
 Captioner = Callable[[Sequence[Image.Image]], list[str]]
 """RGB pictures -> one caption of each."""
 
@@ -22,11 +20,11 @@ Scorer = Callable[[Sequence[Image.Image], Sequence[Sequence[str]]], list[list[fl
 """RGB pictures, and the captions of each -> their scores."""
 
 Labeller = Callable[[Sequence[Image.Image], Sequence[Item]], list[tuple[Caption, ...]]]
-"""RGB pictures with their items -> the captions to write for each; none where the model had nothing to say."""
+"""RGB pictures with their items -> the captions to write for each; none if the model had nothing to say."""
 
 
 def captioning(captioner: Captioner, source: str) -> Labeller:
-    """A labeller that writes one caption of each picture under the name of its source."""
+    """Make a labeller that writes one caption per picture under the name of its source."""
 
     def label(pictures: Sequence[Image.Image], items: Sequence[Item]) -> list[tuple[Caption, ...]]:
         texts = (" ".join(text.split()) for text in captioner(pictures))
@@ -36,7 +34,7 @@ def captioning(captioner: Captioner, source: str) -> Labeller:
 
 
 def scoring(scorer: Scorer) -> Labeller:
-    """A labeller that gives every caption of a picture its score."""
+    """Make a labeller that scores every caption of a picture."""
 
     def label(pictures: Sequence[Image.Image], items: Sequence[Item]) -> list[tuple[Caption, ...]]:
         scores = scorer(pictures, [[caption.text for caption in item.captions] for item in items])

@@ -1,6 +1,6 @@
 """From the name of a model to a captioner or a scorer: `toybox`, `open_clip:...`, a folder, or a hub id.
 
-Nothing is downloaded without a word before it, and nothing in a repository is run as code.
+Every download is announced first, and no code of a repository is executed.
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ from typing import Literal
 
 from sanakit.base.errors import ConfigError
 from sanakit.base.precision import decide
-from sanakit.data.labels.contrastive import PREFIX, open_clip_scorer
 from sanakit.data.labels.labellers import Captioner, Labeller, Scorer, captioning, scoring
-from sanakit.data.labels.toyworld import toybox_captioner, toybox_scorer
+from sanakit.data.labels.open_clip import PREFIX, open_clip_scorer
+from sanakit.data.labels.toybox import toybox_captioner, toybox_scorer
 from sanakit.data.labels.vision import vision_captioner, vision_scorer
 from sanakit.weights import resolve_snapshot
-
-__all__ = ["LabelModel", "find_model", "load_captioner", "load_labeller", "load_scorer"]
 
 TOYBOX = "toybox"
 Announce = Callable[[str], object]
@@ -41,20 +39,20 @@ class LabelModel:
 
 
 def load_labeller(model: LabelModel, announce: Announce = lambda text: None) -> Labeller:
-    """The labeller of a model. Raises as `load_captioner` and `load_scorer` do."""
+    """Load the labeller of a model. Raises as `load_captioner` and `load_scorer` do."""
     if model.task == "caption":
         return captioning(load_captioner(model, announce), model.name)
     return scoring(load_scorer(model, announce))
 
 
-def find_model(model: LabelModel, announce: Announce = lambda text: None) -> None:
-    """Fetches what a name stands for, where that is a hub id, so that workers need not. Raises ModelNotFoundError."""
+def fetch_model(model: LabelModel, announce: Announce = lambda text: None) -> None:
+    """Download the model if its name is a hub id, so that workers need not. Raises ModelNotFoundError."""
     if model.name != TOYBOX and not model.name.startswith(PREFIX):
         resolve_snapshot(model.name, announce=announce)
 
 
 def load_captioner(model: LabelModel, announce: Announce = lambda text: None) -> Captioner:
-    """Raises ModelNotFoundError, or ConfigError where the model writes no captions or does not load."""
+    """Load a captioner. Raises ModelNotFoundError, or ConfigError if the model writes no captions or does not load."""
     if model.max_tokens < 1:
         raise ConfigError(f"a caption has 1 token or more, not {model.max_tokens}")
     if model.name == TOYBOX:
@@ -68,7 +66,7 @@ def load_captioner(model: LabelModel, announce: Announce = lambda text: None) ->
 
 
 def load_scorer(model: LabelModel, announce: Announce = lambda text: None) -> Scorer:
-    """Raises ModelNotFoundError, or ConfigError where the model scores nothing or does not load."""
+    """Load a scorer. Raises ModelNotFoundError, or ConfigError if the model scores nothing or does not load."""
     if model.name == TOYBOX:
         return toybox_scorer()
     precision = decide(model.device, model.dtype)

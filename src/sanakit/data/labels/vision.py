@@ -1,6 +1,6 @@
-"""Captioners and scorers made of models that `transformers` loads: any vision-language model, CLIP and SigLIP.
+"""Captioners and scorers from models that `transformers` loads: any vision-language model, CLIP and SigLIP.
 
-The only file beside `text` that imports `transformers`. Nothing in a model's folder is run as code. Pictures and texts
+The only file beside `text` that imports `transformers`. No code in a model's folder is executed. Pictures and texts
 go through the model's own processor.
 """
 
@@ -19,8 +19,6 @@ from sanakit.base.errors import ConfigError
 from sanakit.base.precision import Precision
 from sanakit.data.labels.labellers import Captioner, Scorer
 
-__all__ = ["INSTRUCTION", "vision_captioner", "vision_scorer"]
-
 INSTRUCTION = "Describe this picture in one or two sentences. Say what is seen, not what it means."
 _NO_LIMIT = 10**6  # tokenizers without a limit name an enormous one
 
@@ -28,10 +26,10 @@ _NO_LIMIT = 10**6  # tokenizers without a limit name an enormous one
 def vision_captioner(
     folder: Path, precision: Precision, *, instruction: str | None = None, max_tokens: int = 128
 ) -> Captioner:
-    """A captioner of a model with `AutoModelForImageTextToText`, decoding greedily.
+    """Load a captioner from a model with `AutoModelForImageTextToText`; decoding is greedy.
 
-    instruction: what is asked; None is INSTRUCTION for a model that chats and nothing for one that only captions.
-    max_tokens: of a caption at most. Raises ConfigError where the folder holds no such model.
+    instruction: the prompt; None is INSTRUCTION for a chat model and nothing for one that only captions.
+    max_tokens: the most of a caption. Raises ConfigError if the folder holds no such model.
     """
     from transformers import AutoModelForImageTextToText
 
@@ -53,7 +51,7 @@ def vision_captioner(
 
 
 def _question(processor: Any, instruction: str | None) -> str | None:
-    """The text that goes with every picture: through the chat template where the model has one."""
+    """The prompt for every picture, through the chat template if the model has one."""
     if not getattr(processor, "chat_template", None):
         return instruction
     content = [{"type": "image"}, {"type": "text", "text": instruction or INSTRUCTION}]
@@ -62,7 +60,7 @@ def _question(processor: Any, instruction: str | None) -> str | None:
 
 
 def _answers(tokens: Tensor, batch: Any) -> Tensor:
-    """Without the question, which decoders repeat before their answer."""
+    """Remove the prompt, which decoders repeat before their answer."""
     asked = batch.get("input_ids")
     if asked is None or tokens.shape[1] < asked.shape[1]:
         return tokens
@@ -70,9 +68,9 @@ def _answers(tokens: Tensor, batch: Any) -> Tensor:
 
 
 def vision_scorer(folder: Path, precision: Precision) -> Scorer:
-    """A scorer of a model with `get_image_features` and `get_text_features` (CLIP, SigLIP): 100 x cosine.
+    """Load a scorer from a model with `get_image_features` and `get_text_features` (CLIP, SigLIP): 100 x cosine.
 
-    Captions longer than the model reads are cut. Raises ConfigError where the folder holds no such model.
+    Captions longer than the model reads are cut. Raises ConfigError if the folder holds no such model.
     """
     from transformers import AutoModel
 
@@ -94,15 +92,15 @@ def vision_scorer(folder: Path, precision: Precision) -> Scorer:
         said = processor(text=texts, return_tensors="pt", padding=padding, truncation=True, max_length=limit)
         shown = _features(model.get_image_features(**seen))
         meant = _features(model.get_text_features(**said.to(precision.device)))
-        places = {text: row for row, text in enumerate(texts)}
+        row_of = {text: row for row, text in enumerate(texts)}
         cosines = (100 * shown @ meant.T).tolist()
-        return [[cosines[row][places[text]] for text in texts] for row, texts in enumerate(captions)]
+        return [[cosines[row][row_of[text]] for text in texts] for row, texts in enumerate(captions)]
 
     return score
 
 
 def _features(output: Any) -> Tensor:
-    """Embeddings [N, D] float32 of length 1; newer versions of the library wrap them."""
+    """Normalised embeddings [N, D] in float32; newer versions of the library wrap them."""
     plain: Tensor = output if isinstance(output, Tensor) else output.pooler_output
     return torch.nn.functional.normalize(plain.float(), dim=-1)
 
@@ -116,7 +114,7 @@ def _longest(model: Any, processor: Any) -> int:
 
 
 def _load(kind: Any, folder: Path, precision: Precision) -> tuple[Any, Any]:
-    """A model of a folder in evaluation mode, and its processor."""
+    """Load a model in evaluation mode, and its processor."""
     from transformers import AutoProcessor
 
     processors: Any = AutoProcessor
@@ -134,7 +132,7 @@ def _load(kind: Any, folder: Path, precision: Precision) -> tuple[Any, Any]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the library's remarks and bars: what is wrong is an error here."""
+    """Silence the library's warnings and progress bars: problems are errors here."""
     from transformers.utils import logging as remarks
 
     logging: Any = remarks

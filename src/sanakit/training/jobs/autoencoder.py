@@ -17,7 +17,7 @@ from sanakit.autoencoder import DCAE, PRESETS, AutoencoderConfig
 from sanakit.base.errors import ConfigError, PictureError
 from sanakit.base.precision import Precision
 from sanakit.data import BatchOrder, PictureBatch, PictureReader
-from sanakit.data.crops import crop_for, picture_tensor
+from sanakit.data.buckets import crop_for, picture_tensor
 from sanakit.pipeline import make_grid
 from sanakit.pipeline.stages import to_image
 from sanakit.pipeline.work import encoder_product

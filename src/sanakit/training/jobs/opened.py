@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sanakit.base.errors import ConfigError
 from sanakit.data import PictureSet, open_set
-from sanakit.data.labels import places_of, read_keys
+from sanakit.data.labels import indices_of, read_keys
 from sanakit.training.config import TrainConfig
 
 _NAMED = 5
@@ -14,7 +14,7 @@ def opened(config: TrainConfig) -> PictureSet:
     """The pictures that a run may use. Raises DataError where they can't be opened, ConfigError where none is left."""
     pictures = open_set(config.data.path)
     if config.data.keys is not None:
-        pictures = pictures.only(places_of(pictures, read_keys(config.data.keys), config.data.keys))
+        pictures = pictures.only(indices_of(pictures, read_keys(config.data.keys), config.data.keys))
     _check_held(config, pictures)
     return pictures
 

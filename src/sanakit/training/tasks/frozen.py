@@ -11,14 +11,12 @@ from itertools import groupby
 from sanakit.base.errors import PictureError
 from sanakit.base.precision import Precision
 from sanakit.data import PictureSet
-from sanakit.data.buckets import Bucket
+from sanakit.data.buckets import Bucket, crop_for
 from sanakit.data.cache import CachedSet, FillReport, TensorCache
-from sanakit.data.cache.about import read_pictures
-from sanakit.data.cache.encoders import latent_mark
-from sanakit.data.cache.keys import latent_key, picture_hash
-from sanakit.data.cache.model import fill_for_model, open_for_model
+from sanakit.data.cache.encoders import latent_fingerprint
+from sanakit.data.cache.fill import fill_for_model, open_for_model
+from sanakit.data.cache.index import latent_key, picture_hash, read_pictures
 from sanakit.data.cache.store import shards_in
-from sanakit.data.crops import crop_for
 from sanakit.training.config import TrainConfig
 from sanakit.training.parallel import World
 from sanakit.training.report import Event, Notice, Progress
@@ -62,7 +60,7 @@ class Frozen:
         """
         hashes = self._hashes() if shards_in(self.folder) else {}
         keys: Container[str] = TensorCache(self.folder, read_only=True) if hashes else ()
-        mark = latent_mark(self.spec) if hashes else ""
+        mark = latent_fingerprint(self.spec) if hashes else ""
         buckets = [
             bucket
             for phase in self.config.phases

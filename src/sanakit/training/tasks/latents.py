@@ -16,12 +16,11 @@ from torch import Tensor
 from sanakit.base.errors import ConfigError
 from sanakit.base.seeds import sample_seed
 from sanakit.base.values import TextStates
-from sanakit.data.buckets import Bucket, BucketRule, assign_buckets, merge_small
+from sanakit.data.buckets import Bucket, BucketRule, assign_buckets, crop_for, merge_small
 from sanakit.data.cache.cached import CachedSet
-from sanakit.data.crops import crop_for
+from sanakit.data.caption_rule import caption_for
 from sanakit.data.items import PictureSet
-from sanakit.data.labels.sampler import caption_for
-from sanakit.data.order import BatchOrder
+from sanakit.data.sampler import BatchOrder
 from sanakit.flow import ShiftedTimes, draw_times
 from sanakit.text.tokens import Tokens
 from sanakit.training.config import RunPhase, TrainConfig

@@ -1,4 +1,4 @@
-"""Choosing pictures by the scores of their captions, and lists of the chosen: text files with one key a line.
+"""Selecting pictures by the scores of their captions; lists of keys are text files with one key per line.
 
 Fine-tuning of SANA takes pictures whose CLIP score is above 25 (arXiv 2410.10629).
 """
@@ -12,14 +12,12 @@ from pathlib import Path
 
 from sanakit.base.errors import DataError
 from sanakit.base.files import atomic_write
-from sanakit.data.encodings import decoded
+from sanakit.data.captions import decoded
 from sanakit.data.items import Item, PictureSet
-
-__all__ = ["best_score", "keys_above", "places_of", "read_keys", "write_keys"]
 
 
 def best_score(item: Item) -> float | None:
-    """The highest score of a picture's captions, None where none is scored."""
+    """The highest score of a picture's captions, None if none is scored."""
     scores = (caption.score for caption in item.captions)
     return max((score for score in scores if score is not None and math.isfinite(score)), default=None)
 
@@ -32,7 +30,7 @@ def keys_above(items: Iterable[Item], score: float) -> tuple[list[str], int]:
 
 
 def write_keys(path: Path, keys: Sequence[str]) -> list[str]:
-    """Write a list; returns the keys that can't be listed, for they have a line break. Raises OutputError."""
+    """Write a list; return the keys that can't be listed because they have a line break. Raises OutputError."""
     unlisted = [key for key in keys if "\n" in key or "\r" in key or not key.strip()]
     text = "".join(f"{key}\n" for key in keys if key not in unlisted)
     atomic_write(path, text.encode("utf-8", "surrogateescape"))
@@ -40,7 +38,7 @@ def write_keys(path: Path, keys: Sequence[str]) -> list[str]:
 
 
 def read_keys(path: Path) -> list[str]:
-    """The keys of a list, each once; blank lines are passed over. Raises DataError where it can't be read."""
+    """Read the keys of a list, each once; blank lines are ignored. Raises DataError if it can't be read."""
     try:
         text = decoded(path.read_bytes())
     except OSError as error:
@@ -51,14 +49,14 @@ def read_keys(path: Path) -> list[str]:
     return list(dict.fromkeys(line for line in lines if line.strip()))
 
 
-def places_of(pictures: PictureSet, keys: Sequence[str], where: Path | str = "the list") -> tuple[int, ...]:
-    """The indices of the listed pictures, in the order of the set: what a run may use.
+def indices_of(pictures: PictureSet, keys: Sequence[str], where: Path | str = "the list") -> tuple[int, ...]:
+    """The indices of the listed pictures, in the order of the set.
 
     Raises DataError for an empty list, and for one with keys that the set does not hold.
     """
-    places = {item.key: index for index, item in enumerate(pictures)}
-    forms = {unicodedata.normalize("NFC", key): index for key, index in places.items()}
-    found = {key: places.get(key, forms.get(unicodedata.normalize("NFC", key))) for key in keys}
+    index_of = {item.key: index for index, item in enumerate(pictures)}
+    forms = {unicodedata.normalize("NFC", key): index for key, index in index_of.items()}
+    found = {key: index_of.get(key, forms.get(unicodedata.normalize("NFC", key))) for key in keys}
     missing = [key for key, index in found.items() if index is None]
     if missing or not keys:
         what = (

@@ -1,4 +1,4 @@
-"""Captions and scores by the judge of the Toybox: what it reads in a render, said in the grammar; how sure it is."""
+"""Captions and scores from the Toybox judge: what it sees in a render, phrased in the grammar, and its certainty."""
 
 from __future__ import annotations
 
@@ -17,11 +17,9 @@ from sanakit.toybox.judging import Reading, judge, read
 from sanakit.toybox.judging.network import stack
 from sanakit.toybox.judging.shipped import load_judge
 
-__all__ = ["toybox_captioner", "toybox_scorer"]
-
 
 def toybox_captioner() -> Captioner:
-    """Says what the judge reads: groups of things, a clear relation of two, floor and light. Raises WeightsError."""
+    """Describe what the judge sees: groups, a clear relation of two, floor and light. Raises WeightsError."""
 
     def caption(pictures: Sequence[Image.Image]) -> list[str]:
         specs = (spec_of(reading) for reading in _readings(pictures))
@@ -31,10 +29,10 @@ def toybox_captioner() -> Captioner:
 
 
 def toybox_scorer() -> Scorer:
-    """100 x the judge's mean probability of the words of a caption; a quarter of it where something is not as said.
+    """100 x the judge's mean probability of the words of a caption; a quarter of it if something is wrong.
 
-    So a caption that the judge does not agree with never gets above 25, where filters begin to keep. One that is not
-    in the grammar says nothing the judge could look for, and gets 0. Raises WeightsError.
+    So a caption that the judge disagrees with never gets above 25, the usual threshold of filters. One that is not in
+    the grammar gets 0. Raises WeightsError.
     """
 
     def score(pictures: Sequence[Image.Image], captions: Sequence[Sequence[str]]) -> list[list[float]]:
@@ -48,7 +46,7 @@ def toybox_scorer() -> Scorer:
 
 
 def spec_of(reading: Reading) -> SceneSpec | None:
-    """What a reading says, None where it shows nothing."""
+    """The scene of a reading, None if it is empty."""
     groups: dict[GroupSpec, int] = {}
     for item in reading.objects:
         group = GroupSpec(shape=item.shape, colour=item.colour, material=item.material, size=item.size)
@@ -61,7 +59,7 @@ def spec_of(reading: Reading) -> SceneSpec | None:
 
 
 def _relation(spec: SceneSpec, reading: Reading) -> str | None:
-    """How the first of two things stands to the second, where the judge would agree with one word only."""
+    """The relation of the first of two things to the second, if the judge would accept exactly one word."""
     if len(spec.groups) != 2 or spec.count != 2:
         return None
     fitting = [name for name in RELATIONS if judge(replace(spec, relation=name), reading).correct]

@@ -1,38 +1,44 @@
 """Decoded batches of pictures in the order of steps, from any step on, read ahead by threads.
 
 A picture that can't be read is replaced by the next item of its bucket, by number (`BatchOrder.following`), and that
-one by the next: which one it is depends on the set alone, so that all machines see the same.
+one by the next: the replacement depends on the set alone, so all machines agree on it.
+
+with Prefetch(produce, workers=4, ahead=8) as batches:
+    for step in range(start, stop):
+        train(batches(step))
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 import torch
 from torch import Tensor
 
 from sanakit.base.errors import ConfigError, PictureError
 from sanakit.base.seeds import hash_uniform
-from sanakit.data.buckets import Bucket
-from sanakit.data.crops import Crop, crop_for, picture_tensor
+from sanakit.data.buckets import Bucket, Crop, crop_for, picture_tensor
 from sanakit.data.items import Fault, PictureSet
-from sanakit.data.order import Batch, BatchOrder, share
-from sanakit.data.prefetch import Prefetch
+from sanakit.data.sampler import Batch, BatchOrder, share
 
 CropRule = Literal["centre", "random"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PictureBatch:
-    """What one process gets of a step.
+    """The part of a step for one process.
 
     Attributes:
         step, epoch: from 0.
         bucket: (height, width) in pixels.
-        indices: of the items in the set; replacements stand where bad pictures stood.
+        indices: of the items in the set; unreadable pictures are replaced.
         crops: of each picture.
         pixels: uint8 [B, 3, height, width].
     """
@@ -46,9 +52,9 @@ class PictureBatch:
 
 
 class PictureReader:
-    """`reader(step)` gives this process's part of the global batch `order.batch(step)`. Close it, or use `with`.
+    """`reader(step)` returns this process's part of the global batch `order.batch(step)`. Close it, or use `with`.
 
-    crops: "centre", or "random": a cut that is a pure function of (seed, epoch, item). workers, ahead: of `Prefetch`;
+    crops: "centre", or "random": a pure function of (seed, epoch, item). workers, ahead: of `Prefetch`;
     memory is `ahead` batches. Raises ConfigError.
     """
 
@@ -73,23 +79,13 @@ class PictureReader:
         self._prefetch = Prefetch(self._read, workers=workers, ahead=ahead)
 
     @property
-    def waited(self) -> float:
-        """Seconds that the consumer has waited for batches, in all."""
-        return self._prefetch.waited
-
-    @property
-    def skipped(self) -> int:
-        """How many different pictures could not be read so far."""
-        return len(self._bad)
-
-    @property
     def faults(self) -> tuple[Fault, ...]:
-        """What was wrong with them."""
+        """The pictures that could not be read so far, and why."""
         with self._lock:
             return tuple(self._bad.values())
 
     def __call__(self, step: int) -> PictureBatch:
-        """The batch of a step. Raises PictureError where no picture of its bucket can be read."""
+        """The batch of a step. Raises PictureError if no picture of its bucket can be read."""
         return self._prefetch(step)
 
     def close(self) -> None:
@@ -140,3 +136,41 @@ class PictureReader:
         key = self._pictures[index].key
         with self._lock:
             self._bad[index] = Fault(key, "corrupt", f"{key}: {error}")
+
+
+class Prefetch(Generic[T]):
+    """`produce(step)` for the step that is asked for and the `ahead - 1` after it; a jump cancels the rest.
+
+    produce: called in threads, several at once; its result depends on the step alone. An error in it is raised where
+    the step is asked for. Raises ConfigError for less than one worker or step.
+    """
+
+    def __init__(self, produce: Callable[[int], T], *, workers: int = 2, ahead: int = 4) -> None:
+        if workers < 1 or ahead < 1:
+            raise ConfigError(f"reading needs 1 worker and 1 step ahead or more, not {workers} and {ahead}.")
+        self._produce, self._ahead = produce, ahead
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="prefetch")
+        self._pending: dict[int, Future[T]] = {}
+
+    def __call__(self, step: int) -> T:
+        """Return the result for a step, waiting until it is done."""
+        wanted = range(step, step + self._ahead)
+        for other in [other for other in self._pending if other not in wanted]:
+            self._pending.pop(other).cancel()
+        for other in wanted:
+            if other not in self._pending:
+                self._pending[other] = self._pool.submit(self._produce, other)
+        return self._pending.pop(step).result()
+
+    def close(self) -> None:
+        """Start nothing more, and wait for running work."""
+        self._pending.clear()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def __enter__(self) -> Prefetch[T]:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,4 +1,4 @@
-"""What a check has found, and its verdict: GO, FIX or STOP."""
+"""The result of a check, with its verdict: GO, FIX or STOP."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Weight = Literal["always", "share", "note"]
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of fault: its name in the report, what to do, and when it stands in the way of GO.
+    """A kind of fault: its name in the report, what to do, and when it prevents GO.
 
-    weight: "always"; "share", where it concerns more than the tolerated share of the pictures; "note", never.
+    weight: "always"; "share", if it concerns more than the tolerated share of the pictures; "note", never.
     """
 
     title: str
@@ -32,8 +32,8 @@ KINDS: Mapping[str, Kind] = {
     "corrupt": Kind("unreadable pictures", "replace them; training passes them over", "share"),
     "special": Kind("pipes, devices, links and the like", "put files there; they are not read", "share"),
     "unread": Kind(
-        "files that nothing here reads",
-        "convert them, or say --ignore ENDING where they don't matter",
+        "files of unknown types",
+        "convert them, or pass --ignore ENDING if they don't matter",
         "share",
     ),
     "no-caption": Kind("pictures without a caption", "caption them; training passes them over", "share"),
@@ -62,7 +62,7 @@ KINDS: Mapping[str, Kind] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Captions:
-    """How many captions, how long. counted: by a tokenizer; else all numbers of tokens are estimates."""
+    """Number and length of captions. counted: by a tokenizer; else token counts are estimates."""
 
     count: int
     mean_tokens: float
@@ -73,18 +73,18 @@ class Captions:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckReport:
-    """What was found.
+    """The findings of a check.
 
     Attributes:
         path: of the set.
         pictures: how many there are, unreadable ones too.
-        usable: of them, those that can be read and have a caption.
+        usable: those that can be read and have a caption.
         faults: by kind (see `KINDS`), each with its key and a sentence.
         buckets: (height, width) -> usable pictures.
         captions: of the usable pictures.
         cost: of a cache of the usable pictures.
-        tolerance: the share of faults of a kind that does not stand in the way of GO.
-        sound: the keys of the pictures that have no fault but those that are notes.
+        tolerance: the share of faults of a kind that does not prevent GO.
+        sound: the keys of the pictures that have no faults other than notes.
     """
 
     path: str
@@ -98,7 +98,7 @@ class CheckReport:
     sound: tuple[str, ...] = ()
 
     def count(self, kind: str) -> int:
-        """How many things the faults of a kind speak of."""
+        """How many things the faults of a kind describe."""
         return sum(fault.count for fault in self.faults.get(kind, ()))
 
     def share(self, kind: str) -> float:
@@ -106,7 +106,7 @@ class CheckReport:
         return self.count(kind) / max(self.pictures, 1)
 
     @property
-    def stands_in_the_way(self) -> tuple[str, ...]:
+    def blockers(self) -> tuple[str, ...]:
         """The kinds that keep the verdict from GO."""
         weights = {kind: KINDS[kind].weight for kind in KINDS if self.faults.get(kind)}
         return tuple(
@@ -117,17 +117,17 @@ class CheckReport:
 
     @property
     def verdict(self) -> Verdict:
-        """STOP where less than half of the pictures are usable, FIX where something stands in the way, else GO."""
+        """STOP if less than half of the pictures are usable, FIX if a kind of fault prevents GO, else GO."""
         if self.usable == 0 or self.usable < self.pictures / 2:
             return "STOP"
-        return "FIX" if self.stands_in_the_way else "GO"
+        return "FIX" if self.blockers else "GO"
 
     @property
     def sentence(self) -> str:
-        """Why."""
+        """The reason for the verdict."""
         if self.verdict == "STOP":
             return f"only {self.usable:,} of {self.pictures:,} pictures can be read and have a caption."
-        reasons = [f"{KINDS[kind].title} ({self.count(kind):,})" for kind in self.stands_in_the_way]
+        reasons = [f"{KINDS[kind].title} ({self.count(kind):,})" for kind in self.blockers]
         if reasons:
             return f"training would run, but put right: {', '.join(reasons)}."
         return f"{self.usable:,} of {self.pictures:,} pictures are ready."

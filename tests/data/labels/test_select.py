@@ -8,7 +8,7 @@ import pytest
 
 from sanakit.base.errors import DataError
 from sanakit.data.items import Caption, Item
-from sanakit.data.labels.chosen import best_score, keys_above, places_of, read_keys, write_keys
+from sanakit.data.labels.select import best_score, indices_of, keys_above, read_keys, write_keys
 from sanakit.data.source import open_set, write_captions
 from tests.data.pictures import write_plain
 
@@ -31,8 +31,8 @@ def test_a_list_comes_back_in_the_order_of_the_set(tmp_path: Path) -> None:
     keys = ["003", "001", " #odd name "]
     write_keys(tmp_path / "list", keys)
     assert read_keys(tmp_path / "list") == keys
-    assert places_of(pictures, ["003", "001"]) == (1, 3)
-    assert places_of(pictures, keys_above(pictures, 25)[0]) == (3,)
+    assert indices_of(pictures, ["003", "001"]) == (1, 3)
+    assert indices_of(pictures, keys_above(pictures, 25)[0]) == (3,)
 
 
 def test_lists_that_are_of_no_use(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_lists_that_are_of_no_use(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="can't be read: No such file"):
         read_keys(tmp_path / "nowhere")
     with pytest.raises(DataError, match=r"names 1 pictures \('gone' first\) that are not in"):
-        places_of(pictures, ["000", "gone"], "good.txt")
+        indices_of(pictures, ["000", "gone"], "good.txt")
     with pytest.raises(DataError, match="names no picture of"):
-        places_of(pictures, [])
+        indices_of(pictures, [])
     assert not (tmp_path / "list").exists()

@@ -13,7 +13,7 @@ from PIL import Image
 from sanakit.base.errors import OutputError
 from sanakit.data.items import Caption, Item, PictureSet
 from sanakit.data.labels.labellers import captioning, lacks_caption, lacks_score, scoring
-from sanakit.data.labels.walk import LARGEST_SIDE, Labelled, label_here, open_picture, write_labelled
+from sanakit.data.labels.run import LARGEST_SIDE, Labelled, label_here, open_picture, write_labelled
 from sanakit.data.source import open_set, write_captions
 from tests.data.pictures import png, write_files, write_plain, write_tar
 

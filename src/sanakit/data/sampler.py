@@ -1,11 +1,11 @@
 """Which pictures make up global batch n of a set with buckets: a pure function of (seed, n).
 
-Nothing about the machine goes into it, so a run that continues on another number of devices, workers or nodes sees
+It doesn't depend on the machine, so a run that continues on another number of devices, workers or nodes sees
 the same global batches; rank r of n takes every n-th picture of each (`share`).
 
 An epoch shuffles all items, deals them to their buckets, cuts each bucket into full batches, and shuffles the batches.
-What does not fill a batch is left out of this epoch: each time others, and less than one batch of a bucket.
-A bucket with fewer items than a batch would be left out for ever: `merge_small` moves its items next door first.
+Items that don't fill a batch are left out of this epoch: different ones each time, and fewer than one batch per bucket.
+A bucket with fewer items than a batch would never be seen: `merge_small` first moves its items to the nearest bucket.
 """
 
 from __future__ import annotations
@@ -35,19 +35,18 @@ class BatchOrder:
     """The global batches of a run.
 
     buckets: (height, width) of every item of the set. usable: the items that may be used; all by default.
-    Raises ConfigError where no bucket fills a batch.
+    Raises ConfigError if no bucket fills a batch.
 
     Attributes:
         steps_per_epoch: batches of an epoch; the same in every epoch.
-        left_out: usable items that an epoch does not visit.
-        never: usable items that no epoch visits, for their bucket holds less than a batch.
+        never: usable items that no epoch visits, because their bucket holds less than a batch.
     """
 
     def __init__(
         self, buckets: Sequence[Bucket], batch: int, seed: int, usable: Sequence[int] | None = None
     ) -> None:
         if batch < 1:
-            raise ConfigError(f"a batch holds 1 picture or more, not {batch}.")
+            raise ConfigError(f"a batch holds 1 picture or more, not {batch}")
         self.batch_size, self.seed = batch, seed
         self._items = (
             np.arange(len(buckets)) if usable is None else np.unique(np.asarray(usable, dtype=np.int64))
@@ -62,20 +61,19 @@ class BatchOrder:
                 f"{len(self._items)} pictures in {len(self._kinds)} buckets fill no batch of {batch}: "
                 "make the batch smaller, or merge buckets."
             )
-        self.left_out = int((counts % batch).sum())
         self.never = int(counts[counts < batch].sum())
         self._plan = lru_cache(maxsize=2)(self._make_plan)
 
     def batch(self, step: int) -> Batch:
         """The global batch of a step (from 0)."""
-        epoch, place = divmod(step, self.steps_per_epoch)
+        epoch, position = divmod(step, self.steps_per_epoch)
         kinds, rows = self._plan(epoch)
-        return Batch(self._kinds[int(kinds[place])], tuple(rows[place].tolist()), epoch)
+        return Batch(self._kinds[int(kinds[position])], tuple(rows[position].tolist()), epoch)
 
     def following(self, index: int) -> int:
-        """The usable item after `index` in its bucket, by number; after the last comes the first."""
-        place = int(np.searchsorted(self._items, index))
-        members = self._items[self._kind == self._kind[place]]
+        """The next usable item after `index` in its bucket, by number, wrapping around."""
+        position = int(np.searchsorted(self._items, index))
+        members = self._items[self._kind == self._kind[position]]
         return int(members[(np.searchsorted(members, index) + 1) % len(members)])
 
     def _make_plan(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
@@ -93,7 +91,7 @@ class BatchOrder:
 
 
 def share(indices: Sequence[int], rank: int, world: int) -> tuple[int, ...]:
-    """What rank `rank` of `world` takes of a global batch. Raises ConfigError where the batch can't be dealt evenly."""
+    """The part of a global batch for rank `rank` of `world`. Raises ConfigError if it can't be dealt evenly."""
     if not 0 <= rank < world:
         raise ConfigError(f"rank {rank} is not one of {world}.")
     if len(indices) % world:

@@ -1,7 +1,7 @@
 """Labelling on several processes or machines as a Ray Data job; ray is an optional library.
 
-Every worker opens the set and loads the model itself, so both must lie under the same path on all machines. The
-results come back to the process that asked, which alone writes.
+Every worker opens the set and loads the model itself, so both must have the same path on all machines. The
+results return to the calling process, which alone writes.
 """
 
 from __future__ import annotations
@@ -15,19 +15,17 @@ import numpy as np
 from sanakit.base.errors import ConfigError
 from sanakit.data.items import Caption
 from sanakit.data.labels.models import LabelModel, load_labeller
-from sanakit.data.labels.walk import Labelled, label_here
+from sanakit.data.labels.run import Labelled, label_here
 from sanakit.data.source import open_set
-
-__all__ = ["label_with_ray"]
 
 
 def label_with_ray(
     path: Path, indices: Sequence[int], model: LabelModel, batch: int, *, workers: int = 1, gpus: float = 0
 ) -> Iterator[Labelled]:
-    """Label items of the set at `path`: results as they come, in any order.
+    """Label items of the set at `path`; results come in any order.
 
-    Joins the cluster that `RAY_ADDRESS` names, else one of this machine. workers: processes that hold a model each;
-    gpus: of each. Raises ConfigError where ray is missing.
+    Joins the cluster that `RAY_ADDRESS` names, else starts a local one. workers: processes that hold a model each;
+    gpus: of each. Raises ConfigError if ray is missing.
     """
     try:
         import ray
@@ -37,7 +35,7 @@ def label_with_ray(
     if not ray.is_initialized():
         ray.init(logging_level="ERROR", log_to_driver=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
-    # Two blocks for each worker, so that none waits for the last.
+    # Two blocks for each worker, so that none is idle at the end.
     blocks = max(1, min(2 * workers, len(indices) // batch))
     items = ray.data.from_items([{"index": index} for index in indices], override_num_blocks=blocks)
     labelled = items.map_batches(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sanakit.data.cache import latent_mark, text_mark
+from sanakit.data.cache import latent_fingerprint, text_fingerprint
 from sanakit.pipeline.fingerprint import fingerprint
 from sanakit.transformer import SanaTransformer
 from sanakit.weights import ModelSpec, load_transformer, read_model_spec, resolve, write_derived
@@ -36,7 +36,7 @@ def model(tmp_path: Path) -> ModelSpec:
 
 
 def marks(model: ModelSpec) -> tuple[str, str, str]:
-    return text_mark(model), latent_mark(model), fingerprint(model)
+    return text_fingerprint(model), latent_fingerprint(model), fingerprint(model)
 
 
 @pytest.mark.parametrize("stray", STRAYS)
@@ -65,9 +65,9 @@ def test_a_copy_has_the_marks_of_the_shipped_model(model: ModelSpec) -> None:
 
 
 def test_what_is_read_with_changes_the_mark(model: ModelSpec) -> None:
-    before = text_mark(model)
+    before = text_fingerprint(model)
     path = model.tokenizer_folder / "tokenizer.json"
     told = json.loads(path.read_text())
     path.write_text(json.dumps(told | {"truncation": None, "version": "1.1"}))
-    assert text_mark(model) != before
-    assert text_mark(replace(model, instruct=True)) != before
+    assert text_fingerprint(model) != before
+    assert text_fingerprint(replace(model, instruct=True)) != before

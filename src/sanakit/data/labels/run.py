@@ -1,7 +1,7 @@
-"""Labelling a set: pictures go through a labeller in batches, and what it says is written beside the set now and then.
+"""Labelling a set: pictures go through a labeller in batches, and the results are written beside the set at intervals.
 
-A walk is a generator of reports. One that is closed, interrupted or fails writes what it has; a crash loses what came
-since the last writing, and the next run begins there. Results may come from this process or from others (`ray_job`).
+A run is a generator of reports. If it is closed, interrupted or fails, it writes what it has; a crash loses what came
+since the last write, and the next run resumes there. Results may come from this process or from others (`ray`).
 """
 
 from __future__ import annotations
@@ -13,22 +13,20 @@ from dataclasses import dataclass
 from PIL import Image
 
 from sanakit.base.errors import OutputError, PictureError
+from sanakit.data.image import cut_picture
 from sanakit.data.items import Caption, Item, PictureSet
 from sanakit.data.labels.labellers import Labeller
-from sanakit.data.picture import cut_picture
 from sanakit.data.source import write_captions
-
-__all__ = ["Labelled", "LabelReport", "label_here", "write_labelled"]
 
 FLUSH_ITEMS = 512
 LARGEST_SIDE = 2048
-_SPARE = 20  # a table of millions of lines is written so seldom that writing takes at most a 20th of the time
+_SPARE = 20  # write so seldom that writing (a table may have millions of lines) takes at most 5 % of the time
 _SILENT = "the model had nothing to say"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Labelled:
-    """What a labeller made of a picture; `fault` says why there is nothing."""
+    """The result for a picture; `fault` says why there is none."""
 
     key: str
     captions: tuple[Caption, ...] = ()
@@ -37,9 +35,9 @@ class Labelled:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelReport:
-    """How far a walk is: of `total` pictures `done` have come, `faults` of them without a label.
+    """Progress: of `total` pictures `done` are labelled, `faults` of them without a label.
 
-    written: how many lie on disk. remaining: seconds expected, None at the beginning.
+    written: how many are on disk. remaining: seconds expected, None at the beginning.
     """
 
     total: int
@@ -65,7 +63,7 @@ def label_here(
 
 
 def _label_group(group: list[tuple[Item, Image.Image]], labeller: Labeller) -> Iterator[Labelled]:
-    """A group at once, or one by one where the model trips over a picture: that one is a fault."""
+    """Label a group at once, or one by one if the model fails, to find the picture at fault."""
     items = [item for item, _ in group]
     if not items:
         return
@@ -84,7 +82,7 @@ def _label_group(group: list[tuple[Item, Image.Image]], labeller: Labeller) -> I
 
 
 def open_picture(pictures: PictureSet, index: int) -> Image.Image:
-    """The whole picture, upright, in RGB, no side longer than LARGEST_SIDE. Raises PictureError."""
+    """Open the whole picture, upright, in RGB, with no side longer than LARGEST_SIDE. Raises PictureError."""
     item = pictures[index]
     share = min(1.0, LARGEST_SIDE / max(item.width, item.height))
     size = (max(1, round(item.width * share)), max(1, round(item.height * share)))
@@ -94,9 +92,9 @@ def open_picture(pictures: PictureSet, index: int) -> Image.Image:
 def write_labelled(
     pictures: PictureSet, results: Iterable[Labelled], total: int, *, every: int = FLUSH_ITEMS
 ) -> Generator[LabelReport]:
-    """Writes results beside the set, at least `every` of them at a time; a report after each result.
+    """Write results beside the set, at least `every` at a time; yield a report after each result.
 
-    Raises OutputError where they can't be written.
+    Raises OutputError if they can't be written.
     """
     table = _Table(pictures, total)
     try:
@@ -115,7 +113,7 @@ def write_labelled(
 
 
 class _Table:
-    """The labels of a walk that are not written yet, and its counts."""
+    """The labels that are not written yet, and the counts of a run."""
 
     def __init__(self, pictures: PictureSet, total: int) -> None:
         self.path, self.total = pictures.path, total

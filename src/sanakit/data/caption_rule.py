@@ -1,14 +1,14 @@
-"""Which of a picture's captions a training step reads: drawn by its score, and at times none at all.
+"""Which of a picture's captions a training step reads: sampled by score, and sometimes none at all.
 
-Two rules use scores (CLIP score, 100 x cosine). `softmax` is the one of the SANA paper (arXiv 2410.10629, section 2.4):
-P(i) = exp(c_i / T) / sum_j exp(c_j / T). `power` is the one of the published code: of the captions that reach the
-threshold, P(i) is proportional to c_i^(1/T), and where none reaches it the best one is taken.
+Two rules use scores (CLIP score, 100 x cosine). `softmax` is that of the SANA paper (arXiv 2410.10629, section 2.4):
+P(i) = exp(c_i / T) / sum_j exp(c_j / T). `power` is that of the published code: among the captions that reach the
+threshold, P(i) is proportional to c_i^(1/T), and if none reaches it the best one is taken.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
@@ -17,28 +17,18 @@ from sanakit.base.errors import ConfigError
 from sanakit.base.seeds import hash_uniform
 from sanakit.data.items import Caption, Item
 
-__all__ = [
-    "CaptionKind",
-    "CaptionRule",
-    "caption_for",
-    "caption_shares",
-    "choose_caption",
-    "without_scores",
-]
-
 CaptionKind = Literal["power", "softmax", "uniform", "first"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionRule:
-    """How a caption is drawn.
+    """How a caption is sampled.
 
     Attributes:
-        kind: "power" or "softmax" by score, "uniform" gives each the same chance, "first" takes the
-            first.
+        kind: "power" or "softmax" by score, "uniform" with equal probability, "first" takes the first.
         temperature: T of both rules, in units of the score for softmax.
-        threshold: what a caption must reach in `power`.
-        dropout: the share of draws that give the empty prompt, for classifier-free guidance.
+        threshold: the least score of a caption in `power`.
+        dropout: the probability of the empty prompt, for classifier-free guidance.
 
     Raises ConfigError for an unknown kind and for values out of range.
     """
@@ -60,33 +50,32 @@ class CaptionRule:
 
 
 def caption_for(item: Item, rule: CaptionRule, *, seed: int, epoch: int) -> str:
-    """The caption of a picture in an epoch, "" for the empty prompt: a pure function, so that runs resume exactly."""
+    """Sample the caption of a picture in an epoch, "" for the empty prompt: pure, so that runs resume exactly."""
     return choose_caption(item.captions, hash_uniform("caption", seed, epoch, item.key), rule)
 
 
 def choose_caption(captions: Sequence[Caption], uniform: float, rule: CaptionRule) -> str:
-    """The caption that a number in [0, 1) stands for, "" where it is dropped or there is none.
+    """Map a uniform number in [0, 1) to a caption, or to "" if it is dropped or there is none.
 
-    One number decides both: what lies below `dropout` drops the caption, the rest is stretched to [0, 1) again.
+    One number decides both: below `dropout` the caption is dropped, the rest is rescaled to [0, 1).
     """
     if not captions or uniform < rule.dropout:
         return ""
-    place = (uniform - rule.dropout) / (1 - rule.dropout)
+    uniform = (uniform - rule.dropout) / (1 - rule.dropout)
     reached = 0.0
     shares = caption_shares(captions, rule)
     for caption, share in zip(captions, shares, strict=True):
         reached += share
-        if place < reached:
+        if uniform < reached:
             return caption.text
-    # Rounding may leave the sum a hair below 1: the last that can be drawn.
+    # Rounding may leave the sum slightly below 1: take the last possible caption.
     return [c.text for c, share in zip(captions, shares, strict=True) if share > 0][-1]
 
 
 def caption_shares(captions: Sequence[Caption], rule: CaptionRule) -> list[float]:
     """The probability of each caption, dropout left out; they sum to 1.
 
-    In the rules by score a caption without one is passed over where another has one; where none is scored, all are
-    equally likely (`without_scores` counts such pictures).
+    The rules by score ignore a caption without one if another has one; if none is scored, all are equally likely.
     """
     if rule.kind == "first":
         return [1.0, *[0.0] * (len(captions) - 1)]
@@ -101,7 +90,7 @@ def caption_shares(captions: Sequence[Caption], rule: CaptionRule) -> list[float
 
 
 def _score(caption: Caption) -> float | None:
-    """The score, None for one that is missing or no finite number."""
+    """The score, or None if it is missing or not finite."""
     return caption.score if caption.score is not None and math.isfinite(caption.score) else None
 
 
@@ -110,18 +99,9 @@ def _softmax(scores: dict[int, float], rule: CaptionRule) -> dict[int, float]:
 
 
 def _power(scores: dict[int, float], rule: CaptionRule) -> dict[int, float]:
-    """Logarithms of the weights, since score^(1/T) leaves the range of numbers for small T."""
+    """Logarithms of the weights, because score^(1/T) overflows for small T."""
     good = {index: score for index, score in scores.items() if score >= rule.threshold and score > 0}
     if not good:
         best = max(scores, key=lambda index: scores[index])
         return {best: 0.0}
     return {index: math.log(score) / rule.temperature for index, score in good.items()}
-
-
-def without_scores(items: Iterable[Item]) -> tuple[int, int]:
-    """(pictures that have captions but no score among them, pictures that have captions).
-
-    What a run by score says before it begins, instead of drawing them evenly without a word.
-    """
-    scored = [any(_score(c) is not None for c in item.captions) for item in items if item.captions]
-    return scored.count(False), len(scored)

@@ -1,7 +1,7 @@
-"""A scorer made of a model of `open_clip`, an optional library: `open_clip:ViT-B-32/laion2b_s34b_b79k`, or a folder.
+"""A scorer made from a model of `open_clip`, an optional library: `open_clip:ViT-B-32/laion2b_s34b_b79k`, or a folder.
 
-A name is the library's: model, a slash, and either a tag of weights, which the library fetches, or a file of weights.
-`open_clip:FOLDER` is a folder with `open_clip_config.json`, as the library's repositories on the hub have it.
+A name is the library's: model, a slash, and either a tag of weights, which the library downloads, or a weights file.
+`open_clip:FOLDER` is a folder with `open_clip_config.json`, as in the library's repositories on the hub.
 """
 
 from __future__ import annotations
@@ -17,15 +17,13 @@ from sanakit.base.errors import ConfigError
 from sanakit.base.precision import Precision
 from sanakit.data.labels.labellers import Scorer
 
-__all__ = ["PREFIX", "open_clip_scorer"]
-
 PREFIX = "open_clip:"
 
 
 def open_clip_scorer(name: str, precision: Precision, announce: Callable[[str], object]) -> Scorer:
-    """The scorer of a name without its prefix. announce is told before the library fetches weights.
+    """Load the scorer of a name without its prefix. announce: called before the library downloads weights.
 
-    Raises ConfigError where the library is missing or knows no such model or weights.
+    Raises ConfigError if the library is missing or knows no such model or weights.
     """
     model, prepare, tokenizer = _load(name, precision, announce)
 
@@ -37,9 +35,9 @@ def open_clip_scorer(name: str, precision: Precision, announce: Callable[[str], 
         pixels = torch.stack([prepare(picture) for picture in pictures]).to(precision.device, precision.dtype)
         shown = model.encode_image(pixels, normalize=True).float()
         meant = model.encode_text(tokenizer(texts).to(precision.device), normalize=True).float()
-        places = {text: row for row, text in enumerate(texts)}
+        row_of = {text: row for row, text in enumerate(texts)}
         cosines = (100 * shown @ meant.T).tolist()
-        return [[cosines[row][places[text]] for text in texts] for row, texts in enumerate(captions)]
+        return [[cosines[row][row_of[text]] for text in texts] for row, texts in enumerate(captions)]
 
     return score
 
@@ -51,20 +49,20 @@ def _load(name: str, precision: Precision, announce: Callable[[str], object]) ->
         raise ConfigError(f'{PREFIX}{name} needs open_clip: pip install "sanakit[clip]"') from error
     model_name, weights = _parts(name)
     if weights is not None and not Path(weights).is_file():
-        announce(f"open_clip fetches the weights {weights} of {model_name} unless they are in its cache")
+        announce(f"open_clip downloads the weights {weights} of {model_name} unless they are in its cache")
     try:
         model, _, prepare = open_clip.create_model_and_transforms(
             model_name, pretrained=weights, precision="fp32", device=str(precision.device)
         )
         tokenizer = open_clip.get_tokenizer(model_name)
-    except Exception as error:  # RuntimeError for names, and whatever its loader trips over
+    except Exception as error:  # RuntimeError for names, and anything its loader raises
         reason = " ".join(str(error).split())[:300]
         raise ConfigError(f"open_clip can't load {name}: {reason}") from error
     return model.to(precision.dtype).eval().requires_grad_(False), prepare, tokenizer
 
 
 def _parts(name: str) -> tuple[str, str | None]:
-    """Model and weights as the library names them. Raises ConfigError where no weights are named."""
+    """Model and weights as the library names them. Raises ConfigError if no weights are named."""
     if Path(name).is_dir():
         return f"local-dir:{name}", None
     model_name, _, weights = name.partition("/")

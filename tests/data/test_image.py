@@ -12,9 +12,8 @@ from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from sanakit.base.errors import PictureError
-from sanakit.data.draft import _size
-from sanakit.data.items import FilePlace
-from sanakit.data.picture import cut_picture, picture_size, thumbnail
+from sanakit.data.image import cut_picture, picture_size, thumbnail
+from sanakit.data.items import ByteRange, _size
 from tests.data.pictures import encoded, png
 
 WIDTH, HEIGHT = 24, 16
@@ -110,7 +109,7 @@ def test_a_picture_stands_upright(form: str, orientation: int, tmp_path) -> None
     expected = turned(four_corners(), orientation)
     assert picture_size(data) == expected.size
     (tmp_path / "x").write_bytes(data)
-    assert _size(FilePlace(tmp_path / "x")) == expected.size
+    assert _size(ByteRange(tmp_path / "x")) == expected.size
     difference = np.abs(whole(data).astype(int) - np.asarray(expected).astype(int))
     assert difference.max() <= 12, (form, orientation)
     small = np.asarray(thumbnail(data, (2, 2))).astype(int)
@@ -123,7 +122,7 @@ def test_the_orientation_behind_many_pixels_is_seen_from_the_file_alone(tmp_path
     data = with_chunk(encoded(Image.fromarray(noise)), b"eXIf", exif_of(6)[6:], before=b"IEND")
     (tmp_path / "x.png").write_bytes(data)
     assert len(data) > 128 * 1024
-    assert _size(FilePlace(tmp_path / "x.png")) == (200, 300) == picture_size(data)
+    assert _size(ByteRange(tmp_path / "x.png")) == (200, 300) == picture_size(data)
     assert np.array_equal(whole(data), np.rot90(noise, -1))
 
 
@@ -156,7 +155,7 @@ def test_what_a_png_holds_besides_its_pixels_does_no_harm(
 ) -> None:
     data = with_chunk(encoded(four_corners()), kind, content, before)
     (tmp_path / "x.png").write_bytes(data)
-    assert _size(FilePlace(tmp_path / "x.png")) == (WIDTH, HEIGHT)
+    assert _size(ByteRange(tmp_path / "x.png")) == (WIDTH, HEIGHT)
     assert np.array_equal(whole(data), np.asarray(four_corners()))
 
 

@@ -83,7 +83,6 @@ def test_bad_pictures_are_replaced_alike_in_every_world(folder: Path, world: int
                 for place, index in enumerate(reader(step).indices):
                     found[step * 4 + place * world + rank] = index
             skipped |= {fault.key for fault in reader.faults}
-            assert reader.skipped == len(reader.faults)
     assert [found[place] for place in range(12)] == wanted
     assert skipped == {"003", "004"}
     assert (folder / "003.png").exists()
@@ -121,21 +120,6 @@ def test_steps_are_produced_ahead_and_once() -> None:
         assert ahead.wait(10)  # nobody has asked for step 2
         assert [prefetch(step) for step in (1, 2, 3)] == [1, 4, 9]
     assert made[:4] == [0, 1, 2, 3]
-
-
-def test_waiting_is_measured() -> None:
-    release = threading.Event()
-
-    def produce(step: int) -> int:
-        assert release.wait(10)
-        return step
-
-    timer = threading.Timer(0.05, release.set)
-    with Prefetch(produce, workers=1, ahead=2) as prefetch:
-        timer.start()
-        prefetch(0)
-        assert prefetch.waited > 0.01
-        timer.join()
 
 
 def test_an_error_is_raised_where_its_step_is_asked_for_and_all_threads_end() -> None:

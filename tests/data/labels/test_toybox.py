@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from sanakit.data.labels.toyworld import toybox_captioner, toybox_scorer
+from sanakit.data.labels.toybox import toybox_captioner, toybox_scorer
 from sanakit.toybox import captions, full_spec, parse, phrase, sample_scene
 from sanakit.toybox.grammar import COLOURS, SHAPES, Scene
 from tests.data.labels.renders import rendered

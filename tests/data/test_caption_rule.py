@@ -8,14 +8,13 @@ from collections import Counter
 import pytest
 
 from sanakit.base.errors import ConfigError
-from sanakit.data.items import Caption, Item
-from sanakit.data.labels.sampler import (
+from sanakit.data.caption_rule import (
     CaptionRule,
     caption_for,
     caption_shares,
     choose_caption,
-    without_scores,
 )
+from sanakit.data.items import Caption, Item
 
 SCORES = (31.0, 28.5, 25.0, 24.9)
 CAPTIONS = tuple(Caption(text=f"c{index}", score=score) for index, score in enumerate(SCORES))
@@ -77,8 +76,6 @@ def test_captions_without_a_score() -> None:
     assert caption_shares(mixed, CaptionRule()) == [0.0, 1.0]
     bare = (Caption(text="own"), Caption(text="other", score=math.nan))
     assert caption_shares(bare, CaptionRule()) == [0.5, 0.5]
-    items = [Item(key=str(k), width=1, height=1, captions=c) for k, c in enumerate((mixed, bare, ()))]
-    assert without_scores(items) == (1, 2)
 
 
 @pytest.mark.parametrize("kind", ["power", "softmax", "uniform", "first"])
