@@ -193,7 +193,7 @@ def test_a_longer_file_under_an_old_manifest_is_a_fault(tmp_path: Path) -> None:
     cache.put("c", {"latent": torch.zeros(99)})
     cache.flush()
     first.write_bytes(shards_in(tmp_path / "other")[0].read_bytes())
-    assert "not the size it was written with" in TensorCache(tmp_path).faults[0].text
+    assert "the size it was written with" in TensorCache(tmp_path).faults[0].text
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])

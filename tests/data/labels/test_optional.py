@@ -79,7 +79,7 @@ def test_open_clip_scores_are_its_cosines(tmp_path: Path, monkeypatch: pytest.Mo
     scorer = scorer_of("open_clip:ViT-B-32/laion2b", told.append)
     assert scorer(PICTURES, [["", "bb"], ["bb"]]) == [[100.0, 0.0], [100.0]]
     assert scorer(PICTURES, [[], []]) == [[], []]
-    assert log[0][:2] == ("ViT-B-32", "laion2b") and "fetches the weights laion2b of ViT-B-32" in told[0]
+    assert log[0][:2] == ("ViT-B-32", "laion2b") and "downloads the weights laion2b of ViT-B-32" in told[0]
     (tmp_path / "w.pt").write_bytes(b"")
     scorer_of(f"open_clip:ViT-B-32/{tmp_path / 'w.pt'}", told.append)
     scorer_of(f"open_clip:{tmp_path}", told.append)
