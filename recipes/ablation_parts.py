@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
@@ -22,7 +21,7 @@ from sanakit.kernels import QKNorm
 from sanakit.kernels.linear_attention.reference import rotate_pairs
 from sanakit.kernels.qk_norm.reference import normalised
 from sanakit.layers import LinearSelfAttention
-from sanakit.transformer import SanaTransformer, TransformerConfig, build_block
+from sanakit.transformer import SanaTransformer, TransformerConfig
 
 Part = Callable[[TransformerConfig], nn.Module]
 """Makes one layer of a block."""
@@ -90,11 +89,11 @@ def ablated(
     config: TransformerConfig, attention: Part | None = None, ffn: Part | None = None
 ) -> SanaTransformer:
     """The network of `config` with other parts in every block; None leaves SANA's own."""
-    return SanaTransformer(config, partial(_block, attention=attention, ffn=ffn))
-
-
-def _block(config: TransformerConfig, attention: Part | None, ffn: Part | None) -> nn.Module:
-    return build_block(config, attention and attention(config), ffn and ffn(config))
+    model = SanaTransformer(config)
+    for block in model.blocks:
+        block.attention = block.attention if attention is None else attention(config)
+        block.ffn = block.ffn if ffn is None else ffn(config)
+    return model
 
 
 def without_positions(config: TransformerConfig) -> TransformerConfig:

@@ -42,7 +42,9 @@ def velocity(model: SanaTransformer, words: int, side: int = 4) -> torch.Tensor:
     text = TextStates(torch.randn(2, words, 64, generator=draw), torch.ones(2, words, dtype=torch.bool))
     with torch.no_grad():
         # As drawing does: the text is read once, and the blocks are given what they keep of it.
-        return model(torch.randn(2, 4, side, side, generator=draw), torch.tensor([500.0]), model.read(text))
+        return model(
+            torch.randn(2, 4, side, side, generator=draw), torch.tensor([500.0]), model.precompute_text(text)
+        )
 
 
 @pytest.mark.parametrize("edit", EDITS)

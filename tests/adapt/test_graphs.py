@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from sanakit.base.errors import RequestError
 from sanakit.base.precision import Precision
 from sanakit.base.values import TextStates
 from sanakit.pipeline.engine import choose_engine
-from sanakit.transformer import Perturbation, SanaTransformer, TextMemory, TransformerConfig
+from sanakit.transformer import SanaTransformer, TextKV, TransformerConfig
 
 
 class Recorder:
@@ -58,20 +59,20 @@ def model() -> SanaTransformer:
     return SanaTransformer(CONFIG).eval().requires_grad_(False)
 
 
-def memory(model: SanaTransformer, length: int, lone: int, padded: bool = False) -> TextMemory:
+def text_kv(model: SanaTransformer, length: int, single: bool, padded: bool = False) -> TextKV:
     mask = torch.ones(2, length, dtype=torch.bool)
-    mask[:lone, 1:] = False
-    read = model.read(TextStates(torch.randn(2, length, CONFIG.text_width), mask), lone)
-    return read if padded else TextMemory(read.blocks, None)
+    mask[:1, 1:] = not single
+    found = model.precompute_text(TextStates(torch.randn(2, length, CONFIG.text_width), mask))
+    return found if padded else replace(found, mask=None)
 
 
 @torch.no_grad()
 def test_steps_are_replayed_for_any_prompt(model: SanaTransformer) -> None:
     texts = [
-        memory(model, 5, 1),
-        memory(model, 9, 1),
-        memory(model, TEXT_STEP, 1),
-        memory(model, 7, 1, padded=True),
+        text_kv(model, 5, True),
+        text_kv(model, 9, True),
+        text_kv(model, TEXT_STEP, True),
+        text_kv(model, 7, True, padded=True),
     ]
     inputs = [(torch.randn(2, 4, 8, 8), torch.tensor([float(100 * i)]), text) for i, text in enumerate(texts)]
     wanted = [model(*given) for given in inputs]
@@ -80,7 +81,7 @@ def test_steps_are_replayed_for_any_prompt(model: SanaTransformer) -> None:
     for given, want in zip(inputs, wanted, strict=True):
         torch.testing.assert_close(model(*given), want, rtol=1e-5, atol=1e-6)
     assert recorder.recorded == 1
-    longer = memory(model, TEXT_STEP + 1, 1)
+    longer = text_kv(model, TEXT_STEP + 1, True)
     model(inputs[0][0], inputs[0][1], longer)
     assert recorder.recorded == 2
 
@@ -88,18 +89,23 @@ def test_steps_are_replayed_for_any_prompt(model: SanaTransformer) -> None:
 @torch.no_grad()
 def test_what_a_step_depends_on_is_recorded_apart(model: SanaTransformer) -> None:
     x, time = torch.randn(2, 4, 8, 8), torch.tensor([500.0])
-    open_, settled = memory(model, 5, 0), memory(model, 5, 1)
+    several, single = text_kv(model, 5, False), text_kv(model, 5, True)
     calls = [
-        {"text": open_},
-        {"text": settled},
-        {"text": open_, "perturbation": Perturbation(frozenset({1}), 1)},
-        {"text": open_, "residuals": (torch.randn(2, 64, 32),)},
+        {"text": several},
+        {"text": single},
+        {"text": several, "perturbed": {1: torch.tensor([False, True])}},
     ]
     wanted = [model(x, time, **call) for call in calls]
     recorder = Recorder()
     record(model, recorder)
     for call, want in zip(calls * 2, wanted * 2, strict=True):
         torch.testing.assert_close(model(x, time, **call), want, rtol=1e-5, atol=1e-6)
+    assert recorder.recorded == len(calls)
+    other = {
+        "text": several,
+        "perturbed": {1: torch.tensor([True, True])},
+    }  # another sample, the same recording
+    model(x, time, **other)
     assert recorder.recorded == len(calls)
 
 

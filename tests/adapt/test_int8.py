@@ -88,14 +88,14 @@ def test_norms_round_for_the_layers_behind_them(triton_everywhere: None) -> None
     config = TransformerConfig(width=16, depth=1, heads=2, cross_heads=2, text_width=8, qk_norm=True)
     block = build_block(config).requires_grad_(False)
     quantise(block, kept={"cross.*": "read no norm"}, smallest=1)
-    x, signal, grid = torch.randn(2, 6, 16), torch.randn(1, 1, 6, 16), Grid(1, 2, 3)
-    memory = block.cross.remember(torch.randn(2, 3, 16))
-    wanted = block(x, signal, memory, None, grid)
+    x, modulation, grid = torch.randn(2, 6, 16), torch.randn(1, 1, 6, 16), Grid(1, 2, 3)
+    text_kv = block.cross.project_kv(torch.randn(2, 3, 16))
+    wanted = block(x, modulation, text_kv, None, grid)
     fuse_quantisation(block)
     seen: list[type] = []
     for layer in (block.attention.qkv, block.ffn.expand, block.attention.out):
         layer.register_forward_pre_hook(lambda _, given: seen.append(type(given[0])))
-    assert torch.equal(block(x, signal, memory, None, grid), wanted)
+    assert torch.equal(block(x, modulation, text_kv, None, grid), wanted)
     assert seen == [QuantTokens, torch.Tensor, QuantTokens]
 
 

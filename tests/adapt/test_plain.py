@@ -43,8 +43,8 @@ def test_a_plain_model_avoids_triton_while_it_runs(gpu: None) -> None:
         part.register_forward_hook(lambda *_: heard.append(verdict()))
     keep_plain(model)
     keep_plain(decoder)
-    memory = model.read(TextStates(torch.randn(1, 3, 8), torch.ones(1, 3, dtype=torch.bool)))
-    model(torch.randn(1, 4, 2, 2), torch.tensor([1.0]), memory)
+    text_kv = model.precompute_text(TextStates(torch.randn(1, 3, 8), torch.ones(1, 3, dtype=torch.bool)))
+    model(torch.randn(1, 4, 2, 2), torch.tensor([1.0]), text_kv)
     decoder.decode(torch.randn(1, 32, 1, 1))
     assert heard == ["linear_attention: triton: able, avoided"] * 3
     assert verdict() == "linear_attention: triton: chosen"

@@ -68,10 +68,10 @@ def test_a_transformer_draws_in_it() -> None:
     nn.init.normal_(model.head.out.weight)
     x, time = torch.randn(1, 4, 6, 4), torch.tensor([500.0])
     text = TextStates(torch.randn(1, 5, 8), torch.ones(1, 5, dtype=torch.bool))
-    wanted = model(x, time, model.read(text))
+    wanted = model(x, time, model.precompute_text(text))
     widen(model.bfloat16())
     half = TextStates(text.states.bfloat16(), text.mask)
     with Watch() as watch:
-        got = model(x.bfloat16(), time, model.read(half))
+        got = model(x.bfloat16(), time, model.precompute_text(half))
     assert set(watch.seen) == {torch.float32}
     assert torch.linalg.norm(got.float() - wanted) < 3e-2 * torch.linalg.norm(wanted)

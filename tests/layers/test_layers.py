@@ -12,13 +12,11 @@ from sanakit.base import Grid
 from sanakit.layers import (
     ChannelRMSNorm,
     Downsample,
-    Modulation,
     RMSNorm,
     Upsample,
     axis_channels,
     channels_to_space,
     group_mean,
-    per_token,
     position_table,
     rotary_angles,
     space_to_channels,
@@ -87,11 +85,7 @@ def test_rotary_angles_equal_the_published_tables() -> None:
     torch.testing.assert_close(angles.sin(), sin.reshape(60, 112)[:, 1::2].float(), atol=1e-5, rtol=1e-5)
 
 
-def test_modulation_order_and_frames() -> None:
+def test_modulation_is_shift_scale_gate_for_attention_then_for_the_feed_forward() -> None:
     table = torch.arange(6.0)[:, None].expand(6, 4)
-    look, think = split_modulation(table, torch.zeros(2, 3, 6, 4))
-    assert [part[0, 0, 0].item() for part in (*look, *think)] == [0, 1, 2, 3, 4, 5]
-    frames = Modulation(*(torch.arange(3.0)[None, :, None].expand(1, 3, 4) for _ in range(3)))
-    assert per_token(frames, 6).shift[0, :, 0].tolist() == [0, 0, 1, 1, 2, 2]
-    image = Modulation(*(torch.ones(1, 1, 4) for _ in range(3)))
-    assert per_token(image, 6) is image
+    attn, ffn = split_modulation(table, torch.zeros(2, 1, 6, 4))
+    assert [part[0, 0, 0].item() for part in (*attn, *ffn)] == [0, 1, 2, 3, 4, 5]

@@ -106,9 +106,9 @@ def test_softmax_attention_is_its_formula() -> None:
     torch.testing.assert_close(layer(x), wanted, rtol=1e-4, atol=1e-5)
 
 
-def test_perturbed_rows_attend_to_themselves() -> None:
+def test_tokens_of_perturbed_samples_attend_to_themselves() -> None:
     layer, x = attention(12), torch.randn(3, 5, 12)
-    out = layer(x, None, 1)
+    out = layer(x, None, torch.tensor([False, False, True]))
     torch.testing.assert_close(out[:2], layer(x)[:2])
     torch.testing.assert_close(out[2], layer.out(layer.qkv(x)[2, :, 24:]))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ import torch
 from sanakit.base import ConfigError, Grid, TextStates
 from sanakit.base.dialect import DIFFUSERS, OFFICIAL
 from sanakit.layers import sinusoid
-from sanakit.transformer import PRESETS, Perturbation, SanaTransformer, TransformerConfig, initialise
+from sanakit.transformer import PRESETS, Positions, SanaTransformer, TransformerConfig, initialise
 
 TINY = TransformerConfig(latent_channels=4, width=32, depth=3, heads=4, cross_heads=2, text_width=8)
 PARAMETERS = {
@@ -52,8 +53,8 @@ def test_cross_attention_reads_the_raw_residual() -> None:
     block.cross.register_forward_pre_hook(lambda _, args: seen.update(x=args[0]))
     block.attention.register_forward_hook(lambda *_: torch.zeros(2, 6, 32))
     x = torch.randn(2, 6, 32) * 50
-    memory = block.cross.remember(torch.randn(2, 5, 32))
-    block(x, torch.randn(2, 1, 6, 32), memory, torch.ones(2, 5).bool(), Grid(1, 2, 3))
+    text_kv = block.cross.project_kv(torch.randn(2, 5, 32))
+    block(x, torch.randn(2, 1, 6, 32), text_kv, torch.ones(2, 5).bool(), Grid(1, 2, 3))
     assert torch.equal(seen["x"], x)
 
 
@@ -80,10 +81,10 @@ def test_gates_of_a_fresh_block_are_open() -> None:
 def test_head_takes_the_time_embedding_itself() -> None:
     model = SanaTransformer(TINY)
     seen = {}
-    model.head.register_forward_pre_hook(lambda _, args: seen.update(time=args[1]))
+    model.head.register_forward_pre_hook(lambda _, args: seen.update(t_emb=args[1]))
     time = torch.tensor([10.0, 500.0])
     model(torch.randn(2, 4, 4, 4), time, text())
-    assert torch.equal(seen["time"], model.time(time))
+    assert torch.equal(seen["t_emb"], model.time(time))
 
 
 def test_masked_tokens_and_trimming_do_not_change_the_picture() -> None:
@@ -111,26 +112,25 @@ def test_dialects_change_the_epsilons() -> None:
     assert (block.attention.eps, block.attention.norm_q.eps, block.cross.norm_k.eps) == (1e-8, 1e-5, 1e-6)
 
 
-def test_perturbed_rows_see_only_themselves() -> None:
+def test_tokens_of_perturbed_samples_see_only_themselves() -> None:
     model = SanaTransformer(TINY).eval()
     latent, time, words = torch.randn(3, 4, 4, 4), torch.full((3,), 300.0), text(3)
     with torch.no_grad():
         plain = model(latent, time, words)
-        perturbed = model(latent, time, words, perturbation=Perturbation(frozenset({1}), rows=1))
-    assert torch.equal(plain[:2], perturbed[:2])
-    assert not torch.allclose(plain[2], perturbed[2])
+        perturbed = model(latent, time, words, perturbed={1: torch.tensor([False, True, False])})
+    assert torch.equal(plain[::2], perturbed[::2])
+    assert not torch.allclose(plain[1], perturbed[1])
 
 
-def test_control_residuals_enter_after_blocks_one_and_on() -> None:
-    model = SanaTransformer(TINY).eval()
+def test_positions_of_a_call_stand_in_for_those_of_the_config() -> None:
+    small = SanaTransformer(replace(TINY, position_scale=1.0, sample_size=8)).eval()
+    large = SanaTransformer(replace(TINY, position_scale=1.0, sample_size=16)).eval()
+    large.load_state_dict(small.state_dict())
     latent, time, words = torch.randn(2, 4, 4, 4), torch.full((2,), 300.0), text()
-    residual = torch.randn(2, 16, 32)
-    seen: list[torch.Tensor] = []
-    model.blocks[2].register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     with torch.no_grad():
-        model(latent, time, words)
-        model(latent, time, words, residuals=(residual,))
-    torch.testing.assert_close(seen[1] - seen[0], residual, atol=1e-5, rtol=1e-4)
+        own, called = large(latent, time, words), small(latent, time, words, positions=Positions(16, 1.0))
+        assert torch.equal(own, called)
+        assert not torch.equal(own, small(latent, time, words))
 
 
 def test_positions_stay_float32_in_a_half_precision_network() -> None:
@@ -148,12 +148,12 @@ def test_positions_stay_float32_in_a_half_precision_network() -> None:
     with torch.no_grad():
         model.patch.weight.zero_()
         model.patch.bias.zero_()
-        tokens = model.embed_latent(torch.zeros(1, 4, 64, 64), Grid(1, 64, 64))
+        tokens = model.embed_latent(torch.zeros(1, 4, 64, 64), Grid(1, 64, 64), config.positions)
     wide = SanaTransformer(config)
     with torch.no_grad():
         wide.patch.weight.zero_()
         wide.patch.bias.zero_()
-        exact = wide.embed_latent(torch.zeros(1, 4, 64, 64), Grid(1, 64, 64))
+        exact = wide.embed_latent(torch.zeros(1, 4, 64, 64), Grid(1, 64, 64), config.positions)
     assert torch.equal(tokens, exact.to(torch.bfloat16))
 
 

@@ -14,19 +14,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from sanakit.base.errors import OutputError
 from sanakit.base.files import ensure_writable_folder
 from sanakit.base.paths import user_path
 from sanakit.base.values import TextStates
-from sanakit.transformer import SanaTransformer, TextMemory
+from sanakit.transformer import SanaTransformer, TextKV
 
 CACHE = Path("~/.cache/sanakit/compiled")
 """Where compiled blocks are kept, unless TORCHINDUCTOR_CACHE_DIR says otherwise."""
 
 _VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 _DRAFT = "sanakit-compiled-"
-_TEXT = 2  # the dimension of a memory's keys that counts text tokens
+_TEXT = 2  # the dimension of keys that counts text tokens
 _GRAPHS = 64  # sizes and batches in one process before torch.compile gives up
 
 
@@ -49,7 +50,7 @@ def compile_blocks(model: SanaTransformer, backend: str = "inductor") -> None:
     """
     _name_cache()
     torch._dynamo.config.recompile_limit = _GRAPHS
-    model.read = _any_text(model.read)  # type: ignore[method-assign]
+    model.precompute_text = _any_text(model.precompute_text)  # type: ignore[method-assign]
     for block in model.blocks:
         block.compile(dynamic=False, backend=backend)
 
@@ -85,15 +86,15 @@ def _cache() -> Path:
     return made
 
 
-def _any_text(read: Callable[..., TextMemory]) -> Callable[..., TextMemory]:
-    """`read`, its number of text tokens marked as free: else every prompt would be compiled for."""
+def _any_text(precompute: Callable[..., TextKV]) -> Callable[..., TextKV]:
+    """`precompute_text`, its number of text tokens marked as free: else every prompt would be compiled for."""
 
-    def marked(text: TextStates, lone: int = 0) -> TextMemory:
-        memory = read(text, lone)
-        for kept in memory.blocks:
-            torch._dynamo.maybe_mark_dynamic(kept.key, _TEXT)
-            torch._dynamo.maybe_mark_dynamic(kept.value, _TEXT)
-        torch._dynamo.maybe_mark_dynamic(memory.mask, 1)
-        return memory
+    def marked(text: TextStates, single: Tensor | None = None) -> TextKV:
+        text_kv = precompute(text, single)
+        for kv in text_kv.blocks:
+            torch._dynamo.maybe_mark_dynamic(kv.key, _TEXT)
+            torch._dynamo.maybe_mark_dynamic(kv.value, _TEXT)
+        torch._dynamo.maybe_mark_dynamic(text_kv.mask, 1)
+        return text_kv
 
     return marked

@@ -7,8 +7,8 @@ inputs are copied in, the result is copied out. The text of a picture is an inpu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -16,8 +16,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from sanakit.autoencoder import DCAE
-from sanakit.layers.cross_attention import Memory
-from sanakit.transformer import Perturbation, SanaTransformer, TextMemory
+from sanakit.layers.cross_attention import KV
+from sanakit.transformer import SanaTransformer, TextKV
 
 TEXT_STEP = 64
 
@@ -71,44 +71,41 @@ class Recorded:
 
 
 class _Form(NamedTuple):
-    """What a step depends on besides its tensors; residuals: their number."""
+    """What a step depends on besides its tensors: which of them there are, and the blocks that are perturbed."""
 
-    settled: bool
+    single: bool
     guided: bool
-    residuals: int
-    perturbation: Perturbation | None
+    perturbed: tuple[int, ...]
 
 
 def record_steps(model: SanaTransformer, recorder: Recorder = record_cuda) -> None:
     """Replay the forward pass of `model`, in place: for drawing, without gradients."""
-    plain, read = model.forward, model.read
+    plain, precompute = model.forward, model.precompute_text
 
     def run(*flat: Tensor, key: _Form) -> Tensor:
         parts = iter(flat)
         latent, time = next(parts), next(parts)
         guidance = next(parts) if key.guided else None
-        residuals = tuple(next(parts) for _ in range(key.residuals))
-        memory = _unflatten(tuple(parts), key.settled)
-        return plain(latent, time, memory, guidance, residuals, key.perturbation)
+        perturbed = {index: next(parts) for index in key.perturbed}
+        return plain(latent, time, _unflatten(tuple(parts), key.single), guidance, perturbed)
 
     recorded = Recorded(run, recorder)
 
     def forward(
         latent: Tensor,
         time: Tensor,
-        text: TextMemory,
+        text: TextKV,
         guidance: Tensor | None = None,
-        residuals: tuple[Tensor, ...] = (),
-        perturbation: Perturbation | None = None,
+        perturbed: Mapping[int, Tensor] | None = None,
     ) -> Tensor:
-        memory = _padded(text)
-        settled = memory.blocks[0].settled is not None
-        form = _Form(settled, guidance is not None, len(residuals), perturbation)
+        text_kv, masks = _padded(text), perturbed or {}
+        single = text_kv.blocks[0].rows is not None
+        form = _Form(single, guidance is not None, tuple(masks))
         given = () if guidance is None else (guidance,)
-        return recorded(latent, time, *given, *residuals, *_flatten(memory), key=form)
+        return recorded(latent, time, *given, *masks.values(), *_flatten(text_kv), key=form)
 
-    # Padded when it is read, a text is not padded again at every step.
-    model.read = lambda text, lone=0: _padded(read(text, lone))  # type: ignore[method-assign]
+    # Padded when it is precomputed, a text is not padded again at every step.
+    model.precompute_text = lambda text, single=None: _padded(precompute(text, single))  # type: ignore[method-assign]
     model.forward = forward  # type: ignore[method-assign, assignment]
 
 
@@ -126,32 +123,36 @@ def record(module: nn.Module, recorder: Recorder = record_cuda) -> None:
         record_decode(module, recorder)
 
 
-def _padded(memory: TextMemory) -> TextMemory:
+def _padded(text: TextKV) -> TextKV:
     """The same with a multiple of `TEXT_STEP` tokens, those that were added hidden by the mask."""
-    first = memory.blocks[0].key
+    first = text.blocks[0].key
     samples, _, length, _ = first.shape
-    more, real = -length % TEXT_STEP, memory.mask
+    more, real = -length % TEXT_STEP, text.mask
     if more == 0 and real is not None:
-        return memory
+        return text
     if real is None:
         real = torch.ones(samples, length, dtype=torch.bool, device=first.device)
     blocks = tuple(
-        Memory(F.pad(m.key, (0, 0, 0, more)), F.pad(m.value, (0, 0, 0, more)), m.settled)
-        for m in memory.blocks
+        replace(kv, key=F.pad(kv.key, (0, 0, 0, more)), value=F.pad(kv.value, (0, 0, 0, more)))
+        for kv in text.blocks
     )
-    return TextMemory(blocks, F.pad(real, (0, more)))
+    return TextKV(blocks, F.pad(real, (0, more)))
 
 
-def _flatten(memory: TextMemory) -> list[Tensor]:
-    assert memory.mask is not None
-    tensors = [memory.mask]
-    for block in memory.blocks:
-        tensors += [block.key, block.value, *([] if block.settled is None else [block.settled])]
+def _flatten(text: TextKV) -> list[Tensor]:
+    assert text.mask is not None
+    rows = text.blocks[0].rows
+    tensors = [text.mask, *([] if rows is None else [rows])]
+    for kv in text.blocks:
+        tensors += [kv.key, kv.value, *([] if kv.constant is None else [kv.constant])]
     return tensors
 
 
-def _unflatten(tensors: tuple[Tensor, ...], settled: bool) -> TextMemory:
+def _unflatten(tensors: tuple[Tensor, ...], single: bool) -> TextKV:
     """The reverse of `_flatten`."""
-    mask, rest, each = tensors[0], tensors[1:], 3 if settled else 2
-    groups = (rest[i : i + each] for i in range(0, len(rest), each))
-    return TextMemory(tuple(Memory(*group) for group in groups), mask)
+    parts = iter(tensors)
+    mask, rows = next(parts), next(parts) if single else None
+    blocks = []
+    for key in parts:
+        blocks.append(KV(key, next(parts), rows, next(parts) if single else None))
+    return TextKV(tuple(blocks), mask)

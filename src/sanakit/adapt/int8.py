@@ -18,7 +18,7 @@ from sanakit.base.errors import WeightsError
 from sanakit.kernels import QuantTokens, add_norm_modulate_quant, int8_matmul, prepare_int8
 from sanakit.kernels.int8_matmul import quantise_rows
 from sanakit.kernels.linear import Act
-from sanakit.layers import LinearBlock, LinearSelfAttention, MixFFN
+from sanakit.layers import AdaLN, LinearBlock, LinearSelfAttention, MixFFN, Modulation
 
 KEPT: dict[str, str] = {
     **RARE,
@@ -120,15 +120,25 @@ def quantise(
     return QuantReport(replaced=tuple(replaced), kept=left)
 
 
+class QuantAdaLN(AdaLN):
+    """`AdaLN` that hands quantised tokens to an int8 layer, on rows of the table that quantise as they normalise."""
+
+    def forward(
+        self, x: Tensor, modulation: Modulation, branch: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | QuantTokens]:
+        """[B, N, D] -> x + branch, and its norm, scaled, shifted and, if a row does that, quantised."""
+        return add_norm_modulate_quant(x, branch, None, modulation.shift, modulation.scale, self.eps)
+
+
 def fuse_quantisation(model: nn.Module) -> None:
     """Let the norms of blocks round for the int8 layers that read them, in place, where the table has such a row."""
     for block in model.modules():
         if not isinstance(block, LinearBlock):
             continue
         if isinstance(block.attention, LinearSelfAttention) and _is_int8(block.attention.qkv):
-            block.enter_attention = add_norm_modulate_quant
+            block.norm_attention = QuantAdaLN(block.norm_attention.eps)
         if isinstance(block.ffn, MixFFN) and _is_int8(block.ffn.expand):
-            block.enter_ffn = add_norm_modulate_quant
+            block.norm_ffn = QuantAdaLN(block.norm_ffn.eps)
 
 
 def prepare_layers(model: nn.Module) -> None:

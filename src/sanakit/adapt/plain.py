@@ -16,7 +16,7 @@ def keep_plain(module: nn.Module) -> None:
     """From now on `module` runs without the table's Triton rows, in place."""
     if isinstance(module, SanaTransformer):
         module.forward = _plainly(module.forward)  # type: ignore[method-assign]
-        module.read = _plainly(module.read)  # type: ignore[method-assign]
+        module.precompute_text = _plainly(module.precompute_text)  # type: ignore[method-assign]
     if isinstance(module, DCAE):
         module.decode = _plainly(module.decode)  # type: ignore[method-assign]
 

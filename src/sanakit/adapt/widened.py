@@ -29,7 +29,7 @@ def widen(module: nn.Module) -> None:
     """From now on `module` computes its products of half precision in float32, in place; for drawing on a CPU."""
     module.forward = _widely(module.forward)
     if isinstance(module, SanaTransformer):
-        module.read = _widely(module.read)  # type: ignore[method-assign]
+        module.precompute_text = _widely(module.precompute_text)  # type: ignore[method-assign]
     if isinstance(module, DCAE):
         module.decode = _widely(module.decode)  # type: ignore[method-assign]
 

@@ -57,10 +57,10 @@ class TextStates:
             used[:1] = True
         return TextStates(self.states[:, used], self.mask[:, used])
 
-    def lone(self) -> int:
-        """How many samples at the front have one real token, their first: attention to them has nothing to weigh."""
-        single = (self.mask.sum(dim=1) == 1) & self.mask[:, 0]
-        return int(single.long().cumprod(dim=0).sum())
+    @property
+    def single(self) -> Tensor:
+        """[B] bool: prompts with one real token. Attention to them needs no weights: softmax over one key is 1."""
+        return self.mask.sum(dim=1) == 1
 
     def padded(self, length: int) -> TextStates:
         """With zeros and a False mask appended on the right up to `length` columns.

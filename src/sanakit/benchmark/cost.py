@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from sanakit.autoencoder import DCAE
 from sanakit.benchmark.subject import INSTRUCTION, WORDS, Subject
 from sanakit.text import build_gemma
-from sanakit.transformer import SanaTransformer, TextMemory
+from sanakit.transformer import SanaTransformer
 
 
 def operations(stage: str, subject: Subject) -> float:
@@ -33,11 +33,12 @@ def _text(subject: Subject) -> float:
 def _step(subject: Subject) -> float:
     model = SanaTransformer(subject.shapes.transformer).eval()
     words = subject.words(torch.float32, WORDS)
-    memory = TextMemory(model.read(words, 1).blocks, None)
+    single = torch.tensor([True, False], device="cpu")  # an empty prompt, and the prompt
+    text_kv = replace(model.precompute_text(words, single), mask=None)
     latent = torch.empty(2, *subject.latent)
     guidance = torch.empty(1) if model.config.guidance_embed else None
     with FlopCounterMode(display=False) as counter:
-        model(latent, torch.empty(1), memory, guidance)
+        model(latent, torch.empty(1), text_kv, guidance)
     return float(counter.get_total_flops())
 
 

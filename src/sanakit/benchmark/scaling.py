@@ -20,7 +20,7 @@ from sanakit.benchmark.subject import WORDS
 from sanakit.kernels import choice
 from sanakit.layers.linear_attention import LinearSelfAttention
 from sanakit.pipeline.engine import apply_engine, choose_engine
-from sanakit.transformer import TextMemory, TransformerConfig
+from sanakit.transformer import TextKV, TransformerConfig
 
 DEPTH = 2
 KINDS = ("linear", "softmax")
@@ -33,7 +33,7 @@ class SoftmaxSelfAttention(nn.Module):
         super().__init__()
         self.heads, self.qkv, self.out = layer.heads, layer.qkv, layer.out
 
-    def forward(self, x: Tensor, angles: Tensor | None = None, identity_rows: int = 0) -> Tensor:
+    def forward(self, x: Tensor, rope: Tensor | None = None, perturbed: Tensor | None = None) -> Tensor:
         """[B, N, D] -> [B, N, D]."""
         query, key, value = (
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.qkv(x).chunk(3, dim=-1)
@@ -85,18 +85,19 @@ def growth(
         )
         keep_pages()
         with torch.no_grad():
-            memory = TextMemory(model.read(text, 1).blocks, None)
+            single = torch.tensor([True, False])
+            text_kv = replace(model.precompute_text(text, single), mask=None)
             seconds = {
-                side * side: median_seconds(partial(_step, model, side, dtype, memory), rounds)
+                side * side: median_seconds(partial(_step, model, side, dtype, text_kv), rounds)
                 for side in sides
             }
         keep_no_pages()
         yield Growth(kind=kind, seconds=seconds)
 
 
-def _step(model: nn.Module, side: int, dtype: torch.dtype, memory: TextMemory) -> Tensor:
+def _step(model: nn.Module, side: int, dtype: torch.dtype, text_kv: TextKV) -> Tensor:
     latent = torch.zeros(2, 32, side, side, dtype=dtype)
-    out: Tensor = model(latent, torch.tensor([500.0]), memory)
+    out: Tensor = model(latent, torch.tensor([500.0]), text_kv)
     return out
 
 

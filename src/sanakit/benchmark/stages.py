@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from sanakit.benchmark.peers import PEERS
 from sanakit.benchmark.subject import INSTRUCTION, WORDS, Subject, Work, tokens, weight_bytes
 from sanakit.pipeline.engine import apply_engine, choose_engine
 from sanakit.pipeline.stages import decode_latent
-from sanakit.transformer import SanaTransformer, TextMemory
+from sanakit.transformer import SanaTransformer, TextKV
 
 Stage = Callable[[Subject, EngineSpec], Work]
 
@@ -40,8 +41,8 @@ def step(subject: Subject, spec: EngineSpec) -> Work:
     guidance = torch.tensor([4.5], device=subject.device) if model.config.guidance_embed else None
     size = weight_bytes(model)
     _bring(spec, "transformer", model, Precision(subject.device, dtype, "as asked"))
-    memory = _memory(model, subject.words(dtype, WORDS))
-    return Work(run=lambda: model(noise, time, memory, guidance), size=size)
+    text_kv = _text_kv(model, subject.words(dtype, WORDS))
+    return Work(run=lambda: model(noise, time, text_kv, guidance), size=size)
 
 
 def decode(subject: Subject, spec: EngineSpec) -> Work:
@@ -73,11 +74,10 @@ STAGES: dict[str, Stage] = {"text": text, "step": step, "decode": decode}
 """Ours; those of others are in `peers`."""
 
 
-def _memory(model: SanaTransformer, words: TextStates) -> TextMemory:
-    """What the pipeline keeps of a text while it draws."""
+def _text_kv(model: SanaTransformer, words: TextStates) -> TextKV:
+    """Keys and values of a text as the pipeline computes them once per image."""
     with torch.no_grad():
-        memory = model.read(words, words.lone())
-    return TextMemory(memory.blocks, None)
+        return replace(model.precompute_text(words), mask=None)
 
 
 def _bring(spec: EngineSpec, part: str, model: nn.Module, precision: Precision) -> None:

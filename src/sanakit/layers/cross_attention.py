@@ -1,10 +1,9 @@
-"""The cross-attention layer of SANA: image tokens ask, text states answer (softmax, masked)."""
+"""The cross-attention layer of SANA: queries from image tokens, keys and values from the text (softmax, masked)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
@@ -12,16 +11,19 @@ from sanakit.layers.norm import RMSNorm
 
 
 @dataclass(frozen=True, eq=False)
-class Memory:
-    """What one layer keeps of a text, the same for every step of a picture.
+class KV:
+    """Keys and values of a text in one layer, the same for every step of an image.
 
-    key, value: [B - S, H, L, D/H]. settled: [S, 1, D], the answers to the first S samples, whose text is one token: all
-    weight lies on it, whatever is asked. None for S = 0.
+    key, value: [M, H, L, D/H], of M samples of the batch.
+    rows: [M] int64, which samples these are; None for all of them.
+    constant: [B, 1, D], the output of the layer for every other sample, whose text is a single token: softmax over one
+        key is 1, whatever the query is.
     """
 
     key: Tensor
     value: Tensor
-    settled: Tensor | None = None
+    rows: Tensor | None = None
+    constant: Tensor | None = None
 
 
 class CrossAttention(nn.Module):
@@ -36,42 +38,49 @@ class CrossAttention(nn.Module):
         self.norm_q = RMSNorm(width, qk_norm_eps) if qk_norm else None
         self.norm_k = RMSNorm(width, qk_norm_eps) if qk_norm else None
 
-    def remember(self, text: Tensor, lone: int = 0) -> Memory:
-        """Projected text states [B, L, D] -> their keys and values; the first `lone` samples are their first token."""
+    def project_kv(self, text: Tensor, rows: Tensor | None = None, single: Tensor | None = None) -> KV:
+        """Keys and values of projected text states [B, L, D].
+
+        Args:
+            text: the states.
+            rows: [M] int64, samples that attend to their text; None for all of them.
+            single: [S, 2] int64, sample and position of the one real token of the others.
+        """
         key, value = self.kv(text).chunk(2, dim=-1)
         key = key if self.norm_k is None else self.norm_k(key)
-        settled = self.out(value[:lone, :1]) if lone else None
-        return Memory(self._heads(key[lone:]), self._heads(value[lone:]), settled)
+        if rows is None or single is None:
+            return KV(self._heads(key), self._heads(value))
+        sample, position = single.unbind(dim=1)
+        known = self.out(value[sample, position].unsqueeze(1))  # [S, 1, D]
+        constant = known.new_zeros(len(text), 1, known.shape[-1]).index_copy(0, sample, known)
+        return KV(self._heads(key[rows]), self._heads(value[rows]), rows, constant)
 
-    def forward(self, x: Tensor, memory: Memory | Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, text: KV | Tensor, mask: Tensor | None = None) -> Tensor:
         """Attend to the text.
 
         Args:
             x: [B, N, D] image tokens.
-            memory: of the text, from `remember`; or the projected states [B, L, D] themselves.
-            mask: [B - S, L] bool, True where a state is real; None where all are.
+            text: what `project_kv` gave, or the projected states [B, L, D] themselves.
+            mask: [M, L] bool (M = B for states), True where a state is real; None where all are.
 
         Returns:
             [B, N, D].
         """
-        if isinstance(memory, Tensor):
-            memory = self.remember(memory)
-        if memory.settled is None:
-            return self._ask(x, memory, mask)
-        known = memory.settled.expand(-1, x.shape[1], -1)
-        open_ = x[len(known) :]
-        return torch.cat([known, self._ask(open_, memory, mask)]) if len(open_) else known
+        kv = self.project_kv(text) if isinstance(text, Tensor) else text
+        if kv.rows is None or kv.constant is None:
+            return self._attend(x, kv, mask)
+        out = kv.constant.expand(-1, x.shape[1], -1)
+        if len(kv.rows) == 0:
+            return out
+        return out.index_copy(0, kv.rows, self._attend(x.index_select(0, kv.rows), kv, mask))
 
-    def _ask(self, x: Tensor, memory: Memory, mask: Tensor | None) -> Tensor:
+    def _attend(self, x: Tensor, kv: KV, mask: Tensor | None) -> Tensor:
         query = self.q(x)
         query = query if self.norm_q is None else self.norm_q(query)
-        mixed = F.scaled_dot_product_attention(
-            self._heads(query),
-            memory.key,
-            memory.value,
-            attn_mask=None if mask is None else mask[:, None, None, :],
+        attended = F.scaled_dot_product_attention(
+            self._heads(query), kv.key, kv.value, attn_mask=None if mask is None else mask[:, None, None, :]
         )
-        out: Tensor = self.out(mixed.transpose(1, 2).flatten(-2))
+        out: Tensor = self.out(attended.transpose(1, 2).flatten(-2))
         return out
 
     def _heads(self, x: Tensor) -> Tensor:

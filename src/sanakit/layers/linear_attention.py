@@ -17,7 +17,7 @@ class LinearSelfAttention(nn.Module):
     """Linear attention over all tokens (arXiv 2410.10629, section 2.2). q, k, v have no bias, the output has one.
 
     qk-norm is over the full width, across heads, and before the ReLU (arXiv 2501.18427, section 3.1).
-    `mix` turns query, key and value [B, N, H, D/H], eps, angles and `norm` into the mixed values [B, N, H, D/H].
+    `mix` turns query, key and value [B, N, H, D/H], eps, angles and `norm` into the attended values [B, N, H, D/H].
     """
 
     def __init__(
@@ -38,22 +38,21 @@ class LinearSelfAttention(nn.Module):
         self.norm_k = RMSNorm(width, qk_norm_eps) if qk_norm else None
 
     def forward(
-        self, x: Tensor | QuantTokens, angles: Tensor | None = None, identity_rows: int = 0
+        self, x: Tensor | QuantTokens, rope: Tensor | None = None, perturbed: Tensor | None = None
     ) -> Tensor:
         """[B, N, D] -> [B, N, D].
 
         Args:
-            x: tokens, normalised and modulated; rounded ones where `qkv` takes them.
-            angles: [N, D/heads/2] rotary angles or None.
-            identity_rows: for that many last samples every token attends to itself alone (the perturbed branch of
-                perturbed-attention guidance, arXiv 2403.17377).
+            x: tokens, normalised and modulated; quantised ones if `qkv` takes them.
+            rope: [N, D/heads/2] rotary angles or None.
+            perturbed: [B] bool, samples in which every token attends to itself alone (the perturbed branch of
+                perturbed-attention guidance, arXiv 2403.17377); None for none.
         """
-        query, key, value = self.qkv(x).chunk(3, dim=-1)
-        query, key, heads = (part.unflatten(-1, (self.heads, -1)) for part in (query, key, value))
-        mixed = self.mix(query, key, heads, self.eps, angles, norm=self._norm()).flatten(-2)
-        if identity_rows:
-            mixed = torch.cat([mixed[:-identity_rows], value[-identity_rows:]])
-        out: Tensor = self.out(mixed)
+        query, key, value = (part.unflatten(-1, (self.heads, -1)) for part in self.qkv(x).chunk(3, dim=-1))
+        mixed = self.mix(query, key, value, self.eps, rope, norm=self._norm())
+        if perturbed is not None:
+            mixed = torch.where(perturbed[:, None, None, None], value, mixed)
+        out: Tensor = self.out(mixed.flatten(-2))
         # Sums over tokens can leave fp16's range; the published fp16 checkpoints were run with this clamp.
         return out.clamp(-_FP16_MAX, _FP16_MAX) if out.dtype == torch.float16 else out
 

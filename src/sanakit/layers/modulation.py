@@ -7,31 +7,42 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
+
+from sanakit.kernels import QuantTokens, add_norm_modulate
 
 
 class Modulation(NamedTuple):
-    """What time does to one branch: x -> norm(x) * (1 + scale) + shift, then branch(x) * gate. Each [B, F, D]."""
+    """Shift, scale and gate of one branch, [B, 1, D] each: x + gate * branch(norm(x) * (1 + scale) + shift)."""
 
     shift: Tensor
     scale: Tensor
     gate: Tensor
 
 
-def split_modulation(table: Tensor, signal: Tensor) -> tuple[Modulation, Modulation]:
+def split_modulation(table: Tensor, modulation: Tensor) -> tuple[Modulation, Modulation]:
     """Modulation of the attention branch and of the feed-forward branch.
 
     Args:
         table: [6, D], the block's own offset: shift, scale, gate for attention, then for the feed-forward.
-        signal: [B, F, 6, D] from time, shared by all blocks; F = 1 for images, one per frame for video.
+        modulation: [B, 1, 6, D] from time, shared by all blocks; [1, 1, 6, D] for one time for all samples.
     """
-    shift1, scale1, gate1, shift2, scale2, gate2 = (table + signal).unbind(dim=-2)
+    shift1, scale1, gate1, shift2, scale2, gate2 = (table + modulation).unbind(dim=-2)
     return Modulation(shift1, scale1, gate1), Modulation(shift2, scale2, gate2)
 
 
-def per_token(modulation: Modulation, tokens: int) -> Modulation:
-    """[B, F, D] -> something that broadcasts over [B, N, D]: as it is for F = 1, else repeated within each frame."""
-    frames = modulation.shift.shape[1]
-    if frames == 1:
-        return modulation
-    return Modulation(*(part.repeat_interleave(tokens // frames, dim=1) for part in modulation))
+class AdaLN(nn.Module):
+    """Adds a branch to the tokens and normalises the sum for the next branch, in one operator. It has no parameters.
+
+    A module, so that an edit can put one in its place that also quantises (`adapt.quantise`).
+    """
+
+    def __init__(self, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+
+    def forward(
+        self, x: Tensor, modulation: Modulation, branch: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | QuantTokens]:
+        """[B, N, D] -> x + branch, and its norm, scaled and shifted, [B, N, D] each."""
+        return add_norm_modulate(x, branch, None, modulation.shift, modulation.scale, self.eps)

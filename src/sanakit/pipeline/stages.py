@@ -24,7 +24,7 @@ from sanakit.flow import SOLVERS, Branch, Clock, Guided, Predict, SolverSpec, St
 from sanakit.pipeline.memory import needs_tiles, total_bytes
 from sanakit.pipeline.request import ImageRequest
 from sanakit.text import CHI, Instruction, TextEncoder, null_states, words_of
-from sanakit.transformer import Perturbation, SanaTransformer, TextMemory, TransformerConfig
+from sanakit.transformer import SanaTransformer, TextKV, TransformerConfig
 from sanakit.weights import ModelSpec, read_words
 
 PAG_BLOCKS = {28: (14,), 20: (8,)}
@@ -105,7 +105,7 @@ class Denoiser:
     time: Clock
     guidance: float
     pag_blocks: tuple[int, ...]
-    kept: dict[tuple[Branch, ...], TextMemory] = field(default_factory=dict)
+    kept: dict[tuple[Branch, ...], TextKV] = field(default_factory=dict)
 
     @torch.no_grad()
     def __call__(self, x: Tensor, sigma: float, index: int, branches: tuple[Branch, ...]) -> list[Tensor]:
@@ -116,12 +116,13 @@ class Denoiser:
         # One time for all branches: its embedding is computed once, and norms share their modulation.
         time = torch.full((1,), self.time(sigma, index), device=x.device)
         scale = torch.full((1,), self.guidance, device=x.device)
-        perturbation = Perturbation(frozenset(self.pag_blocks), 1) if "perturbed" in branches else None
+        rows = torch.tensor([name == "perturbed" for name in branches], device=x.device)
+        perturbed = dict.fromkeys(self.pag_blocks, rows) if "perturbed" in branches else None
 
         def run() -> Tensor:
             return self.transformer(  # type: ignore[no-any-return]
                 x.expand(count, -1, -1, -1), time, self.kept[branches],
-                guidance=scale if self.transformer.config.guidance_embed else None, perturbation=perturbation,
+                guidance=scale if self.transformer.config.guidance_embed else None, perturbed=perturbed,
             )  # fmt: skip
 
         velocity = watched(self.transformer, run, stage)
@@ -133,10 +134,12 @@ class Denoiser:
         Returns the largest of each, which is NaN or Inf where one of them is.
         """
         text = TextStates.join([self.prompt.branch(name) for name in branches]).trimmed()
-        memory = self.transformer.read(text, text.lone())
-        real = memory.mask is None or bool(memory.mask.all())
-        self.kept[branches] = replace(memory, mask=None) if real else memory
-        parts = [part for m in memory.blocks for part in (m.key, m.value, m.settled) if part is not None]
+        text_kv = self.transformer.precompute_text(text)
+        real = text_kv.mask is None or bool(text_kv.mask.all())
+        self.kept[branches] = replace(text_kv, mask=None) if real else text_kv
+        parts = [
+            part for kv in text_kv.blocks for part in (kv.key, kv.value, kv.constant) if part is not None
+        ]
         return torch.stack([part.abs().amax() for part in parts if part.numel()])
 
 

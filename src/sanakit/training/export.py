@@ -13,6 +13,7 @@ from sanakit.base.grid import BUCKETS
 from sanakit.training.config import TrainConfig
 from sanakit.training.loop import Run
 from sanakit.training.tasks.joint import text_weights, transformer_of, transformer_weights
+from sanakit.training.tasks.transformer import phase_config
 from sanakit.weights import ModelSpec, write_derived
 
 _NAME = "model"
@@ -42,4 +43,5 @@ def finished(config: TrainConfig, spec: ModelSpec, model: nn.Module) -> ModelSpe
     last = config.phases[-1]
     schedule = spec.schedule if last.shift is None else replace(spec.schedule, shift=last.shift)
     bins = last.size in BUCKETS and not config.data.square
-    return replace(spec, transformer=transformer_of(model).config, schedule=schedule, bins=bins)
+    network = phase_config(transformer_of(model).config, last, spec.autoencoder.ratio)
+    return replace(spec, transformer=network, schedule=schedule, bins=bins)

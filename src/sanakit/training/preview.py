@@ -19,6 +19,7 @@ from sanakit.training.config import TrainConfig
 from sanakit.training.loop import Chore, Run
 from sanakit.training.sheet import captioned_sheet
 from sanakit.training.tasks.joint import text_weights, transformer_of, transformer_weights
+from sanakit.training.tasks.transformer import phase_config
 from sanakit.transformer import SanaTransformer
 from sanakit.weights import ModelSpec, assign
 
@@ -39,7 +40,7 @@ def preview(config: TrainConfig, spec: ModelSpec, precision: Precision, model: n
         weights = run.ema.gathered()
         if run.world.leads:
             parts = transformer_weights(model, weights), text_weights(model, weights)
-            pictures = draw_previews(config, as_trained(spec, model), precision, *parts)
+            pictures = draw_previews(config, as_trained(config, spec, model, run.step), precision, *parts)
             prompts = config.preview.prompts or PROMPTS
             save_sheet(path(run), captioned_sheet(pictures, prompts), prompts)
         return {}
@@ -55,9 +56,11 @@ def preview(config: TrainConfig, spec: ModelSpec, precision: Precision, model: n
     )  # fmt: skip
 
 
-def as_trained(spec: ModelSpec, model: nn.Module) -> ModelSpec:
-    """The base model's description with the network as it is now."""
-    return replace(spec, transformer=transformer_of(model).config, bins=False)
+def as_trained(config: TrainConfig, spec: ModelSpec, model: nn.Module, step: int) -> ModelSpec:
+    """The base model's description with the network as it was trained in the last of so many steps."""
+    phase = config.phases[config.phase_at(max(0, step - 1))[0]]
+    network = phase_config(transformer_of(model).config, phase, spec.autoencoder.ratio)
+    return replace(spec, transformer=network, bins=False)
 
 
 def draw_previews(

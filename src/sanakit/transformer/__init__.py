@@ -1,15 +1,15 @@
 """The SANA transformer: a linear-attention rectified-flow network from noise, time and text to velocity."""
 
-from sanakit.transformer.config import TransformerConfig
+from sanakit.transformer.config import Positions, TransformerConfig
 from sanakit.transformer.init import initialise
-from sanakit.transformer.model import Perturbation, SanaTransformer, TextMemory, build_block
+from sanakit.transformer.model import SanaTransformer, TextKV, build_block
 from sanakit.transformer.presets import PRESETS
 
 __all__ = [
     "PRESETS",
-    "Perturbation",
+    "Positions",
     "SanaTransformer",
-    "TextMemory",
+    "TextKV",
     "TransformerConfig",
     "build_block",
     "initialise",

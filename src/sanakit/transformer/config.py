@@ -1,4 +1,4 @@
-"""What a SANA transformer is built from."""
+"""The configuration of a SANA transformer."""
 
 from __future__ import annotations
 
@@ -6,6 +6,14 @@ from dataclasses import dataclass, replace
 
 from sanakit.base.dialect import Dialect
 from sanakit.base.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Positions:
+    """The positional table: `side` of the token grid in training, and the interpolation `scale`; None for no table."""
+
+    side: int
+    scale: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +78,11 @@ class TransformerConfig:
             raise ConfigError(
                 f"transformer: rotary needs an even head width, not {self.width // self.heads}."
             )
+
+    @property
+    def positions(self) -> Positions:
+        """The positional table that the network was trained with."""
+        return Positions(self.sample_size // self.patch_size, self.position_scale)
 
     def with_dialect(self, dialect: Dialect) -> TransformerConfig:
         """The same network with the epsilons of a dialect."""

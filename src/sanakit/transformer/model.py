@@ -5,8 +5,9 @@ Letters: B batch, C latent channels, h/w latent position, p patch, N = (h/p)*(w/
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -16,35 +17,27 @@ from sanakit.base.grid import Grid
 from sanakit.base.values import TextStates
 from sanakit.kernels import modulated_norm
 from sanakit.layers.block import LinearBlock
-from sanakit.layers.cross_attention import CrossAttention, Memory
+from sanakit.layers.cross_attention import KV, CrossAttention
 from sanakit.layers.embed import ScalarEmbed, TextEmbed, position_table
 from sanakit.layers.linear_attention import LinearSelfAttention
 from sanakit.layers.mix_ffn import MixFFN
 from sanakit.layers.rotary import rotary_angles
-from sanakit.transformer.config import TransformerConfig
-
-
-@dataclass(frozen=True)
-class Perturbation:
-    """Perturbed-attention guidance: in `layers`, self-attention of the last `rows` samples is the identity."""
-
-    layers: frozenset[int]
-    rows: int
+from sanakit.transformer.config import Positions, TransformerConfig
 
 
 @dataclass(frozen=True, eq=False)
-class TextMemory:
-    """What the blocks keep of a text: one memory each, and the mask [B - S, L] of the samples that are not settled.
+class TextKV:
+    """Keys and values of a text in every block, and the mask [M, L] of the samples they belong to (see `KV.rows`).
 
-    The mask is None where every token is real.
+    The mask is None if every token is real.
     """
 
-    blocks: tuple[Memory, ...]
+    blocks: tuple[KV, ...]
     mask: Tensor | None
 
 
 class Head(nn.Module):
-    """Norm, modulation by the time embedding itself (not by the blocks' signal), and projection to patches."""
+    """Norm, modulation by the time embedding itself (not by that of the blocks), and projection to patches."""
 
     def __init__(self, width: int, out: int, eps: float) -> None:
         super().__init__()
@@ -52,24 +45,18 @@ class Head(nn.Module):
         self.table = nn.Parameter(torch.randn(2, width) / width**0.5)
         self.out = nn.Linear(width, out)
 
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """x [B, N, D], time [B, D] -> [B, N, p*p*C]."""
-        shift, scale = (self.table + time[:, None, :]).chunk(2, dim=1)  # [B, 1, D] each
+    def forward(self, x: Tensor, t_emb: Tensor) -> Tensor:
+        """x [B, N, D], t_emb [B, D] -> [B, N, p*p*C]."""
+        shift, scale = (self.table + t_emb[:, None, :]).chunk(2, dim=1)  # [B, 1, D] each
         out: Tensor = self.out(modulated_norm(x, shift, scale, self.eps))
         return out
 
 
 class SanaTransformer(nn.Module):
-    """Linear diffusion transformer of the SANA family (1.0, 1.5, Sprint) for images.
+    """Linear diffusion transformer of the SANA family (1.0, 1.5, Sprint) for images."""
 
-    `block` makes one block; None for `build_block`, which also takes other parts.
-    """
-
-    def __init__(
-        self, config: TransformerConfig, block: Callable[[TransformerConfig], nn.Module] | None = None
-    ) -> None:
+    def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        block = block or build_block
         self.config = config
         width, patch = config.width, config.patch_size
         self.patch = nn.Conv2d(config.latent_channels, width, patch, stride=patch)
@@ -77,87 +64,91 @@ class SanaTransformer(nn.Module):
         self.guidance = ScalarEmbed(width) if config.guidance_embed else None
         self.modulation = nn.Linear(width, 6 * width)
         self.text = TextEmbed(config.text_width, width, config.text_norm_eps)
-        self.blocks = nn.ModuleList(block(config) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(build_block(config) for _ in range(config.depth))
         self.head = Head(width, patch * patch * config.latent_channels, config.norm_eps)
 
     def forward(
         self,
         latent: Tensor,
         time: Tensor,
-        text: TextStates | TextMemory,
+        text: TextStates | TextKV,
         guidance: Tensor | None = None,
-        residuals: Sequence[Tensor] = (),
-        perturbation: Perturbation | None = None,
+        perturbed: Mapping[int, Tensor] | None = None,
+        positions: Positions | None = None,
     ) -> Tensor:
-        """The velocity (noise minus data) at a noisy latent.
+        """The velocity (noise minus data) at a noisy latent. Samples don't see each other.
 
         Args:
             latent: [B, C, h, w].
-            time: [B], or [1] for all samples, 0 (data) to 1000 (noise) as in the published checkpoints; multiplied by
-                `config.time_scale`.
-            text: states [B, L, text_width] and mask [B, L], or what `read` made of them.
+            time: [B], 0 (data) to 1000 (noise) as in the published checkpoints; multiplied by `config.time_scale`. [1]
+                for all samples is faster: it is embedded once, and norms share its modulation.
+            text: states [B, L, text_width] and mask [B, L], or what `precompute_text` made of them.
             guidance: [B] or [1] guidance scales, for networks with `guidance_embed`.
-            residuals: tensors [B, N, D] of a control branch; number i is added after block i + 1.
-            perturbation: identity attention for some samples in some blocks.
+            perturbed: number of a block -> [B] bool, the samples whose self-attention is the identity in that block
+                (perturbed-attention guidance).
+            positions: of the positional table; None for those of `config`.
 
         Returns:
             [B, C, h, w] in the dtype of the weights.
         """
-        grid = Grid(1, latent.shape[-2] // self.config.patch_size, latent.shape[-1] // self.config.patch_size)
-        x = self.embed_latent(latent, grid)
-        moment = self.embed_time(time, guidance)  # [B, D], or [1, D] for all
-        signal = self.modulation(F.silu(moment)).unflatten(-1, (1, 6, -1))  # [B, F=1, 6, D]
-        kept, mask = (text.blocks, text.mask) if isinstance(text, TextMemory) else self._unread(text)
-        angles = self._angles(grid, x.device)
-        for index, (block, memory) in enumerate(zip(self.blocks, kept, strict=True)):
-            identity = perturbation.rows if perturbation and index in perturbation.layers else 0
-            x = block(x, signal, memory, mask, grid, angles, identity)
-            if 0 < index <= len(residuals):
-                x = x + residuals[index - 1]
-        return self.unpatch(self.head(x, moment), grid)
+        grid = Grid.of(latent, self.config.patch_size)
+        x = self.embed_latent(latent, grid, positions or self.config.positions)
+        t_emb = self.embed_time(time, guidance)  # [B, D], or [1, D] for all
+        modulation = self.modulation(F.silu(t_emb)).unflatten(-1, (1, 6, -1))  # [B, 1, 6, D]
+        text_kv, mask = (text.blocks, text.mask) if isinstance(text, TextKV) else self._project_text(text)
+        rope = self._rope(grid, x.device)
+        for index, (block, kv) in enumerate(zip(self.blocks, text_kv, strict=True)):
+            x = block(x, modulation, kv, mask, grid, rope, perturbed.get(index) if perturbed else None)
+        return self.unpatch(self.head(x, t_emb), grid)
 
-    def read(self, text: TextStates, lone: int = 0) -> TextMemory:
-        """Keys and values of a text in every block: once per picture instead of once per step.
+    def precompute_text(self, text: TextStates, single: Tensor | None = None) -> TextKV:
+        """Keys and values of a text in every block: once per image instead of once per step.
 
-        lone: of so many samples at the front the first token alone is real (`TextStates.lone`); they are settled now.
+        single: [B] bool, the samples with one real token, whose attention is known now; None looks at the mask.
         """
-        words = self.embed_text(text)
-        memories = tuple(block.cross.remember(words, lone) for block in self.blocks)  # type: ignore[union-attr, operator]
-        return TextMemory(memories, text.mask[lone:])
+        single = text.single if single is None else single
+        states, mask = self.embed_text(text), text.mask
+        rows: Tensor | None = None
+        tokens: Tensor | None = None
+        if bool(single.any()):
+            rows, sample = ((~single).nonzero()[:, 0].to(mask.device), single.nonzero()[:, 0].to(mask.device))
+            tokens = torch.stack([sample, mask[sample].int().argmax(dim=1)], dim=1)
+            mask = mask[rows]
+        crosses = (cast(LinearBlock, block).cross for block in self.blocks)
+        return TextKV(tuple(cross.project_kv(states, rows, tokens) for cross in crosses), mask)
 
-    def _unread(self, text: TextStates) -> tuple[tuple[Tensor, ...], Tensor]:
+    def _project_text(self, text: TextStates) -> tuple[tuple[Tensor, ...], Tensor]:
         """The projected text for every block, and its mask.
 
-        Each block reads it in its own forward pass: weights that are gathered block by block, and activations that are
-        computed again, must not be used outside of it.
+        Each block makes its keys and values in its own forward pass: weights that are gathered block by block, and
+        activations that are computed again, must not be used outside of it.
         """
         return (self.embed_text(text),) * len(self.blocks), text.mask
 
     def embed_text(self, text: TextStates) -> Tensor:
         """States [B, L, text_width] -> [B, L, D]."""
-        words: Tensor = self.text(text.states.to(self.patch.weight.dtype))
-        return words
+        states: Tensor = self.text(text.states.to(self.patch.weight.dtype))
+        return states
 
-    def embed_latent(self, latent: Tensor, grid: Grid) -> Tensor:
-        """[B, C, h, w] -> tokens [B, N, D], with the positional table where the model has one."""
+    def embed_latent(self, latent: Tensor, grid: Grid, positions: Positions) -> Tensor:
+        """[B, C, h, w] -> tokens [B, N, D], with the positional table if the model has one."""
         # Token by token in memory: every sum downstream would inherit the convolution's channels-first strides.
         x: Tensor = self.patch(latent.to(self.patch.weight.dtype)).flatten(2).transpose(1, 2).contiguous()
-        if self.config.position_scale is None:
+        if positions.scale is None:
             return x
-        base = self.config.sample_size // self.config.patch_size
-        scale = self.config.position_scale
-        table = position_table(grid.height, grid.width, self.config.width, base, scale, x.device)
+        side, scale = positions.side, positions.scale
+        table = position_table(grid.height, grid.width, self.config.width, side, scale, x.device)
         # The table stays float32 and only the sum is rounded: bf16 positions would merge neighbours at 4K.
         return (x + table).to(x.dtype)
 
     def embed_time(self, time: Tensor, guidance: Tensor | None) -> Tensor:
         """[B] (and [B] guidance) -> [B, D]."""
-        moment: Tensor = self.time(time * self.config.time_scale)
+        t_emb: Tensor = self.time(time * self.config.time_scale)
         if self.guidance is None:
-            return moment
+            return t_emb
         if guidance is None:
             raise ValueError("this network has a guidance embedding: pass guidance=[B] scales.")
-        return moment + self.guidance(guidance * self.config.guidance_scale)
+        return t_emb + self.guidance(guidance * self.config.guidance_scale)
 
     def unpatch(self, x: Tensor, grid: Grid) -> Tensor:
         """[B, N, p*p*C] -> [B, C, h, w]."""
@@ -165,29 +156,23 @@ class SanaTransformer(nn.Module):
         x = x.reshape(-1, grid.height, grid.width, p, p, self.config.latent_channels)
         return x.permute(0, 5, 1, 3, 2, 4).reshape(x.shape[0], -1, grid.height * p, grid.width * p)
 
-    def _angles(self, grid: Grid, device: torch.device) -> Tensor | None:
+    def _rope(self, grid: Grid, device: torch.device) -> Tensor | None:
         if not self.config.rotary:
             return None
         return rotary_angles(grid, self.config.width // self.config.heads, device)
 
 
-def build_block(
-    config: TransformerConfig, attention: nn.Module | None = None, ffn: nn.Module | None = None
-) -> LinearBlock:
-    """One block with the parts that `config` asks for, or with those that are handed in.
-
-    attention: called as `LinearSelfAttention` is. ffn: called as `MixFFN` is.
-    """
-    if attention is None:
-        attention = LinearSelfAttention(
-            config.width,
-            config.heads,
-            eps=config.attention_eps,
-            qk_norm=config.qk_norm,
-            qk_norm_eps=config.qk_norm_eps,
-        )
+def build_block(config: TransformerConfig) -> LinearBlock:
+    """One block with the parts that `config` asks for."""
+    attention = LinearSelfAttention(
+        config.width,
+        config.heads,
+        eps=config.attention_eps,
+        qk_norm=config.qk_norm,
+        qk_norm_eps=config.qk_norm_eps,
+    )
     cross = CrossAttention(
         config.width, config.cross_heads, qk_norm=config.qk_norm, qk_norm_eps=config.cross_norm_eps
     )
-    ffn = MixFFN(config.width, config.ffn_ratio) if ffn is None else ffn
+    ffn = MixFFN(config.width, config.ffn_ratio)
     return LinearBlock(config.width, attention, cross, ffn, config.norm_eps)

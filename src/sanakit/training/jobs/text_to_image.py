@@ -194,8 +194,7 @@ class TextToImage:
         return chores
 
     def export(self, model: nn.Module, run: Run) -> str:
-        """A whole model in RUN/model, of the size of the last phase even where this process trained none of it."""
-        self._task(model).enter(len(self.config.phases) - 1)
+        """A whole model in RUN/model, of the size of the last phase."""
         where = export(self.config, self.trained, model, run, self._words())
         return f"the model is in {where}: sanakit generate --model {where} PROMPT"
 
@@ -212,7 +211,7 @@ class TextToImage:
         return words | before if before else set()  # what a base model without a list knows is not known
 
     def _task(self, model: nn.Module) -> TransformerTask:
-        """One for the whole run: it remembers which phase the network is in."""
+        """One for the whole run."""
         if self._made is None or self._made.model is not model:
             network = cast(SanaTransformer | JointNetwork, model)
             self._made = TransformerTask(self.config, network, self.ratio)

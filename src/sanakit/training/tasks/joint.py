@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sanakit.text.tokens import Tokens, read_tokens
-from sanakit.transformer import SanaTransformer
+from sanakit.transformer import Positions, SanaTransformer
 
 _TRANSFORMER, _TEXT = "transformer", "text_encoder"
 
@@ -22,10 +22,10 @@ class JointNetwork(nn.Module):
         self.transformer = transformer
         self.text_encoder = text_encoder
 
-    def forward(self, x: Tensor, t: Tensor, tokens: Tokens) -> Tensor:
-        """x [B, C, h, w], t [B], tokens of B captions -> velocity [B, C, h, w]."""
+    def forward(self, x: Tensor, t: Tensor, tokens: Tokens, positions: Positions | None = None) -> Tensor:
+        """x [B, C, h, w], t [B], tokens of B captions, positions as in `SanaTransformer` -> velocity [B, C, h, w]."""
         encoder = cast(Any, self.text_encoder)  # a Gemma2Model
-        velocity: Tensor = self.transformer(x, t, read_tokens(encoder, tokens))
+        velocity: Tensor = self.transformer(x, t, read_tokens(encoder, tokens), positions=positions)
         return velocity
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sanakit.base.errors import ConfigError
 from sanakit.flow.path import LinearPath
-from sanakit.training.config import ModelConfig, TrainConfig
+from sanakit.training.config import ModelConfig, RunPhase, TrainConfig
 from sanakit.training.objectives.velocity import sample_errors, velocity
 from sanakit.training.objectives.weighting import time_weights
 from sanakit.training.schema import typed_values
@@ -29,14 +29,13 @@ _CLOCK = 1000
 class TransformerTask:
     """The network under training, and its loss.
 
-    ratio: pixels per latent position, so that positions can follow the size of a phase.
+    ratio: pixels per latent position: the positional table follows the size of a phase.
     """
 
     def __init__(self, config: TrainConfig, model: SanaTransformer | JointNetwork, ratio: int) -> None:
         self.config, self.model, self.ratio = config, model, ratio
         self.transformer = transformer_of(model)
         self.path = LinearPath()
-        self._phase = -1
 
     @property
     def blocks(self) -> Sequence[nn.Module]:
@@ -58,21 +57,18 @@ class TransformerTask:
 
     def predict(self, batch: LatentBatch) -> tuple[Tensor, Tensor]:
         """Predicted and true velocities, [B, C, h, w] each."""
-        self.enter(batch.phase)
+        phase = self.config.phases[batch.phase]
+        positions = phase_config(self.transformer.config, phase, self.ratio).positions
         batch = batch.to(next(self.model.parameters()).device)
         point = self.path.point(batch.x0, batch.noise, batch.t)
-        predicted = self.model(point, (_CLOCK * batch.t).floor(), batch.text)
+        predicted = self.model(point, (_CLOCK * batch.t).floor(), batch.text, positions=positions)
         return predicted, self.path.target(batch.x0, batch.noise, batch.t)
 
-    def enter(self, number: int) -> None:
-        """Let the positions of the network follow the size of a phase."""
-        if number == self._phase:
-            return
-        phase, config = self.config.phases[number], self.transformer.config
-        side = phase.size // (self.ratio * config.patch_size)
-        scale = config.position_scale if phase.position_scale is None else phase.position_scale
-        self.transformer.config = replace(config, sample_size=side, position_scale=scale)
-        self._phase = number
+
+def phase_config(config: TransformerConfig, phase: RunPhase, ratio: int) -> TransformerConfig:
+    """The configuration of a network as it is trained in a phase; `ratio`: pixels per latent position."""
+    scale = config.position_scale if phase.position_scale is None else phase.position_scale
+    return replace(config, sample_size=phase.size // ratio, position_scale=scale)
 
 
 def network_config(wanted: ModelConfig, spec: ModelSpec) -> TransformerConfig:
