@@ -17,7 +17,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from sanakit import __version__
-from sanakit.cli.progress import Bars
+from sanakit.cli.progress import ProgressBar
 from sanakit.pipeline import load, read_picture
 from tests.cli.running import Sana, hear_interrupts, lines_of
 from tests.oracles import chips
@@ -221,16 +221,26 @@ def test_doctor_estimates_published_models_without_having_them(sana: Sana):
     assert found["memory"]["stages"]["denoise"]["parameters"] == 1_604_462_752
 
 
-def test_bars_follow_the_events(tiny: Folders):
+def test_bars_follow_the_events(tiny: Folders, tmp_path: Path):
+    from sanakit.cli.outputs import Drawing, Report, Target
     from sanakit.pipeline import ImageRequest
 
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=100)
     request = ImageRequest(prompt="a cube", width=64, height=64, steps=3, count=2)
-    with Bars(console, pictures=2) as bars:
-        for event in load(tiny(), "cpu", "fp32").generate(request):
-            bars.see(event)
-            bars.progress.refresh()
+    model = load(tiny(), "cpu", "fp32")
+    with ProgressBar(console) as bar:
+        drawing = Drawing(
+            model=model, requests=[request], target=Target(folder=tmp_path), grid=False,
+            report=Report(as_json=False, waiting=True), bar=bar,
+        )  # fmt: skip
+        drawing.run([_refreshing(bar, model.generate(request))])
     shown = screen.getvalue()
     for words in ("pictures", "loading", "reading the prompt", "drawing", "developing", "3/3", "2/2", "left"):
         assert words in shown
+
+
+def _refreshing(bar: ProgressBar, events):
+    for event in events:
+        yield event
+        bar._live.refresh()

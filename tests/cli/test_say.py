@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from sanakit.cli import say as saying
-from sanakit.cli.report import Report
+from sanakit.cli.outputs import Report
 from sanakit.pipeline import ImageRequest, Record, write_picture
 from tests.cli.running import Sana
 

@@ -10,13 +10,9 @@ import typer
 
 from sanakit import __version__
 from sanakit.base.waiting import spin_briefly
-from sanakit.cli import clock
 from sanakit.cli.bench import bench
 from sanakit.cli.convert import convert
 from sanakit.cli.data import data_app
-from sanakit.cli.data_cache import cache
-from sanakit.cli.data_labels import caption, filter_set, score
-from sanakit.cli.data_toybox import toybox
 from sanakit.cli.doctor import doctor
 from sanakit.cli.errors import guarded
 from sanakit.cli.evaluate import evaluate
@@ -57,14 +53,11 @@ def version() -> None:
 
 for _command in (generate, inspect, evaluate, convert, train, bench, doctor, version):
     app.command()(guarded(_command))
-for _part in (caption, score, filter_set, cache, toybox):
-    data_app.command(_part.__name__.removesuffix("_set"))(guarded(_part))
 app.add_typer(data_app)
 
 
 def main() -> None:
     """The console script."""
-    clock.start()
     spin_briefly()  # before any command imports torch
     prepare_streams()
     _spare_the_collector()

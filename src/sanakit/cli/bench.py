@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sanakit.cli import options as o
-from sanakit.cli.say import say
+from sanakit.cli.say import note, notify, say
 
 if TYPE_CHECKING:
     from sanakit.base.precision import Precision
@@ -53,7 +53,6 @@ def bench(
     from sanakit.base.precision import decide
     from sanakit.benchmark import bench as run
     from sanakit.benchmark import measure_machine, report
-    from sanakit.cli.errors import tell
 
     _check(rounds, minutes)
     precision = decide(device, dtype)
@@ -67,7 +66,7 @@ def bench(
     machine = measure_machine(subject.device)
     say("\n".join(machine.lines()))
     say(report.HEADER)
-    rows, without = _told(run(model, subject, wanted, chosen, machine, rounds, tell, minutes * 60))
+    rows, without = _told(run(model, subject, wanted, chosen, machine, rounds, notify, minutes * 60))
     say("\n".join(report.ratios(rows)))
     if full:
         _growth(subject, rounds)
@@ -141,10 +140,9 @@ def _stages(text: str) -> tuple[str, ...]:
 def _subject(model: str, size: str | None, precision: Precision) -> Subject:
     from sanakit.base.grid import check_size
     from sanakit.benchmark.subject import Subject
-    from sanakit.cli.errors import tell
     from sanakit.pipeline.shapes import shapes_of
 
-    shapes = shapes_of(model, note=lambda text: tell(f"note: {text}"))
+    shapes = shapes_of(model, note=note)
     side = shapes.transformer.sample_size * shapes.autoencoder.ratio
     width, height = o.parse_size(size) if size else (side, side)
     check_size(width, height, shapes.autoencoder.ratio * shapes.transformer.patch_size)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sanakit.cli import options as o
-from sanakit.cli.say import say
+from sanakit.cli.say import note, notify, say
 
 if TYPE_CHECKING:
     from sanakit.weights import Hints
@@ -82,9 +82,8 @@ def _convert(
 ) -> Any:  # fmt: skip
     """Returns the configuration of what was converted."""
     from sanakit import weights as w
-    from sanakit.cli.errors import tell
 
-    source = w.resolve(source, announce=tell)
+    source = w.resolve(source, announce=notify)
     to_file = w.is_checkpoint_name(target)
     sharded = shard_size != "5GB"
     if source.is_dir():
@@ -92,26 +91,19 @@ def _convert(
             _refuse_target(target)
         _refuse(hints.given or parts is not None, _COMPLETING, "a folder, which says it all itself")
         _refuse_folders(sharded, "--shard-size")
-        reading = w.Reading(ignore=frozenset(ignored), note=_note)
+        reading = w.Reading(ignore=frozenset(ignored), note=note)
         return w.folder_to_file(source, target, variant=variant, reading=reading, **options)
     _refuse_files(bool(ignored), "--ignore-config-fields")
-    announce = _note
     if to_file:
         _refuse_folders(parts is not None, "--parts")
         _refuse_folders(variant is not None, "--variant")
         _refuse_folders(sharded, "--shard-size")
-        return w.file_to_file(source, target, hints=hints, announce=announce, **options)
-    whole = None if parts is None else w.resolve(parts, announce=tell)
+        return w.file_to_file(source, target, hints=hints, announce=note, **options)
+    whole = None if parts is None else w.resolve(parts, announce=notify)
     return w.file_to_folder(
-        source, target, hints=hints, parts=whole, variant=variant, max_shard_size=shard_size, announce=announce,
+        source, target, hints=hints, parts=whole, variant=variant, max_shard_size=shard_size, announce=note,
         **options,
     )  # fmt: skip
-
-
-def _note(text: str) -> None:
-    from sanakit.cli.errors import tell
-
-    tell(f"note: {text}")
 
 
 def _tell(target: Path, config: Any, as_json: bool) -> None:
@@ -162,8 +154,8 @@ def _to_int8(source: Path, target: Path, as_json: bool, ignored: tuple[str, ...]
     if is_checkpoint_name(target):
         raise OutputError(f"a model in int8 is a diffusers folder, and {target} is named like a file.")
     found = read_model_spec(resolve(source), ignore=ignored)
-    for note in found.notes:
-        _note(note)
+    for text in found.notes:
+        note(text)
     report = write_int8_folder(found, target, **options)
     facts = {"path": str(target), "int8": len(report.replaced), "kept": report.kept}
     words = f"{target}  ({len(report.replaced)} layers in int8, {len(report.kept)} as they were)"

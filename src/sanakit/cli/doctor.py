@@ -8,7 +8,6 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from sanakit import __version__
-from sanakit.cli.errors import tell
 from sanakit.cli.options import (
     DebugOption,
     DeviceOption,
@@ -20,7 +19,7 @@ from sanakit.cli.options import (
     parse_fields,
     parse_size,
 )
-from sanakit.cli.say import say
+from sanakit.cli.say import note, say
 
 if TYPE_CHECKING:
     from sanakit.base.precision import Precision
@@ -46,9 +45,7 @@ def doctor(
     from sanakit.pipeline.shapes import shapes_of
 
     name = "toybox" if model is None else model
-    shapes = shapes_of(
-        name, ignore=parse_fields(ignore_config_fields), note=lambda text: tell(f"note: {text}")
-    )
+    shapes = shapes_of(name, ignore=parse_fields(ignore_config_fields), note=note)
     precision = decide(device, dtype)
     engine = choose_engine(None, precision)
     found = {

@@ -16,15 +16,10 @@ import typer
 
 from sanakit.base.echo import printable, quoted
 from sanakit.base.memory import ADVICE, is_shortage
-from sanakit.cli.say import say
+from sanakit.cli.say import notify
 
 INTERRUPTED = 130
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EROFS)
-
-
-def tell(message: str) -> None:
-    """One line on stderr."""
-    say(message, err=True)
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
@@ -37,14 +32,14 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         except (typer.Exit, typer.Abort):
             raise
         except KeyboardInterrupt:
-            tell("sanakit: interrupted.")
+            notify("sanakit: interrupted.")
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
             _leave_quietly()
         except Exception as error:
             if options.get("debug"):
                 raise
-            tell(f"sanakit: {describe(error)}")
+            notify(f"sanakit: {describe(error)}")
             raise typer.Exit(exit_code(error)) from None
 
     return run

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sanakit.cli import options as o
-from sanakit.cli.say import say
+from sanakit.cli.say import note, notify, say
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -57,7 +57,6 @@ def evaluate(
     from sanakit.base.files import atomic_write, ensure_writable_folder
     from sanakit.base.folders import new_folder
     from sanakit.base.seeds import MAX_SEED
-    from sanakit.cli.errors import tell
     from sanakit.pipeline.generate import load
     from sanakit.toybox.judging.shipped import load_judge
     from sanakit.toybox.trials import trials
@@ -73,9 +72,9 @@ def evaluate(
     shipped = load_judge()
     hints = o.hints_of(config, like_model, weights)
     name = "toybox" if model is None else model
-    opened = load(name, device, dtype, parts=parts, hints=hints, fast=fast, threads=threads, announce=tell)
-    for note in opened.spec.notes:
-        tell(f"note: {note}")
+    opened = load(name, device, dtype, parts=parts, hints=hints, fast=fast, threads=threads, announce=notify)
+    for text in opened.spec.notes:
+        note(text)
     width, height = o.parse_size(size) if size else (None, None)
     fields = {"steps": steps, "guidance": guidance, "solver": solver, "width": width, "height": height}
     draw = _Drawing(opened, {name: value for name, value in fields.items() if value is not None})
@@ -113,11 +112,11 @@ class _Drawing:
 def _run(
     draw: _Drawing, chosen: list[Trial], shipped: ShippedJudge, folder: Path, seed: int
 ) -> list[Outcome]:
-    from sanakit.cli.walks import Bar
+    from sanakit.cli.progress import ProgressBar
     from sanakit.evaluation.toybox import outcomes
 
     found: list[Outcome] = []
-    with Bar() as bar:
+    with ProgressBar() as bar:
         steps = outcomes(draw, chosen, shipped.network, seed)
         for outcome in bar.follow("drawing and judging", steps, len(chosen)):
             _save(folder / _name(outcome), outcome.picture)

@@ -1,8 +1,42 @@
-"""`sanakit generate PROMPT`: its options. `orders.py` reads them and `draw.py` does the work."""
+"""`sanakit generate PROMPT`: prompts and options to requests, which `outputs.py` draws and writes.
+
+Bad input is refused before weights are loaded and before a file is touched.
+"""
 
 from __future__ import annotations
 
+import codecs
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sanakit.base.errors import RequestError
 from sanakit.cli import options as o
+from sanakit.cli.say import note, notify
+
+if TYPE_CHECKING:
+    from sanakit.pipeline.generate import Model
+    from sanakit.pipeline.output import Record
+    from sanakit.pipeline.request import ImageRequest
+    from sanakit.weights import Hints
+
+_MAX_BYTES = 64 << 20  # of a file of prompts
+_ENCODINGS = {  # by byte-order mark; the longer ones first: that of UTF-32 begins with that of UTF-16
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_DIFFERENCES = {
+    "weights": "other weights",
+    "version": "another version of sanakit",
+    "torch": "another version of torch",
+    "dtype": "another dtype",
+    "engine": "another engine",
+}
+"""Entries of `Model.provenance` that must be the same to recreate a picture exactly."""
 
 
 def generate(
@@ -41,16 +75,126 @@ def generate(
     debug: o.DebugOption = False,
 ) -> None:
     """Draw pictures. A named FILE.png is replaced, but only once the new picture is whole."""
-    from sanakit.cli.draw import draw
-    from sanakit.cli.orders import Orders
+    from sanakit.cli.outputs import choose_target, draw
+    from sanakit.pipeline.output import read_picture
 
+    record = None if like is None else read_picture(like)
     fields = {"negative": negative, "steps": steps, "guidance": guidance, "seed": seed, "count": count,
               "solver": solver, "chi": chi, "pag": pag, "truncate": truncate, "bins": bins}  # fmt: skip
-    orders = Orders(
-        prompt=prompt, prompt_file=prompt_file, like=like, size=size, cfg_interval=cfg_interval,
-        pag_blocks=pag_blocks, fields=fields, model=model, parts=parts, decoder=decoder, variant=variant,
-        ignored=o.parse_fields(ignore_config_fields), hints=o.hints_of(config, like_model, weights),
-        device=device, dtype=dtype, fast=fast, threads=threads, out=out, grid=grid,
-        show_prompt=show_prompt, as_json=as_json,
+    given = {name: value for name, value in fields.items() if value is not None}
+    given |= _parsed(size, cfg_interval, pag_blocks)
+    requests = _requests(_prompts(prompt, prompt_file), given, record)
+    grid = grid if grid is not None else record is not None and record.grid
+    target = choose_target(out, sum(request.count for request in requests), grid)
+    opened = _load(
+        record, model, device, dtype, parts=parts, decoder=decoder, variant=variant, fast=fast, threads=threads,
+        ignore_config_fields=o.parse_fields(ignore_config_fields), hints=o.hints_of(config, like_model, weights),
     )  # fmt: skip
-    draw(orders)
+    notes = [] if record is None else _differences(record, like, opened)
+    draw(opened, requests, target, grid=grid, notes=notes, show_prompt=show_prompt, as_json=as_json)
+
+
+def _parsed(size: str | None, interval: str | None, blocks: str | None) -> dict[str, Any]:
+    """Fields of a request from options that are written as one text."""
+    fields: dict[str, Any] = {}
+    if size is not None:
+        fields["width"], fields["height"] = o.parse_size(size)
+    if interval is not None:
+        fields["cfg_interval"] = o.parse_interval(interval)
+    if blocks is not None:
+        fields["pag_blocks"] = o.parse_blocks(blocks)
+    return fields
+
+
+def _requests(prompts: list[str], given: dict[str, Any], record: Record | None) -> list[ImageRequest]:
+    """One request per prompt; with `--like` those of the picture, changed by what was given explicitly.
+
+    Raises RequestError for anything a request refuses, and for no prompt at all.
+    """
+    from sanakit.pipeline.request import ImageRequest
+
+    if record is None:
+        if not prompts:
+            raise RequestError("say what to draw: give a PROMPT, --prompt-file or --like")
+        return [ImageRequest(prompt=prompt, **given) for prompt in prompts]
+    if prompts:
+        return [record.request.replace(prompt=prompt, **given) for prompt in prompts]
+    return [request.replace(**given) for request in (record.request, *record.others)]
+
+
+def _prompts(prompt: str | None, file: Path | None) -> list[str]:
+    """The prompt, or those of a file, one per line. Raises RequestError for both."""
+    if file is None:
+        return [] if prompt is None else [prompt]
+    if prompt is not None:
+        raise RequestError("give a PROMPT or --prompt-file, not both")
+    # Only line breaks of files part prompts: str.splitlines would cut at U+2028 and form feeds inside a prompt, too.
+    lines = [line.strip() for line in re.split(r"\r\n|\r|\n", _read(file))]
+    if not any(lines):
+        raise RequestError(f"{file} holds no prompt")
+    return [line for line in lines if line]
+
+
+def _read(path: Path) -> str:
+    """The text of a prompt file: UTF-8, or what its byte-order mark says. Raises RequestError."""
+    try:
+        if str(path) == "-":
+            content = sys.stdin.buffer.read(_MAX_BYTES + 1) if sys.stdin is not None else b""
+        else:
+            with path.open("rb") as file:
+                content = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise RequestError(f"the prompt file {path} cannot be read: {error.strerror or error}") from None
+    if len(content) > _MAX_BYTES:
+        raise RequestError(f"the prompt file {path} holds more than {_MAX_BYTES >> 20} MiB")
+    encoding = next((name for mark, name in _ENCODINGS.items() if content.startswith(mark)), "utf-8")
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError:
+        raise RequestError(f"the prompt file {path} is not UTF-8 text") from None
+    if "\0" in text:
+        raise RequestError(f"the prompt file {path} is not UTF-8 text: it holds zero bytes")
+    return text
+
+
+def _load(
+    record: Record | None, name: str | None, device: str | None, dtype: str | None, *, hints: Hints, **options: Any
+) -> Model:  # fmt: skip
+    """Load the named model, else that of the picture to recreate, run as it was there, else toybox.
+
+    hints, options: of `load`; what wasn't given is taken from the picture, unless another model was named.
+    """
+    from sanakit.pipeline.engine import ASKED_BY
+    from sanakit.pipeline.generate import load
+    from sanakit.weights import Hints
+
+    made = {} if record is None else record.made
+    same = made if name is None else {}  # the picture knows nothing of another model's files
+    ignored = options.pop("ignore_config_fields") or o.parse_fields(same.get("ignore_config_fields"))
+    # Pictures of ours that name no engine were drawn in plain torch.
+    engine = ASKED_BY.get(made.get("engine", "plain")) if made else None
+    options |= {key: options[key] or same.get(key) for key in ("parts", "decoder", "variant")}
+    options |= {"fast": options["fast"] or engine, "hints": hints if hints.given else Hints.from_texts(same)}
+    name = made.get("model", "toybox") if name is None else name
+    dtype = dtype or made.get("dtype")
+
+    def load_on(device: str | None) -> Model:
+        return load(name, device, dtype, ignore_config_fields=ignored, announce=notify, **options)
+
+    if device is not None or "device" not in made:
+        return load_on(device)
+    try:
+        return load_on(made["device"])
+    except RequestError:
+        note(f"the picture was drawn on {made['device']}, which is not here: it will differ a little.")
+        return load_on(None)
+
+
+def _differences(record: Record, like: Path | None, model: Model) -> list[str]:
+    """Why a picture can't come out the same, in sentences."""
+    here = model.provenance
+    return [f"{like}: {note}" for note in record.notes] + [
+        f"the picture was drawn with {what} ({record.made[name]}) and may come out different."
+        for name, what in _DIFFERENCES.items()
+        if record.made.get(name, here[name]) != here[name]
+    ]

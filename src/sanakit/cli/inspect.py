@@ -10,7 +10,7 @@ import typer
 
 from sanakit.base.echo import printable
 from sanakit.cli.options import DebugOption, JsonOption
-from sanakit.cli.say import say
+from sanakit.cli.say import note, say
 
 
 def inspect(
@@ -22,8 +22,8 @@ def inspect(
     from sanakit.pipeline.output import read_picture
 
     found = read_picture(picture)
-    for note in found.notes:
-        say(f"note: {note}", err=True)
+    for text in found.notes:
+        note(text)
     record = found.to_json()
     if as_json:
         say(json.dumps(record))

@@ -11,13 +11,16 @@ import errno
 import io
 import os
 import sys
+import time
 import traceback
 from types import TracebackType
 from typing import TextIO
 
 from sanakit.base.echo import printable_lines
 
-__all__ = ["ERRORS", "prepare_streams", "say"]
+__all__ = ["ERRORS", "note", "notify", "prepare_streams", "say", "seconds_since_start"]
+
+_STARTED = time.perf_counter()  # this file is imported first, so that the time spent on imports counts
 
 ERRORS = "sanakit.plain"
 """The name of the error handler for what an encoding lacks."""
@@ -37,6 +40,21 @@ def say(text: object, err: bool = False) -> bool:
         _silence("stderr" if err else "stdout", error)
         return False
     return True
+
+
+def notify(message: object) -> None:
+    """Print a message on stderr."""
+    say(message, err=True)
+
+
+def note(message: object) -> None:
+    """Print something that stops nothing on stderr."""
+    notify(f"note: {message}")
+
+
+def seconds_since_start() -> float:
+    """Seconds since the command line was imported."""
+    return time.perf_counter() - _STARTED
 
 
 def prepare_streams() -> None:

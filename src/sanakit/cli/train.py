@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sanakit.cli import options as o
-from sanakit.cli.say import say
+from sanakit.cli.progress import ProgressBar
+from sanakit.cli.say import notify, say
 
 if TYPE_CHECKING:
+    from sanakit.training import Event, Progress
     from sanakit.training.config import TrainConfig
 
 _StrictOption = Annotated[
@@ -69,7 +73,6 @@ def train(
     if new is not None:
         return _write_new(new, config)
     from sanakit.base.errors import ConfigError, RequestError
-    from sanakit.cli.train_display import open_display
     from sanakit.data.image import ignore_warnings
     from sanakit.training.schema import read_config
     from sanakit.training.session import Session
@@ -80,7 +83,7 @@ def train(
     settings = read_config(config, sets or ())
     if export_step is not None:
         return _export(settings, export_step, resume or plan)
-    session = Session(settings, device=device, resume=resume, threads=threads, told=_tell)
+    session = Session(settings, device=device, resume=resume, threads=threads, told=notify)
     if session.world.leads:
         say("\n".join(session.plan.lines()), err=True)
     if strict and session.plan.warnings:
@@ -89,14 +92,58 @@ def train(
         return
     try:
         silent = quiet or not session.world.leads
-        bar = open_display(session.begins, session.config.steps, silent)
-        with bar as display, closing(session.events()) as events:
-            for event in events:  # where the display fails, as that of a closed terminal, the run is saved
+        with (
+            ProgressBar(quiet=silent, sentences=False, keep=True) as bar,
+            closing(session.events()) as events,
+        ):
+            display = RunDisplay(bar, session.begins, session.config.steps, quiet=silent)
+            for event in events:  # if the display fails, as that of a closed terminal, the run is saved
                 display.see(event)
+            display.finish()
     except KeyboardInterrupt:
         if session.world.leads:
             say("stopped and saved; the same command with --resume goes on from there", err=True)
         raise typer.Exit(130) from None
+
+
+class RunDisplay:
+    """Shows a run: on a terminal one line that moves with every step, below the messages; elsewhere dated lines."""
+
+    def __init__(self, bar: ProgressBar, done: int, total: int, quiet: bool = False) -> None:
+        self.bar = bar
+        from sanakit.training import Progress
+
+        self.dated = not (bar.shown or quiet)
+        self.label = ""  # nothing but training
+        self.figures: dict[str, str] = {}
+        self.last = Progress(label="training", done=done, total=total)
+        bar.update("", done, total)
+
+    def see(self, event: Event) -> None:
+        """Show an event."""
+        from sanakit.training import Progress, Report
+
+        if isinstance(event, Progress):
+            self._move("" if event.label == "training" else event.label, event)
+        elif self.dated:
+            say(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {event}")
+        elif isinstance(event, Report):
+            self.figures = event.figures
+        elif self.bar.shown:
+            self.bar.print(event)
+
+    def _move(self, label: str, event: Progress) -> None:
+        """Show one task at a time; only training has figures."""
+        if label != self.label:
+            self.bar.remove(self.label)
+            self.label = label
+        self.bar.update(label, event.done, event.total, event.remaining, None if label else self.figures)
+        self.last = event
+
+    def finish(self) -> None:
+        """Show no time left of a run that is through, its last previews and its export included."""
+        if self.last.done >= self.last.total:
+            self._move(self.label, replace(self.last, remaining=0.0))
 
 
 def _print_keys() -> None:
@@ -114,7 +161,7 @@ def _export(config: TrainConfig, step: int, others: bool) -> None:
 
     if others:
         raise RequestError("--export-step trains nothing: leave out --resume and --plan.")
-    say(str(export_step(config, step, _tell)))
+    say(str(export_step(config, step, notify)))
 
 
 def _write_new(pictures: Path, file: Path | None) -> None:
@@ -132,7 +179,3 @@ def _write_new(pictures: Path, file: Path | None) -> None:
     write_starter(path, starter(found, str(path), free_run(name), torch.cuda.is_available()))
     say(f"{path} is written for {len(found)} pictures: look through it, then")
     say(f"  sanakit train {quote(str(path))} --plan")
-
-
-def _tell(text: str) -> None:
-    say(text, err=True)

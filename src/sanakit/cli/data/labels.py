@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sanakit.cli import options as o
-from sanakit.cli.say import say
+from sanakit.cli.say import note, notify, say
 
 if TYPE_CHECKING:
     from sanakit.data.items import PictureSet
@@ -99,7 +99,6 @@ def filter_set(
 ) -> None:
     """List the pictures whose best caption scores above a threshold, for training on them alone."""
     from sanakit.base.errors import DataError
-    from sanakit.cli.errors import tell
     from sanakit.data.labels.select import keys_above, write_keys
     from sanakit.data.source import open_set
 
@@ -113,7 +112,7 @@ def filter_set(
         raise DataError(f"no caption of {path} scores above {score:g}, so nothing was written.")
     unlisted = write_keys(out, keys)
     for key in unlisted[:5]:
-        tell(f"note: {key!r} has a line break in its name and can't be listed")
+        note(f"{key!r} has a line break in its name and can't be listed")
     keys = [key for key in keys if key not in unlisted]
     told = {"list": str(out), "chosen": len(keys), "pictures": len(pictures), "unscored": unscored}
     words = f"{out}  ({len(keys)} of {len(pictures)} pictures score above {score:g}"
@@ -152,8 +151,7 @@ def _label(
     spread: dict[str, Any] | None,
 ) -> LabelReport | None:
     """Labels the wanted items; the model is loaded only where there are some."""
-    from sanakit.cli.errors import tell
-    from sanakit.cli.walks import Bar
+    from sanakit.cli.progress import ProgressBar
     from sanakit.data.labels.models import fetch_model, load_labeller
     from sanakit.data.labels.ray import label_with_ray
     from sanakit.data.labels.run import label_here, write_labelled
@@ -161,22 +159,21 @@ def _label(
     if not wanted:
         return None
     if spread is None:
-        results = label_here(pictures, wanted, load_labeller(model, tell), batch)
+        results = label_here(pictures, wanted, load_labeller(model, notify), batch)
     else:
-        fetch_model(model, tell)
+        fetch_model(model, notify)
         results = label_with_ray(pictures.path, wanted, model, batch, **spread)
     last: LabelReport | None = None
+    label = "captioning" if model.task == "caption" else "scoring"
     walk = write_labelled(pictures, results, len(wanted), every=every)
-    with closing(walk), Bar() as bar:  # closed, whatever happens: so it writes what it has
+    with closing(walk), ProgressBar() as bar:  # closed, whatever happens: so it writes what it has
         for last in walk:
-            bar.see("captioning" if model.task == "caption" else "scoring", last)
+            bar.update(label, last.done, last.total, last.remaining)
     return last
 
 
 def _tell(report: LabelReport | None, done: str, others: dict[str, int], as_json: bool) -> None:
     """What was done, what was there before, and what could not be: the first few in words."""
-    from sanakit.cli.errors import tell
-
     faults = report.faults if report else ()
     written = report.written if report else 0
     if as_json:
@@ -188,4 +185,4 @@ def _tell(report: LabelReport | None, done: str, others: dict[str, int], as_json
     failed = [f"{len(faults)} could not be"] if faults else []
     say(", ".join([f"{written} pictures {done}", *known, *failed]))
     for one in faults[:5]:
-        tell(f"note: {one.key}: {one.fault}")
+        note(f"{one.key}: {one.fault}")

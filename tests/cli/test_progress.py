@@ -1,4 +1,4 @@
-"""The line of a run at every width: step and time left always, the rest by importance; logs have the time of day."""
+"""The bars of all commands: count and time left at every width; sentences and dated lines if there is no terminal."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import re
 
 import pytest
 from rich.console import Console
-from rich.progress import Progress as Bars
 
-from sanakit.cli.fitted import TaskLine, fit
-from sanakit.cli.train_display import Bar, Lines
+from sanakit.cli import progress
+from sanakit.cli.progress import ProgressBar, fit
+from sanakit.cli.train import RunDisplay
 from sanakit.training import Notice, Progress, Report
 
 REPORT = Report(
@@ -21,11 +21,12 @@ STEP = Progress(label="training", done=12347, total=100_000, remaining=69_999.0)
 ALWAYS = ("12347/100000", "left 19:26:39")
 
 
-def drawn(bar: Bar, width: int, ascii_only: bool = False) -> str:
-    file = io.StringIO()
-    if ascii_only:
-        file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")  # type: ignore[assignment]
-    console = Console(file=file, width=width, force_terminal=True, color_system=None, legacy_windows=False)
+def terminal(width: int) -> Console:
+    return Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+
+
+def drawn(bar: ProgressBar, width: int) -> str:
+    console = terminal(width)
     with console.capture() as captured:
         console.print(bar)
     return captured.get().rstrip("\n")
@@ -45,9 +46,10 @@ def drawn(bar: Bar, width: int, ascii_only: bool = False) -> str:
 def test_the_line_keeps_what_matters_at_every_width(
     width: int, there: tuple[str, ...], gone: tuple[str, ...]
 ) -> None:
-    bar = Bar(Console(file=io.StringIO()), 0, 100_000)
-    bar.see(REPORT)
-    bar.see(STEP)
+    bar = ProgressBar(terminal(width))
+    display = RunDisplay(bar, 0, 100_000)
+    display.see(REPORT)
+    display.see(STEP)
     shown = drawn(bar, width)
     assert len(shown) <= width and "\n" not in shown
     assert all(text in shown for text in (*ALWAYS, *there)), shown
@@ -55,51 +57,77 @@ def test_the_line_keeps_what_matters_at_every_width(
 
 
 def test_the_line_moves_with_every_step_and_between_reports() -> None:
-    bar = Bar(Console(file=io.StringIO()), 7, 40)
+    bar = ProgressBar(terminal(80))
+    display = RunDisplay(bar, 7, 40)
     assert "7/40 left ?" in drawn(bar, 80)
     seen = []
     for step in range(8, 12):
-        bar.see(Progress(label="training", done=step, total=40, remaining=100.0 - step))
+        display.see(Progress(label="training", done=step, total=40, remaining=100.0 - step))
         seen.append(drawn(bar, 80))
     assert len(set(seen)) == 4 and "11/40 left 0:01:29" in seen[-1]
-    bar.end()
+    display.finish()
     assert "11/40 left 0:01:29" in drawn(bar, 80)  # stopped on the way
-    bar.see(Progress(label="training", done=40, total=40, remaining=2.0))
-    bar.end()
+    display.see(Progress(label="training", done=40, total=40, remaining=2.0))
+    display.finish()
     assert "40/40 left 0:00:00" in drawn(bar, 80)
-    bar.see(Progress(label="encoding pictures", done=3, total=1852, remaining=61.0))
+    display.see(Progress(label="encoding pictures", done=3, total=1852, remaining=61.0))
     assert re.search(r"encoding pictures .* 3/1852 left 0:01:01", drawn(bar, 80))
 
 
 def test_a_terminal_without_our_signs_gets_plain_ones() -> None:
     texts = {"bar": "", "count": "1/2"}
-    assert fit(texts, ["count", "bar"], 0.5, 14, plain=True) == "#####----- 1/2"
-    assert fit(texts, ["count", "bar"], 0.5, 14) == "━━━━━╌╌╌╌╌ 1/2"
+    assert fit(texts, 0.5, 14, plain=True) == "#####----- 1/2"
+    assert fit(texts, 0.5, 14) == "━━━━━╌╌╌╌╌ 1/2"
 
 
 @pytest.mark.parametrize("width", [30, 40, 60, 80, 120])
 @pytest.mark.parametrize("label", ["looking at pictures", "x" * 90])
 def test_other_bars_keep_count_and_time_left_at_every_width(width: int, label: str) -> None:
-    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
-    bars = Bars(TaskLine(), console=console)
-    bars.update(bars.add_task(label, total=185_200, left="1:02:03"), completed=12_345)
-    bars.update(bars.add_task("drawing", total=None), completed=3)
-    with console.capture() as captured:
-        console.print(bars.get_renderable())
-    first, second = captured.get().splitlines()
+    bar = ProgressBar(terminal(width))
+    bar.update(label, 12_345, 185_200, remaining=3723.0)
+    bar.update("drawing", 3, 0)
+    first, second = drawn(bar, width).splitlines()
     assert "12345/185200" in first and "left 1:02:03" in first and len(first.rstrip()) <= width
     assert "3/?" in second and "left ?" in second
     assert ("╌" in first) == (width >= 40) or len(label) > 60
 
 
 def test_sentences_scroll_and_a_log_has_the_time_of_day(capsys: pytest.CaptureFixture[str]) -> None:
-    file = io.StringIO()
-    Bar(Console(file=file, width=80), 0, 9).see(Notice(step=3, text="saving [brackets]"))
-    assert file.getvalue().strip() == "step 3: saving [brackets]"
+    console = terminal(80)
+    RunDisplay(ProgressBar(console), 0, 9).see(Notice(step=3, text="saving [brackets]"))
+    assert console.file.getvalue().strip() == "step 3: saving [brackets]"
+    logged = RunDisplay(ProgressBar(sentences=False), 0, 9)
     for event in (STEP, REPORT, Notice(step=3, text="saving")):
-        Lines().see(event)
+        logged.see(event)
     lines = capsys.readouterr().out.splitlines()
     stamp = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d "
     assert len(lines) == 2  # how far it is belongs to bars
     assert re.match(f"{stamp}step 12345/100000 loss 0.12345 .* eta 1166.7 min$", lines[0])
     assert re.match(f"{stamp}step 3: saving$", lines[1])
+
+
+def test_off_terminals_a_line_comes_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(0, 10_000, 8))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    with ProgressBar() as bar:
+        things = list(bar.follow("drawing", "abcdefgh", 8))
+    assert things == list("abcdefgh")
+    lines = capsys.readouterr().err.splitlines()
+    assert 0 < len(lines) < 8
+    done = [int(line.removeprefix("drawing: ").split(" of 8, left ")[0]) for line in lines]
+    assert done == sorted(done)
+    assert lines[-1].startswith("drawing: ") and "left 0:0" in lines[-1]
+
+
+def test_a_pace_is_guessed_from_what_was_done_here(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    with ProgressBar() as bar:
+        for second, done in ((0.0, 900), (40.0, 950)):  # 900 were there before
+            now[0] = second
+            bar.update("encoding", done, 1000)
+    assert capsys.readouterr().err == "encoding: 950 of 1000, left 0:00:40\n"

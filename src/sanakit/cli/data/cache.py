@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sanakit.cli import options as o
-from sanakit.cli.say import say
+from sanakit.cli.say import note, notify, say
 
 if TYPE_CHECKING:
     from sanakit.data.cache.fill import FillReport
@@ -100,7 +100,6 @@ def _fill(
     """The last report of the pictures, and that of the captions."""
     from sanakit.base.precision import decide
     from sanakit.base.threads import check_threads, on_threads
-    from sanakit.cli.errors import tell
     from sanakit.data.buckets import BucketRule, assign_buckets, merge_small
     from sanakit.data.cache import TensorCache, fill_for_model
     from sanakit.data.image import ignore_warnings
@@ -110,9 +109,9 @@ def _fill(
 
     ignore_warnings()
     precision, asked = decide(device, dtype), check_threads(threads)
-    spec = read_model_spec(resolve(model, announce=tell))
-    for note in spec.notes:
-        tell(f"note: {note}")
+    spec = read_model_spec(resolve(model, announce=notify))
+    for text in spec.notes:
+        note(text)
     rule = BucketRule(bases=tuple(size or [_own_side(spec)]), square=square)
     pictures = open_set(path)
     usable = None if only is None else indices_of(pictures, read_keys(only), only)
@@ -139,29 +138,26 @@ def _own_side(spec: ModelSpec) -> int:
 
 
 def _warn(cache: TensorCache) -> None:
-    from sanakit.cli.errors import tell
 
     for fault in cache.faults:
-        tell(f"note: {fault.text}; it is passed over, and what it held is made anew")
+        note(f"{fault.text}; it is passed over, and what it held is made anew")
 
 
 def _follow(walk: Generator[FillReport]) -> list[FillReport]:
     """Both walks with a bar each; whatever happens, what was made is written."""
-    from sanakit.cli.walks import Bar
+    from sanakit.cli.progress import ProgressBar
     from sanakit.training.control import interruptible
 
     last: dict[str, FillReport] = {}
-    with interruptible(), closing(walk), Bar() as bar:
+    with interruptible(), closing(walk), ProgressBar() as bar:
         for report in walk:
-            bar.see(f"encoding {_NOUNS[report.kind]}", report)
+            bar.update(f"encoding {_NOUNS[report.kind]}", report.done, report.total, report.remaining)
             last[report.kind] = report
     return list(last.values())
 
 
 def _tell(reports: list[FillReport], out: Path, as_json: bool) -> None:
     """What was made, reused and skipped, of pictures and captions."""
-    from sanakit.cli.errors import tell
-
     skipped = [one for report in reports for one in report.skipped]
     if as_json:
         told: dict[str, Any] = {"cache": str(out)}
@@ -176,19 +172,19 @@ def _tell(reports: list[FillReport], out: Path, as_json: bool) -> None:
         counts = f"{report.made} made, {report.reused} reused, {len(report.skipped)} skipped"
         say(f"{_NOUNS[report.kind]}: {counts} in {report.seconds:.1f} s")
     for one in skipped[:5]:
-        tell(f"note: {one.key}: {one.text}")
+        note(f"{one.key}: {one.text}")
     say(str(out))
 
 
 def _verify(out: Path, as_json: bool) -> None:
     """Prints what is not whole; exit code 1 where a shard is broken."""
-    from sanakit.cli.walks import Bar
+    from sanakit.cli.progress import ProgressBar
     from sanakit.data.cache.store import verify
 
     checks = []
-    with Bar() as bar:
+    with ProgressBar() as bar:
         for check in verify(out):
-            bar.count("checking shards", check.index + 1, check.total)
+            bar.update("checking shards", check.index + 1, check.total)
             checks.append(check)
     states = {
         state: sum(check.state == state for check in checks)

@@ -1,4 +1,4 @@
-"""`sanakit data`: sets of pictures to train on. `sanakit data check PATH` says whether a set is fit for it."""
+"""`sanakit data check PATH`: whether a set of pictures is fit for training; the last line is the verdict."""
 
 from __future__ import annotations
 
@@ -13,10 +13,8 @@ import typer
 
 from sanakit.base.echo import printable
 from sanakit.base.paths import is_folder, user_path
-from sanakit.cli.data_report import lines_of
-from sanakit.cli.errors import guarded, tell
 from sanakit.cli.options import DebugOption
-from sanakit.cli.say import say
+from sanakit.cli.say import note, notify, say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,10 +22,10 @@ if TYPE_CHECKING:
     from sanakit.data import CheckReport, CountTokens, Examined, PictureSet
     from sanakit.training.reading import Reading
 
-data_app = typer.Typer(name="data", help="Sets of pictures to train on.", no_args_is_help=True)
-
 _MODEL = "sana-0.6b-512"
-_STOP = 2
+_STOP = 2  # exit code
+_SHOWN = 3  # faults of each kind
+_BAR = 40  # cells of the longest bar
 
 _IgnoreOption = Annotated[
     list[str] | None,
@@ -82,7 +80,7 @@ def check(
         ignore=frozenset(ending.lower().lstrip(".") for given in ignore or () for ending in given.split(",")),
     )  # fmt: skip
     _check_numbers(tolerance, workers)
-    shapes = shapes_of(_MODEL if model is None else model, note=lambda text: tell(f"note: {text}"))
+    shapes = shapes_of(_MODEL if model is None else model, note=note)
     count_tokens = _tokenizer(model)
     for file in (json_file, keys_file):
         if file is not None:
@@ -103,15 +101,12 @@ def check(
     reading = _reading(model, pictures)
     if json_file is not None:
         _write_json(json_file, report, seconds, reading)
-    for line in lines_of(report, seconds, reading):
+    for line in _lines(report, seconds, reading):
         say(line)
     if keys_file is not None:
         _write_keys(keys_file, report)
     if report.verdict == "STOP" or (strict and report.verdict == "FIX"):
         raise typer.Exit(_STOP)
-
-
-data_app.command()(guarded(check))
 
 
 def _write_json(file: Path, report: CheckReport, seconds: float, reading: Reading | None) -> None:
@@ -126,15 +121,14 @@ def _write_json(file: Path, report: CheckReport, seconds: float, reading: Readin
 
 def _write_keys(file: Path, report: CheckReport) -> None:
     from sanakit.base.errors import DataError
-    from sanakit.cli.errors import tell
     from sanakit.data.labels.select import write_keys
 
     if not report.sound:
         raise DataError(f"no picture of {report.path} is without a fault, so {file} was not written.")
     unlisted = write_keys(file, report.sound)
-    tell(f"{len(report.sound) - len(unlisted):,} of {report.pictures:,} pictures are listed in {file}")
+    notify(f"{len(report.sound) - len(unlisted):,} of {report.pictures:,} pictures are listed in {file}")
     for key in unlisted[:5]:
-        tell(f"note: {key!r} has a line break in its name and can't be listed")
+        note(f"{key!r} has a line break in its name and can't be listed")
 
 
 def _check_numbers(tolerance: float, workers: int | None) -> None:
@@ -177,14 +171,14 @@ def _look(path: str, workers: int) -> tuple[PictureSet, Examined]:
     """Open a set and decode all of it, with a bar."""
     from rich.console import Console
 
-    from sanakit.cli.walks import Bar
+    from sanakit.cli.progress import ProgressBar
     from sanakit.data import collect, examine, ignore_warnings, open_set
 
     ignore_warnings()
     console = Console(stderr=True)
     with _opening(path, console) as status:
         pictures = open_set(path, on_progress=status)
-    with Bar() as bar:
+    with ProgressBar() as bar:
         findings = bar.follow(f"looking at {path}", examine(pictures, workers), len(pictures))
         return pictures, collect(pictures, findings)
 
@@ -209,3 +203,60 @@ def _cache_seconds(report: CheckReport) -> float:
 
     precision = decide(None, None)
     return report.cost.seconds(product_rate(precision.device, precision.dtype))
+
+
+def _lines(report: CheckReport, seconds: float, reading: Reading | None = None) -> Iterator[str]:
+    """seconds: about how long making the cache takes here. reading: how a model's text encoder reads the captions."""
+    yield f"{report.path}: {report.pictures:,} pictures, {report.usable:,} can be read and have a caption"
+    yield from _faults(report)
+    yield ""
+    yield from _buckets(report)
+    yield ""
+    yield from _captions(report)
+    if reading is not None:
+        yield f"text encoder: {reading.sentence()}"
+    cost = report.cost
+    yield (
+        f"cache: {_size(cost.latent_bytes)} of latents, {_size(cost.text_bytes)} of text states, "
+        f"about {_duration(seconds)} to make here (an estimate)"
+    )
+    yield f"{report.verdict}: {report.sentence}"
+
+
+def _faults(report: CheckReport) -> Iterator[str]:
+    from sanakit.data import KINDS
+
+    for kind, found in report.faults.items():
+        yield ""
+        yield f"{KINDS[kind].title}: {report.count(kind):,} ({report.share(kind):.1%}); {KINDS[kind].advice}"
+        yield from (f"    {printable(fault.text)}" for fault in found[:_SHOWN])
+        if len(found) > _SHOWN:
+            yield f"    and {len(found) - _SHOWN:,} more; --json FILE lists all"
+
+
+def _buckets(report: CheckReport) -> Iterator[str]:
+    """One line a bucket, from wide to tall, with a bar; the longest bar is the fullest bucket."""
+    yield "buckets (width x height)"
+    most = max(report.buckets.values(), default=1)
+    for (height, width), count in report.buckets.items():
+        bar = "█" * max(1, round(_BAR * count / most))
+        yield f"{f'{width}x{height}':>11} {count:>9,}  {bar}"
+
+
+def _captions(report: CheckReport) -> Iterator[str]:
+    captions = report.captions
+    how = "counted by the model's tokenizer" if captions.counted else "estimated; --model FOLDER counts them"
+    yield (
+        f"captions: {captions.count:,}, {captions.mean_tokens:.0f} tokens on average, {captions.most_tokens} at most "
+        f"of {captions.limit} ({how})"
+    )
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

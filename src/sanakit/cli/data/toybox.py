@@ -31,7 +31,7 @@ def toybox(
 ) -> None:
     """Render scenes of the Toybox world with captions. Go on with `sanakit train`, or `sanakit data check`."""
     from sanakit.base.errors import RequestError
-    from sanakit.cli.walks import Bar
+    from sanakit.cli.progress import ProgressBar
     from sanakit.toybox.folder import write_pictures
 
     if count < 1 or captions < 1 or size < 32 or size % 32:
@@ -47,7 +47,7 @@ def toybox(
     walk = write_pictures(
         out, count, size=size, split=split, seed=seed, captions=captions, workers=processes, compiled=compiled
     )
-    with Bar() as bar:
+    with ProgressBar() as bar:
         for done in walk:
-            bar.count("rendering", done, count)
+            bar.update("rendering", done, count)
     say(f"{done} pictures of {size} px are in {out}")
