@@ -21,7 +21,7 @@ from sanakit.data.cache.index import read_encoders, read_pictures
 from sanakit.pipeline import read_picture
 from sanakit.toybox.folder import write_pictures
 from sanakit.training.checkpoint import Checkpoints
-from sanakit.weights import diffusers_to_pth, read_model_spec, write_derived
+from sanakit.weights import folder_to_file, read_model_spec, write_derived
 from tests.oracles.tiny import Recipe, write_tiny
 from tests.training.small import start, train
 
@@ -73,7 +73,7 @@ class Sources:
         self.pth = [home / f"{seed}.pth" for seed in (1, 2)]
         for model, path in zip(self.models, self.pth, strict=True):
             (model / "sanakit.json").write_text(json.dumps({"bins": False}))
-            diffusers_to_pth(model, path)
+            folder_to_file(model, path)
         for name, count in (("few", 3), ("more", 6)):
             list(write_pictures(home / name, count, size=32))
 

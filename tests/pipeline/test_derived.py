@@ -14,7 +14,7 @@ import torch
 from sanakit.base import ConfigError, OutputError
 from sanakit.transformer import SanaTransformer
 from sanakit.weights import check_parts, read_model_spec, write_derived
-from sanakit.weights.known import copy_known, known_files
+from sanakit.weights.model_files import copy_known, known_files
 from tests.oracles.tiny import Folders
 
 

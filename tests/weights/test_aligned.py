@@ -15,19 +15,18 @@ from sanakit.base.aligned import aligned, is_aligned
 from sanakit.text import build_gemma
 from sanakit.transformer import SanaTransformer, TransformerConfig
 from sanakit.weights import (
+    INT8,
     assign,
-    diffusers_to_pth,
+    folder_to_file,
     int8_layers,
     load_autoencoder,
-    load_int8,
     load_text_encoder,
     load_transformer,
     read_model_spec,
-    save_int8,
     save_transformer,
 )
 from sanakit.weights.formats import sana_pth
-from sanakit.weights.safetensor import read_header
+from sanakit.weights.safetensors import read_header
 from tests.weights.misaligned import misplaced, offsets, shifted_copy, unaligned
 
 OFFSETS = (8, 24, 40)
@@ -124,7 +123,7 @@ def test_pth(tmp_path: Path, dtype: torch.dtype | None) -> None:
     """Official files: as we write them, and with tensors that are views of one storage, in any order of dimensions."""
     model = SanaTransformer(CONFIG)
     save_transformer(tmp_path / "folder", CONFIG, model)
-    diffusers_to_pth(tmp_path / "folder", tmp_path / "ours.pth")
+    folder_to_file(tmp_path / "folder", tmp_path / "ours.pth")
     state = sana_pth.table(CONFIG).to_theirs(model.state_dict())
     views = {name: misplaced(t, 40) for name, t in state.items()}
     views |= {name: t.mT.contiguous().mT for name, t in state.items() if t.dim() == 2}
@@ -140,11 +139,11 @@ def test_pth(tmp_path: Path, dtype: torch.dtype | None) -> None:
 def test_int8(tmp_path: Path, offset: int) -> None:
     model = SanaTransformer(CONFIG).requires_grad_(False)
     quantise(model, smallest=1)
-    save_int8(tmp_path / "int8", CONFIG, model.state_dict())
+    save_transformer(tmp_path / "int8", CONFIG, model.state_dict(), layout=INT8)
     folder = shifted_copy(tmp_path / "int8", tmp_path / "moved", offset)
     again = SanaTransformer(CONFIG).requires_grad_(False)
     expect_int8(again, int8_layers(folder))
-    load_int8(again, folder)
+    load_transformer(again, CONFIG, folder)
     assert unaligned(again) == []
     assert same(again, model)
 

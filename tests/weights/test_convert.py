@@ -13,10 +13,11 @@ from sanakit.base.dialect import DIFFUSERS, OFFICIAL
 from sanakit.base.errors import ConfigError, OutputError, WeightsError
 from sanakit.transformer import SanaTransformer, TransformerConfig
 from sanakit.weights import (
-    diffusers_to_pth,
+    Hints,
+    file_to_folder,
+    folder_to_file,
     load_transformer,
     open_weights,
-    pth_to_diffusers,
     read_model_spec,
     read_pth,
     save_transformer,
@@ -61,20 +62,22 @@ def test_pth_to_diffusers_to_pth_is_bit_equal(config: TransformerConfig, tmp_pat
 
     before = official(config)
     torch.save({"state_dict": before, "epoch": 1}, tmp_path / "a.pth")
-    found = pth_to_diffusers(tmp_path / "a.pth", tmp_path / "folder", cross_heads=config.cross_heads)
+    found = file_to_folder(
+        tmp_path / "a.pth", tmp_path / "folder", hints=Hints(cross_heads=config.cross_heads)
+    )
     assert found == config.with_dialect(OFFICIAL)
     theirs = SanaTransformer2DModel.from_pretrained(tmp_path / "folder").state_dict()
     assert torch.equal(
         torch.cat([theirs[f"transformer_blocks.0.attn1.to_{k}.weight"] for k in "qkv"]),
         before["blocks.0.attn.qkv.weight"],
     )
-    assert diffusers_to_pth(tmp_path / "folder", tmp_path / "b.pth") == config
+    assert folder_to_file(tmp_path / "folder", tmp_path / "b.pth") == config
     after = read_pth(tmp_path / "b.pth")
     assert same(after, {key: before[key] for key in before if key not in sana_pth.table(config).dropped})
 
 
 def test_folder_to_pth_to_folder_is_bit_equal(sana_folder: Path, tmp_path: Path) -> None:
-    config = diffusers_to_pth(sana_folder, tmp_path / "a.pth")  # the folder of the whole model will do
+    config = folder_to_file(sana_folder, tmp_path / "a.pth")  # the folder of the whole model will do
     assert config == read_model_spec(sana_folder).transformer
     size = (tmp_path / "a.pth").stat().st_size
     assert size < 1.5 * (sana_folder / "transformer/diffusion_pytorch_model.safetensors").stat().st_size
@@ -88,17 +91,17 @@ def test_dtype_shards_and_null_caption(tmp_path: Path) -> None:
     config = CONFIGS[0]
     torch.save(official(config), tmp_path / "a.pth")  # a bare state dict is read too
     options = {"dtype": torch.bfloat16, "max_shard_size": "20KB", "variant": "bf16"}
-    pth_to_diffusers(tmp_path / "a.pth", tmp_path / "folder", cross_heads=2, **options)  # type: ignore[arg-type]
+    file_to_folder(tmp_path / "a.pth", tmp_path / "folder", hints=Hints(cross_heads=2), **options)  # type: ignore[arg-type]
     weights = open_weights(tmp_path / "folder", variant="bf16")
     assert len(list((tmp_path / "folder").glob("*.bf16-*.safetensors"))) > 1
     assert {entry.dtype for entry in weights.entries.values()} == {"BF16"}
     null = torch.randn(300, 16)
-    diffusers_to_pth(tmp_path / "folder", tmp_path / "b.pth", dtype=torch.float16, null_caption=null)
+    folder_to_file(tmp_path / "folder", tmp_path / "b.pth", dtype=torch.float16, null_caption=null)
     found = read_pth(tmp_path / "b.pth")
     assert torch.equal(found["y_embedder.y_embedding"], null.half())
     assert {value.dtype for value in found.values()} == {torch.float16}
     with pytest.raises(WeightsError, match=r"null_caption is \[300, 15\]"):
-        diffusers_to_pth(tmp_path / "folder", tmp_path / "c.pth", null_caption=torch.zeros(300, 15))
+        folder_to_file(tmp_path / "folder", tmp_path / "c.pth", null_caption=torch.zeros(300, 15))
 
 
 def test_nothing_is_overwritten_unless_forced(tmp_path: Path) -> None:
@@ -108,15 +111,15 @@ def test_nothing_is_overwritten_unless_forced(tmp_path: Path) -> None:
     (folder / "mine.txt").write_text("mine")
     path.write_text("mine")
     with pytest.raises(OutputError, match="exists already"):
-        pth_to_diffusers(source, folder, cross_heads=2)
+        file_to_folder(source, folder, hints=Hints(cross_heads=2))
     assert [file.name for file in folder.iterdir()] == ["mine.txt"]
-    pth_to_diffusers(source, folder, cross_heads=2, force=True)
+    file_to_folder(source, folder, hints=Hints(cross_heads=2), force=True)
     with pytest.raises(OutputError, match="exists already"):
-        diffusers_to_pth(folder, path)
+        folder_to_file(folder, path)
     assert path.read_text() == "mine"
-    diffusers_to_pth(folder, path, force=True)
+    folder_to_file(folder, path, force=True)
     with pytest.raises(OutputError):
-        diffusers_to_pth(folder, path / "below.pth")
+        folder_to_file(folder, path / "below.pth")
 
 
 def test_what_a_pth_does_not_tell(tmp_path: Path) -> None:
@@ -139,7 +142,7 @@ def test_what_a_pth_does_not_tell(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"lacks blocks\.1\.scale_shift_table"):
         missing = {key: value for key, value in state.items() if key != "blocks.1.scale_shift_table"}
         torch.save(missing, tmp_path / "a.pth")
-        pth_to_diffusers(tmp_path / "a.pth", tmp_path / "folder", cross_heads=2)
+        file_to_folder(tmp_path / "a.pth", tmp_path / "folder", hints=Hints(cross_heads=2))
     assert not (tmp_path / "folder").exists()
 
 

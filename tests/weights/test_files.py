@@ -14,9 +14,9 @@ from torch import Tensor
 
 from sanakit.base.errors import OutputError, WeightsError
 from sanakit.weights.load import assign
-from sanakit.weights.read import open_weights, read_pth
-from sanakit.weights.safetensor import read_header, write_safetensors
+from sanakit.weights.safetensors import read_header, write_safetensors
 from sanakit.weights.save import save_weights
+from sanakit.weights.weight_files import open_weights, read_pth
 from tests.weights.misaligned import offsets
 
 STEM = "diffusion_pytorch_model"

@@ -19,7 +19,7 @@ from sanakit.text import build_gemma
 from sanakit.transformer import SanaTransformer
 from sanakit.weights import ModelSpec, load_autoencoder, load_text_encoder, load_transformer, read_model_spec
 from sanakit.weights.formats import sana_pth
-from sanakit.weights.read import read_pth
+from sanakit.weights.weight_files import read_pth
 from tests.oracles.tiny import Recipe, write_tiny
 
 ODD: tuple[Any, ...] = (

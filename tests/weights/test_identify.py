@@ -15,17 +15,17 @@ from sanakit.base.values import TextStates
 from sanakit.transformer import PRESETS, SanaTransformer, TransformerConfig
 from sanakit.weights import (
     Hints,
-    diffusers_to_pth,
+    file_to_file,
+    file_to_folder,
+    folder_to_file,
     load_transformer,
     open_weights,
-    pth_to_diffusers,
-    pth_to_pth,
     read_model_spec,
     save_transformer,
 )
-from sanakit.weights.designs import DESIGNS
 from sanakit.weights.formats import sana_pth
 from sanakit.weights.identify import describe_file
+from sanakit.weights.published import DESIGNS
 from tests.oracles.tiny import Recipe, write_tiny
 from tests.weights.keylists import Shapes, read_keys
 
@@ -61,9 +61,9 @@ def test_every_preset_comes_back_equal(name: str, suffix: str, tmp_path: Path) -
         pytest.skip("the suffix is no matter of the preset")
     config = replace(DESIGNS[name].transformer, **SMALL)
     save_transformer(tmp_path / "folder", config, SanaTransformer(config))
-    diffusers_to_pth(tmp_path / "folder", tmp_path / f"x{suffix}")
+    folder_to_file(tmp_path / "folder", tmp_path / f"x{suffix}")
     assert {path.name for path in tmp_path.iterdir()} == {"folder", "x.json", f"x{suffix}"}
-    pth_to_diffusers(tmp_path / f"x{suffix}", tmp_path / "back")
+    file_to_folder(tmp_path / f"x{suffix}", tmp_path / "back")
     for file in ("config.json", "diffusion_pytorch_model.safetensors"):
         assert (tmp_path / "back" / file).read_bytes() == (tmp_path / "folder" / file).read_bytes()
     config = config.with_dialect(DIFFUSERS)
@@ -151,12 +151,12 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_file_keeps_the_schedule_of_its_folder(folder4k: Path, parts: Path, tmp_path: Path) -> None:
     path, whole = tmp_path / "x.pth", read_model_spec(folder4k)
-    diffusers_to_pth(folder4k, path)
+    folder_to_file(folder4k, path)
     found = read_model_spec(path, parts=parts)
     assert found.schedule == whole.schedule and found.schedule.shift == 6.0
     assert (found.transformer, found.dialect, found.bins) == (whole.transformer, whole.dialect, whole.bins)
     assert found.notes == ()
-    pth_to_diffusers(path, tmp_path / "model", parts=parts)
+    file_to_folder(path, tmp_path / "model", parts=parts)
     again = read_model_spec(tmp_path / "model")
     assert (again.schedule, again.transformer) == (whole.schedule, whole.transformer)
     (tmp_path / "x.json").unlink()
@@ -171,7 +171,7 @@ def test_a_file_keeps_the_schedule_of_its_folder(folder4k: Path, parts: Path, tm
 
 def test_a_description_is_checked_against_the_tensors(folder4k: Path, parts: Path, tmp_path: Path) -> None:
     path, beside = tmp_path / "x.pth", tmp_path / "x.json"
-    diffusers_to_pth(folder4k, path)
+    folder_to_file(folder4k, path)
     good = json.loads(beside.read_text())
     for change, words in (
         ({"num_layers": 3}, r"x\.json does not describe .*x\.pth: it has depth 3 where the tensors have 2"),
@@ -196,25 +196,25 @@ def test_a_description_is_checked_against_the_tensors(folder4k: Path, parts: Pat
 def test_what_lies_at_the_name_of_the_description_is_not_lost(folder4k: Path, tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text('{"mine": 1}')
     with pytest.raises(OutputError, match="exists already: choose another name"):
-        diffusers_to_pth(folder4k, tmp_path / "x.pth", force=True)
+        folder_to_file(folder4k, tmp_path / "x.pth", force=True)
     assert [file.name for file in tmp_path.iterdir()] == ["x.json"]
-    diffusers_to_pth(folder4k, tmp_path / "y.pth")
-    diffusers_to_pth(folder4k, tmp_path / "y.safetensors")  # the same description serves both
+    folder_to_file(folder4k, tmp_path / "y.pth")
+    folder_to_file(folder4k, tmp_path / "y.safetensors")  # the same description serves both
     other = tmp_path / "other"
     config = replace(read_model_spec(folder4k).transformer, position_scale=1.0)
     save_transformer(other, config, SanaTransformer(config))
     with pytest.raises(OutputError, match=r"y\.json"):
-        diffusers_to_pth(other, tmp_path / "y.pth", force=True)
+        folder_to_file(other, tmp_path / "y.pth", force=True)
     (tmp_path / "y.safetensors").unlink()
-    diffusers_to_pth(other, tmp_path / "y.pth", force=True)
+    folder_to_file(other, tmp_path / "y.pth", force=True)
     assert json.loads((tmp_path / "y.json").read_text())["transformer"]["interpolation_scale"] == 1.0
 
 
 def test_equal_weights_make_equal_files(folder4k: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
-        diffusers_to_pth(folder4k, tmp_path / f"{name}.pth")
-        pth_to_pth(tmp_path / f"{name}.pth", tmp_path / f"{name}2.safetensors")
-        pth_to_diffusers(tmp_path / f"{name}2.safetensors", tmp_path / name)
+        folder_to_file(folder4k, tmp_path / f"{name}.pth")
+        file_to_file(tmp_path / f"{name}.pth", tmp_path / f"{name}2.safetensors")
+        file_to_folder(tmp_path / f"{name}2.safetensors", tmp_path / name)
     for one, other in (("a.pth", "b.pth"), ("a2.safetensors", "b2.safetensors"), ("a.json", "b2.json")):
         assert (tmp_path / one).read_bytes() == (tmp_path / other).read_bytes()
     first, last = open_weights(folder4k / "transformer"), open_weights(tmp_path / "b")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sanakit.base.errors import ConfigError, RequestError, WeightsError
 from sanakit.transformer import SanaTransformer, TransformerConfig
-from sanakit.weights import Hints, open_checkpoint, pth_to_diffusers, read_model_spec, resolve
+from sanakit.weights import Hints, file_to_folder, open_checkpoint, read_model_spec, resolve
 from sanakit.weights.formats import sana_pth
 from tests.oracles.tiny import Recipe, write_tiny
 
@@ -154,12 +154,12 @@ def test_a_file_that_is_here_is_not_looked_up_elsewhere(
     def hub(*args: object, **named: object) -> None:
         raise AssertionError("the hub was asked")
 
-    monkeypatch.setattr("sanakit.weights.catalog._from_hub", hub)
+    monkeypatch.setattr("sanakit.weights.names._from_hub", hub)
     monkeypatch.chdir(tmp_path)
     Path(name).parent.mkdir(exist_ok=True)
     trainer_file(Path(name))
     assert resolve(name) == Path(name)
-    pth_to_diffusers(Path(name), tmp_path / "folder", hints=Hints(cross_heads=2))
+    file_to_folder(Path(name), tmp_path / "folder", hints=Hints(cross_heads=2))
     assert (tmp_path / "folder/config.json").exists()
 
 
@@ -170,7 +170,7 @@ def test_a_whole_model_around_either_part(tmp_path: Path) -> None:
         hints = Hints(cross_heads=2, weights=part)  # type: ignore[arg-type]
         found = read_model_spec(path, parts=parts, hints=hints)
         assert found.weights == part and "taken for granted" in found.notes[0]
-        pth_to_diffusers(path, tmp_path / part, hints=hints)
+        file_to_folder(path, tmp_path / part, hints=hints)
         ours = sana_pth.table(CONFIG).to_ours(official(seed))
         from sanakit.weights.load import open_transformer
 

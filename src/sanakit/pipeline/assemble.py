@@ -24,10 +24,8 @@ from sanakit.weights import (
     STEMS,
     ModelSpec,
     align,
-    holds_int8,
     int8_layers,
     load_autoencoder,
-    load_int8,
     load_text_encoder,
     load_transformer,
     variant_of,
@@ -132,14 +130,11 @@ class Parts:
             model = SanaTransformer(found.transformer)
         self._edit("transformer", model)
         source, where = found.transformer_source, self.precision.device
-        if holds_int8(source):
-            expect_int8(model, int8_layers(source))
-            load_int8(model, source, dtype=self.dtype("transformer"), device=where)
-        else:
-            load_transformer(
-                model, found.transformer, source, dtype=self.dtype("transformer"), device=where, mapped=True,
-                variant=self._variant(source), part=found.weights,
-            )  # fmt: skip
+        expect_int8(model, int8_layers(source))
+        load_transformer(
+            model, found.transformer, source, dtype=self.dtype("transformer"), device=where, mapped=True,
+            variant=self._variant(source), part=found.weights,
+        )  # fmt: skip
         self._bring("transformer", model)
         return model
 

@@ -45,7 +45,7 @@ from sanakit.pipeline.memory import (
 from sanakit.pipeline.request import Defaults, ImageRequest
 from sanakit.pipeline.work import stage_threads
 from sanakit.text import final_prompt
-from sanakit.weights import Hints, ModelSpec, holds_int8, read_model_spec, resolve, with_autoencoder
+from sanakit.weights import Hints, ModelSpec, int8_layers, read_model_spec, resolve, with_autoencoder
 
 _REMEMBERED = 64
 _PART: dict[str, PartName] = {"text": "text", "denoise": "transformer", "decode": "decoder"}
@@ -138,7 +138,7 @@ class Model:
         self._automatic = False
         self._warned: set[tuple[str, int, int]] = set()
         self._ignored = ignored
-        rounded = self.engine.int8 or holds_int8(spec.transformer_source)
+        rounded = self.engine.int8 or bool(int8_layers(spec.transformer_source))
         remark = int8_remark(precision) if rounded else None
         self._warnings: list[str] = [*spec.notes, *([] if remark is None else [remark])]
         self._prompts: OrderedDict[tuple[str, str, bool, bool], stages.Prompt] = OrderedDict()

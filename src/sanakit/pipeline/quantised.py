@@ -10,8 +10,8 @@ from sanakit.adapt import QuantReport, quantise
 from sanakit.base.errors import RequestError
 from sanakit.base.folders import new_folder
 from sanakit.transformer import SanaTransformer
-from sanakit.weights import ModelSpec, holds_int8, load_transformer, save_int8
-from sanakit.weights.known import copy_known, is_model_file, known_files
+from sanakit.weights import INT8, ModelSpec, int8_layers, load_transformer, save_transformer
+from sanakit.weights.model_files import copy_known, is_model_file, known_files
 from sanakit.weights.save import MAX_SHARD_SIZE, refuse_existing
 
 __all__ = ["write_int8_folder"]
@@ -36,7 +36,7 @@ def write_int8_folder(
     source = found.transformer_source
     if not source.is_dir():
         raise RequestError(f"{source} is a transformer alone: convert it to a folder of a whole model first.")
-    if holds_int8(source):
+    if int8_layers(source):
         raise RequestError(f"{source} is in int8 already.")
     refuse_existing(target, force)
     if target.resolve() == found.folder.resolve():
@@ -53,5 +53,8 @@ def write_int8_folder(
         for name in known_files(found.folder):
             if not name.startswith("transformer/"):
                 copy_known(found.folder / name, found.folder, draft / name)
-        save_int8(draft / "transformer", found.transformer, model.state_dict(), max_shard_size)
+        state = model.state_dict()
+        save_transformer(
+            draft / "transformer", found.transformer, state, layout=INT8, max_shard_size=max_shard_size
+        )
     return report

@@ -61,7 +61,7 @@ def needs_null(spec: ModelSpec, request: ImageRequest) -> bool:
 
 
 def unknown_words(spec: ModelSpec, prompt: str) -> list[str]:
-    """The words of a prompt, each once, that are not on the list of a model that ships one (`weights.words`).
+    """The words of a prompt, each once, that are not on the list of a model that ships one (`words.txt`).
 
     Models with a general vocabulary, such as Gemma's, ship none: what they read in pieces they know as well.
     """

@@ -14,12 +14,10 @@ from typing import Literal
 from torch import Tensor
 
 from sanakit.base.errors import WeightsError
-from sanakit.weights.read import Weights, open_files
 from sanakit.weights.rules import listed
 from sanakit.weights.torch_file import TorchFile, open_torch_file
+from sanakit.weights.weight_files import Weights, open_files
 from sanakit.weights.zip_records import is_zip
-
-__all__ = ["SUFFIXES", "Checkpoint", "Part", "is_checkpoint_name", "open_checkpoint"]
 
 Part = Literal["model", "ema"]
 

@@ -1,6 +1,7 @@
 """Converting networks between files with their authors' names and diffusers folders, both ways.
 
-Bit-equal unless a dtype is asked for. What a file of weights can't hold is written beside it, as `x.json`.
+Bit-equal unless a dtype is asked for. Facts that a file of weights can't hold are written beside it, as `x.json`.
+Which network a source holds, and in which format, is looked up in `formats.registry`.
 """
 
 from __future__ import annotations
@@ -12,22 +13,41 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sanakit.base.errors import OutputError, WeightsError
+from sanakit.autoencoder import AutoencoderConfig
+from sanakit.base.errors import OutputError, RequestError, WeightsError
 from sanakit.base.files import atomic_write, ensure_writable_folder
 from sanakit.transformer import TransformerConfig
 from sanakit.weights.checkpoint import SUFFIXES, Checkpoint, open_checkpoint
-from sanakit.weights.derive import write_derived
-from sanakit.weights.description import Description, description_file, description_json
-from sanakit.weights.formats import diffusers_transformer, sana_pth
+from sanakit.weights.description import (
+    Description,
+    autoencoder_description_json,
+    description_file,
+    description_json,
+)
+from sanakit.weights.formats import sana_pth
 from sanakit.weights.formats.fields import STRICT, Reading, read_json
-from sanakit.weights.identify import Hints, describe_file
-from sanakit.weights.load import open_transformer
+from sanakit.weights.formats.registry import (
+    INT8,
+    FileFormat,
+    Network,
+    config_format,
+    file_format,
+    file_format_for,
+    folder_format,
+)
+from sanakit.weights.identify import Hints, describe_autoencoder, describe_file
 from sanakit.weights.model_spec import describe_folder, read_model_spec
-from sanakit.weights.safetensor import write_safetensors
-from sanakit.weights.save import MAX_SHARD_SIZE, refuse_existing, save_transformer
+from sanakit.weights.safetensors import write_safetensors
+from sanakit.weights.save import (
+    MAX_SHARD_SIZE,
+    refuse_existing,
+    save_autoencoder,
+    save_transformer,
+    write_derived,
+)
+from sanakit.weights.weight_files import open_weights
 
-__all__ = ["diffusers_to_pth", "pth_to_diffusers", "pth_to_pth", "write_checkpoint"]
-
+Config = TransformerConfig | AutoencoderConfig
 Announce = Callable[[str], object]
 
 
@@ -35,53 +55,66 @@ def _silent(text: str) -> None:
     """The default of `announce`."""
 
 
-def pth_to_diffusers(
+def file_to_folder(
     source: Path,
     folder: Path,
     *,
     dtype: torch.dtype | None = None,
     hints: Hints | None = None,
-    cross_heads: int | None = None,
-    sample_size: int | None = None,
-    position_scale: float | None = None,
     parts: Path | None = None,
     max_shard_size: int | str = MAX_SHARD_SIZE,
     variant: str | None = None,
     force: bool = False,
     announce: Announce = _silent,
-) -> TransformerConfig:
-    """Write the transformer of a file of weights as a diffusers component folder (config.json and safetensors).
+) -> Config:
+    """Write a file of weights as a diffusers component folder (config.json and safetensors).
 
-    What a file does not tell comes from `hints` (the three numbers are some of them), from `x.json` beside it or from
-    the published models, as `describe_file` says; announce is told what was taken for granted. parts: the folder of a
-    model that gives the rest, for a whole model instead of a component. dtype None keeps the file's. The file's
-    checksums are compared first; tensors go from file to file one by one. Returns the configuration, in the dialect of
-    the description; note that diffusers will read the folder in its own.
-    Raises WeightsError, ConfigError, and OutputError when the folder is occupied.
+    Facts that a file does not tell come from `hints`, from `x.json` beside it or from the published models, see
+    `describe_file`; announce is called with what was assumed. parts: the folder of a model that provides the rest, for
+    a whole model instead of a component. dtype None keeps the file's. The file's checksums are compared first; tensors
+    go from file to file one by one. Returns the configuration, in the dialect of the description; note that diffusers
+    will read the folder in its own. Raises WeightsError, ConfigError, OutputError if the folder is occupied, and
+    RequestError for hints or parts that an autoencoder does not have.
     """
+    hints = hints or Hints()
+    network = file_format(open_checkpoint(source, hints.weights).shapes).network
+    if network == "autoencoder" and parts is not None:
+        raise RequestError(f"{source} is an autoencoder: --parts is for a transformer's file.")
     refuse_existing(folder, force)
-    numbers = {"cross_heads": cross_heads, "sample_size": sample_size, "position_scale": position_scale}
-    hints = hints or Hints(**numbers)  # type: ignore[arg-type]
-    opened, found = _described(source, hints, announce)
-    ours = sana_pth.table(found.transformer).to_ours(opened.tensors, str(source))
+    opened, row, config, _ = _identified(source, hints, announce)
+    ours = row.table(config).to_ours(opened.tensors, str(source))
     options: dict[str, Any] = {"dtype": dtype, "max_shard_size": max_shard_size, "variant": variant}
-    if parts is None:
-        save_transformer(folder, found.transformer, ours, **options)
-    else:
+    if parts is not None:
         write_derived(read_model_spec(source, parts=parts, hints=hints), folder, ours, force=force, **options)
-    return found.transformer
+    elif isinstance(config, AutoencoderConfig):
+        save_autoencoder(folder, config, ours, **options)
+    else:
+        save_transformer(folder, config, ours, **options)
+    return config
 
 
-def _described(source: Path, hints: Hints, announce: Announce) -> tuple[Checkpoint, Description]:
-    """An opened file, its checksums compared, and what is known of its network."""
-    opened = open_checkpoint(source, hints.weights, verify=True)
-    found, notes = describe_file(source, opened.shapes, hints, describe_folder)
-    for note in (*opened.notes, *notes):
-        announce(note)
-    return opened, found
+def file_to_file(
+    source: Path,
+    path: Path,
+    *,
+    dtype: torch.dtype | None = None,
+    hints: Hints | None = None,
+    force: bool = False,
+    announce: Announce = _silent,
+) -> Config:
+    """Write one file of weights as another: plain names, and of a trainer's file only one set of weights.
+
+    As `file_to_folder` and `folder_to_file` in all else.
+    """
+    refuse_existing(path, force)
+    opened, row, config, description = _identified(source, hints or Hints(), announce)
+    table = row.table(config)
+    state = table.to_theirs(table.to_ours(opened.tensors, str(source)))
+    write_checkpoint(path, state, description, dtype=dtype)
+    return config
 
 
-def diffusers_to_pth(
+def folder_to_file(
     source: Path,
     path: Path,
     *,
@@ -90,57 +123,72 @@ def diffusers_to_pth(
     variant: str | None = None,
     force: bool = False,
     reading: Reading = STRICT,
-) -> TransformerConfig:
-    """Write a diffusers transformer (its folder, or that of a whole model) as a file with the official names.
+) -> Config:
+    """Write a component folder, or the transformer of a whole model, as a file with its authors' names.
 
-    The suffix decides: `.safetensors`, else `torch.save`'s format. What it can't hold is written beside it as
-    `x.json`. null_caption, [300, text_width], becomes `y_embedder.y_embedding`: the official code replaces it on
-    loading and does without, so the default is to leave it out, as the unused positional buffer is. Returns the
-    configuration. Raises WeightsError, ConfigError, and OutputError when the file exists.
+    The suffix decides: `.safetensors`, else `torch.save`'s format. Facts that it can't hold are written beside it as
+    `x.json`. null_caption, [300, text_width], becomes `y_embedder.y_embedding` of a transformer: the official code
+    replaces it on loading, so by default it is left out, as the unused positional buffer is. Returns the
+    configuration. Raises WeightsError, ConfigError, and OutputError if the file exists.
     """
     refuse_existing(path, force)
-    found, folder = _of_folder(source, reading)
-    config = found.transformer
-    ours = dict(open_transformer(config, folder, variant))
-    state = sana_pth.table(config).to_theirs(ours, str(folder))
-    if null_caption is not None:
-        if null_caption.dim() != 2 or null_caption.shape[1] != config.text_width:
-            raise WeightsError(
-                f"null_caption is {list(null_caption.shape)}, but should be [tokens, {config.text_width}]"
-            )
-        state[sana_pth.NULL_CAPTION] = null_caption
-    write_checkpoint(path, state, description_json(found), dtype=dtype)
+    network, config, folder, description = _read_folder(source, reading)
+    layout = folder_format(network, folder)
+    if layout is INT8:
+        raise WeightsError(
+            f"{folder} is in int8, which a file can't hold: convert the model it was made from"
+        )
+    weights = open_weights(folder, layout.stem, variant)
+    ours = layout.table(config, weights.keys()).to_ours(weights, str(folder))
+    state = file_format_for(network).table(config).to_theirs(ours, str(folder))
+    if null_caption is not None and isinstance(config, TransformerConfig):
+        state |= _null_caption(null_caption, config)
+    write_checkpoint(path, state, description, dtype=dtype)
     return config
 
 
-def _of_folder(source: Path, reading: Reading) -> tuple[Description, Path]:
-    """The description of a model's or a transformer's folder, and the folder of the transformer."""
+def _identified(
+    source: Path, hints: Hints, announce: Announce
+) -> tuple[Checkpoint, FileFormat, Config, bytes]:
+    """An opened file with verified checksums, its format, its configuration, and the content of its `x.json`."""
+    opened = open_checkpoint(source, hints.weights, verify=True)
+    row = file_format(opened.shapes)
+    if row.network == "autoencoder":
+        for note in opened.notes:
+            announce(note)
+        config = describe_autoencoder(opened, hints)
+        return opened, row, config, autoencoder_description_json(config)
+    found, notes = describe_file(source, opened.shapes, hints, describe_folder)
+    for note in (*opened.notes, *notes):
+        announce(note)
+    return opened, row, found.transformer, description_json(found)
+
+
+def _read_folder(source: Path, reading: Reading) -> tuple[Network, Config, Path, bytes]:
+    """Network, configuration, component folder and `x.json` of a component folder or a whole model."""
     if (source / "model_index.json").exists():
-        return describe_folder(source, reading), source / "transformer"
+        found = describe_folder(source, reading)
+        return "transformer", found.transformer, source / "transformer", description_json(found)
     where = source / "config.json"
-    config = diffusers_transformer.from_config(read_json(where), str(where), reading)
-    return Description(transformer=config, source=str(source)), source
+    data = read_json(where)
+    layout = config_format(data)
+    config = layout.read_config(data, str(where), reading)
+    if layout.network == "autoencoder":
+        return layout.network, config, source, autoencoder_description_json(config)
+    return (
+        layout.network,
+        config,
+        source,
+        description_json(Description(transformer=config, source=str(source))),
+    )
 
 
-def pth_to_pth(
-    source: Path,
-    path: Path,
-    *,
-    dtype: torch.dtype | None = None,
-    hints: Hints | None = None,
-    force: bool = False,
-    announce: Announce = _silent,
-) -> TransformerConfig:
-    """Write one file of weights as another: of a trainer's file only the weights, under their plain names.
-
-    As `pth_to_diffusers` and `diffusers_to_pth` in all else.
-    """
-    refuse_existing(path, force)
-    opened, found = _described(source, hints or Hints(), announce)
-    table = sana_pth.table(found.transformer)
-    state = table.to_theirs(table.to_ours(opened.tensors, str(source)))
-    write_checkpoint(path, state, description_json(found), dtype=dtype)
-    return found.transformer
+def _null_caption(states: Tensor, config: TransformerConfig) -> dict[str, Tensor]:
+    if states.dim() != 2 or states.shape[1] != config.text_width:
+        raise WeightsError(
+            f"null_caption is {list(states.shape)}, but should be [tokens, {config.text_width}]"
+        )
+    return {sana_pth.NULL_CAPTION: states}
 
 
 def write_checkpoint(

@@ -1,7 +1,7 @@
-"""What a file of weights does not say about its network: given by the user, read from beside it, or known.
+"""What a file of weights does not tell about its network, as `x.json` beside `x.pth`.
 
 A file holds tensors. Heads, positions, the training size, the scale of time, the schedule and the dialect leave no
-trace in them: `x.json` beside `x.pth` says them, and is written wherever sanakit writes such a file.
+trace in them: `x.json` states them, and is written whenever sanakit writes such a file.
 """
 
 from __future__ import annotations
@@ -11,21 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sanakit.autoencoder import AutoencoderConfig
 from sanakit.base.dialect import DIFFUSERS, OFFICIAL, Dialect
-from sanakit.base.errors import ConfigError
+from sanakit.base.errors import ConfigError, WeightsError
 from sanakit.transformer import TransformerConfig
-from sanakit.weights.formats import diffusers_scheduler, diffusers_transformer, sana_pth
+from sanakit.weights.formats import (
+    diffusers_autoencoder,
+    diffusers_scheduler,
+    diffusers_transformer,
+    sana_pth,
+)
 from sanakit.weights.formats.diffusers_scheduler import Schedule
 from sanakit.weights.formats.fields import Fields, read_json, to_json
-
-__all__ = [
-    "DESCRIPTION_CLASS",
-    "Description",
-    "check_fit",
-    "description_file",
-    "description_json",
-    "read_description",
-]
 
 DESCRIPTION_CLASS = "SanakitCheckpoint"
 _DIALECTS = {dialect.name: dialect for dialect in (DIFFUSERS, OFFICIAL)}
@@ -40,7 +37,7 @@ _FIELDS: dict[str, Any] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """All of a network but its weights. schedule: None where nothing says it. bins: None for what the size says.
+    """A network without its weights. schedule: None if unknown. bins: None to follow the size.
 
     source: where it comes from, in words.
     """
@@ -59,7 +56,7 @@ def description_file(path: Path) -> Path:
 
 
 def read_description(path: Path) -> Description:
-    """From `x.json` as sanakit writes it, or from the config.json of a diffusers transformer (its folder will do).
+    """Read `x.json` as sanakit writes it, or the config.json of a diffusers transformer (or its folder).
 
     Raises ConfigError, naming the file and the field.
     """
@@ -69,7 +66,7 @@ def read_description(path: Path) -> Description:
     if data.get("_class_name") != DESCRIPTION_CLASS:
         if "num_attention_heads" not in data and data.get("_class_name") != diffusers_transformer.CLASS:
             raise ConfigError(
-                f"{where} describes no transformer: give the config.json of a diffusers transformer, "
+                f"{where} does not describe a transformer: give the config.json of a diffusers transformer, "
                 "or a file that sanakit convert wrote"
             )
         return Description(
@@ -99,7 +96,7 @@ def _object(fields: Fields, name: str) -> Mapping[str, Any]:
 
 
 def description_json(description: Description) -> bytes:
-    """What is written beside a file of weights."""
+    """The content of `x.json` for a transformer."""
     schedule = description.schedule
     values = {
         "_class_name": DESCRIPTION_CLASS,
@@ -112,18 +109,35 @@ def description_json(description: Description) -> bytes:
     return to_json(values)
 
 
-def check_fit(description: Description, told: sana_pth.Told, where: str) -> Description:
-    """The description itself. Raises ConfigError, naming what differs, when the tensors are not those it describes."""
+def read_autoencoder_description(path: Path) -> AutoencoderConfig:
+    """Read the config.json of an `AutoencoderDC` (or its folder), or `x.json` as sanakit writes it."""
+    file = path / "config.json" if path.is_dir() else path
+    data = read_json(file)
+    if data.get("_class_name") == DESCRIPTION_CLASS:
+        inner = Fields(data, {"autoencoder": None}, str(file)).values["autoencoder"]
+        if not isinstance(inner, dict):
+            raise WeightsError(f"{file} does not describe an autoencoder")
+        data = inner
+    return diffusers_autoencoder.from_config(data, str(file))
+
+
+def autoencoder_description_json(config: AutoencoderConfig) -> bytes:
+    """The content of `x.json` for an autoencoder."""
+    return to_json({"_class_name": DESCRIPTION_CLASS, "autoencoder": diffusers_autoencoder.to_config(config)})
+
+
+def check_fit(description: Description, facts: sana_pth.TensorFacts, where: str) -> Description:
+    """Return the description. Raises ConfigError, naming what differs, if the tensors contradict it."""
     config = description.transformer
     wrong = [
         f"{name} {getattr(config, name)} where the tensors have {value}"
-        for name, value in told.values.items()
+        for name, value in facts.values.items()
         if getattr(config, name) != value
     ]
-    if int(config.ffn_ratio * config.width) != told.hidden and not wrong:
-        wrong.append(f"ffn_ratio {config.ffn_ratio:g} where the tensors have {told.hidden / config.width:g}")
-    if told.side not in (None, config.sample_size):
-        wrong.append(f"sample_size {config.sample_size} where pos_embed has {told.side}")
+    if int(config.ffn_ratio * config.width) != facts.hidden and not wrong:
+        wrong.append(f"ffn_ratio {config.ffn_ratio:g} where the tensors have {facts.hidden / config.width:g}")
+    if facts.side not in (None, config.sample_size):
+        wrong.append(f"sample_size {config.sample_size} where pos_embed has {facts.side}")
     if wrong:
         raise ConfigError(f"{description.source} does not describe {where}: it has {', '.join(wrong[:3])}")
     return description

@@ -1,6 +1,6 @@
-"""From a file of weights to its description: what the user says first, then `x.json` beside it, then what is known.
+"""From a file of weights to its description: first from the user, then from `x.json` beside it, then by its tensors.
 
-Where several published models have the same tensors, none of them is taken: the user is asked.
+If several published models have the same tensors, none of them is assumed: the user is asked.
 """
 
 from __future__ import annotations
@@ -10,30 +10,35 @@ from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 
+from sanakit.autoencoder import AutoencoderConfig
 from sanakit.base.dialect import OFFICIAL
 from sanakit.base.errors import ConfigError, RequestError
 from sanakit.transformer import TransformerConfig
-from sanakit.weights.checkpoint import Part
-from sanakit.weights.description import Description, check_fit, description_file, read_description
-from sanakit.weights.designs import DESIGNS
-from sanakit.weights.formats import sana_pth
+from sanakit.weights.checkpoint import Checkpoint, Part
+from sanakit.weights.description import (
+    Description,
+    check_fit,
+    description_file,
+    read_autoencoder_description,
+    read_description,
+)
+from sanakit.weights.formats import dcae_pth, sana_pth
 from sanakit.weights.formats.diffusers_scheduler import Schedule
-from sanakit.weights.published import PUBLISHED
-
-__all__ = ["Hints", "describe_file"]
+from sanakit.weights.formats.registry import file_format
+from sanakit.weights.published import DESIGNS, PUBLISHED
 
 _EPSILONS = ("norm_eps", "text_norm_eps", "attention_eps", "qk_norm_eps", "cross_norm_eps")
-# What a model that is alike in kind, but not in size, still says.
+# Taken from a similar model of another size.
 _BORROWED = ("sample_size", "position_scale", "time_scale", "guidance_scale", "norm_eps", "text_norm_eps")
 _HEAD_DIM = 32
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hints:
-    """What a user says about a file of weights.
+    """What the user states about a file of weights.
 
     config: a file (or folder) that describes the network. like_model: a published short name, or a model's folder,
-    whose network is alike. weights: which part of a trainer's file. The others are single values of the network.
+    whose network is like it. weights: which part of a trainer's file. The others are single values of the network.
     """
 
     config: Path | None = None
@@ -49,18 +54,18 @@ class Hints:
 
     @property
     def given(self) -> bool:
-        """Whether anything was said at all."""
+        """Whether there are any hints."""
         return any(getattr(self, field.name) is not None for field in fields(self))
 
     @property
     def texts(self) -> dict[str, str]:
-        """What was said, for the record in a picture; `from_texts` reads it."""
+        """The hints as texts, for the metadata of a picture; `from_texts` reads them."""
         found = {"config": self.config, "like_model": self.like_model, "part": self.weights}
         return {name: str(value) for name, value in found.items() if value is not None}
 
     @classmethod
     def from_texts(cls, texts: Mapping[str, str]) -> Hints:
-        """From the record in a picture. Raises RequestError for what was never written there."""
+        """Read the metadata of a picture. Raises RequestError for values that `texts` never writes."""
         part = texts.get("part")
         if part not in (None, "model", "ema"):
             raise RequestError(f"the picture names weights that no file has: {part[:40]!r}.")
@@ -81,33 +86,52 @@ def describe_file(
     hints: Hints,
     read_model: Callable[[Path], Description] = read_description,
 ) -> tuple[Description, tuple[str, ...]]:
-    """The description of a file with tensors of these shapes, and notes on what was taken for granted.
+    """The description of a file with tensors of these shapes, and notes on what was assumed.
 
-    read_model: describes the folder of a whole model, where `like_model` is one.
-    Raises ConfigError, one sentence, where the description contradicts the tensors, where several published models
-    have such tensors, and where none has and the user has not said enough; WeightsError for other networks.
+    read_model: describes the folder of a whole model, if `like_model` is one.
+    Raises ConfigError if the description contradicts the tensors, if several published models have such tensors, or
+    if none has and there are too few hints; WeightsError for other networks.
     """
-    told = sana_pth.told_by_tensors(shapes, str(path))
+    facts = file_format(shapes, "transformer").read_shapes(shapes, str(path))
     if hints.like_model is not None:
-        found, notes = _like(_named(hints.like_model, read_model), hints.like_model, told, hints, path)
+        found, notes = _like(_named(hints.like_model, read_model), hints.like_model, facts, hints, path)
     elif hints.config is not None:
         found, notes = read_description(hints.config), ()
     elif description_file(path).exists():
         found, notes = read_description(description_file(path)), ()
     else:
-        found, notes = _known(path, shapes, told, hints)
+        found, notes = _known(path, shapes, facts, hints)
     found = replace(found, transformer=replace(found.transformer, **hints.numbers))  # type: ignore[arg-type]
-    check_fit(found, replace(told, side=None) if hints.sample_size else told, str(path))
+    check_fit(found, replace(facts, side=None) if hints.sample_size else facts, str(path))
     if found.schedule is None:
         found = replace(found, schedule=_schedule_of(found.transformer))
     return found, notes
 
 
+def describe_autoencoder(opened: Checkpoint, hints: Hints) -> AutoencoderConfig:
+    """The configuration of an autoencoder's file: from `hints.config`, from beside it, or of a published one.
+
+    Raises RequestError for hints that describe a transformer, ConfigError if the description contradicts the tensors.
+    """
+    source = opened.path
+    if hints.numbers or hints.like_model is not None:
+        raise RequestError(f"{source} is an autoencoder: describe it by --config FILE alone.")
+    file = hints.config or description_file(source)
+    row = file_format(opened.shapes, "autoencoder")
+    if hints.config is None and not file.exists():
+        inferred: AutoencoderConfig = row.infer(opened.shapes, str(source))
+        return inferred
+    config = read_autoencoder_description(file)
+    if not dcae_pth.fits(config, row.read_shapes(opened.shapes, str(source))):
+        raise ConfigError(f"{file} does not describe {source}: its stages are not those of the tensors")
+    return config
+
+
 def _known(
-    path: Path, shapes: Mapping[str, Sequence[int]], told: sana_pth.Told, hints: Hints
+    path: Path, shapes: Mapping[str, Sequence[int]], facts: sana_pth.TensorFacts, hints: Hints
 ) -> tuple[Description, tuple[str, ...]]:
-    """The one published model with such tensors; where there is none, SANA's habits and what was given."""
-    names = [name for name, design in DESIGNS.items() if _fits(design.transformer, told, hints)]
+    """The one published model with such tensors; if there is none, SANA's conventions and the hints."""
+    names = [name for name, design in DESIGNS.items() if _fits(design.transformer, facts, hints)]
     if len(names) > 1:
         raise ConfigError(
             f"{path} has the tensors of {', '.join(names[:-1])} and {names[-1]}, which differ in what no tensor tells "
@@ -115,12 +139,14 @@ def _known(
         )
     if names:
         return _of_design(names[0]), (f"{path} is taken for {names[0]}, whose tensors it has.",)
-    if told.side is None and hints.sample_size is None:
+    if facts.side is None and hints.sample_size is None:
         raise ConfigError(
             f"{path} has the tensors of no published model, and nothing says its size, positions and schedule: "
             "give --config FILE or --like-model NAME"
         )
-    config = sana_pth.infer_config(shapes, where=str(path), **hints.numbers)  # type: ignore[arg-type]
+    config: TransformerConfig = file_format(shapes, "transformer").infer(
+        shapes, where=str(path), **hints.numbers
+    )
     positions = (
         "without positions" if config.position_scale is None else f"positions / {config.position_scale:g}"
     )
@@ -131,11 +157,11 @@ def _known(
     return Description(transformer=config, source="what was given"), (note,)
 
 
-def _fits(config: TransformerConfig, told: sana_pth.Told, hints: Hints) -> bool:
+def _fits(config: TransformerConfig, facts: sana_pth.TensorFacts, hints: Hints) -> bool:
     return (
-        all(getattr(config, name) == value for name, value in (*told.values.items(), *hints.numbers.items()))
-        and int(config.ffn_ratio * config.width) == told.hidden
-        and (hints.sample_size is not None or told.side in (None, config.sample_size))
+        all(getattr(config, name) == value for name, value in (*facts.values.items(), *hints.numbers.items()))
+        and int(config.ffn_ratio * config.width) == facts.hidden
+        and (hints.sample_size is not None or facts.side in (None, config.sample_size))
     )
 
 
@@ -151,20 +177,20 @@ def _of_design(name: str) -> Description:
 
 
 def _like(
-    alike: Description, name: str, told: sana_pth.Told, hints: Hints, path: Path
+    similar: Description, name: str, facts: sana_pth.TensorFacts, hints: Hints, path: Path
 ) -> tuple[Description, tuple[str, ...]]:
-    """The description of a model that is alike; of one of another size, what size does not decide."""
-    config = alike.transformer
-    same = {key: value for key, value in told.values.items() if getattr(config, key) != value}
-    if not same and int(config.ffn_ratio * config.width) == told.hidden:
-        return alike, ()
+    """The description of a similar model; if its size differs, only what doesn't depend on size."""
+    config = similar.transformer
+    same = {key: value for key, value in facts.values.items() if getattr(config, key) != value}
+    if not same and int(config.ffn_ratio * config.width) == facts.hidden:
+        return similar, ()
     kinds = [key for key in ("qk_norm", "guidance_embed", "patch_size") if key in same]
     if kinds:
         raise ConfigError(
-            f"{path} is not like {name}: it has {kinds[0]} {told.values[kinds[0]]}, and {name} has "
+            f"{path} is not like {name}: it has {kinds[0]} {facts.values[kinds[0]]}, and {name} has "
             f"{getattr(config, kinds[0])}"
         )
-    width = told.values["width"]
+    width = facts.values["width"]
     cross_heads = hints.cross_heads or (
         config.cross_heads if width == config.width else sana_pth.CROSS_HEADS.get(width)
     )
@@ -174,19 +200,19 @@ def _like(
             + ("" if width % _HEAD_DIM else ", or --cross-heads where it is converted")
         )
     shape = TransformerConfig(
-        **told.values,
+        **facts.values,
         heads=width // _HEAD_DIM,
         cross_heads=cross_heads,
-        ffn_ratio=sana_pth.ffn_ratio(told.hidden, width),
+        ffn_ratio=sana_pth.ffn_ratio(facts.hidden, width),
         **{key: getattr(config, key) for key in _BORROWED},
     )
     differing = ", ".join(f"{key} {value}" for key, value in list(same.items())[:3])
     note = f"{path} differs from {name} in size ({differing}); the rest is as there."
-    return replace(alike, transformer=shape.with_dialect(alike.dialect)), (note,)
+    return replace(similar, transformer=shape.with_dialect(similar.dialect)), (note,)
 
 
 def _named(name: str, read_model: Callable[[Path], Description]) -> Description:
-    """By a short name, a hub id of a published model, or a folder (a model's, or a transformer's)."""
+    """Describe a model by short name, hub id of a published one, or folder (a model's, or a transformer's)."""
     short = next((key for key, entry in PUBLISHED.items() if entry.repo == name), name)
     if short in DESIGNS:
         return _of_design(short)
@@ -196,11 +222,13 @@ def _named(name: str, read_model: Callable[[Path], Description]) -> Description:
     if folder.exists():
         return read_description(folder)
     close = get_close_matches(name, DESIGNS, n=2, cutoff=0.4) or list(DESIGNS)
-    raise ConfigError(f"--like-model {name[:80]!r} is no model known here; there is {', '.join(close)}")
+    raise ConfigError(f"--like-model {name[:80]!r} isn't a known model; there is {', '.join(close)}")
 
 
 def _schedule_of(config: TransformerConfig) -> Schedule | None:
-    """That of the published models with this very configuration, their epsilons apart."""
+    """The schedule of the published models with this configuration, ignoring their epsilons."""
     plain = {name: getattr(TransformerConfig, name) for name in _EPSILONS}
-    alike = [design.schedule for design in DESIGNS.values() if design.transformer == replace(config, **plain)]
-    return alike[0] if alike else None
+    similar = [
+        design.schedule for design in DESIGNS.values() if design.transformer == replace(config, **plain)
+    ]
+    return similar[0] if similar else None

@@ -16,8 +16,6 @@ from typing import Any
 
 from sanakit.base.errors import WeightsError
 
-__all__ = ["Call", "OddKey", "Persistent", "Symbol", "read_pickle"]
-
 # A checkpoint with optimizer and averages has some hundred thousand; a million take three seconds.
 _MAX_OPERATIONS = 1_000_000
 _MAX_INTEGER_BITS = 4096

@@ -1,8 +1,8 @@
-"""Strict loading onto modules built on the meta device: each tensor is read, cast, moved and assigned in turn."""
+"""Strict loading into modules built on the meta device: each tensor is read, cast, moved and assigned in turn."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -13,11 +13,10 @@ from sanakit.base.aligned import aligned
 from sanakit.base.errors import WeightsError
 from sanakit.transformer import TransformerConfig
 from sanakit.weights.checkpoint import Part, open_checkpoint
-from sanakit.weights.formats import diffusers_autoencoder, diffusers_transformer, gemma, sana_pth
-from sanakit.weights.read import DIFFUSERS_STEM, TRANSFORMERS_STEM, open_weights
+from sanakit.weights.formats import gemma, int8
+from sanakit.weights.formats.registry import INT8, Network, file_format, folder_format
 from sanakit.weights.rules import check_keys, describe, listed
-
-__all__ = ["align", "assign", "load_autoencoder", "load_text_encoder", "load_transformer", "open_transformer"]
+from sanakit.weights.weight_files import TRANSFORMERS_STEM, open_weights
 
 
 def assign(
@@ -30,12 +29,12 @@ def assign(
     as_stored: frozenset[str] = frozenset(),
     mapped: bool = False,
 ) -> None:
-    """Put (name, tensor) pairs into a module, meta-built or not, without copying it first.
+    """Assign (name, tensor) pairs to a module, on the meta device or not, without copying it first.
 
-    dtype None keeps the dtype of the file; parameters and persistent buffers follow it, but for those named in
+    dtype None keeps the dtype of the file; parameters and persistent buffers follow it, except those named in
     `as_stored`, which must have the module's dtype. Every tensor ends up contiguous and at an aligned address (see
-    `base.aligned`), wherever it came from, so that the same weights give the same bits; with `mapped` one that needs no
-    change stays in the mapped file, for a module whose weights are laid out anew next: see `align`.
+    `base.aligned`), wherever it came from, so that the same weights give the same bits; with `mapped`, one that needs
+    no change stays in the mapped file, for a module whose weights are rearranged next: see `align`.
     Raises WeightsError, listing the first few, when names or shapes differ or a tensor is not floating; the module is
     then as before.
     """
@@ -59,7 +58,7 @@ def assign(
 
 
 def align(module: nn.Module) -> None:
-    """Copy the parameters and buffers of a module that do not lie as `base.aligned` wants it, one by one, in place."""
+    """Copy the parameters and buffers of a module that are not aligned (see `base.aligned`), one by one, in place."""
     for tensor in (*module.parameters(), *module.buffers()):
         tensor.data = aligned(tensor.data)
 
@@ -75,22 +74,40 @@ def load_transformer(
     mapped: bool = False,
     part: Part | None = None,
 ) -> None:
-    """Fill a `SanaTransformer` from a diffusers component folder, or from `part` of a file with its authors' names.
+    """Fill a `SanaTransformer` from a component folder, or from `part` of a file with its authors' names.
 
-    As `assign`. Raises WeightsError.
+    As `assign`. A module for a folder in int8 needs int8 layers first, see `int8_layers`. Raises WeightsError.
     """
-    pairs = open_transformer(config, source, variant, part)
-    assign(module, pairs, dtype=dtype, device=device, where=str(source), mapped=mapped)
+    pairs, exact = _open("transformer", config, source, variant, part)
+    assign(module, pairs, dtype=dtype, device=device, where=str(source), as_stored=exact, mapped=mapped)
 
 
 def open_transformer(
     config: TransformerConfig, source: Path, variant: str | None = None, part: Part | None = None
 ) -> Iterable[tuple[str, Tensor]]:
     """Our (name, tensor) pairs of a component folder or a file, one by one. Raises WeightsError."""
+    return _open("transformer", config, source, variant, part)[0]
+
+
+def _open(
+    network: Network, config: object, source: Path, variant: str | None = None, part: Part | None = None
+) -> tuple[Iterable[tuple[str, Tensor]], frozenset[str]]:
+    """Our pairs of a folder or a file, in whichever format of the registry, and the names that keep their dtype."""
     if source.is_file():
-        return sana_pth.table(config).stream_ours(open_checkpoint(source, part).tensors, str(source))
-    weights = open_weights(source, DIFFUSERS_STEM, variant)
-    return diffusers_transformer.table(config).stream_ours(weights, str(source))
+        opened = open_checkpoint(source, part)
+        rows = file_format(opened.shapes, network).table(config)
+        return rows.stream_ours(opened.tensors, str(source)), frozenset()
+    layout = folder_format(network, source)
+    weights = open_weights(source, layout.stem, variant)
+    pairs = layout.table(config, weights.keys()).stream_ours(weights, str(source))
+    return pairs, layout.exact_dtype(weights.keys())
+
+
+def int8_layers(source: Path) -> tuple[str, ...]:
+    """Names of the layers of a transformer that are stored in int8; none in other formats. Raises WeightsError."""
+    if folder_format("transformer", source) is not INT8:
+        return ()
+    return int8.quantised_layers(open_weights(source, INT8.stem).keys())
 
 
 def load_autoencoder(
@@ -104,9 +121,8 @@ def load_autoencoder(
     mapped: bool = False,
 ) -> None:
     """Fill a `DCAE` from a diffusers component folder; as `assign`. Raises WeightsError."""
-    weights: Mapping[str, Tensor] = open_weights(folder, DIFFUSERS_STEM, variant)
-    pairs = diffusers_autoencoder.table(config).stream_ours(weights, str(folder))
-    assign(module, pairs, dtype=dtype, device=device, where=str(folder), mapped=mapped)
+    pairs, exact = _open("autoencoder", config, folder, variant)
+    assign(module, pairs, dtype=dtype, device=device, where=str(folder), as_stored=exact, mapped=mapped)
 
 
 def load_text_encoder(

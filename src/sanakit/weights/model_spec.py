@@ -29,19 +29,9 @@ from sanakit.weights.formats.fields import (
     known_fields,
     read_json,
 )
+from sanakit.weights.formats.registry import Network, config_format
 from sanakit.weights.identify import Hints, describe_file
-from sanakit.weights.read import STEMS
-from sanakit.weights.variant import missing_variant
-
-__all__ = [
-    "EXTRA_FILE",
-    "ModelSpec",
-    "describe_folder",
-    "extra_config",
-    "index_config",
-    "read_autoencoder_config",
-    "read_model_spec",
-]
+from sanakit.weights.weight_files import STEMS, missing_variant
 
 Kind = Literal["sana", "sprint"]
 T = TypeVar("T")
@@ -179,8 +169,11 @@ def _read_folder(folder: Path, variant: str | None, ignore: frozenset[str]) -> M
     def read(parse: Callable[[Mapping[str, Any], str, Reading], T], file: str) -> T:
         return parse(files[file], f"{folder}/{file}", reading)
 
-    transformer = read(diffusers_transformer.from_config, "transformer/config.json")
-    autoencoder = read(diffusers_autoencoder.from_config, "vae/config.json")
+    def read_network(network: Network, file: str) -> Any:
+        return read(config_format(files[file], network).read_config, file)
+
+    transformer: TransformerConfig = read_network("transformer", "transformer/config.json")
+    autoencoder: AutoencoderConfig = read_network("autoencoder", "vae/config.json")
     schedule = read(diffusers_scheduler.from_config, "scheduler/scheduler_config.json")
     text_config = read(gemma.from_config, "text_encoder/config.json")
     extra = folder / EXTRA_FILE

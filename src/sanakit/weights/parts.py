@@ -9,8 +9,6 @@ from sanakit.base.errors import ConfigError
 from sanakit.weights.formats.fields import read_json
 from sanakit.weights.model_spec import EXTRA_FILE, ModelSpec, read_autoencoder_config
 
-__all__ = ["with_autoencoder", "with_text_encoder"]
-
 _INDEX = "model_index.json"
 
 

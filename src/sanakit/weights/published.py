@@ -1,13 +1,17 @@
-"""The published SANA models on the Hugging Face hub, as data: short name, repository, variant, licence.
+"""The published models, as data: their hub repositories, and what a file of their weights leaves unsaid.
 
-Sources: the model zoo of the SANA documentation, and the model cards (licences as they stood there in 2025).
+Sources: the model zoo of the SANA documentation, the model cards (licences as of 2025), the official configurations
+(NVlabs/Sana), and for shifts the schedulers of the converted folders.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
-__all__ = ["PUBLISHED", "Published"]
+from sanakit.transformer import PRESETS, TransformerConfig
+from sanakit.weights.formats.diffusers_scheduler import Schedule
 
 _LICENCE = (
     "NVIDIA's licence in the repository (non-commercial when written), text encoder under the Gemma terms"
@@ -38,3 +42,40 @@ PUBLISHED: dict[str, Published] = {
     "sprint-0.6b-1024": Published(repo="Efficient-Large-Model/Sana_Sprint_0.6B_1024px_diffusers"),
     "sprint-1.6b-1024": Published(repo="Efficient-Large-Model/Sana_Sprint_1.6B_1024px_diffusers"),
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """instruct: prompts are preceded by the instruction. bins: see `ModelSpec`; None for what the size says."""
+
+    transformer: TransformerConfig
+    schedule: Schedule
+    instruct: bool = True
+    bins: bool | None = None
+
+
+def _design(name: str) -> Design:
+    transformer = PRESETS[name]
+    if transformer.guidance_embed:
+        return Design(transformer=transformer, schedule=Schedule(kind="scm"))
+    if name == "toybox":
+        return Design(transformer=transformer, schedule=Schedule(shift=2.0), instruct=False, bins=False)
+    return Design(transformer=transformer, schedule=Schedule(shift=6.0 if name.endswith("-4k") else 3.0))
+
+
+def _teacher(name: str) -> Design:
+    """What Sprint was distilled from: a flow model that reads times from 0 to 1."""
+    student = PRESETS[name]
+    return Design(
+        transformer=replace(student, guidance_embed=False, time_scale=0.001), schedule=Schedule(shift=3.0)
+    )
+
+
+DESIGNS: Mapping[str, Design] = MappingProxyType(
+    {
+        **{name: _design(name) for name in PRESETS},
+        "sprint-0.6b-1024-teacher": _teacher("sprint-0.6b-1024"),
+        "sprint-1.6b-1024-teacher": _teacher("sprint-1.6b-1024"),
+    }
+)
+"""By the short name, the names of the hub's models among them."""

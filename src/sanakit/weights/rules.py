@@ -19,21 +19,6 @@ from torch import Tensor
 
 from sanakit.base.errors import WeightsError
 
-__all__ = [
-    "Drop",
-    "Join",
-    "Rename",
-    "Row",
-    "Squeeze",
-    "Table",
-    "affine",
-    "check_keys",
-    "describe",
-    "expand",
-    "listed",
-    "under",
-]
-
 
 @dataclass(frozen=True)
 class Rename:

@@ -22,8 +22,6 @@ from sanakit.weights.inert_pickle import Call, Persistent, Symbol, read_pickle
 from sanakit.weights.rules import listed
 from sanakit.weights.zip_records import Record, checksums, is_zip, read_records
 
-__all__ = ["TorchFile", "map_file", "open_torch_file", "read_pth"]
-
 _MAX_PICKLE = 64 * 2**20
 _MAX_DIMENSIONS = 32
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C

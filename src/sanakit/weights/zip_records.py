@@ -13,8 +13,6 @@ from dataclasses import dataclass
 
 from sanakit.base.errors import WeightsError
 
-__all__ = ["Record", "checksums", "is_zip", "read_records"]
-
 _END = b"PK\x05\x06"
 _END_LARGE = b"PK\x06\x06"
 _LOCATOR = b"PK\x06\x07"

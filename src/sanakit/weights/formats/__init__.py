@@ -1,4 +1,4 @@
-"""One module per foreign format: its table of keys and its configuration files, both ways."""
+"""One module per format: its table of keys and its configuration files, both ways; `registry` lists them all."""
 
 from sanakit.weights.formats import (
     dcae_pth,
@@ -6,6 +6,7 @@ from sanakit.weights.formats import (
     diffusers_scheduler,
     diffusers_transformer,
     gemma,
+    int8,
     sana_pth,
 )
 
@@ -15,5 +16,6 @@ __all__ = [
     "diffusers_scheduler",
     "diffusers_transformer",
     "gemma",
+    "int8",
     "sana_pth",
 ]

@@ -14,8 +14,6 @@ from sanakit.autoencoder import PRESETS, AutoencoderConfig, Stage
 from sanakit.base.errors import ConfigError, WeightsError
 from sanakit.weights.rules import Rename, Row, Squeeze, Table, affine, expand, under
 
-__all__ = ["ENTRY", "infer_config", "is_dcae", "table"]
-
 ENTRY = "encoder.project_in.conv"
 _DEFAULT_HEAD = 32
 _MAX_STAGES, _MAX_DEPTH = 16, 100

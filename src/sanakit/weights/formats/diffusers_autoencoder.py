@@ -13,8 +13,6 @@ from sanakit.base.errors import ConfigError
 from sanakit.weights.formats.fields import DIFFUSERS_VERSION, STRICT, Fields, Reading, check_class
 from sanakit.weights.rules import Join, Rename, Row, Table, affine, expand, under
 
-__all__ = ["CLASS", "DEFAULTS", "from_config", "table", "to_config"]
-
 CLASS = "AutoencoderDC"
 _WIDTHS = (128, 256, 512, 512, 1024, 1024)
 _SCALES = ((), (), (), (5,), (5,), (5,))

@@ -13,8 +13,6 @@ from sanakit.transformer import TransformerConfig
 from sanakit.weights.formats.fields import DIFFUSERS_VERSION, MAX_WIDTH, STRICT, Fields, Reading, check_class
 from sanakit.weights.rules import Join, Rename, Row, Squeeze, Table, affine, expand, under
 
-__all__ = ["CLASS", "DEFAULTS", "from_config", "table", "to_config"]
-
 CLASS = "SanaTransformer2DModel"
 QK_NORM = "rms_norm_across_heads"
 

@@ -20,17 +20,6 @@ from sanakit.base.echo import printable, quoted
 from sanakit.base.errors import ConfigError
 from sanakit.base.json_text import parse_json
 
-__all__ = [
-    "DIFFUSERS_VERSION",
-    "MAX_WIDTH",
-    "Fields",
-    "Reading",
-    "check_class",
-    "known_fields",
-    "read_json",
-    "to_json",
-]
-
 # The release whose files ours are compared with; loaders only report it.
 DIFFUSERS_VERSION = "0.42.1"
 # Past this a number of channels is a damaged file, whose model could not even be described.

@@ -13,8 +13,6 @@ from sanakit.text import BOOKKEEPING, FIELDS, TextConfig, check_text_config
 from sanakit.weights.formats.fields import STRICT, Reading, known_fields
 from sanakit.weights.rules import Drop, Rename, Row, Table
 
-__all__ = ["from_config", "table"]
-
 _KNOWN = BOOKKEEPING | frozenset(FIELDS)
 _PREFIX = "model."
 _UNUSED: tuple[Drop, ...] = (

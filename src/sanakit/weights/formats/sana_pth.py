@@ -17,8 +17,6 @@ from sanakit.transformer import TransformerConfig
 from sanakit.weights.formats.fields import MAX_WIDTH
 from sanakit.weights.rules import Drop, Rename, Row, Squeeze, Table, affine, expand, under
 
-__all__ = ["CROSS_HEADS", "NULL_CAPTION", "Told", "ffn_ratio", "infer_config", "table", "told_by_tensors"]
-
 NULL_CAPTION = "y_embedder.y_embedding"
 # Cross-attention heads leave no trace in the shapes; these widths have one published value each.
 CROSS_HEADS = {1152: 16, 2240: 20}
@@ -74,10 +72,10 @@ def table(config: TransformerConfig) -> Table:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
-    """What tensors tell of a network. values: fields of its configuration; hidden: width inside its Mix-FFN.
+class TensorFacts:
+    """Facts about a network that its tensors show. values: fields of its configuration; hidden: width of its Mix-FFN.
 
-    side: of the training latent, where there is a positional buffer; it may hold zeros.
+    side: of the training latent, if there is a positional buffer; it may hold zeros.
     """
 
     values: Mapping[str, Any]
@@ -85,7 +83,12 @@ class Told:
     side: int | None
 
 
-def told_by_tensors(shapes: Mapping[str, Sequence[int]], where: str = "the .pth") -> Told:
+def is_sana(shapes: Mapping[str, Sequence[int]]) -> bool:
+    """Whether key -> shape are those of a SANA image transformer, as far as one key tells."""
+    return "x_embedder.proj.weight" in shapes
+
+
+def read_shapes(shapes: Mapping[str, Sequence[int]], where: str = "the .pth") -> TensorFacts:
     """Read off key -> shape. Raises WeightsError when the keys are not those of a SANA image transformer."""
     width, channels, patch, _ = _shape(shapes, "x_embedder.proj.weight", 4, where)
     hidden = _shape(shapes, "blocks.0.mlp.inverted_conv.conv.weight", 4, where)[0] // 2
@@ -101,7 +104,7 @@ def told_by_tensors(shapes: Mapping[str, Sequence[int]], where: str = "the .pth"
         "qk_norm": "blocks.0.attn.q_norm.weight" in shapes,
         "guidance_embed": "cfg_embedder.mlp.0.weight" in shapes,
     }
-    return Told(values=values, hidden=hidden, side=_side(shapes, patch))
+    return TensorFacts(values=values, hidden=hidden, side=_side(shapes, patch))
 
 
 def infer_config(
@@ -112,28 +115,28 @@ def infer_config(
     position_scale: float | None = None,
     where: str = "the .pth",
 ) -> TransformerConfig:
-    """The configuration in the official dialect, from key -> shape, SANA's habits standing for what shapes leave open.
+    """The configuration in the official dialect, from key -> shape and SANA's conventions.
 
-    sample_size is read off `pos_embed` where there is one, else 32; a side of 64 (2K) or 128 (4K) brings the
+    sample_size comes from `pos_embed` if there is one, else 32; a side of 64 (2K) or 128 (4K) implies the
     published `position_scale`. Arguments win over what is inferred. Raises WeightsError when the keys are not those
     of a SANA image transformer, ConfigError when the number of cross-attention heads can't be known.
     """
-    told = told_by_tensors(shapes, where)
-    width = told.values["width"]
+    facts = read_shapes(shapes, where)
+    width = facts.values["width"]
     if cross_heads is None and width not in CROSS_HEADS:
         known = ", ".join(f"{heads} at {width}" for width, heads in CROSS_HEADS.items())
         raise ConfigError(
             f"{where} has width {width}, whose cross_heads can't be told (known: {known}): "
             f"give --config FILE or --like-model NAME, or --cross-heads where it is converted"
         )
-    side = sample_size or told.side or 32
+    side = sample_size or facts.side or 32
     if position_scale is None:
         position_scale = _POSITION_SCALE.get(side)
     config = TransformerConfig(
-        **told.values,
+        **facts.values,
         heads=max(width // _HEAD_DIM, 1),
         cross_heads=cross_heads or CROSS_HEADS[width],
-        ffn_ratio=ffn_ratio(told.hidden, width),
+        ffn_ratio=ffn_ratio(facts.hidden, width),
         sample_size=side,
         position_scale=position_scale,
     )

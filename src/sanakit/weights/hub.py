@@ -1,4 +1,7 @@
-"""From a name to a local path: the shipped model, a folder or `.pth`, a published model's short name, a hub id."""
+"""Files of hub repositories: which ones loading needs, announced before they are downloaded, found again in the cache.
+
+Two layouts: diffusers' (`needed_files`) and transformers' (`snapshot_files`). No code of a repository is executed.
+"""
 
 from __future__ import annotations
 
@@ -6,108 +9,21 @@ import errno
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
-from importlib import resources
 from pathlib import Path
 
 import huggingface_hub
 from huggingface_hub import constants
 
-from sanakit.base.echo import quoted
 from sanakit.base.errors import ModelNotFoundError
-from sanakit.base.paths import is_file, is_folder, user_path
 from sanakit.weights.published import PUBLISHED
-from sanakit.weights.read import STEMS, variants
+from sanakit.weights.weight_files import STEMS, variants
 
-__all__ = [
-    "TOYBOX",
-    "announce_download",
-    "cached_file",
-    "download",
-    "failure_reason",
-    "is_hub_id",
-    "needed_files",
-    "resolve",
-]
-
-TOYBOX = "toybox"
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_LONGEST_ID = 200  # the hub allows 96 characters for a name
 _DISK = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EROFS, errno.EACCES, errno.EPERM)
 _SMALL = re.compile(
     r"model_index\.json|sanakit\.json|words\.txt|LICENSE[^/]*|(?:tokenizer|scheduler)/[^/]+|\w+/config\.json"
 )
-
-
-def resolve(
-    name: str | Path,
-    *,
-    announce: Callable[[str], object] = lambda text: None,
-    variant: str | None = None,
-    revision: str | None = None,
-) -> Path:
-    """The local path that a name stands for; hub models are fetched into the hub's own cache.
-
-    announce is called with the sizes and the licence before anything is downloaded (raise in it to refuse).
-    variant and revision are the hub's. `HF_HUB_OFFLINE=1` is respected: only what is cached is found then.
-    Raises ModelNotFoundError, with near names, when nothing answers to the name.
-    """
-    text = str(name)
-    if text == TOYBOX:  # a folder of that name is ./toybox
-        return _shipped()
-    path = user_path(name)
-    if text and (
-        is_folder(path) or is_file(path)
-    ):  # what is here is never asked for elsewhere, whatever its name
-        return path
-    if text in PUBLISHED:
-        return _from_hub(PUBLISHED[text].repo, announce, variant or PUBLISHED[text].variant, revision)
-    if is_hub_id(text):
-        return _from_hub(text, announce, variant or _default_variant(text), revision)
-    raise ModelNotFoundError(
-        f"no model {quoted(text, 200)}: it is no folder, no .pth and no hub id; {_near(text)}"
-    )
-
-
-def is_hub_id(text: str) -> bool:
-    """Whether a name has the form of a hub id, `owner/name`."""
-    return len(text) <= _LONGEST_ID and _HUB_ID.fullmatch(text) is not None
-
-
-def _near(text: str) -> str:
-    text = text[:200]
-    known = [TOYBOX, *PUBLISHED, *(entry.repo for entry in PUBLISHED.values())]
-    close = get_close_matches(text, known, n=3, cutoff=0.4)
-    return (
-        f"did you mean {' or '.join(close)}?"
-        if close
-        else f"known names are {', '.join([TOYBOX, *PUBLISHED])}"
-    )
-
-
-def _default_variant(repo: str) -> str | None:
-    return next((entry.variant for entry in PUBLISHED.values() if entry.repo == repo), None)
-
-
-def _shipped() -> Path:
-    """The folder inside the package, found without importing the toy world's code."""
-    folder = Path(str(resources.files("sanakit"))) / "toybox" / "model"
-    if not (folder / "model_index.json").is_file():
-        raise ModelNotFoundError(
-            f"{folder} lacks the shipped model: install sanakit again, or run `make toybox`"
-        )
-    return folder
-
-
-def _from_hub(
-    repo: str, announce: Callable[[str], object], variant: str | None, revision: str | None
-) -> Path:
-    found, why = fetch(
-        repo, announce, revision, lambda sizes: needed_files(repo, sizes, variant), index="model_index.json"
-    )
-    if found is None:
-        raise ModelNotFoundError(f"no model {repo!r}: no such folder, and {why}; {_near(repo)}")
-    return found
+_ROOT_SMALL = re.compile(r"[^/]+\.(?:json|txt|model|jinja|tiktoken)")
+_ROOT_WEIGHTS = re.compile(r"model(?:-\d{5}-of-\d{5})?\.safetensors")
 
 
 def fetch(
@@ -211,6 +127,20 @@ def _chosen(names: Iterable[str], stem: str, variant: str | None) -> list[str]:
     )
     shards = [name for name in names if shard.fullmatch(name)] if available[key].endswith(".json") else []
     return [available[key], *shards]
+
+
+def snapshot_files(repo: str, sizes: Mapping[str, int]) -> dict[str, int]:
+    """The files at the root of a repository that loading reads, with their bytes.
+
+    Raises ModelNotFoundError where it has no safetensors: other weight files can hold code and are not opened.
+    """
+    if not any(_ROOT_WEIGHTS.fullmatch(name) for name in sizes):
+        raise ModelNotFoundError(f"{repo} holds no model.safetensors at its root: choose a model that has it")
+    return {
+        name: size
+        for name, size in sizes.items()
+        if _ROOT_SMALL.fullmatch(name) or _ROOT_WEIGHTS.fullmatch(name)
+    }
 
 
 def download(repo: str, revision: str | None, files: Iterable[str]) -> Path:

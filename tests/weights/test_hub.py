@@ -9,7 +9,7 @@ import pytest
 
 from sanakit.base.errors import ModelNotFoundError
 from sanakit.weights import resolve_snapshot
-from sanakit.weights.snapshot import snapshot_files
+from sanakit.weights.hub import snapshot_files
 from tests.weights.hub import Hub, stand_in
 
 REPO = "someone/tiny-clip"

@@ -1,42 +1,31 @@
-"""Opening weights without reading them: safetensors files (sharded, with variants) and official `.pth` files.
+"""The weight files of a component folder: names, variants (fp16, bf16, ...), shards and their index; opened lazily.
 
-`Weights` is a mapping whose tensors lie in the file until they are asked for (memory-mapped on the CPU).
+`Weights` is a mapping whose tensors stay in the file until they are asked for (memory-mapped on the CPU).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from sanakit.base.echo import quoted
 from sanakit.base.errors import ConfigError, WeightsError
 from sanakit.base.memory import raise_shortage
 from sanakit.weights.formats.fields import read_json
 from sanakit.weights.rules import listed
-from sanakit.weights.safetensor import Entry, read_header
-from sanakit.weights.torch_file import read_pth
-
-__all__ = [
-    "DIFFUSERS_STEM",
-    "STEMS",
-    "TRANSFORMERS_STEM",
-    "TensorFile",
-    "Weights",
-    "open_files",
-    "open_weights",
-    "read_pth",
-    "variants",
-    "weight_files",
-]
+from sanakit.weights.safetensors import Entry, read_header
 
 DIFFUSERS_STEM = "diffusion_pytorch_model"
 TRANSFORMERS_STEM = "model"
 STEMS = {"transformer": DIFFUSERS_STEM, "vae": DIFFUSERS_STEM, "text_encoder": TRANSFORMERS_STEM}
 """Folder of a component -> how its weight files are named."""
+
+_WORD = re.compile(r"[A-Za-z0-9_]{1,40}")
 
 
 class TensorFile:
@@ -168,3 +157,33 @@ def open_files(paths: list[Path]) -> Weights:
                 f"{paths[0]} disagrees with its shards about {listed(wrong)}: fetch them again"
             )
     return Weights(entries, homes)
+
+
+def check_variant(name: str) -> None:
+    """Raises WeightsError for what can't be part of a file's name."""
+    if not _WORD.fullmatch(name):
+        raise WeightsError(f"a variant is a word such as fp16 or bf16, not {quoted(name)}")
+
+
+def has_variant(folder: Path, stem: str, variant: str) -> bool:
+    """Whether a component's folder holds weights of the variant."""
+    return folder.is_dir() and variant in variants((path.name for path in folder.iterdir()), stem)
+
+
+def variant_of(folder: Path, stem: str, variant: str | None) -> str | None:
+    """The variant to open in one component: None (the plain weights, or the only ones) where it lacks the one asked."""
+    return variant if variant is not None and has_variant(folder, stem, variant) else None
+
+
+def missing_variant(stems: Mapping[Path, str], variant: str | None, note: Callable[[str], object]) -> None:
+    """Notes on the components that lack a variant. Raises WeightsError where none of them has it."""
+    if variant is None:
+        return
+    check_variant(variant)
+    lacking = [folder for folder, stem in stems.items() if not has_variant(folder, stem, variant)]
+    if len(lacking) == len(stems):
+        places = " and ".join(folder.name for folder in stems)
+        root = next(iter(stems)).parent
+        raise WeightsError(f"{root} has no variant {variant!r}: neither of {places} holds such weights")
+    for folder in lacking:
+        note(f"{folder} has no variant {variant!r}: its plain weights are read")

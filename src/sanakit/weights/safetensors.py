@@ -1,8 +1,8 @@
-"""The safetensors file itself: header reading that trusts nothing, and a writer that streams.
+"""One safetensors file: a header reader that trusts nothing, and a writer that streams.
 
 Layout: 8 bytes little-endian length of the header, the header (JSON, padded by spaces), then raw tensors without gaps.
-Reading of mapped tensors is the library's business; the writer is ours because the library's holds a second copy and
-lays tensors out so that a mapped one begins at any multiple of 8 bytes (see `base.aligned` for what that does).
+Mapped tensors are read by the library; the writer is ours because the library's holds a second copy and
+places tensors so that a mapped one begins at any multiple of 8 bytes (see `base.aligned` for the consequences).
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ from sanakit.base.aligned import ALIGNMENT
 from sanakit.base.errors import WeightsError
 from sanakit.base.files import atomic_write
 from sanakit.base.json_text import parse_json
-
-__all__ = ["Entry", "byte_size", "read_header", "write_safetensors"]
 
 # The library allows 100 MB, whose parsing takes gigabytes; a full shard of a cache has 10, a model a third of one.
 _MAX_HEADER = 32 * 2**20

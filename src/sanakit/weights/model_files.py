@@ -1,18 +1,22 @@
-"""The files that a model folder is made of, by name: what an export takes along from another model, and nothing else.
+"""The files that make a model folder, by name: what an export copies from another model, and nothing else.
 
-A name may be a link, as all are in the hub's cache, but what it leads to must belong to the model: a folder that was
-made by a stranger could otherwise put any file of this machine into an export.
+A name may be a link, as all are in the hub's cache, but its target must belong to the model: otherwise a folder made by
+a stranger could put any file of this machine into an export.
+
+`words.txt`, one word per line in lower case, lists the words that a model was trained on. Only models with a small
+vocabulary of their own have one: it names known words that the tokenizer splits into pieces.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from sanakit.base.errors import ConfigError, OutputError
+from sanakit.base.files import atomic_write
 from sanakit.base.folders import copy_file
-
-__all__ = ["check_own", "copy_known", "is_model_file", "known_files", "tokenizer_files"]
+from sanakit.weights.model_spec import ModelSpec
 
 _SHARD = r"(?:\.\w+)?(?:-\d{5}-of-\d{5})?\.safetensors"
 _WEIGHTS = rf"(?:diffusion_pytorch_model|model|int8)(?:{_SHARD}|\.safetensors\.index(?:\.\w+)?\.json)"
@@ -25,6 +29,9 @@ _MODEL = re.compile(
     rf"|(?:transformer|vae|text_encoder)/(?:config\.json|{_WEIGHTS})|text_encoder/generation_config\.json"
 )
 _PAPERS = re.compile(r"(?:LICENSE|NOTICE)[^/]*|README\.md")
+
+WORDS_FILE = "words.txt"
+_MOST = 2**22  # bytes: half a million words
 
 
 def is_model_file(name: str) -> bool:
@@ -63,3 +70,19 @@ def check_own(path: Path, model: Path) -> bool:
     if not any(real.is_relative_to(place) for place in homes):
         raise ConfigError(f"{path} leads out of the model, to {real}: put a copy of the file in its place")
     return real.is_file()
+
+
+def read_words(spec: ModelSpec) -> frozenset[str]:
+    """The words that a model was trained on; empty where its folder does not say, or can't be read."""
+    try:
+        with (spec.folder / WORDS_FILE).open("rb") as file:
+            return frozenset(file.read(_MOST).decode("utf-8", "replace").split())
+    except OSError:
+        return frozenset()
+
+
+def write_words(folder: Path, words: Iterable[str]) -> None:
+    """Add the file to a model's folder; no words, no file. Raises OutputError."""
+    listed = sorted(words)
+    if listed:
+        atomic_write(folder / WORDS_FILE, ("\n".join(listed) + "\n").encode())

@@ -12,7 +12,7 @@ import pytest
 from sanakit import transformer
 from sanakit.base.errors import ModelNotFoundError
 from sanakit.weights import PUBLISHED, STEMS, read_model_spec, resolve
-from sanakit.weights.catalog import needed_files
+from sanakit.weights.names import needed_files
 from tests.weights.hub import Hub, stand_in
 
 REPO = "someone/tiny-sana"
@@ -203,7 +203,7 @@ def test_unknown_names_come_with_near_ones(name: str) -> None:
 def test_the_shipped_model_is_found_inside_the_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sanakit.weights.catalog.resources.files", lambda package: tmp_path)
+    monkeypatch.setattr("sanakit.weights.names.resources.files", lambda package: tmp_path)
     with pytest.raises(ModelNotFoundError, match="lacks the shipped model"):
         resolve("toybox")
     (tmp_path / "toybox/model").mkdir(parents=True)

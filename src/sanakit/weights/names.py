@@ -1,0 +1,119 @@
+"""From a name to a local path: the shipped model, a folder or file, a published model's short name, a hub id."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from difflib import get_close_matches
+from importlib import resources
+from pathlib import Path
+
+from sanakit.base.echo import quoted
+from sanakit.base.errors import ModelNotFoundError
+from sanakit.base.paths import is_file, is_folder, user_path
+from sanakit.weights.hub import fetch, needed_files, snapshot_files
+from sanakit.weights.published import PUBLISHED
+
+TOYBOX = "toybox"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_LONGEST_ID = 200  # the hub allows 96 characters for a name
+
+
+def resolve(
+    name: str | Path,
+    *,
+    announce: Callable[[str], object] = lambda text: None,
+    variant: str | None = None,
+    revision: str | None = None,
+) -> Path:
+    """The local path that a name stands for; hub models are fetched into the hub's own cache.
+
+    announce is called with the sizes and the licence before anything is downloaded (raise in it to refuse).
+    variant and revision are the hub's. `HF_HUB_OFFLINE=1` is respected: only what is cached is found then.
+    Raises ModelNotFoundError, with near names, when nothing answers to the name.
+    """
+    text = str(name)
+    if text == TOYBOX:  # a folder of that name is ./toybox
+        return _shipped()
+    path = user_path(name)
+    if text and (
+        is_folder(path) or is_file(path)
+    ):  # what is here is never asked for elsewhere, whatever its name
+        return path
+    if text in PUBLISHED:
+        return _from_hub(PUBLISHED[text].repo, announce, variant or PUBLISHED[text].variant, revision)
+    if is_hub_id(text):
+        return _from_hub(text, announce, variant or _default_variant(text), revision)
+    raise ModelNotFoundError(
+        f"no model {quoted(text, 200)}: it is no folder, no .pth and no hub id; {_near(text)}"
+    )
+
+
+def resolve_snapshot(
+    name: str | Path,
+    *,
+    announce: Callable[[str], object] = lambda text: None,
+    revision: str | None = None,
+) -> Path:
+    """The folder of a model that `transformers` loads; hub models are fetched into the hub's own cache.
+
+    announce is called with the size before anything is downloaded (raise in it to refuse).
+    Raises ModelNotFoundError for what is no folder with a config.json and no hub id, and where the hub refuses.
+    """
+    text = str(name)
+    path = user_path(name)
+    if text and is_folder(path):
+        if not (path / "config.json").is_file():
+            raise ModelNotFoundError(f"{path} holds no config.json: give the folder of a transformers model")
+        return path
+    if not is_hub_id(text):
+        raise ModelNotFoundError(
+            f"no model {quoted(text, 200)}: it is no folder and no hub id (such as openai/clip-vit-base-patch32)"
+        )
+    found, why = fetch(
+        text, announce, revision, lambda sizes: snapshot_files(text, sizes), index="config.json"
+    )
+    if found is None:
+        raise ModelNotFoundError(f"no model {text!r}: no such folder, and {why}")
+    return found
+
+
+def is_hub_id(text: str) -> bool:
+    """Whether a name has the form of a hub id, `owner/name`."""
+    return len(text) <= _LONGEST_ID and _HUB_ID.fullmatch(text) is not None
+
+
+def _near(text: str) -> str:
+    text = text[:200]
+    known = [TOYBOX, *PUBLISHED, *(entry.repo for entry in PUBLISHED.values())]
+    close = get_close_matches(text, known, n=3, cutoff=0.4)
+    return (
+        f"did you mean {' or '.join(close)}?"
+        if close
+        else f"known names are {', '.join([TOYBOX, *PUBLISHED])}"
+    )
+
+
+def _default_variant(repo: str) -> str | None:
+    return next((entry.variant for entry in PUBLISHED.values() if entry.repo == repo), None)
+
+
+def _shipped() -> Path:
+    """The folder inside the package, found without importing the toy world's code."""
+    folder = Path(str(resources.files("sanakit"))) / "toybox" / "model"
+    if not (folder / "model_index.json").is_file():
+        raise ModelNotFoundError(
+            f"{folder} lacks the shipped model: install sanakit again, or run `make toybox`"
+        )
+    return folder
+
+
+def _from_hub(
+    repo: str, announce: Callable[[str], object], variant: str | None, revision: str | None
+) -> Path:
+    found, why = fetch(
+        repo, announce, revision, lambda sizes: needed_files(repo, sizes, variant), index="model_index.json"
+    )
+    if found is None:
+        raise ModelNotFoundError(f"no model {repo!r}: no such folder, and {why}; {_near(repo)}")
+    return found
