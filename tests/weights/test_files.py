@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from sanakit.base.errors import OutputError, WeightsError
+from sanakit.weights import open_weights, read_pth
 from sanakit.weights.load import assign
 from sanakit.weights.safetensors import read_header, write_safetensors
 from sanakit.weights.save import save_weights
-from sanakit.weights.weight_files import open_weights, read_pth
 from tests.weights.misaligned import offsets
 
 STEM = "diffusion_pytorch_model"

@@ -17,9 +17,15 @@ from sanakit.autoencoder import DCAE
 from sanakit.base.errors import InputError
 from sanakit.text import build_gemma
 from sanakit.transformer import SanaTransformer
-from sanakit.weights import ModelSpec, load_autoencoder, load_text_encoder, load_transformer, read_model_spec
+from sanakit.weights import (
+    ModelSpec,
+    load_autoencoder,
+    load_text_encoder,
+    load_transformer,
+    read_model_spec,
+    read_pth,
+)
 from sanakit.weights.formats import sana_pth
-from sanakit.weights.weight_files import read_pth
 from tests.oracles.tiny import Recipe, write_tiny
 
 ODD: tuple[Any, ...] = (

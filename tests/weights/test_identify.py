@@ -125,7 +125,7 @@ def test_a_model_that_is_alike_lends_what_size_does_not_decide() -> None:
         describe_file(Path("x.pth"), shapes, Hints(like_model="sana-1.6b-4k"))
     with pytest.raises(ConfigError, match="it has qk_norm False, and sana1.5-1.6b-1024 has True"):
         describe_file(Path("x.pth"), shapes, Hints(like_model="sana1.5-1.6b-1024", cross_heads=2))
-    with pytest.raises(ConfigError, match="'sana-1.6b-4kk' is no model known here; there is sana-1.6b-4k"):
+    with pytest.raises(ConfigError, match="'sana-1.6b-4kk' isn't a known model; there is sana-1.6b-4k"):
         describe_file(Path("x.pth"), shapes, Hints(like_model="sana-1.6b-4kk"))
 
 
@@ -183,7 +183,7 @@ def test_a_description_is_checked_against_the_tensors(folder4k: Path, parts: Pat
         with pytest.raises(ConfigError, match=words):
             read_model_spec(path, parts=parts)
     for text, words in (
-        ("{}", "describes no transformer"),
+        ("{}", "does not describe a transformer"),
         ("[]", "JSON object"),
         ('{"_class_name": "SanakitCheckpoint"}', "transformer is null, but must be a JSON object"),
         ('{"_class_name": "SanakitCheckpoint", "more": 1}', "unknown field"),
