@@ -150,7 +150,7 @@ def drawn(job: TextToImage, run: Run, model: SanaTransformer) -> dict[str, float
     shape, judge = model.config, load_judge()
     drawer = Model(replace(job.spec, transformer=shape), decide(dtype="fp32"), fast="off", frugal=False)
     with run.ema.applied(model):
-        drawer.parts.put("transformer", model.eval())
+        drawer.parts.replace("transformer", model.eval())
 
         def draw(trial: Trial, number: int) -> Any:
             return drawer.images(ImageRequest(prompt=trial.prompt, seed=number, steps=20, guidance=4.5))[0]

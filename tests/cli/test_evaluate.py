@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sanakit.pipeline.generate import Model
+from sanakit.pipeline.model import Model
 from sanakit.toybox.trials import CATEGORIES, trials
 from tests.cli.running import Sana, pictures_in
 

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from sanakit.pipeline import PictureDone, read_picture
-from sanakit.pipeline.assemble import PartName, Parts
-from sanakit.pipeline.generate import Model
+from sanakit.pipeline.components import Components, PartName
+from sanakit.pipeline.model import Model
 from tests.cli.running import Sana, lines_of, pictures_in
 
 
@@ -35,16 +35,16 @@ def test_one_picture_never_holds_two_parts_and_several_load_each_once(
 ):
     loaded: list[str] = []
     held: list[int] = []
-    load = Parts.load
+    load = Components.load
 
-    def watched(parts: Parts, name: PartName) -> None:
+    def watched(parts: Components, name: PartName) -> None:
         before = parts.is_loaded(name)
         load(parts, name)
         if not before:
             loaded.append(name)
             held.append(sum(parts.is_loaded(part) for part in ("text", "transformer", "decoder")))
 
-    monkeypatch.setattr(Parts, "load", watched)
+    monkeypatch.setattr(Components, "load", watched)
     assert sana.draw("a cube", "--out", "a.png").exit_code == 0
     assert (loaded, held) == (["text", "transformer", "decoder"], [1, 1, 1])
     loaded.clear()

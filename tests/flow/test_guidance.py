@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sanakit.base import RequestError
-from sanakit.flow import Branch, Guided, ShiftedTimes
+from sanakit.flow import Branch, Guidance, ShiftedTimes
 from sanakit.flow.dpm import dpm
 from sanakit.flow.guidance import cfg, pag
 from tests.flow.toys import sample
@@ -19,17 +19,6 @@ ANSWERS: dict[Branch, Tensor] = {
     "cond": torch.tensor([3.0, 5.0]),
     "perturbed": torch.tensor([0.5, 4.0]),
 }
-
-
-class Recorder:
-    """A predict that answers from a table and writes down what it was asked."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[float, tuple[Branch, ...]]] = []
-
-    def __call__(self, x: Tensor, sigma: float, step: int, branches: tuple[Branch, ...]) -> list[Tensor]:
-        self.asked.append((sigma, branches))
-        return [ANSWERS[branch] for branch in branches]
 
 
 def test_formulas() -> None:
@@ -65,33 +54,36 @@ def test_guiding_the_velocity_is_guiding_the_noise() -> None:
 def test_only_needed_branches_are_asked_for(
     settings: dict[str, Any], branches: tuple[Branch, ...], expected: list[float]
 ) -> None:
-    predict = Recorder()
-    result = Guided(predict=predict, **settings)(torch.zeros(2), 0.5, 0)
-    assert predict.asked == [(0.5, branches)]
+    guidance = Guidance(**settings)
+    assert guidance.branches(0.5) == branches
+    result = guidance.combine({name: ANSWERS[name] for name in branches})
     torch.testing.assert_close(result, torch.tensor(expected))
 
 
 def test_interval_limits_cfg_and_includes_its_ends() -> None:
-    guided = Guided(predict=Recorder(), scale=3.0, interval=(0.25, 0.75))
-    sides = {sigma: "uncond" in guided.branches(sigma) for sigma in (0.0, 0.2, 0.25, 0.5, 0.75, 0.76, 1.0)}
+    guidance = Guidance(scale=3.0, interval=(0.25, 0.75))
+    sides = {sigma: "uncond" in guidance.branches(sigma) for sigma in (0.0, 0.2, 0.25, 0.5, 0.75, 0.76, 1.0)}
     assert sides == {0.0: False, 0.2: False, 0.25: True, 0.5: True, 0.75: True, 0.76: False, 1.0: False}
-    whole = Guided(predict=Recorder(), scale=3.0)
+    whole = Guidance(scale=3.0)
     assert all("uncond" in whole.branches(sigma) for sigma in (0.0, 0.5, 1.0, 1.000004))
 
 
-def test_guided_is_a_denoise_for_the_solvers() -> None:
-    predict, sigmas = Recorder(), ShiftedTimes(3.0).sigmas(8)
-    sample(dpm(torch.zeros(2), sigmas), Guided(predict=predict, scale=3.0, interval=(0.3, 0.9)))
-    assert [sigma for sigma, _ in predict.asked] == sigmas[:-1].tolist()
-    for sigma, branches in predict.asked:
+def test_a_trajectory_asks_for_both_branches_inside_the_interval_only() -> None:
+    guidance, sigmas, asked = Guidance(scale=3.0, interval=(0.3, 0.9)), ShiftedTimes(3.0).sigmas(8), []
+
+    def denoise(x: Tensor, sigma: float, step: int) -> Tensor:
+        asked.append((sigma, guidance.branches(sigma)))
+        return guidance.combine({name: ANSWERS[name] for name in guidance.branches(sigma)})
+
+    sample(dpm(torch.zeros(2), sigmas), denoise)
+    assert [sigma for sigma, _ in asked] == sigmas[:-1].tolist()
+    for sigma, branches in asked:
         assert branches == (("uncond", "cond") if 0.3 <= sigma <= 0.9 else ("cond",))
 
 
 def test_low_precision_answers_are_combined_in_float32() -> None:
-    def predict(x: Tensor, sigma: float, step: int, branches: tuple[Branch, ...]) -> list[Tensor]:
-        return [ANSWERS[branch].bfloat16() for branch in branches]
-
-    result = Guided(predict=predict, scale=4.3)(torch.zeros(2), 0.5, 0)
+    answers = {name: answer.bfloat16() for name, answer in ANSWERS.items()}
+    result = Guidance(scale=4.3).combine({name: answers[name] for name in ("uncond", "cond")})
     assert result.dtype is torch.float32
     torch.testing.assert_close(result, cfg(ANSWERS["uncond"], ANSWERS["cond"], 4.3))
 
@@ -109,4 +101,4 @@ def test_low_precision_answers_are_combined_in_float32() -> None:
 )
 def test_bad_settings_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(RequestError):
-        Guided(predict=Recorder(), **settings)
+        Guidance(**settings)

@@ -106,7 +106,7 @@ def _make_model(folder: Path) -> None:
 def _read_model(folder: Path) -> None:
     """What drawing does before it draws: the configurations, the plan for memory, and all weights."""
     from sanakit.autoencoder import DCAE
-    from sanakit.pipeline.memory import Shapes
+    from sanakit.pipeline.shapes import Shapes
     from sanakit.text import build_gemma
     from sanakit.transformer import SanaTransformer
     from sanakit.weights import load_autoencoder, load_text_encoder, load_transformer, read_model_spec

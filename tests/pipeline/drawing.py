@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sanakit.pipeline import ImageRequest, Model, load, stages
+from sanakit.pipeline import ImageRequest, Model, decode, denoise, encode_prompt, load, make_plan
 
 CPU = torch.device("cpu")
 
@@ -20,10 +20,10 @@ def open_model(folder: Path, dtype: str = "fp32", fast: str | None = None) -> Mo
 
 def ours(model: Model, request: ImageRequest) -> tuple[Tensor, Tensor]:
     """Latent [1, C, h, w] and pixels [1, 3, H, W] in 0..1 of a request."""
-    request = request.complete(model.defaults)
-    prompt = stages.encode_text(model.parts.text, model.spec, request)
-    states = list(stages.denoise(model.parts.transformer, model.spec, prompt, request, CPU))
-    pixels = stages.decode(model.parts.autoencoder, states[-1].x, request)
+    plan = make_plan(model.spec, request)
+    prompt = encode_prompt(model.parts.text, model.spec, plan)
+    states = list(denoise(model.parts.transformer, prompt, plan, request.seed, CPU))
+    pixels = decode(model.parts.autoencoder, states[-1].x, *plan.size)
     return states[-1].x, (pixels * 0.5 + 0.5).clamp(0, 1)
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from sanakit.base.errors import ConfigError, ModelNotFoundError, NumericsError, RequestError, WeightsError
+from sanakit.base.grid import nearest_bucket
 from sanakit.pipeline import (
     Cancelled,
     Done,
@@ -19,11 +20,14 @@ from sanakit.pipeline import (
     StageStarted,
     Started,
     Step,
+    decode,
     estimate,
     load,
+    make_plan,
     memory,
-    stages,
 )
+from sanakit.pipeline.decoder import fit, to_image
+from sanakit.pipeline.prompt import instruction_of
 from tests.oracles.tiny import Folders, Recipe
 from tests.pipeline.drawing import open_diffusers, open_model, ours, relative, theirs
 
@@ -154,7 +158,7 @@ def test_long_prompts_tell_how_many_tokens_were_cut(tiny: Folders):
     model = open_model(tiny())
     long = REQUEST.replace(prompt="sphere " * 400, negative="cone " * 400, steps=1, truncate=True)
     notes = [event.message for event in model.generate(long) if isinstance(event, Note)]
-    cut = model.parts.text.count_cut(long.prompt, stages.instruction_of(model.spec, long), lowercase=True)
+    cut = model.parts.text.count_cut(long.prompt, instruction_of(make_plan(model.spec, long)), lowercase=True)
     assert cut > 50
     assert [note.split(" is too long")[0] for note in notes] == ["the prompt", "the negative prompt"]
     assert f"its last {cut} tokens were cut, 300 are read" in notes[0]
@@ -240,21 +244,12 @@ def test_the_official_dialect(tiny: Folders):
     assert relative(own[0], wanted[0]) > 1e-4
 
 
-def test_a_model_edits_its_parts_before_they_are_loaded(tiny: Folders):
-    seen: dict[str, bool] = {}
-    model = open_model(tiny())
-    model.parts._adapt = lambda name, module: seen.update({name: next(module.parameters()).is_meta})
-    model.images(REQUEST)
-    assert seen == {"text": True, "transformer": True, "decoder": True}
-
-
 def test_large_pictures_are_decoded_in_tiles(tiny: Folders, monkeypatch: pytest.MonkeyPatch):
     model = open_model(tiny())
     latent = torch.randn(1, 8, 40, 36, generator=torch.Generator().manual_seed(1))
-    request = REQUEST.replace(width=1152, height=1280)
-    whole = stages.decode(model.parts.autoencoder, latent, request)
+    whole = decode(model.parts.autoencoder, latent, 1152, 1280)
     monkeypatch.setattr(memory, "TILE_ABOVE", 1024 * 1024)
-    tiled = stages.decode(model.parts.autoencoder, latent, request)
+    tiled = decode(model.parts.autoencoder, latent, 1152, 1280)
     assert tiled.shape == (1, 3, 1280, 1152)
     difference = float((tiled - whole).abs().mean() / whole.abs().mean())
     assert 0 < difference < 0.2
@@ -264,13 +259,13 @@ def test_a_gpu_without_memory_decodes_in_tiles(tiny: Folders, monkeypatch: pytes
     autoencoder = open_model(tiny()).parts.autoencoder
     real = autoencoder.decode
 
-    def decode(latent: torch.Tensor) -> torch.Tensor:
+    def small_only(latent: torch.Tensor) -> torch.Tensor:
         if latent.shape[-1] > 16:
             raise torch.OutOfMemoryError
         return real(latent)
 
-    monkeypatch.setattr(autoencoder, "decode", decode)
-    pixels = stages.decode(autoencoder, torch.randn(1, 8, 20, 20), REQUEST.replace(width=640, height=640))
+    monkeypatch.setattr(autoencoder, "decode", small_only)
+    pixels = decode(autoencoder, torch.randn(1, 8, 20, 20), 640, 640)
     assert pixels.shape == (1, 3, 640, 640)
 
 
@@ -279,12 +274,12 @@ def test_fitting_never_loses_a_pixel():
     short = 0
     for height in range(256, 2049, 32):
         for width in range(256, 2049, 32):
-            drawn_height, drawn_width = stages.nearest_bucket(1024, height, width)
+            drawn_height, drawn_width = nearest_bucket(1024, height, width)
             ratio = max(height / drawn_height, width / drawn_width)
             short += int(drawn_height * ratio) < height or int(drawn_width * ratio) < width
     assert short > 0
     pixels = torch.rand(1, 3, 512, 1856)
-    assert stages.fit(pixels, 944, 256).shape == (1, 3, 256, 944)
+    assert fit(pixels, 944, 256).shape == (1, 3, 256, 944)
 
 
 def test_fitting_is_what_diffusers_does_elsewhere():
@@ -293,20 +288,21 @@ def test_fitting_is_what_diffusers_does_elsewhere():
     pixels = torch.randn(1, 3, 96, 128)
     for width, height in ((100, 90), (64, 64), (128, 32), (200, 160)):
         wanted = PixArtImageProcessor.resize_and_crop_tensor(pixels, width, height)
-        assert torch.equal(stages.fit(pixels, width, height), wanted)
+        assert torch.equal(fit(pixels, width, height), wanted)
 
 
 def test_pixels_are_rounded_to_the_nearest_level():
     values = torch.tensor([-1.5, -1.0, 0.0, 0.5 / 127.5 - 1, 0.51 / 127.5 - 1, 1.0, 2.0, 0.0])
-    image = stages.to_image(values.expand(1, 3, 1, 8))
+    image = to_image(values.expand(1, 3, 1, 8))
     assert list(image.getchannel(0).tobytes()) == [0, 0, 128, 0, 1, 255, 255, 128]
 
 
 @pytest.mark.parametrize(("depth", "blocks"), [(28, (14,)), (20, (8,)), (3, (1,)), (1, (0,))])
 def test_default_blocks_of_perturbed_attention(tiny: Folders, depth: int, blocks: tuple[int, ...]):
-    config = replace(open_model(tiny()).spec.transformer, depth=depth)
-    assert stages.pag_blocks(config, REQUEST) == blocks
-    assert stages.pag_blocks(config, REQUEST.replace(pag_blocks=(0, 2))) == (0, 2)
+    spec = open_model(tiny()).spec
+    spec = replace(spec, transformer=replace(spec.transformer, depth=depth))
+    assert make_plan(spec, REQUEST).pag_blocks == blocks
+    assert make_plan(spec, REQUEST.replace(pag_blocks=(0,))).pag_blocks == (0,)
 
 
 def test_sprint_models_draw_with_other_solvers_too(tiny: Folders):
@@ -333,7 +329,7 @@ def test_bad_models_and_sizes_are_refused_at_once(tiny: Folders, tmp_path):
 def test_memory_that_cannot_suffice_is_told_before_anything_is_loaded(
     tiny: Folders, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("sanakit.pipeline.generate.available_bytes", lambda device: 1000)
+    monkeypatch.setattr("sanakit.pipeline.memory.available_bytes", lambda device: 1000)
     model = open_model(tiny())
     with pytest.raises(
         RequestError, match=r"(text|denoise|decode) needs about .* GB of memory, 0.0 GB are free"
@@ -344,21 +340,19 @@ def test_memory_that_cannot_suffice_is_told_before_anything_is_loaded(
 
 def test_memory_that_may_not_suffice_is_remarked_once(tiny: Folders, monkeypatch: pytest.MonkeyPatch):
     model = open_model(tiny())
-    found = model.spec
-    shapes = Shapes(transformer=found.transformer, autoencoder=found.autoencoder, text=found.text_config)
-    largest = max(estimate(shapes, 64, 64, torch.float32), key=lambda stage: stage.total)
-    monkeypatch.setattr("sanakit.pipeline.generate.available_bytes", lambda device: largest.total - 1)
+    largest = max(estimate(Shapes.of(model.spec), 64, 64, torch.float32), key=lambda stage: stage.total)
+    monkeypatch.setattr("sanakit.pipeline.memory.available_bytes", lambda device: largest.total - 1)
     notes = [event.message for event in model.generate(REQUEST) if isinstance(event, Note)]
     assert any("it may fail" in note for note in notes)
     assert model.frugal
     assert not [event for event in model.generate(REQUEST) if isinstance(event, Note)]
 
 
-def test_the_plan_is_made_for_every_request(tiny: Folders, monkeypatch: pytest.MonkeyPatch):
+def test_memory_is_checked_for_every_request(tiny: Folders, monkeypatch: pytest.MonkeyPatch):
     model = open_model(tiny())
     model.images(REQUEST)
     assert not model.frugal
-    monkeypatch.setattr("sanakit.pipeline.generate.available_bytes", lambda device: 4_000_000)
+    monkeypatch.setattr("sanakit.pipeline.memory.available_bytes", lambda device: 4_000_000)
     model.generate(REQUEST)
     with pytest.raises(RequestError, match=r"needs about .* GB of memory"):
         model.generate(REQUEST.replace(width=2048, height=2048))
@@ -369,7 +363,7 @@ def test_a_second_request_that_fits_only_stage_by_stage_frees_the_parts(
 ):
     model = open_model(tiny())
     model.images(REQUEST)
-    monkeypatch.setattr("sanakit.pipeline.generate.fits_together", lambda need, room: False)
+    monkeypatch.setattr("sanakit.pipeline.memory.fits_together", lambda need, room: False)
     held = []
     for _ in model.generate(REQUEST):
         held.append(sum(model.parts.is_loaded(name) for name in ("text", "transformer", "decoder")))

@@ -27,8 +27,7 @@ def test_parameters_of_the_published_model():
 
 def test_parameters_of_a_loaded_model(tiny: Folders):
     model = open_model(tiny(), fast="off")
-    found = model.spec
-    shapes = Shapes(transformer=found.transformer, autoencoder=found.autoencoder, text=found.text_config)
+    shapes = Shapes.of(model.spec)
     modules = (model.parts.text.model, model.parts.transformer, model.parts.autoencoder)
     counted = [sum(p.numel() for p in module.parameters()) for module in modules]
     assert [stage.parameters for stage in estimate(shapes, 64, 64, torch.float32)] == counted

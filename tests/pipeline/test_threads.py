@@ -10,9 +10,11 @@ import torch
 
 from sanakit.base import RequestError
 from sanakit.base import threads as base
-from sanakit.pipeline import ImageRequest, Model, Step, load, stages
+from sanakit.pipeline import ImageRequest, Model, Step, load
+from sanakit.pipeline import model as model_module
+from sanakit.pipeline.denoiser import Denoiser
 from sanakit.pipeline.shapes import shapes_of
-from sanakit.pipeline.work import stage_threads
+from sanakit.pipeline.threads import stage_threads
 from tests.oracles.tiny import Folders
 
 CPU = torch.device("cpu")
@@ -60,36 +62,36 @@ def draw(model: Model, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, set[i
     inside: dict[str, set[int]] = {}
 
     def watched(name: str) -> None:
-        run = getattr(stages, name)
+        run = getattr(model_module, name)
 
         def see(*arguments: object) -> object:
             inside.setdefault(name, set()).add(torch.get_num_threads())
             return run(*arguments)
 
-        monkeypatch.setattr(stages, name, see)
+        monkeypatch.setattr(model_module, name, see)
 
-    call = stages.Denoiser.__call__
+    call = Denoiser.__call__
 
-    def step(self: stages.Denoiser, *arguments: object) -> object:
+    def step(self: Denoiser, *arguments: object) -> object:
         inside.setdefault("denoise", set()).add(torch.get_num_threads())
         return call(self, *arguments)  # type: ignore[arg-type]
 
-    watched("encode_text")
+    watched("encode_prompt")
     watched("decode")
-    monkeypatch.setattr(stages.Denoiser, "__call__", step)
+    monkeypatch.setattr(Denoiser, "__call__", step)
     request = ImageRequest(prompt="a red cube", steps=2, width=64, height=64)
     return inside, {torch.get_num_threads() for _ in model.generate(request)}
 
 
 def test_drawing_sets_them_and_sets_them_back(tiny: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
     inside, between = draw(load(tiny(), "cpu", "fp32"), monkeypatch)
-    assert inside == {"encode_text": {2}, "denoise": {2}, "decode": {2}}
+    assert inside == {"encode_prompt": {2}, "denoise": {2}, "decode": {2}}
     assert between == {3} and torch.get_num_threads() == 3
 
 
 def test_drawing_on_what_was_asked(tiny: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
     inside, between = draw(load(tiny(), "cpu", "fp32", threads=2), monkeypatch)
-    assert inside == {"encode_text": {2}, "denoise": {2}, "decode": {2}}
+    assert inside == {"encode_prompt": {2}, "denoise": {2}, "decode": {2}}
     assert between == {3}
 
 
@@ -101,7 +103,7 @@ def test_a_drawing_that_is_left_or_fails_leaves_no_trace(
         if isinstance(event, Step):
             break
     assert torch.get_num_threads() == 3
-    monkeypatch.setattr(stages, "decode", lambda *_: 1 / 0)
+    monkeypatch.setattr(model_module, "decode", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         model.images(ImageRequest(prompt="a cube", steps=1, width=64, height=64))
     assert torch.get_num_threads() == 3

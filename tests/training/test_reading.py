@@ -11,7 +11,7 @@ import torch
 
 from sanakit.base.precision import decide
 from sanakit.pipeline import ImageRequest, Note, load
-from sanakit.pipeline.stages import unknown_words
+from sanakit.pipeline.prompt import unknown_words
 from sanakit.text import words_of
 from sanakit.toybox.captions import caption
 from sanakit.toybox.sampling import sample_scene

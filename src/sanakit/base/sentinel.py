@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sanakit.base.errors import NumericsError
 
-__all__ = ["check_finite", "find_nonfinite_layer"]
+__all__ = ["check_finite", "find_nonfinite_layer", "run_finite"]
 
 
 def check_finite(tensor: Tensor, stage: str, layer: str | None = None) -> None:
@@ -24,6 +24,14 @@ def check_finite(tensor: Tensor, stage: str, layer: str | None = None) -> None:
         f"{broken} of {tensor.numel()} values are NaN or Inf after {where} ({_short(tensor.dtype)} on "
         f"{tensor.device.type}); try --dtype fp32"
     )
+
+
+def run_finite(module: nn.Module, run: Callable[[], Tensor], stage: str) -> Tensor:
+    """Return what `run`, a forward of `module`, returns; raise NumericsError with stage and layer for NaN or Inf."""
+    result = run()
+    if not bool(torch.isfinite(result).all()):
+        check_finite(result, stage, find_nonfinite_layer(module, run))
+    return result
 
 
 def find_nonfinite_layer(module: nn.Module, run: Callable[[], object]) -> str | None:

@@ -20,7 +20,7 @@ from sanakit.benchmark.stages import STAGES, work_of
 from sanakit.benchmark.subject import Subject
 from sanakit.benchmark.trial import LeftOut, too_slow
 from sanakit.pipeline.events import Stage
-from sanakit.pipeline.work import stage_threads
+from sanakit.pipeline.threads import stage_threads
 
 EXACT = ("diffusers-fp32", "sanakit-plain", "diffusers", "sanakit")
 """Whose result the others are held against: the first of these that runs."""

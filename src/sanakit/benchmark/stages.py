@@ -15,8 +15,8 @@ from sanakit.benchmark.engines import EngineSpec
 from sanakit.benchmark.models import random_decoder, random_transformer, shared_encoder
 from sanakit.benchmark.peers import PEERS
 from sanakit.benchmark.subject import INSTRUCTION, WORDS, Subject, Work, tokens, weight_bytes
+from sanakit.pipeline.decoder import decode_latent
 from sanakit.pipeline.engine import apply_engine, choose_engine
-from sanakit.pipeline.stages import decode_latent
 from sanakit.transformer import SanaTransformer, TextKV
 
 Stage = Callable[[Subject, EngineSpec], Work]

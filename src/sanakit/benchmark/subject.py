@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sanakit.base.precision import CPU
 from sanakit.base.values import TextStates
-from sanakit.pipeline.memory import Shapes
+from sanakit.pipeline.shapes import Shapes
 
 WORDS = 40
 """Real tokens of the prompt: two or three sentences."""

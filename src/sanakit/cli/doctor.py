@@ -23,7 +23,7 @@ from sanakit.cli.say import note, say
 
 if TYPE_CHECKING:
     from sanakit.base.precision import Precision
-    from sanakit.pipeline.memory import Shapes
+    from sanakit.pipeline.shapes import Shapes
 
 _LIBRARIES = ("torch", "triton", "transformers", "safetensors", "huggingface-hub", "pillow", "typer")
 
@@ -89,7 +89,7 @@ def _threads() -> int:
 
 def _stage_threads(shapes: Shapes, size: str | None, precision: Precision) -> dict[str, str]:
     """How many threads of the CPU each stage gets, and why."""
-    from sanakit.pipeline.work import stage_threads
+    from sanakit.pipeline.threads import stage_threads
 
     side = shapes.transformer.sample_size * shapes.autoencoder.ratio
     width, height = parse_size(size) if size else (side, side)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from sanakit.evaluation.toybox import Outcome, Summary
-    from sanakit.pipeline.generate import Model
+    from sanakit.pipeline.model import Model
     from sanakit.pipeline.request import ImageRequest
     from sanakit.toybox.judging.shipped import ShippedJudge
     from sanakit.toybox.trials import Trial
@@ -57,7 +57,7 @@ def evaluate(
     from sanakit.base.files import atomic_write, ensure_writable_folder
     from sanakit.base.folders import new_folder
     from sanakit.base.seeds import MAX_SEED
-    from sanakit.pipeline.generate import load
+    from sanakit.pipeline.model import load
     from sanakit.toybox.judging.shipped import load_judge
     from sanakit.toybox.trials import trials
 

@@ -16,7 +16,7 @@ from sanakit.cli import options as o
 from sanakit.cli.say import note, notify
 
 if TYPE_CHECKING:
-    from sanakit.pipeline.generate import Model
+    from sanakit.pipeline.model import Model
     from sanakit.pipeline.output import Record
     from sanakit.pipeline.request import ImageRequest
     from sanakit.weights import Hints
@@ -165,7 +165,7 @@ def _load(
     hints, options: of `load`; what wasn't given is taken from the picture, unless another model was named.
     """
     from sanakit.pipeline.engine import ASKED_BY
-    from sanakit.pipeline.generate import load
+    from sanakit.pipeline.model import load
     from sanakit.weights import Hints
 
     made = {} if record is None else record.made

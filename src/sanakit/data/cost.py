@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sanakit.autoencoder import DCAE, AutoencoderConfig
 from sanakit.data.buckets import Bucket
-from sanakit.pipeline.memory import gemma_parameters
+from sanakit.pipeline.shapes import gemma_parameters
 from sanakit.text import MAX_TOKENS, TextConfig, load_tokenizer
 
 _STORED = 2  # bytes of a value, in bf16

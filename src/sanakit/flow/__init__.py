@@ -8,7 +8,7 @@ dpm, euler, scm   the solvers, a file each
 """
 
 from sanakit.flow.densities import DensityName, TimeDensity, draw_times, even_times
-from sanakit.flow.guidance import Branch, Guided, Predict
+from sanakit.flow.guidance import Branch, Guidance
 from sanakit.flow.path import LinearPath
 from sanakit.flow.sampling import Denoise, Noise, Query, Solver, State, drive
 from sanakit.flow.schedule import Clock, Schedule
@@ -21,10 +21,9 @@ __all__ = [
     "Clock",
     "Denoise",
     "DensityName",
-    "Guided",
+    "Guidance",
     "LinearPath",
     "Noise",
-    "Predict",
     "Query",
     "Schedule",
     "ShiftedTimes",

@@ -8,8 +8,8 @@ u is the unconditional answer (to the negative or empty prompt), c the condition
 self-attention perturbed (each token keeps its own value). Scale g = 1 and p = 0 mean none. The formulas are linear, so
 they hold for velocity, noise and x0 alike.
 
-`Guided` asks only for the branches a step needs, and asks for them together: the owner of the network decides
-whether that is one batch or several calls.
+`Guidance` says which branches a step needs and combines their answers; who runs the network decides whether that is
+one batch or several calls.
 
 Sources: Ho and Salimans 2022, "Classifier-free diffusion guidance", arXiv:2207.12598; Kynkäänniemi et al. 2024,
 "Applying guidance in a limited interval", arXiv:2404.07724; Ahn et al. 2024, "Perturbed-attention guidance",
@@ -19,7 +19,7 @@ arXiv:2403.17377, equation 16.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,13 +27,10 @@ from torch import Tensor
 
 from sanakit.base.errors import RequestError
 
-__all__ = ["Branch", "Guided", "Predict", "cfg", "pag"]
+__all__ = ["Branch", "Guidance", "cfg", "pag"]
 
 Branch = Literal["uncond", "cond", "perturbed"]
 """What a pass through the network is conditioned on."""
-
-Predict = Callable[[Tensor, float, int, tuple[Branch, ...]], Sequence[Tensor]]
-"""predict(x [B, ...], sigma, step, branches) -> one velocity [B, ...] per branch, in the order asked for."""
 
 
 def cfg(uncond: Tensor, cond: Tensor, scale: float) -> Tensor:
@@ -46,11 +43,10 @@ def pag(guided: Tensor, cond: Tensor, perturbed: Tensor, scale: float) -> Tensor
     return guided + scale * (cond - perturbed)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Guided:
-    """A `denoise` for the solvers, made of a `predict` that answers per branch.
+@dataclass(frozen=True, kw_only=True)
+class Guidance:
+    """The scales of an image's guidance, and the noise levels at which they act.
 
-    predict   see Predict
     scale     CFG scale g; at 1 or below there is no unconditional branch
     interval  noise levels (low, high), both included, where CFG acts; outside, the conditional branch answers alone
     pag       PAG scale p; 0 turns it off
@@ -58,7 +54,6 @@ class Guided:
     Raises RequestError for a scale that isn't a finite number or an interval that isn't within 0..1.
     """
 
-    predict: Predict
     scale: float = 1.0
     interval: tuple[float, float] = (0.0, 1.0)
     pag: float = 0.0
@@ -79,10 +74,8 @@ class Guided:
         perturbed: tuple[Branch, ...] = ("perturbed",) if self.pag > 0 else ()
         return (*uncond, "cond", *perturbed)
 
-    def __call__(self, x: Tensor, sigma: float, step: int) -> Tensor:
-        """Return the guided velocity [B, ...] float32 at x [B, ...], noise level sigma, step index."""
-        branches = self.branches(sigma)
-        answers = dict(zip(branches, self.predict(x, sigma, step, branches), strict=True))
+    def combine(self, answers: Mapping[Branch, Tensor]) -> Tensor:
+        """Return the guided velocity [B, ...] float32 from the velocities [B, ...] of `branches`."""
         cond = answers["cond"].float()
         result = cfg(answers["uncond"].float(), cond, self.scale) if "uncond" in answers else cond
         if "perturbed" in answers:

@@ -1,12 +1,15 @@
-"""Floor 5: from a request to pictures. Data flows request -> text -> denoise -> decode -> PNG.
+"""Floor 5: from a request to images. Data flows request -> plan -> prompt -> denoiser -> decoder -> PNG.
 
-request      what is asked for                     parameters   the same as A1111 text
-events       what happens meanwhile                assemble     folder -> loaded parts
-stages       text, denoise, decode as functions    generate     Model: a generator of events
-output       PNG with the request inside           memory       bytes per stage against what is free
-engine       how a model runs                      quantised    a model folder in int8
+request, parameters, foreign   what is asked for, and the same as A1111 text
+plan         everything decided about a request before a network runs
+model        Model: a generator of events           events     what happens meanwhile
+prompt       stage one: text to states              components folder -> loaded networks
+denoiser     stage two: noise to latent             engine     how a network runs
+decoder      stage three: latent to image           memory     bytes per stage against what is free
+threads      CPU threads and seconds per stage      shapes     configurations without weights
+output       PNG with the request inside            quantised  a model folder in int8
 
-Names are resolved when first used: a request can be made or a picture inspected without the model code.
+Names are resolved when first used: a request can be made or an image inspected without the model code.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sanakit.pipeline.decoder import decode
+    from sanakit.pipeline.denoiser import denoise
     from sanakit.pipeline.events import (
         Cancelled,
         Done,
@@ -26,8 +31,8 @@ if TYPE_CHECKING:
         Started,
         Step,
     )
-    from sanakit.pipeline.generate import Model, load
-    from sanakit.pipeline.memory import Shapes, StageMemory, available_bytes, estimate, fits_together
+    from sanakit.pipeline.memory import StageMemory, available_bytes, estimate, fits_together
+    from sanakit.pipeline.model import Model, load
     from sanakit.pipeline.output import (
         Record,
         free_name,
@@ -36,18 +41,26 @@ if TYPE_CHECKING:
         write_new_picture,
         write_picture,
     )
+    from sanakit.pipeline.plan import Plan, make_plan
+    from sanakit.pipeline.prompt import encode_prompt
     from sanakit.pipeline.quantised import write_int8_folder
     from sanakit.pipeline.request import Defaults, ImageRequest
+    from sanakit.pipeline.shapes import Shapes
 
 _HOMES = {
+    "decoder": ("decode",),
+    "denoiser": ("denoise",),
     "events": (
         "Cancelled", "Done", "Event", "Note", "PictureDone", "StageDone", "StageStarted", "Started", "Step",
     ),
-    "generate": ("Model", "load"),
-    "memory": ("Shapes", "StageMemory", "available_bytes", "estimate", "fits_together"),
+    "model": ("Model", "load"),
+    "memory": ("StageMemory", "available_bytes", "estimate", "fits_together"),
     "output": ("Record", "free_name", "make_grid", "read_picture", "write_new_picture", "write_picture"),
+    "plan": ("Plan", "make_plan"),
+    "prompt": ("encode_prompt",),
     "quantised": ("write_int8_folder",),
     "request": ("Defaults", "ImageRequest"),
+    "shapes": ("Shapes",),
 }  # fmt: skip
 
 __all__ = [
@@ -59,6 +72,7 @@ __all__ = [
     "Model",
     "Note",
     "PictureDone",
+    "Plan",
     "Record",
     "Shapes",
     "StageDone",
@@ -67,11 +81,15 @@ __all__ = [
     "Started",
     "Step",
     "available_bytes",
+    "decode",
+    "denoise",
+    "encode_prompt",
     "estimate",
     "fits_together",
     "free_name",
     "load",
     "make_grid",
+    "make_plan",
     "read_picture",
     "write_int8_folder",
     "write_new_picture",
@@ -80,7 +98,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Imports the home of a public name on first use. Raises AttributeError for any other name."""
+    """Import the home of a public name on first use. Raises AttributeError for any other name."""
     for home, names in _HOMES.items():
         if name in names:
             value: object = getattr(import_module(f"sanakit.pipeline.{home}"), name)

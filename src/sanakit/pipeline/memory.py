@@ -1,37 +1,36 @@
-"""How many bytes each stage needs, told before it runs, and how many there are.
+"""How many bytes each stage needs, estimated before it runs, and how many there are.
 
 Weights are counted exactly. Working memory is the largest set of tensors alive at once, from the shapes of the widest
 layer with factors fitted to measured peaks on a CPU (Sana-0.6B at 1024 px, DC-AE at 512 px: within 20 %); it is an
-estimate for planning and no promise.
+estimate for planning, not a promise.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from math import prod
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import torch
-from torch import nn
 
-from sanakit.autoencoder import BAND, DCAE, AutoencoderConfig, Stage
+from sanakit.autoencoder import BAND, AutoencoderConfig, Stage
+from sanakit.base.errors import RequestError
 from sanakit.base.heap import free_bytes
 from sanakit.base.memory import group_left, group_limit, process_left
+from sanakit.base.precision import Precision
+from sanakit.pipeline.shapes import Shapes
 from sanakit.text import MAX_TOKENS, TextConfig
-from sanakit.transformer import SanaTransformer, TransformerConfig
+from sanakit.transformer import TransformerConfig
 
 TILE_ABOVE = 2048 * 2048
-"""Pictures of more pixels than this are decoded in tiles."""
+"""Images of more pixels than this are decoded in tiles."""
 
 TILE = 1024
+STAGES = ("text", "denoise", "decode")
 _INSTRUCTION_TOKENS = 256
 _BANDS = 7  # maps of a band alive at once, with what a heap that keeps its pages wastes between them
 _MARGIN = 0.8
-
-Config = TypeVar("Config")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,17 +44,8 @@ class StageMemory:
 
     @property
     def total(self) -> int:
-        """Weights and working memory."""
+        """Weights and working memory, in bytes."""
         return self.weights + self.work
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shapes:
-    """The three configurations that memory depends on."""
-
-    transformer: TransformerConfig
-    autoencoder: AutoencoderConfig
-    text: TextConfig
 
 
 def estimate(
@@ -67,54 +57,73 @@ def estimate(
     device: str = "cpu",
     total: int | None = None,
 ) -> tuple[StageMemory, ...]:
-    """Memory of the stages text, denoise and decode for one picture of width x height pixels.
+    """Return the memory of the stages text, denoise and decode for one image of width x height pixels.
 
     branches: passes through the transformer in one batch, 2 with classifier-free guidance. device: its type; on a CPU
     wide maps are decoded in bands. total: bytes that the device has in all, which decide on tiles. With fp16 the text
-    encoder and the decoder are float32 (see `assemble.Parts`).
+    encoder and the decoder are float32 (see `components.Components`).
     """
     size = dtype.itemsize
-    outer = 4 if dtype == torch.float16 else size
-    parameters = (
-        gemma_parameters(shapes.text),
-        _transformer_parameters(shapes.transformer),
-        _count(_decoder, shapes.autoencoder),
-    )
-    tokens = width * height // (shapes.autoencoder.ratio * shapes.transformer.patch_size) ** 2
+    outer, outer_dtype = (4, torch.float32) if dtype == torch.float16 else (size, dtype)
+    config = shapes.autoencoder
+    tokens = width * height // (config.ratio * shapes.transformer.patch_size) ** 2
+    tiled = needs_tiles(config, width, height, outer_dtype, total, device)
     work = (
         _text_work(shapes.text, outer),
         _denoise_work(shapes.transformer, tokens * branches, size),
-        _decode_work(
-            shapes.autoencoder,
-            width,
-            height,
-            outer,
-            device == "cpu",
-            needs_tiles(
-                shapes.autoencoder, width, height, torch.float32 if outer == 4 else dtype, total, device
-            ),
-        ),
+        _decode_work(config, width, height, outer, device == "cpu", tiled),
     )
-    rows = zip(("text", "denoise", "decode"), parameters, (outer, size, outer), work, strict=True)
+    rows = zip(STAGES, shapes.parameters(), (outer, size, outer), work, strict=True)
     return tuple(
         StageMemory(stage=stage, parameters=count, weights=count * each, work=need)
         for stage, count, each, need in rows
     )
 
 
+@dataclass(frozen=True)
+class Fit:
+    """Whether all parts of a model fit into memory at once, and a warning if even one by one they may not."""
+
+    at_once: bool
+    warning: str | None
+
+
+def check_fit(
+    shapes: Shapes, width: int, height: int, precision: Precision, branches: int, loaded: Collection[str]
+) -> Fit:
+    """Compare what the stages of an image need with what is free; the weights of `loaded` stages count as free.
+
+    Raises RequestError if a stage can't fit.
+    """
+    device = precision.device
+    need = estimate(shapes, width, height, precision.dtype, branches, device.type, total_bytes(device))
+    free = available_bytes(device)
+    room = None if free is None else free + sum(stage.weights for stage in need if stage.stage in loaded)
+    short, warning = shortage(need, room), None
+    if short is not None and room is not None:
+        warning = (
+            f"{short.stage} needs about {short.total / 1e9:.1f} GB of memory, {room / 1e9:.1f} GB are free"
+        )
+        # On a GPU the decoder goes on in tiles, so only weights are certain.
+        if short.weights > room or (device.type == "cpu" and cannot_fit(short, room)):
+            raise RequestError(f"{warning}: free some, or choose a smaller size, model or dtype.")
+        warning = f"{warning}: it may fail; a smaller size needs less."
+    return Fit(fits_together(need, room), warning)
+
+
 def cannot_fit(need: StageMemory, room: int) -> bool:
-    """Whether a stage needs more than `room` bytes even if the estimate is as wrong as it was ever measured."""
+    """Return whether a stage needs more than `room` bytes even if the estimate is as wrong as it was ever measured."""
     return need.weights > room or _MARGIN * need.total > room
 
 
 def fits_together(stages: tuple[StageMemory, ...], available: int | None) -> bool:
-    """Whether all weights and the largest working set fit at once, with a margin; True where nothing is known."""
+    """Return whether all weights and the largest working set fit at once, with a margin; True if nothing is known."""
     need = sum(stage.weights for stage in stages) + max(stage.work for stage in stages)
     return available is None or need <= _MARGIN * available
 
 
 def shortage(stages: tuple[StageMemory, ...], available: int | None) -> StageMemory | None:
-    """The stage that needs most, where even alone it needs more than there is; None where all fit one by one."""
+    """Return the stage that needs most if even alone it needs more than there is; None if all fit one by one."""
     largest = max(stages, key=lambda stage: stage.total)
     return largest if available is not None and largest.total > available else None
 
@@ -127,7 +136,7 @@ def needs_tiles(
     total: int | None,
     device: str = "cpu",
 ) -> bool:
-    """Whether to decode in tiles: for large pictures, and where decoding would take half of `total` bytes.
+    """Return whether to decode in tiles: large images, and those whose decoding would take half of `total` bytes.
 
     Depends on what the machine has and not on what is free, so that a machine always draws the same bits.
     """
@@ -136,7 +145,7 @@ def needs_tiles(
 
 
 def available_bytes(device: torch.device) -> int | None:
-    """Bytes that can still be allocated on a device, by all limits of this process; None where nothing tells."""
+    """Return the bytes that can still be allocated on a device, by all limits of this process; None if unknown."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(free) + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -145,7 +154,7 @@ def available_bytes(device: torch.device) -> int | None:
 
 
 def total_bytes(device: torch.device) -> int | None:
-    """Bytes that a device has in all; None where the system does not tell."""
+    """Return the bytes that a device has in all; None if unknown."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     return _least(_meminfo("MemTotal") or _physical(), group_limit())
@@ -172,34 +181,6 @@ def _physical() -> int | None:
         return None
 
 
-def _count(build: Callable[[Config], nn.Module], config: Config) -> int:
-    with torch.device("meta"):
-        module = build(config)
-    return sum(prod(parameter.shape) for parameter in module.parameters())
-
-
-def _transformer_parameters(config: TransformerConfig) -> int:
-    """Counted at a depth of one and two, for all blocks are alike: a thousand would take seconds to build."""
-    one, two = (_count(SanaTransformer, replace(config, depth=depth)) for depth in (1, 2))
-    return one + (config.depth - 1) * (two - one)
-
-
-def _decoder(config: AutoencoderConfig) -> nn.Module:
-    return DCAE(config).decoder
-
-
-def gemma_parameters(config: TextConfig) -> int:
-    """The parameters of a Gemma-2 decoder by its configuration; building one would import transformers."""
-    width, heads, kv_heads = (
-        config["hidden_size"],
-        config["num_attention_heads"],
-        config["num_key_value_heads"],
-    )
-    attention = 2 * width * config["head_dim"] * (heads + kv_heads)
-    layer = attention + 3 * width * config["intermediate_size"] + 4 * width
-    return int(config["vocab_size"] * width + config["num_hidden_layers"] * layer + width)
-
-
 def _text_work(config: TextConfig, size: int) -> int:
     """Eager attention keeps scores and probabilities (float32), the FFN three tensors."""
     tokens = MAX_TOKENS + _INSTRUCTION_TOKENS
@@ -216,7 +197,7 @@ def _denoise_work(config: TransformerConfig, tokens: int, size: int) -> int:
 def _decode_work(
     config: AutoencoderConfig, width: int, height: int, size: int, banded: bool, tiled: bool
 ) -> int:
-    """The largest stage of the decoder, or of one tile where the picture is decoded in tiles."""
+    """The largest stage of the decoder, or of one tile if the image is decoded in tiles."""
     pixels = width * height
     if not tiled:
         return _decoder_peak(config, pixels, size, banded)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sanakit.text.cache import CacheInfo
+from sanakit.text.cache import CacheInfo, LruCache, content_key
 from sanakit.text.config import GEMMA_2_2B, TextConfig, small_gemma
 from sanakit.text.encoder import TextEncoder
 from sanakit.text.fields import BOOKKEEPING, FIELDS, check_text_config
@@ -37,6 +37,7 @@ __all__ = [
     "SPECIAL_TOKENS",
     "CacheInfo",
     "Instruction",
+    "LruCache",
     "TextConfig",
     "TextEncoder",
     "Tokens",
@@ -44,6 +45,7 @@ __all__ = [
     "build_gemma",
     "check_text_config",
     "clean_prompt",
+    "content_key",
     "final_prompt",
     "is_closed",
     "kept_positions",

@@ -1,4 +1,4 @@
-"""The memory of text states: keyed by content, bounded, the longest unused goes first."""
+"""A bounded cache by content, from which the least recently used goes first: of text states, here and in pipelines."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import hashlib
 import json
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-from sanakit.base.values import TextStates
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class CacheInfo:
-    """How often states were found, how often they had to be computed, and how many are kept."""
+    """How often values were found, how often they had to be computed, and how many are kept."""
 
     hits: int
     misses: int
@@ -24,17 +25,17 @@ def content_key(*parts: str | int | bool) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-class StatesCache:
-    """At most `capacity` TextStates by key; 0 keeps none."""
+class LruCache(Generic[T]):
+    """At most `capacity` values by key; 0 keeps none."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
-        self._kept: OrderedDict[str, TextStates] = OrderedDict()
+        self._kept: OrderedDict[str, T] = OrderedDict()
         self._hits = 0
         self._misses = 0
 
-    def get(self, key: str) -> TextStates | None:
-        """The states under `key`, or None; counted as a hit or a miss."""
+    def get(self, key: str) -> T | None:
+        """The value under `key`, or None; counted as a hit or a miss."""
         found = self._kept.get(key)
         if found is None:
             self._misses += 1
@@ -43,18 +44,18 @@ class StatesCache:
         self._kept.move_to_end(key)
         return found
 
-    def put(self, key: str, states: TextStates) -> None:
-        """Keeps `states`, and forgets the longest unused when there are too many."""
-        self._kept[key] = states
+    def put(self, key: str, value: T) -> None:
+        """Keep `value`, and drop the least recently used one if there are too many."""
+        self._kept[key] = value
         while len(self._kept) > self.capacity:
             self._kept.popitem(last=False)
 
     def clear(self) -> None:
-        """Forgets all states and sets the counters to zero."""
+        """Drop all values and set the counters to zero."""
         self._kept.clear()
         self._hits = self._misses = 0
 
     @property
     def info(self) -> CacheInfo:
-        """Hits and misses since the last `clear`, and the number of kept states."""
+        """Hits and misses since the last `clear`, and the number of kept values."""
         return CacheInfo(self._hits, self._misses, len(self._kept))

@@ -14,7 +14,7 @@ from torch import Tensor
 from sanakit.base.errors import ConfigError, RequestError
 from sanakit.base.values import TextStates
 from sanakit.text import prompt as rule
-from sanakit.text.cache import CacheInfo, StatesCache, content_key
+from sanakit.text.cache import CacheInfo, LruCache, content_key
 from sanakit.text.gemma import restore_constants
 from sanakit.text.prompt import Instruction
 from sanakit.text.tokens import limit_of, row_of
@@ -49,7 +49,7 @@ class TextEncoder:
         self.tokenizer = tokenizer
         self.max_tokens = max_tokens
         self.model_id = model_id
-        self._cache = StatesCache(cache_size)
+        self._cache = LruCache[TextStates](cache_size)
 
     @property
     def width(self) -> int:

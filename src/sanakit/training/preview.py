@@ -14,6 +14,7 @@ from torch import nn
 from sanakit.base.files import atomic_write, ensure_writable_folder
 from sanakit.base.precision import Precision
 from sanakit.pipeline import ImageRequest, Model
+from sanakit.pipeline.model import Origin
 from sanakit.text import TextEncoder, build_gemma, load_tokenizer
 from sanakit.training.config import TrainConfig
 from sanakit.training.loop import Chore, Run
@@ -74,10 +75,10 @@ def draw_previews(
     with torch.device("meta"):
         network = SanaTransformer(spec.transformer)
     assign(network, weights.items(), dtype=precision.dtype, device=precision.device)
-    drawer = Model(spec, precision, name=str(config.folder), frugal=False, fast="off")
-    drawer.parts.put("transformer", network.eval().requires_grad_(False))
+    drawer = Model(spec, precision, origin=Origin(name=str(config.folder)), frugal=False, fast="off")
+    drawer.parts.replace("transformer", network.eval().requires_grad_(False))
     if text is not None:
-        drawer.parts.put("text", _text_encoder(spec, precision, text))
+        drawer.parts.replace("text", _text_encoder(spec, precision, text))
     wanted = config.preview
     requests = [
         ImageRequest(prompt=prompt, steps=wanted.steps, guidance=wanted.guidance, seed=wanted.seed)

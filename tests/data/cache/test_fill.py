@@ -202,10 +202,10 @@ def test_a_model_s_cache_is_what_the_model_computes(
 
 
 def test_encoders_are_those_of_the_pipeline(model: ModelSpec) -> None:
-    from sanakit.pipeline.assemble import Parts
+    from sanakit.pipeline.components import Components
     from sanakit.pipeline.engine import choose_engine
 
-    parts = Parts(model, CPU, choose_engine("off", CPU))
+    parts = Components(model, CPU, choose_engine("off", CPU))
     states = parts.text.encode(["A Red cube"], CHI, lowercase=True)
     torch.testing.assert_close(
         text_encoder(model, CPU)(["A Red cube", "b"])[0], states.states[0], rtol=1e-4, atol=1e-5

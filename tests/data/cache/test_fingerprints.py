@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from sanakit.data.cache import latent_fingerprint, text_fingerprint
-from sanakit.pipeline.fingerprint import fingerprint
+from sanakit.pipeline.components import fingerprint
 from sanakit.transformer import SanaTransformer
 from sanakit.weights import ModelSpec, load_transformer, read_model_spec, resolve, write_derived
 

@@ -127,7 +127,7 @@ def _fill(
 def _threads(spec: ModelSpec, buckets: Sequence[tuple[int, int]], batch: int, asked: int | None) -> int:
     """By the work of one batch of the smallest size."""
     from sanakit.base.threads import choose_threads
-    from sanakit.pipeline.work import encoder_product
+    from sanakit.pipeline.threads import encoder_product
 
     pixels = min((height * width for height, width in buckets), default=0)
     return choose_threads(encoder_product(spec.autoencoder, batch * pixels), asked).count

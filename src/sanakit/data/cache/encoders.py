@@ -19,7 +19,7 @@ from sanakit.autoencoder import DCAE
 from sanakit.base.files import file_sha256
 from sanakit.base.precision import Precision
 from sanakit.base.sentinel import check_finite
-from sanakit.pipeline.assemble import Parts
+from sanakit.pipeline.components import Components
 from sanakit.pipeline.engine import choose_engine
 from sanakit.text import CHI, MAX_TOKENS, Instruction
 from sanakit.weights import (
@@ -96,7 +96,7 @@ def text_encoder(spec: ModelSpec, precision: Precision) -> EncodeTexts:
 
     The empty caption, for classifier-free guidance, is read without the instruction, as in generation.
     """
-    encoder = Parts(spec, precision, choose_engine("off", precision)).text
+    encoder = Components(spec, precision, choose_engine("off", precision)).text
     instruction = CHI if spec.instruct else None
 
     @torch.inference_mode()

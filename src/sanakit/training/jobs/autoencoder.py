@@ -19,8 +19,8 @@ from sanakit.base.precision import Precision
 from sanakit.data import BatchOrder, PictureBatch, PictureReader
 from sanakit.data.buckets import crop_for, picture_tensor
 from sanakit.pipeline import make_grid
-from sanakit.pipeline.stages import to_image
-from sanakit.pipeline.work import encoder_product
+from sanakit.pipeline.decoder import to_image
+from sanakit.pipeline.threads import encoder_product
 from sanakit.training.config import TrainConfig
 from sanakit.training.jobs.base import read_base
 from sanakit.training.jobs.job import Size, Visit

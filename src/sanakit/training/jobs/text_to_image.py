@@ -16,8 +16,9 @@ from sanakit.data import CacheCost, Prefetch
 from sanakit.data.buckets import Bucket
 from sanakit.data.cache import captions_of
 from sanakit.data.cost import cache_cost
-from sanakit.pipeline.memory import Shapes, estimate
-from sanakit.pipeline.work import transformer_product
+from sanakit.pipeline.memory import estimate
+from sanakit.pipeline.shapes import Shapes
+from sanakit.pipeline.threads import transformer_product
 from sanakit.text import is_closed, load_tokenizer, words_of
 from sanakit.training.config import TrainConfig
 from sanakit.training.export import export

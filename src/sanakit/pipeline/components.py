@@ -1,0 +1,199 @@
+"""The networks of a model, each loaded when it is needed, and the fingerprint of their weights.
+
+Configuration -> module on the meta device -> weights assigned strictly, already in their dtype and on their device ->
+the form of the engine. No network exists twice, and one that has done its work can be released.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import nn
+
+from sanakit.adapt import expect_int8
+from sanakit.autoencoder import DCAE
+from sanakit.base.heap import give_back
+from sanakit.base.precision import Precision
+from sanakit.pipeline.engine import Engine, apply_engine
+from sanakit.text import TextEncoder, build_gemma, load_tokenizer, restore_constants
+from sanakit.transformer import SanaTransformer
+from sanakit.weights import (
+    STEMS,
+    ModelSpec,
+    align,
+    int8_layers,
+    load_autoencoder,
+    load_text_encoder,
+    load_transformer,
+    variant_of,
+    weight_files,
+)
+
+PartName = Literal["text", "transformer", "decoder"]
+
+_SAMPLES = 8  # of each file, spread evenly
+_SAMPLE_BYTES = 1 << 16
+_DIGITS = 12
+
+
+class Components:
+    """The three networks of a model, loaded on first use.
+
+    engine: the form that a network is brought into once it is loaded.
+    """
+
+    def __init__(self, spec: ModelSpec, precision: Precision, engine: Engine) -> None:
+        self.spec = spec
+        self.precision = precision
+        self.engine = engine
+        self._loaded: dict[PartName, object] = {}
+
+    def is_loaded(self, name: PartName) -> bool:
+        """Return whether a part is in memory."""
+        return name in self._loaded
+
+    def load(self, name: PartName) -> None:
+        """Load a part that isn't in memory yet. Raises WeightsError."""
+        if name not in self._loaded:
+            builders: dict[PartName, Callable[[], object]] = {
+                "text": self._load_text,
+                "transformer": self._load_transformer,
+                "decoder": self._load_autoencoder,
+            }
+            self._loaded[name] = builders[name]()
+
+    def replace(self, name: PartName, part: nn.Module | TextEncoder) -> None:
+        """Use a part that exists already, such as a network under training, instead of the folder's."""
+        self._loaded[name] = part
+
+    def release(self, name: PartName) -> None:
+        """Drop a part; its memory is free once nothing else refers to it."""
+        self._loaded.pop(name, None)
+        if self.precision.device.type == "cuda":
+            torch.cuda.empty_cache()
+        else:
+            give_back()
+
+    @property
+    def text(self) -> TextEncoder:
+        """The text encoder with its tokenizer."""
+        self.load("text")
+        part = self._loaded["text"]
+        assert isinstance(part, TextEncoder)
+        return part
+
+    @property
+    def transformer(self) -> SanaTransformer:
+        """The transformer."""
+        self.load("transformer")
+        part = self._loaded["transformer"]
+        assert isinstance(part, SanaTransformer)
+        return part
+
+    @property
+    def autoencoder(self) -> DCAE:
+        """The autoencoder."""
+        self.load("decoder")
+        part = self._loaded["decoder"]
+        assert isinstance(part, DCAE)
+        return part
+
+    def dtype(self, name: PartName) -> torch.dtype:
+        """Return the dtype of a part. With fp16 only the transformer is: the others leave its range."""
+        if name == "transformer" or self.precision.dtype != torch.float16:
+            return self.precision.dtype
+        bf16 = self.precision.device.type == "cuda" and torch.cuda.is_bf16_supported(
+            including_emulation=False
+        )
+        return torch.bfloat16 if bf16 and name == "text" else torch.float32
+
+    def _load_text(self) -> TextEncoder:
+        spec = self.spec
+        tokenizer = load_tokenizer(spec.tokenizer_folder)
+        model = build_gemma(spec.text_config, "meta")
+        load_text_encoder(
+            model, spec.text_folder, dtype=self.dtype("text"), device=self.precision.device,
+            variant=self._variant(spec.text_folder),
+        )  # fmt: skip
+        restore_constants(model)
+        if self.engine.widened:
+            apply_engine(self.engine, "text", model)
+        return TextEncoder(model, tokenizer, model_id=str(spec.folder))
+
+    def _load_transformer(self) -> SanaTransformer:
+        spec = self.spec
+        with torch.device("meta"):
+            model = SanaTransformer(spec.transformer)
+        source, device = spec.transformer_source, self.precision.device
+        expect_int8(model, int8_layers(source))
+        load_transformer(
+            model, spec.transformer, source, dtype=self.dtype("transformer"), device=device, mapped=True,
+            variant=self._variant(source), part=spec.weights,
+        )  # fmt: skip
+        self._finish("transformer", model)
+        return model
+
+    def _load_autoencoder(self) -> DCAE:
+        spec = self.spec
+        with torch.device("meta"):
+            model = DCAE(spec.autoencoder)
+        load_autoencoder(
+            model, spec.autoencoder, spec.autoencoder_folder,
+            dtype=self.dtype("decoder"), device=self.precision.device, mapped=True,
+            variant=self._variant(spec.autoencoder_folder),
+        )  # fmt: skip
+        model.encoder = None  # type: ignore[assignment]  # drawing needs the decoder only
+        self._finish("decoder", model)
+        return model
+
+    def _finish(self, name: PartName, module: nn.Module) -> None:
+        """Bring a part into the form of the engine; align the weights that it left as they were."""
+        apply_engine(self.engine, name, module.eval().requires_grad_(False))
+        align(module)
+
+    def _variant(self, folder: Path) -> str | None:
+        """The variant of the weights that are read from a folder: the model's, if the folder has it."""
+        return variant_of(folder, STEMS.get(folder.name, ""), self.spec.variant)
+
+
+def fingerprint(spec: ModelSpec) -> str:
+    """Return 12 hexadecimal digits for the weights that a spec points to; missing files don't count.
+
+    They cover the name and size of each file and samples of its bytes: training changes all weights, so a sample tells
+    models apart, while reading gigabytes for every image would not pay.
+    """
+    source = spec.transformer_source
+    variant = spec.variant
+    files = [source] if source.is_file() else _weight_files(source, variant)
+    files += _weight_files(spec.autoencoder_folder, variant) + _weight_files(spec.text_folder, variant)
+    digest = hashlib.sha256()
+    for file in files:
+        _add(digest, file)
+    if spec.weights == "ema":  # the same file holds other weights, too
+        digest.update(b"ema")
+    return digest.hexdigest()[:_DIGITS]
+
+
+def _weight_files(folder: Path, variant: str | None) -> list[Path]:
+    """All weight files of a component; those of the variant if it was asked for and is there.
+
+    Hidden files are drafts of writers that were stopped, not a part of a model.
+    """
+    stem = STEMS.get(folder.name, "")
+    if variant_of(folder, stem, variant) is not None:
+        return [file for file in weight_files(folder, stem, variant) if file.suffix == ".safetensors"]
+    return sorted(path for path in folder.glob("*.safetensors") if not path.name.startswith("."))
+
+
+def _add(digest: hashlib._Hash, file: Path) -> None:
+    size = file.stat().st_size
+    digest.update(f"{file.parent.name}/{file.name}:{size};".encode())
+    last = max(0, size - _SAMPLE_BYTES)
+    with file.open("rb") as stream:
+        for start in sorted({last * part // (_SAMPLES - 1) for part in range(_SAMPLES)}):
+            stream.seek(start)
+            digest.update(stream.read(_SAMPLE_BYTES))

@@ -1,0 +1,87 @@
+"""Stage two: from noise to the latent of an image, by the solver, guidance and transformer of a plan.
+
+Letters: B branches of a step (uncond, cond, perturbed), C latent channels, h/w latent position. Solver and guidance are
+float32; the noise comes from a CPU generator, so it is the same on every device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from sanakit.base.seeds import noise_stream
+from sanakit.base.sentinel import run_finite
+from sanakit.base.values import TextStates
+from sanakit.flow import Branch, State, drive
+from sanakit.pipeline.plan import Plan
+from sanakit.pipeline.prompt import PromptStates
+from sanakit.transformer import SanaTransformer, TextKV
+
+Branches = tuple[Branch, ...]
+
+
+def denoise(
+    transformer: SanaTransformer, prompt: PromptStates, plan: Plan, seed: int, device: torch.device
+) -> Iterator[State]:
+    """Yield the solver's states for one image; the last `x` is the latent [1, C, h, w].
+
+    Raises NumericsError for NaN or Inf.
+    """
+    noise, prompt = noise_stream(seed, plan.latent_shape, device), prompt.to(device)
+    solver = plan.solver.run(noise(-1), list(plan.sigmas), plan.schedule, noise)
+    needed = dict.fromkeys(plan.guidance.branches(sigma) for sigma in plan.sigmas[:-1])
+    text_kv = {branches: precompute_text(transformer, prompt, branches) for branches in needed}
+    yield from drive(solver, Denoiser(transformer=transformer, plan=plan, text_kv=text_kv))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Denoiser:
+    """The transformer as solvers want it: the guided velocity at a point, all branches in one batch.
+
+    text_kv: keys and values of the texts of each set of branches that a step of the plan needs.
+    """
+
+    transformer: SanaTransformer
+    plan: Plan
+    text_kv: Mapping[Branches, TextKV]
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor, sigma: float, step: int) -> Tensor:
+        """Return the velocity [1, C, h, w] float32 at x [1, C, h, w]; raise NumericsError for NaN or Inf."""
+        plan, embeds_guidance = self.plan, self.transformer.config.guidance_embed
+        branches = plan.guidance.branches(sigma)
+        # One time for all branches: its embedding is computed once, and norms share their modulation.
+        time = torch.full((1,), plan.clock(sigma, step), device=x.device)
+        guidance = torch.full((1,), plan.guidance_input, device=x.device) if embeds_guidance else None
+        rows = torch.tensor([name == "perturbed" for name in branches], device=x.device)
+        perturbed = dict.fromkeys(plan.pag_blocks, rows) if "perturbed" in branches else None
+
+        def run() -> Tensor:
+            batch = x.expand(len(branches), -1, -1, -1)
+            velocity: Tensor = self.transformer(
+                batch, time, self.text_kv[branches], guidance=guidance, perturbed=perturbed
+            )
+            return velocity
+
+        velocity = run_finite(self.transformer, run, f"denoise step {step + 1}").float()
+        return plan.guidance.combine(dict(zip(branches, velocity.split(1), strict=True)))
+
+
+@torch.no_grad()
+def precompute_text(transformer: SanaTransformer, prompt: PromptStates, branches: Branches) -> TextKV:
+    """Return keys and values of the branches' texts, without padding: it has no weight in the attention."""
+    text = TextStates.join([prompt.branch(name) for name in branches]).trimmed()
+    text_kv = transformer.precompute_text(text)
+    if not bool(torch.isfinite(_largest(text_kv)).all()):  # once more, to find the layer
+        run_finite(transformer, lambda: _largest(transformer.precompute_text(text)), "denoise step 1")
+    real = text_kv.mask is None or bool(text_kv.mask.all())
+    return replace(text_kv, mask=None) if real else text_kv
+
+
+def _largest(text_kv: TextKV) -> Tensor:
+    """The largest key and value of every block, which are NaN or Inf if one of them is."""
+    parts = [part for kv in text_kv.blocks for part in (kv.key, kv.value, kv.constant) if part is not None]
+    return torch.stack([part.abs().amax() for part in parts if part.numel()])

@@ -1,0 +1,273 @@
+"""`Model`: requests in, events out. The order of the stages is here; each stage has a file of its own.
+
+plan.py -> prompt.py -> denoiser.py (which calls flow.drive) -> decoder.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Generator, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sanakit import __version__
+from sanakit.base.precision import Precision, decide
+from sanakit.base.threads import check_threads
+from sanakit.pipeline.components import Components, PartName, fingerprint
+from sanakit.pipeline.decoder import decode, to_image
+from sanakit.pipeline.denoiser import denoise
+from sanakit.pipeline.engine import choose_engine, int8_remark
+from sanakit.pipeline.events import (
+    Cancelled,
+    Done,
+    Event,
+    Note,
+    PictureDone,
+    StageStarted,
+    Started,
+    Step,
+)
+from sanakit.pipeline.memory import check_fit
+from sanakit.pipeline.plan import Plan, defaults_of, make_plan
+from sanakit.pipeline.prompt import PromptStates, encode_prompt, prompt_key, text_notes
+from sanakit.pipeline.request import Defaults, ImageRequest
+from sanakit.pipeline.shapes import Shapes
+from sanakit.pipeline.threads import StageTimer, stage_threads
+from sanakit.text import CHI, LruCache, final_prompt
+from sanakit.weights import Hints, ModelSpec, int8_layers, read_model_spec, resolve, with_autoencoder
+
+_PROMPTS_KEPT = 64
+_PART: dict[str, PartName] = {"text": "text", "denoise": "transformer", "decode": "decoder"}
+Stop = Callable[[], bool]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """The arguments that a model was loaded by, for the record in its images; see `load`."""
+
+    name: str = ""
+    parts: str | None = None
+    decoder: str | None = None
+    hints: Hints = field(default_factory=Hints)
+    ignored: tuple[str, ...] = ()
+
+    def texts(self, spec: ModelSpec) -> dict[str, str]:
+        """Return those that were given, as texts."""
+        given = {
+            "model": self.name or str(spec.folder),
+            "parts": self.parts,
+            "decoder": self.decoder,
+            "variant": spec.variant,
+            "ignore_config_fields": ",".join(self.ignored) or None,
+            **self.hints.texts,
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+
+def load(
+    name: str | Path = "toybox",
+    device: str | None = None,
+    dtype: str | None = None,
+    *,
+    parts: str | Path | None = None,
+    hints: Hints | None = None,
+    decoder: str | Path | None = None,
+    fast: str | None = None,
+    variant: str | None = None,
+    ignore_config_fields: Collection[str] = (),
+    threads: int | None = None,
+    announce: Callable[[str], object] = lambda text: None,
+) -> Model:
+    """Return a model by name: the shipped `toybox`, a folder, a published model's short name, a hub id, or a `.pth`.
+
+    A file of weights holds a transformer only: `parts` names the model that gives text encoder and autoencoder, and
+    `hints` say what the file doesn't.
+    `decoder` names whose autoencoder makes the image instead of the model's: RUN/vae, or another model.
+    Reads configuration files only; weights are loaded by the first request, stage by stage. `device` and `dtype` as in
+    `base.precision.decide`, `fast` as in `engine.choose_engine`, `threads` as in `Model`. `variant` chooses weights
+    such as fp16 or bf16 of a folder or hub repository; components without it give their plain ones, with a note.
+    `ignore_config_fields` are fields of configuration files to read as if they weren't there, for files of a newer
+    diffusers. `announce` is called with the sizes before anything is downloaded.
+    Raises ModelNotFoundError, ConfigError, WeightsError for a variant that nothing has, or RequestError.
+    """
+    precision = decide(device, dtype)
+    if isinstance(ignore_config_fields, str):
+        ignore_config_fields = ignore_config_fields.split(",")
+    wanted = {} if variant is None else {"variant": variant}  # else that of a published name
+    path = resolve(name, announce=announce, **wanted)
+    others = None if parts is None else resolve(parts, announce=announce, **wanted)
+    found = read_model_spec(path, parts=others, hints=hints, variant=variant, ignore=ignore_config_fields)
+    if decoder is not None:
+        found = with_autoencoder(found, resolve(decoder, announce=announce))
+    origin = Origin(
+        name=str(name),
+        parts=None if parts is None else str(parts),
+        decoder=None if decoder is None else str(decoder),
+        hints=hints or Hints(),
+        ignored=tuple(sorted(ignore_config_fields)),
+    )
+    return Model(found, precision, origin=origin, fast=fast, threads=threads)
+
+
+class Model:
+    """A model that draws. Safe to keep: parts stay loaded between requests unless `frugal`.
+
+    frugal: free every part as soon as its stage is over. None decides by the memory that is free at each request.
+    origin: what it was loaded by. fast: how it runs, see `engine.choose_engine`.
+    threads: of a CPU, for every stage; None chooses by the size of the work (see `threads.stage_threads`). torch's
+    number is set while a stage works, and set back before each event.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        precision: Precision,
+        *,
+        origin: Origin | None = None,
+        frugal: bool | None = None,
+        fast: str | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self.spec = spec
+        self.precision = precision
+        self.origin = origin or Origin()
+        self.name = self.origin.name or str(spec.folder)
+        self.frugal = frugal
+        self.threads = check_threads(threads)
+        self.engine = choose_engine(fast, precision)
+        self.parts = Components(spec, precision, self.engine)
+        # Outlives the text encoder, which frugal models release.
+        self._prompts = LruCache[PromptStates](_PROMPTS_KEPT)
+        self._frees_itself = False
+        self._warned: set[tuple[int, int]] = set()
+        in_int8 = self.engine.int8 or bool(int8_layers(spec.transformer_source))
+        remark = int8_remark(precision) if in_int8 else None
+        self._notes: list[str] = [*spec.notes, *([] if remark is None else [remark])]
+
+    @property
+    def defaults(self) -> Defaults:
+        """What this model fills into open fields of a request."""
+        return defaults_of(self.spec)
+
+    @cached_property
+    def provenance(self) -> dict[str, str]:
+        """What an image of this model is made with, as texts for `output.Record`."""
+        return self.origin.texts(self.spec) | {
+            "weights": fingerprint(self.spec),
+            "version": __version__,
+            "torch": torch.__version__,
+            "device": self.precision.device.type,
+            "dtype": str(self.precision.dtype).removeprefix("torch."),
+            "engine": self.engine.name,
+        }
+
+    def final_prompt(self, request: ImageRequest) -> str:
+        """Return the very text that the text encoder reads for a request."""
+        instruction = CHI if self.spec.instruct and request.chi else None
+        return final_prompt(request.prompt, instruction, self.spec.dialect.lowercase)
+
+    def images(self, request: ImageRequest) -> list[Image.Image]:
+        """Return the images of a request, without the events."""
+        return [event.image for event in self.generate(request) if isinstance(event, PictureDone)]
+
+    def generate(self, request: ImageRequest, stop: Stop | None = None) -> Iterator[Event]:
+        """Draw a request, one image after the other, and yield events (see `events.py`).
+
+        stop: asked between steps; once it says True, `Cancelled` is the last event.
+        Raises RequestError before anything is loaded if the request doesn't fit the model or a stage can't fit into
+        memory, and before anything is drawn if the prompt is too long; WeightsError while loading, and NumericsError
+        for NaN or Inf.
+        """
+        plan = make_plan(self.spec, request)
+        self._check_memory(plan)
+        return self._run(plan, stop or (lambda: False))
+
+    def _run(self, plan: Plan, stop: Stop) -> Iterator[Event]:
+        shapes, device = Shapes.of(self.spec), self.precision.device
+        timer = StageTimer(stage_threads(shapes, plan.width, plan.height, device, self.threads))
+        yield Started(request=plan.request, drawn_width=plan.width, drawn_height=plan.height)
+        notes, self._notes = [*self._notes, *plan.notes], []
+        yield from (Note(message=message) for message in notes)
+        prompt = yield from self._encode(plan, timer)
+        for index, seed in enumerate(plan.seeds):
+            latent = yield from self._denoise(plan, prompt, index, timer, stop)
+            if latent is None or stop():
+                yield Cancelled(finished=index, timings=timer.seconds)
+                return
+            image = yield from self._decode(plan, latent, index, timer)
+            yield PictureDone(index=index, seed=seed, image=image, request=plan.request.picture(index))
+        yield Done(timings=timer.seconds)
+
+    def _encode(self, plan: Plan, timer: StageTimer) -> Generator[Event, None, PromptStates]:
+        key = prompt_key(plan)
+        prompt = self._prompts.get(key)
+        if prompt is None:
+            yield from self._load("text", timer)
+            yield StageStarted(stage="text")
+            with timer.timed("text"):
+                notes = text_notes(self.parts.text, self.spec, plan)
+                prompt = encode_prompt(self.parts.text, self.spec, plan)
+            self._prompts.put(key, prompt)
+            yield timer.done("text")
+            yield from (Note(message=message) for message in notes)
+        self._free("text")
+        return prompt
+
+    def _denoise(
+        self, plan: Plan, prompt: PromptStates, index: int, timer: StageTimer, stop: Stop
+    ) -> Generator[Event, None, Tensor | None]:
+        """Return the latent, or None if the caller stopped."""
+        yield from self._load("transformer", timer, index)
+        yield StageStarted(stage="denoise", index=index, total=plan.steps)
+        states = denoise(self.parts.transformer, prompt, plan, plan.seeds[index], self.precision.device)
+        for step in range(plan.steps):
+            if stop():
+                return None
+            with timer.timed("denoise"):
+                state = next(states)
+            yield Step(stage="denoise", index=step, total=plan.steps, latent=state.x0)
+        yield timer.done("denoise", index)
+        self._free("transformer")
+        return state.x
+
+    def _decode(
+        self, plan: Plan, latent: Tensor, index: int, timer: StageTimer
+    ) -> Generator[Event, None, Image.Image]:
+        yield from self._load("decoder", timer, index)
+        yield StageStarted(stage="decode", index=index)
+        with timer.timed("decode"):
+            image = to_image(decode(self.parts.autoencoder, latent, *plan.size))
+        yield timer.done("decode", index)
+        self._free("decoder")
+        return image
+
+    def _load(self, name: PartName, timer: StageTimer, index: int = 0) -> Iterator[Event]:
+        if not self.parts.is_loaded(name):
+            yield StageStarted(stage="load", index=index)
+            with timer.timed("load"):
+                self.parts.load(name)
+            yield timer.done("load", index)
+
+    def _free(self, name: PartName) -> None:
+        if self.frugal:
+            self.parts.release(name)
+
+    def _check_memory(self, plan: Plan) -> None:
+        """Refuse what can't fit, and decide `frugal` unless somebody has; parts that are loaded count as free."""
+        size = (plan.width, plan.height)
+        loaded = [stage for stage, part in _PART.items() if self.parts.is_loaded(part)]
+        fit = check_fit(Shapes.of(self.spec), *size, self.precision, plan.branches, loaded)
+        if fit.warning is not None and size not in self._warned:
+            self._warned.add(size)
+            self._notes.append(fit.warning)
+        self._frees_itself = self._frees_itself or self.frugal is None
+        if (
+            self._frees_itself and not self.frugal
+        ):  # once parts had to be freed after their stage, they always are
+            self.frugal = not fit.at_once
+            for name in _PART.values() if self.frugal else ():
+                self.parts.release(name)

@@ -1,0 +1,165 @@
+"""The plan of a request: everything that model and request decide together, made once, before any network runs.
+
+Nothing in a plan is open: sizes, noise levels, guidance and seeds are final numbers. `denoiser.py` and `decoder.py`
+carry it out, for one image after the other or, in a batch, for the images of many plans.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sanakit.base.errors import RequestError
+from sanakit.base.grid import check_size, nearest_bucket
+from sanakit.flow import SOLVERS, Clock, Guidance, Schedule, SolverSpec
+from sanakit.pipeline.request import Defaults, ImageRequest
+from sanakit.weights import ModelSpec
+
+PAG_BLOCKS = {28: (14,), 20: (8,)}
+"""Depth -> the blocks that the official code perturbs; other depths take the middle one."""
+
+DIFFUSERS_PAG_BLOCKS = (0,)
+"""The blocks that diffusers' SanaPAGPipeline perturbs by default ("transformer_blocks.0")."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How the images of a request are drawn.
+
+    request            the request with every field filled; its size is that of the images
+    width, height      pixels that the transformer draws: a trained size if model and request want one
+    latent_shape       [C, h, w]
+    schedule, solver   how the checkpoint is sampled, and by what
+    sigmas             noise levels, steps + 1 falling numbers
+    clock              from a noise level to the time that the transformer reads
+    guidance           scales of CFG (1 without an unconditional branch) and PAG, and the interval of CFG
+    guidance_input     the guidance scale as an input of networks that read it
+    pag_blocks         the transformer blocks that PAG perturbs
+    instruct           whether the instruction that the model was trained with goes before the prompt
+    seeds              one for each image
+    notes              sentences about parts of the request that have no effect, or an unusual one
+    """
+
+    request: ImageRequest
+    width: int
+    height: int
+    latent_shape: tuple[int, int, int]
+    schedule: Schedule
+    solver: SolverSpec
+    sigmas: tuple[float, ...]
+    clock: Clock
+    guidance: Guidance
+    guidance_input: float
+    pag_blocks: tuple[int, ...]
+    instruct: bool
+    seeds: range
+    notes: tuple[str, ...]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the images, in pixels."""
+        return self.request.width or self.width, self.request.height or self.height
+
+    @property
+    def steps(self) -> int:
+        """Steps of the solver."""
+        return len(self.sigmas) - 1
+
+    @property
+    def uncond(self) -> bool:
+        """Whether an unconditional branch runs."""
+        return self.guidance.scale > 1
+
+    @property
+    def branches(self) -> int:
+        """Passes through the transformer in one batch, at most."""
+        return 1 + self.uncond + (self.guidance.pag > 0)
+
+
+def make_plan(spec: ModelSpec, request: ImageRequest) -> Plan:
+    """Decide how a model draws a request.
+
+    Raises RequestError if the size doesn't fit the autoencoder and the patches, or if a block to perturb is absent.
+    """
+    request = request.complete(defaults_of(spec))
+    _check_blocks(spec, request)
+    width, height = drawn_size(spec, request)
+    ratio, steps, wish = spec.autoencoder.ratio, request.steps or 1, request.guidance or 0.0
+    solver = SOLVERS[request.solver or spec.schedule.solver]
+    # Models that read the guidance scale as an input have no unconditional branch.
+    scale = wish if wish > 1 and not spec.transformer.guidance_embed else 1.0
+    guidance = Guidance(scale=scale, interval=request.cfg_interval, pag=request.pag)
+    return Plan(
+        request=request,
+        width=width,
+        height=height,
+        latent_shape=(spec.transformer.latent_channels, height // ratio, width // ratio),
+        schedule=spec.schedule,
+        solver=solver,
+        sigmas=tuple(solver.sigmas(spec.schedule, steps)),
+        clock=model_clock(spec, solver, steps),
+        guidance=guidance,
+        guidance_input=wish,
+        pag_blocks=pag_blocks(spec, request),
+        instruct=spec.instruct and request.chi,
+        seeds=range(request.seed, request.seed + request.count),
+        notes=tuple(_notes(spec, request, solver, scale > 1)),
+    )
+
+
+def defaults_of(spec: ModelSpec) -> Defaults:
+    """Return what a model fills into the open fields of a request."""
+    side = spec.transformer.sample_size * spec.autoencoder.ratio
+    steps = 2 if spec.schedule.kind == "scm" else 20
+    return Defaults(width=side, height=side, steps=steps, solver=spec.schedule.solver)
+
+
+def drawn_size(spec: ModelSpec, request: ImageRequest) -> tuple[int, int]:
+    """Return (width, height) in pixels that the transformer draws for a complete request.
+
+    Raises RequestError if the size doesn't fit the autoencoder and the patches.
+    """
+    width, height = request.width or 0, request.height or 0
+    if spec.bins and request.bins:
+        height, width = nearest_bucket(spec.transformer.sample_size * 32, height, width)
+    check_size(width, height, spec.autoencoder.ratio * spec.transformer.patch_size)
+    return width, height
+
+
+def model_clock(spec: ModelSpec, solver: SolverSpec, steps: int) -> Clock:
+    """Return the time that the transformer reads at a noise level.
+
+    Consistency models read the noise level itself, models that scale time on their own exact thousandths; else the
+    solver decides, and the official dialect wants whole thousandths from all.
+    """
+    if spec.schedule.kind == "scm":
+        return Clock(scale=1.0)
+    if spec.dialect.integer_time and spec.transformer.time_scale != 1:
+        return Clock()
+    return solver.clock(spec.schedule, steps, spec.dialect.integer_time)
+
+
+def pag_blocks(spec: ModelSpec, request: ImageRequest) -> tuple[int, ...]:
+    """Return the blocks that PAG perturbs; in a folder made for it, those of diffusers' pipeline by default."""
+    if request.pag_blocks is not None:
+        return request.pag_blocks
+    depth = spec.transformer.depth
+    return DIFFUSERS_PAG_BLOCKS if spec.pag else PAG_BLOCKS.get(depth, (depth // 2,))
+
+
+def _check_blocks(spec: ModelSpec, request: ImageRequest) -> None:
+    depth = spec.transformer.depth
+    absent = [block for block in request.pag_blocks or () if block >= depth]
+    if absent:
+        raise RequestError(
+            f"there is no block {absent[0]} to perturb: the transformer has blocks 0 to {depth - 1}."
+        )
+
+
+def _notes(spec: ModelSpec, request: ImageRequest, solver: SolverSpec, uncond: bool) -> list[str]:
+    notes = []
+    if request.negative and not uncond:
+        notes.append("the negative prompt has no effect without classifier-free guidance.")
+    if request.pag_blocks and not request.pag:
+        notes.append("pag_blocks have no effect without a pag scale.")
+    mismatch = solver.mismatch(spec.schedule)
+    return notes if mismatch is None else [*notes, mismatch]

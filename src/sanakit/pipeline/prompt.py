@@ -1,0 +1,107 @@
+"""Stage one: the prompt of a plan as text states, and sentences about words and tokens that the model can't read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from sanakit.base.errors import RequestError
+from sanakit.base.sentinel import check_finite
+from sanakit.base.values import TextStates
+from sanakit.flow import Branch
+from sanakit.pipeline.plan import Plan
+from sanakit.text import CHI, Instruction, TextEncoder, content_key, null_states, words_of
+from sanakit.weights import ModelSpec, read_words
+
+_WORDS_LISTED = 5  # unknown words in a note
+_WORD_LENGTH = 40  # letters of each
+
+
+@dataclass(frozen=True)
+class PromptStates:
+    """The states of a prompt [1, L, C], and those of the unconditional branch if guidance needs them."""
+
+    cond: TextStates
+    uncond: TextStates | None = None
+
+    def branch(self, name: Branch) -> TextStates:
+        """Return the states that a branch of guidance reads."""
+        return self.uncond if name == "uncond" and self.uncond is not None else self.cond
+
+    def to(self, device: torch.device) -> PromptStates:
+        """Return the same on a device."""
+        uncond = None if self.uncond is None else self.uncond.to(device=device)
+        return PromptStates(self.cond.to(device=device), uncond)
+
+
+def instruction_of(plan: Plan) -> Instruction | None:
+    """Return the text before the prompt, if there is one."""
+    return CHI if plan.instruct else None
+
+
+def prompt_key(plan: Plan) -> str:
+    """Return a key of the text of a plan: plans of one model with equal keys have equal `PromptStates`."""
+    negative = plan.request.negative if plan.uncond else ""
+    return content_key(plan.request.prompt, negative, plan.instruct, plan.uncond)
+
+
+@torch.no_grad()
+def encode_prompt(encoder: TextEncoder, spec: ModelSpec, plan: Plan) -> PromptStates:
+    """Encode the prompt and, for guidance, the negative prompt in the checkpoint's dialect.
+
+    Raises NumericsError for NaN or Inf.
+    """
+    dialect = spec.dialect
+    cond = encoder.encode([plan.request.prompt], instruction_of(plan), lowercase=dialect.lowercase)
+    check_finite(cond.states, "the text encoder")
+    if not plan.uncond:
+        return PromptStates(cond)
+    return PromptStates(cond, null_states(encoder, dialect, cond.mask, plan.request.negative))
+
+
+def text_notes(encoder: TextEncoder, spec: ModelSpec, plan: Plan) -> list[str]:
+    """Return sentences about tokens that are cut and words that the model hasn't learnt.
+
+    Raises RequestError if tokens would be cut and the request doesn't allow it.
+    """
+    return [*_cut_notes(encoder, spec, plan), *_word_notes(spec, plan.request.prompt)]
+
+
+def unknown_words(spec: ModelSpec, prompt: str) -> list[str]:
+    """Return the words of a prompt, each once, that aren't on the list of a model that ships one (`words.txt`).
+
+    Models with a general vocabulary, such as Gemma's, ship none: what they read in pieces they know as well.
+    """
+    learnt = read_words(spec)
+    return [word for word in dict.fromkeys(words_of(prompt)) if word not in learnt] if learnt else []
+
+
+def _cut_notes(encoder: TextEncoder, spec: ModelSpec, plan: Plan) -> list[str]:
+    request, lowercase = plan.request, spec.dialect.lowercase
+    cut = {"prompt": encoder.count_cut(request.prompt, instruction_of(plan), lowercase=lowercase)}
+    if plan.uncond:
+        cut["negative prompt"] = encoder.count_cut(request.negative, None, lowercase=lowercase)
+    found = [(name, f"{count} token{'s' if count > 1 else ''}") for name, count in cut.items() if count]
+    if found and not request.truncate:
+        name, tokens = found[0]
+        raise RequestError(
+            f"the {name} is too long: its last {tokens} would be cut, {encoder.max_tokens} are read; "
+            f"shorten it, or allow the cut with truncate."
+        )
+    return [
+        f"the {name} is too long: its last {tokens} were cut, {encoder.max_tokens} are read."
+        for name, tokens in found
+    ]
+
+
+def _word_notes(spec: ModelSpec, prompt: str) -> list[str]:
+    words = unknown_words(spec, prompt)
+    if not words:
+        return []
+    listed = ", ".join(word[:_WORD_LENGTH] for word in words[:_WORDS_LISTED])
+    more = f" and {len(words) - _WORDS_LISTED} more" if len(words) > _WORDS_LISTED else ""
+    some, their = ("words", "their") if len(words) > 1 else ("word", "its")
+    return [
+        f"this model has not learnt the {some} {listed}{more}, and draws something else in {their} place."
+    ]
