@@ -23,11 +23,21 @@ from torch import Tensor, nn
 from sanakit.base.heap import keep_no_pages, keep_pages
 from sanakit.base.values import TextStates
 from sanakit.toybox.folder import write_pictures
-from sanakit.training import LoopConfig, OptimizerConfig, Report, Run, build_optimizer
-from sanakit.training.config import DataConfig, ModelConfig, RunPhase, ScheduleConfig, TrainConfig
+from sanakit.training import (
+    DataConfig,
+    LRScheduleConfig,
+    ModelConfig,
+    OptimizerConfig,
+    RunPhase,
+    SavingConfig,
+    StepReport,
+    TrainConfig,
+    Trainer,
+)
 from sanakit.training.edits import attend_by_products
+from sanakit.training.objectives.flow_matching import FlowMatching
 from sanakit.training.session import Session
-from sanakit.training.tasks import LatentBatch, TransformerTask
+from sanakit.training.tasks.latents import NoisyBatch
 from sanakit.transformer import PRESETS, SanaTransformer, TransformerConfig, initialise
 from sanakit.weights.formats import diffusers_transformer
 
@@ -49,7 +59,7 @@ CASES = (
 )
 
 
-def batch_of(case: Case) -> LatentBatch:
+def batch_of(case: Case) -> NoisyBatch:
     """A batch of noise, with texts of different lengths."""
     shape = (case.batch, case.shape.latent_channels, case.side, case.side)
     lengths = torch.randint(case.words // 4, case.words + 1, (case.batch, 1))
@@ -57,37 +67,45 @@ def batch_of(case: Case) -> LatentBatch:
         torch.randn(case.batch, case.words, case.shape.text_width), torch.arange(case.words) < lengths
     )
     times = torch.rand(case.batch)
-    return LatentBatch(
-        phase=0, x0=torch.randn(shape), noise=torch.randn(shape), t=times, text=text, keys=(), captions=()
+    return NoisyBatch(
+        step=0,
+        phase=0,
+        x0=torch.randn(shape),
+        noise=torch.randn(shape),
+        t=times,
+        text=text,
+        seeds=(),
+        keys=(),
+        captions=(),
     )
 
 
 def ours(
-    model: SanaTransformer, case: Case, batch: LatentBatch, folder: Path, compiled: bool
+    model: SanaTransformer, case: Case, batch: NoisyBatch, folder: Path, compiled: bool
 ) -> Callable[[], float]:
     """One step of the loop."""
     config = TrainConfig(
         folder=folder, batch=case.batch, phases=(RunPhase(steps=10**6, size=32 * case.side),),
-        data=DataConfig(path=folder),
+        data=DataConfig(path=folder), optimizer=OptimizerConfig(lr=1e-5, betas=(0.9, 0.99)), report=1, clip=1.0,
+        saving=SavingConfig(minutes=1e6),
     )  # fmt: skip
-    task = TransformerTask(config, model, ratio=32)
-    attend_by_products(task.blocks)
+    objective = FlowMatching(config, model, ratio=32, shift=1.0)
+    attend_by_products(model.blocks)
     if compiled:
-        for block in task.blocks:
+        for block in model.blocks:
             block.compile()
-    settings = LoopConfig(folder=folder, steps=10**6, lr=1e-5, report_every=1, clip=1.0, save_minutes=1e6)
-    run = Run(model, settings, optimizer=build_optimizer(model, OptimizerConfig(lr=1e-5, betas=(0.9, 0.99))))
-    events = run.train(task.loss, lambda number: batch)
+    trainer = Trainer(model, config, objective.players(), dtype=torch.bfloat16)
+    events = trainer.train(objective.losses, lambda number: batch)
 
     def step() -> float:
-        while not isinstance(event := next(events), Report):
+        while not isinstance(event := next(events), StepReport):
             pass
         return event.losses["loss"]
 
     return step
 
 
-def theirs(peer: nn.Module, batch: LatentBatch) -> Callable[[], float]:
+def theirs(peer: nn.Module, batch: NoisyBatch) -> Callable[[], float]:
     """One step of a plain training script."""
     peer.train().requires_grad_(True)
     optimizer = torch.optim.AdamW(peer.parameters(), lr=1e-5, betas=(0.9, 0.99), weight_decay=0.0)
@@ -159,10 +177,10 @@ def waiting(steps: int) -> None:
         config = TrainConfig(
             folder=home / "run", batch=64, phases=(RunPhase(steps=steps, size=256),), report=steps,
             data=DataConfig(path=home / "pictures", square=True), model=ModelConfig(start="scratch"),
-            schedule=ScheduleConfig(warmup=10),
+            schedule=LRScheduleConfig(warmup=10),
         )  # fmt: skip
         for event in Session(config, device="cpu").events():
-            if isinstance(event, Report):
+            if isinstance(event, StepReport):
                 print(
                     f"sanakit train, toybox: {event}, waited {event.waited:.2%} of the time for data",
                     flush=True,

@@ -18,11 +18,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from recipes.settings import settings
 from recipes.toybox import AUTOENCODER_BATCH, CROP, PLACING, TRANSFORMER_BATCH
 from recipes.toybox_model import TOKENS, Captions, TextToVelocity
 from sanakit.autoencoder import DCAE
 from sanakit.autoencoder import PRESETS as AUTOENCODERS
-from sanakit.training import LoopConfig, Run, reconstruction, sentences, velocity
+from sanakit.training import Trainer, reconstruction, sentences, velocity
 
 VOCABULARY = 460
 WARM, TIMED = 3, 8
@@ -99,10 +100,9 @@ def rate(row: Row, model: nn.Module, loss: Callable[..., dict[str, Tensor]], bat
         return batch
 
     with tempfile.TemporaryDirectory() as folder:
-        config = LoopConfig(
-            folder=Path(folder), steps=WARM + TIMED, lr=1e-5, report_every=WARM + TIMED, dtype=row.dtype
-        )
-        for _ in sentences(Run(model, config).train(loss, batches)):
+        steps = WARM + TIMED
+        config = settings(Path(folder), steps, size=CROP, batch=len(batch), lr=1e-5, report=steps)
+        for _ in sentences(Trainer(model, config, dtype=row.dtype).train(loss, batches)):
             return TIMED / (time.perf_counter() - begun[0])
     raise AssertionError("a run reports its last step")
 

@@ -63,7 +63,6 @@ def stage(options: argparse.Namespace) -> Work:
 
 def training(options: argparse.Namespace) -> Work:
     """A step of training a Toybox transformer on 32 rendered pictures, batch 32."""
-    from sanakit.training.report import Report
     from sanakit.training.schema import read_config
     from sanakit.training.session import Session
 
@@ -78,7 +77,7 @@ def training(options: argparse.Namespace) -> Work:
     ]
     changes += ["phases=[{steps: 100000, size: 256}]", "data.held=0", "preview.every=0"]
     events = Session(read_config(ROOT / "examples" / "train.yaml", changes), device="cpu").events()
-    return lambda: next(event for event in events if isinstance(event, Report))
+    return lambda: next(event for event in events if hasattr(event, "losses"))
 
 
 def caching(options: argparse.Namespace) -> Work:

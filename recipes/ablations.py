@@ -39,11 +39,22 @@ from sanakit.flow import TimeDensity
 from sanakit.pipeline import ImageRequest, Model
 from sanakit.toybox.judging.shipped import load_judge
 from sanakit.toybox.trials import Trial, trials
-from sanakit.training import OptimizerConfig, Run, World, build_optimizer, read_journal, sentences
-from sanakit.training.config import DataConfig, ModelConfig, RunPhase, SavingConfig, TimesConfig, TrainConfig
+from sanakit.training import (
+    DataConfig,
+    LRScheduleConfig,
+    ModelConfig,
+    OptimizerConfig,
+    RunPhase,
+    SavingConfig,
+    TimesConfig,
+    TrainConfig,
+    Trainer,
+    World,
+    read_journal,
+    sentences,
+)
 from sanakit.training.edits import attend_by_products
-from sanakit.training.jobs import TextToImage
-from sanakit.training.session import loop_config
+from sanakit.training.tasks.transformer import TransformerTask
 from sanakit.transformer import SanaTransformer, TransformerConfig, initialise
 
 RUNS = Path("runs/ablations")
@@ -105,37 +116,39 @@ def config_of(name: str, seed: int, steps: int) -> TrainConfig:
         clip=1.0,
         ema=0.995,
         saving=SavingConfig(minutes=3, keep=1),
+        schedule=LRScheduleConfig(warmup=100, cooldown=0.3),
+        report=100,
     )
 
 
 def measure(name: str, seed: int, steps: int) -> dict[str, float]:
     """Train a variant, and keep how it ends: the loss on held-out pictures, and what its drawings show."""
     config = config_of(name, seed, steps)
-    job, run, model = trained(name, config, steps)
+    task, trainer, model = trained(name, config, steps)
     looked = read_journal(config.folder, kind="validation")
-    found = {"loss": looked[steps]["loss"], **drawn(job, run, model)}
+    found = {"loss": looked[steps]["loss"], **drawn(task, trainer, model)}
     atomic_write(config.folder / _RESULT, json.dumps(found).encode())
     return found
 
 
-def trained(name: str, config: TrainConfig, steps: int) -> tuple[TextToImage, Run, SanaTransformer]:
+def trained(name: str, config: TrainConfig, steps: int) -> tuple[TransformerTask, Trainer, SanaTransformer]:
     """A variant's run at its end; it goes on where it was."""
     precision = decide()
     world = World(device=precision.device)
-    job = TextToImage(replace(config, validate=max(1, steps // LOOKS)), precision, world, print)
-    for notice in sentences(job.prepare()):
+    task = TransformerTask(replace(config, validate=max(1, steps // LOOKS)), precision, world, print)
+    for notice in sentences(task.prepare()):
         print(notice, flush=True)
-    model = network(VARIANTS[name], job.shape, config.seed).to(precision.device)
-    attend_by_products(list(model.blocks))
+    model = network(VARIANTS[name], task.network_config, config.seed).to(precision.device)
+    objective = task.minimising(model)
+    attend_by_products(model.blocks)
     for block in model.blocks:
         block.compile()
-    settings = replace(loop_config(config, config.optimizer.lr, torch.bfloat16), warmup=100, cooldown=0.3)
-    run = Run(model, replace(settings, report_every=100), optimizer=build_optimizer(model, config.optimizer))
-    validation = [chore for chore in job.chores(model) if chore.name == "validation"]
-    with job.batches() as batches:
-        for event in sentences(run.train(job.loss(model), batches, validation)):
+    trainer = Trainer(model, config, objective.players(), dtype=torch.bfloat16)
+    validation = [hook for hook in task.hooks(objective) if hook.name == "validation"]
+    with task.batches(objective) as batches:
+        for event in sentences(trainer.train(objective.losses, batches, validation)):
             print(name, config.seed, event, flush=True)
-    return job, run, model
+    return task, trainer, model
 
 
 def network(variant: Variant, shape: TransformerConfig, seed: int) -> SanaTransformer:
@@ -145,12 +158,18 @@ def network(variant: Variant, shape: TransformerConfig, seed: int) -> SanaTransf
 
 
 @torch.no_grad()
-def drawn(job: TextToImage, run: Run, model: SanaTransformer) -> dict[str, float]:
+def drawn(task: TransformerTask, trainer: Trainer, model: SanaTransformer) -> dict[str, float]:
     """How well the averaged weights draw prompts, in 20 steps: accuracy, score and distance of `Summary`."""
     shape, judge = model.config, load_judge()
+<<<<<<< HEAD
     drawer = Model(replace(job.spec, transformer=shape), decide(dtype="fp32"), fast="off", frugal=False)
     with run.ema.applied(model):
         drawer.parts.replace("transformer", model.eval())
+=======
+    drawer = Model(replace(task.spec, transformer=shape), decide(dtype="fp32"), fast="off", frugal=False)
+    with trainer.ema.applied(model):
+        drawer.parts.put("transformer", model.eval())
+>>>>>>> 99ee6e7 (Training: task, objective and players; one config, one trainer)
 
         def draw(trial: Trial, number: int) -> Any:
             return drawer.images(ImageRequest(prompt=trial.prompt, seed=number, steps=20, guidance=4.5))[0]

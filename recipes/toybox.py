@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from recipes.settings import bf16_trainer, settings, shortened
 from recipes.toybox_contrast import CONTRAST, EVERY, PAIRS, TransformerBatch, mirrored, side_contrast
 from recipes.toybox_model import (
     TextToVelocity,
@@ -43,7 +44,7 @@ from sanakit.flow.times import ShiftedTimes
 from sanakit.text import load_tokenizer
 from sanakit.toybox.dataset import RenderProgress, SceneShards, render_dataset
 from sanakit.toybox.grammar import Split
-from sanakit.training import LoopConfig, Run, reconstruction, sentences, velocity
+from sanakit.training import reconstruction, sentences, velocity
 from sanakit.weights import ModelSpec, Schedule, write_folder
 
 RUNS = Path("runs/toybox")
@@ -57,19 +58,26 @@ ANCHOR = 0.01
 CROP = 128
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
-AUTOENCODER = LoopConfig(
-    folder=RUNS / "autoencoder", steps=10_000, lr=6e-4, warmup=100, cooldown=0.4, ema=0.998, save_minutes=4
-)
-AUTOENCODER_BATCH = 8
-DECODER = LoopConfig(
-    folder=RUNS / "decoder", steps=1_000, lr=4e-4, warmup=30, cooldown=0.7, ema=0.995, save_minutes=3
-)
-DECODER_BATCH = 4
-TRANSFORMER = LoopConfig(
-    folder=RUNS / "transformer", steps=20_000, lr=1e-3, weight_decay=0.01, warmup=200, cooldown=0.3, ema=0.999,
-    save_minutes=4,
+AUTOENCODER_BATCH, DECODER_BATCH, TRANSFORMER_BATCH = 8, 4, 64
+AUTOENCODER = settings(
+    RUNS / "autoencoder", 10_000, size=CROP, batch=AUTOENCODER_BATCH, lr=6e-4, warmup=100, cooldown=0.4, ema=0.998,
+    minutes=4,
 )  # fmt: skip
-TRANSFORMER_BATCH = 64
+DECODER = settings(
+    RUNS / "decoder",
+    1_000,
+    size=SIZE,
+    batch=DECODER_BATCH,
+    lr=4e-4,
+    warmup=30,
+    cooldown=0.7,
+    ema=0.995,
+    minutes=3,
+)
+TRANSFORMER = settings(
+    RUNS / "transformer", 20_000, size=SIZE, batch=TRANSFORMER_BATCH, lr=1e-3, weight_decay=0.01, warmup=200,
+    cooldown=0.3, ema=0.999, minutes=4,
+)  # fmt: skip
 CAPTION_DROPOUT = 0.1
 PLACING = 0.1
 
@@ -126,8 +134,7 @@ def train_autoencoder(steps: int | None = None) -> None:
             "power": power.detach(),
         }
 
-    config = AUTOENCODER if steps is None else replace(AUTOENCODER, steps=steps)
-    for report in sentences(Run(model, config).train(loss, batches)):
+    for report in sentences(bf16_trainer(model, shortened(AUTOENCODER, steps)).train(loss, batches)):
         print(report, flush=True)
 
 
@@ -144,17 +151,16 @@ def train_decoder(steps: int | None = None) -> None:
             latent = encode(pixels)
         return reconstruction(decode(latent + LATENT_NOISE * noise_like(latent, generator)), pixels)
 
-    config = DECODER if steps is None else replace(DECODER, steps=steps)
-    for report in sentences(Run(model.decoder, config).train(loss, batches)):
+    for report in sentences(bf16_trainer(model.decoder, shortened(DECODER, steps)).train(loss, batches)):
         print(report, flush=True)
 
 
 def trained_autoencoder(refined: bool = True) -> DCAE:
     """The autoencoder with its averaged weights, and those of its refined decoder where there are any."""
     model = DCAE(AUTOENCODERS["toybox"])
-    Run(model, AUTOENCODER).ema.copy_to(model)
+    bf16_trainer(model, AUTOENCODER).ema.copy_to(model)
     if refined and DECODER.folder.exists():
-        Run(model.decoder, DECODER).ema.copy_to(model.decoder)
+        bf16_trainer(model.decoder, DECODER).ema.copy_to(model.decoder)
     return model.to(DEVICE, memory_format=torch.channels_last).eval()
 
 
@@ -192,11 +198,11 @@ def train_transformer(steps: int | None = None) -> None:
     def batches(step: int) -> TransformerBatch:
         indices = batch_indices(step, TRANSFORMER_BATCH, len(latents), seed=0)
         lines = draw_lines(shards, indices, step, CAPTION_DROPOUT)
-        sided = [place for place, line in enumerate(lines) if mirrored(line) != line][:PAIRS]
+        sided = [row for row, line in enumerate(lines) if mirrored(line) != line][:PAIRS]
         pairs = None
         if step % EVERY == 0 and len(sided) == PAIRS:
-            told = [lines[place] for place in sided]
-            pairs = read_captions(tokenizer, told + [mirrored(line) for line in told]).to(DEVICE)
+            captions = [lines[row] for row in sided]
+            pairs = read_captions(tokenizer, captions + [mirrored(line) for line in captions]).to(DEVICE)
         x0 = (latents[indices].float() * factor).to(DEVICE)
         return TransformerBatch(x0, read_captions(tokenizer, lines).to(DEVICE), x0[sided], pairs)
 
@@ -211,8 +217,7 @@ def train_transformer(steps: int | None = None) -> None:
         total = flow + PLACING * misplaced + CONTRAST * sides
         return {"loss": total, "flow": flow.detach(), "placing": misplaced.detach(), "sides": sides.detach()}
 
-    config = TRANSFORMER if steps is None else replace(TRANSFORMER, steps=steps)
-    for report in sentences(Run(model, config).train(loss, batches)):
+    for report in sentences(bf16_trainer(model, shortened(TRANSFORMER, steps)).train(loss, batches)):
         print(report, flush=True)
 
 
@@ -237,7 +242,7 @@ def ship() -> None:
     factor = torch.load(RUNS / "latents.pt", weights_only=True)["scaling_factor"]
     tokenizer = load_tokenizer(RUNS / "tokenizer")
     joint = TextToVelocity(len(tokenizer))
-    Run(joint, TRANSFORMER).ema.copy_to(joint)
+    bf16_trainer(joint, TRANSFORMER).ema.copy_to(joint)
     spec = ModelSpec(
         folder=MODEL,
         transformer_source=MODEL / "transformer",

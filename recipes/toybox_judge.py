@@ -19,7 +19,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from recipes.toybox import DEVICE, RUNS, pixels_of, render_scenes, trained_autoencoder
+from recipes.settings import bf16_trainer, settings
+from recipes.toybox import DEVICE, RUNS, SIZE, pixels_of, render_scenes, trained_autoencoder
 from sanakit.base.files import atomic_write
 from sanakit.base.seeds import batch_indices
 from sanakit.evaluation import Share
@@ -27,7 +28,7 @@ from sanakit.toybox import Scene, SceneShards
 from sanakit.toybox.judging import Judge, Maps, Targets, read, targets_of
 from sanakit.toybox.judging.accuracy import accuracies
 from sanakit.toybox.judging.shipped import STEM
-from sanakit.training import LoopConfig, Run, sentences
+from sanakit.training import sentences
 from sanakit.weights import save_weights
 
 WEIGHTS = Path("src/sanakit/toybox/judging")
@@ -35,9 +36,9 @@ SCENES = (RUNS / "train", RUNS / "unseen")  # one half of every batch each
 UNSEEN = 6000
 DECODED = 3000  # of each
 BATCH = 32
-CONFIG = LoopConfig(
-    folder=RUNS / "judge", steps=6_000, lr=1.5e-3, weight_decay=0.02, warmup=200, cooldown=0.5, ema=0.998,
-    save_minutes=3, report_every=100,
+CONFIG = settings(
+    RUNS / "judge", 6_000, size=SIZE, batch=BATCH, lr=1.5e-3, weight_decay=0.02, warmup=200, cooldown=0.5, ema=0.998,
+    minutes=3, report=100,
 )  # fmt: skip
 FOCAL = 2.0
 
@@ -129,14 +130,14 @@ def train() -> None:
     def loss(batch: tuple[Tensor, Targets], generator: torch.Generator) -> dict[str, Tensor]:
         return loss_of(forward(blemished(batch[0], generator)), batch[1])
 
-    for report in sentences(Run(model, CONFIG).train(loss, batches)):
+    for report in sentences(bf16_trainer(model, CONFIG).train(loss, batches)):
         print(report, flush=True)
 
 
 def trained() -> Judge:
     """The judge with its averaged weights."""
     model = Judge()
-    Run(model, CONFIG).ema.copy_to(model)
+    bf16_trainer(model, CONFIG).ema.copy_to(model)
     return model.to(memory_format=torch.channels_last).eval()
 
 

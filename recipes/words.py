@@ -23,15 +23,15 @@ from PIL import Image, ImageDraw
 
 from sanakit.data.caption_rule import CaptionRule
 from sanakit.pipeline import ImageRequest, load
-from sanakit.training.config import (
+from sanakit.training import (
     DataConfig,
+    LRScheduleConfig,
     ModelConfig,
+    OptimizerConfig,
     RunPhase,
-    ScheduleConfig,
     TextTraining,
     TrainConfig,
 )
-from sanakit.training.optim.config import OptimizerConfig
 from sanakit.training.session import Session
 
 SIDE = 64  # pixels: four positions of the latent, enough for an icon
@@ -83,7 +83,7 @@ def run_config(folder: Path, variant: str, steps: int) -> TrainConfig:
     return TrainConfig(
         folder=folder / variant, batch=20, clip=1.0, ema=0.99, report=100, text=VARIANTS[variant],
         model=ModelConfig(start="scratch", changes=SMALL),
-        phases=(RunPhase(steps=steps, size=SIDE),), schedule=ScheduleConfig(warmup=20, cooldown=0.3),
+        phases=(RunPhase(steps=steps, size=SIDE),), schedule=LRScheduleConfig(warmup=20, cooldown=0.3),
         optimizer=OptimizerConfig(lr=1e-3),
         data=DataConfig(
             path=write_set(folder / "set"), cache=folder / "cache", square=True, captions=CaptionRule(dropout=0.05)

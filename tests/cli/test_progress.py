@@ -11,9 +11,9 @@ from rich.console import Console
 from sanakit.cli import progress
 from sanakit.cli.progress import ProgressBar, fit
 from sanakit.cli.train import RunDisplay
-from sanakit.training import Notice, Progress, Report
+from sanakit.training import Message, Progress, StepReport
 
-REPORT = Report(
+REPORT = StepReport(
     step=12345, steps=100_000, losses={"loss": 0.12345, "flow": 0.5}, lr=1e-4, norm=0.321, seconds=0.8,
     eta=70_000.0, images=80.0, mfu=0.41,
 )  # fmt: skip
@@ -94,10 +94,10 @@ def test_other_bars_keep_count_and_time_left_at_every_width(width: int, label: s
 
 def test_sentences_scroll_and_a_log_has_the_time_of_day(capsys: pytest.CaptureFixture[str]) -> None:
     console = terminal(80)
-    RunDisplay(ProgressBar(console), 0, 9).see(Notice(step=3, text="saving [brackets]"))
+    RunDisplay(ProgressBar(console), 0, 9).see(Message(step=3, text="saving [brackets]"))
     assert console.file.getvalue().strip() == "step 3: saving [brackets]"
     logged = RunDisplay(ProgressBar(sentences=False), 0, 9)
-    for event in (STEP, REPORT, Notice(step=3, text="saving")):
+    for event in (STEP, REPORT, Message(step=3, text="saving")):
         logged.see(event)
     lines = capsys.readouterr().out.splitlines()
     stamp = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d "

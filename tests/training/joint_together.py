@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from sanakit.training import Report
+from sanakit.training import StepReport
 from sanakit.training.session import Session
 from tests.training.sets import config
 from tests.training.test_joint import changes
@@ -21,7 +21,7 @@ def main() -> None:
     torch.set_num_threads(1)
     pictures, folder, mode = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
     session = Session(config(folder, **changes(pictures, parallel=mode)), device="cpu")
-    losses = [event.losses["loss"] for event in session.events() if isinstance(event, Report)]
+    losses = [event.losses["loss"] for event in session.events() if isinstance(event, StepReport)]
     if session.world.leads:
         (folder / "losses.json").write_text(json.dumps(losses))
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from sanakit.base import NumericsError
 from sanakit.training import GuardConfig
+from sanakit.training.events import Event
 from sanakit.training.guard import Guard
-from sanakit.training.report import Event
 from tests.training.small import DATA, batches_of, loss_of, same, start, train
 
 
@@ -31,25 +31,30 @@ def poisoned(folder: Path, bad: set[int], steps: int, **settings: Any) -> tuple[
 
 def test_a_spike_is_judged_by_what_was_usual() -> None:
     guard = Guard(GuardConfig(spike=10))
-    assert guard.judge(0, 1.0, 500.0) == "keep"  # nothing is usual yet
+    assert guard.judge(0, 1.0, {"model": 500.0}) == "keep"  # nothing is usual yet
     for step in range(1, 30):
-        assert guard.judge(step, 1.0, 1.0 + step / 100) == "keep"
-    assert guard.judge(30, 1.0, 50.0) == "skip"
-    assert guard.fault(1.0, 50.0) == "the gradient's norm is 50, 43 times what is usual"
-    assert guard.judge(31, 1.0, 5.0) == "keep"
+        assert guard.judge(step, 1.0, {"model": 1.0 + step / 100}) == "keep"
+    assert guard.judge(30, 1.0, {"model": 50.0}) == "skip"
+    assert guard.fault(1.0, {"model": 50.0}) == "the gradient's norm is 50, 43 times what is usual"
+    assert guard.judge(31, 1.0, {"model": 5.0}) == "keep"
     assert guard.skipped == 1
-    assert Guard(GuardConfig()).judge(0, 1.0, 1e30) == "keep"
+    assert guard.fault(1.0, {"model": 1.0, "critic": math.nan}) == "the norm of the critic's gradient is nan"
+    assert Guard(GuardConfig()).judge(0, 1.0, {"model": 1e30}) == "keep"
 
 
 def test_what_a_guard_remembers_survives_a_checkpoint() -> None:
     guard = Guard(GuardConfig(spike=10, patience=2))
     for step in range(25):
-        guard.judge(step, 1.0, 1.0)
-    guard.judge(25, math.inf, 1.0)
+        guard.judge(step, 1.0, {"model": 1.0})
+    guard.judge(25, math.inf, {"model": 1.0})
     again = Guard(guard.config)
     again.restore(guard.state())
-    assert again.judge(26, 1.0, 20.0) == guard.judge(26, 1.0, 20.0) == "back"
+    assert again.judge(26, 1.0, {"model": 20.0}) == guard.judge(26, 1.0, {"model": 20.0}) == "back"
     assert again.state() == guard.state()
+    guard.strikes.clear()
+    assert guard.judge(27, 1.0, {"model": 1.0, "critic": 9.0}) == "keep"
+    again.restore(guard.state())
+    assert again.state()["other_norms"] == {"critic": [9.0]}
 
 
 def test_a_bad_step_changes_nothing_and_its_batch_is_kept(tmp_path: Path) -> None:

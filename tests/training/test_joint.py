@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from sanakit.base import ConfigError
 from sanakit.pipeline import ImageRequest, load
 from sanakit.text import load_tokenizer, words_in_pieces
-from sanakit.training import Report
+from sanakit.training import StepReport
 from sanakit.training.session import Session
 from sanakit.weights import read_model_spec, resolve
 from tests.training.sets import config
@@ -66,7 +66,7 @@ def test_a_resumed_run_equals_the_whole_to_the_bit(strangers: Path, tmp_path: Pa
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     run(whole, **changes(strangers))
     for event in Session(config(parts, saving={"steps": 2}, **changes(strangers)), device="cpu").events():
-        if isinstance(event, Report) and event.step == 5:
+        if isinstance(event, StepReport) and event.step == 5:
             break  # as a crash would: nothing of steps 4 and 5 is saved
     run(parts, resume=True, **changes(strangers))
     assert same(whole, parts)
@@ -101,7 +101,7 @@ def test_micro_batches_and_one_batch_are_the_same_step(strangers: Path, tmp_path
     def losses(accumulate: int) -> list[float]:
         values = changes(strangers, accumulate=accumulate)
         session = Session(config(tmp_path / str(accumulate), **values), device="cpu")
-        return [event.losses["loss"] for event in session.events() if isinstance(event, Report)]
+        return [event.losses["loss"] for event in session.events() if isinstance(event, StepReport)]
 
     assert losses(1) == pytest.approx(losses(2), abs=2e-4)
 
@@ -109,7 +109,7 @@ def test_micro_batches_and_one_batch_are_the_same_step(strangers: Path, tmp_path
 @pytest.mark.parametrize("mode", ["ddp", "fsdp"])
 def test_two_processes_train_the_text_encoder_as_one_does(strangers: Path, tmp_path: Path, mode: str) -> None:
     alone = Session(config(tmp_path / "one", **changes(strangers)), device="cpu")
-    losses = [event.losses["loss"] for event in alone.events() if isinstance(event, Report)]
+    losses = [event.losses["loss"] for event in alone.events() if isinstance(event, StepReport)]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
     script = ROOT / "tests/training/joint_together.py"
     done = subprocess.run(
@@ -137,8 +137,8 @@ def test_a_run_starts_from_the_text_encoder_of_another(strangers: Path, tmp_path
 
 
 def test_the_plan_counts_the_text_encoder(strangers: Path, tmp_path: Path) -> None:
-    frozen = Session(config(tmp_path, **changes(strangers, text={})), device="cpu").job.size()
-    joint = Session(config(tmp_path, **changes(strangers)), device="cpu").job.size()
+    frozen = Session(config(tmp_path, **changes(strangers, text={})), device="cpu").task.workload()
+    joint = Session(config(tmp_path, **changes(strangers)), device="cpu").task.workload()
     assert joint.parameters - frozen.parameters == 1_100_320 + 5 * 160
     assert joint.operations > frozen.operations and joint.activations > frozen.activations
     assert "text encoder" in joint.network

@@ -11,10 +11,9 @@ import pytest
 
 from sanakit.base import ConfigError
 from sanakit.base.bounds import Bounds, bounds_of
-from sanakit.training.aliases import ALIASES, other_name
 from sanakit.training.config import TrainConfig
 from sanakit.training.keys import Key, config_keys, lines, markdown
-from sanakit.training.schema import build, put
+from sanakit.training.schema import ALIASES, build, other_name, put
 from tests.training.sets import config, values
 
 KEYS = list(config_keys())

@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from sanakit.training import Report
-from sanakit.training.memory import Memory, program_bytes, step_memory
+from sanakit.training import StepReport
+from sanakit.training.cost import Memory, program_bytes, step_memory
+from sanakit.training.run_state import run_tensors
 from sanakit.training.session import Session
-from sanakit.training.state import run_tensors
 from tests.training.sets import config, pictures
 
 SHAPE = {"start": "scratch", "changes": {"depth": 2, "width": 256, "heads": 8, "cross_heads": 8}}
@@ -52,17 +52,18 @@ class Live(TorchDispatchMode):
 
 def taken(session: Session) -> tuple[int, int]:
     """Bytes of the tensors that lie there between steps, and the most that a step takes beside them."""
-    list(session.job.prepare())
-    model, run = session._begun()
-    with session.job.batches() as batches:
-        events = run.train(session.job.loss(model), batches)
-        while not isinstance(next(events), Report):
+    list(session.task.prepare())
+    objective = session.task.objective()
+    run = session._trainer(objective)
+    with session.task.batches(objective) as batches:
+        events = run.train(objective.losses, batches)
+        while not isinstance(next(events), StepReport):
             pass  # the first step makes the optimiser's state
         live = Live()
-        lying = run_tensors(run.model, run.ema, run.optimizer).values()
+        lying = run_tensors(run.model, run.players, run.averages).values()
         live.known |= {tensor.untyped_storage()._cdata for tensor in lying}
         with live:
-            while not isinstance(next(events), Report):
+            while not isinstance(next(events), StepReport):
                 pass
         events.close()
     return sum(tensor.nbytes for tensor in lying), live.most

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-import sanakit.training.loop as loop_module
-from sanakit.training import Chore, Progress, Report, Run
-from sanakit.training.meter import Meter, Pace, times_due
-from sanakit.training.speed import train_operations, transformer_operations, transformer_pass
+import sanakit.training.meter as meter_module
+from sanakit.training import Hook, Progress, StepReport, Trainer
+from sanakit.training.cost import train_operations, transformer_operations, transformer_pass
+from sanakit.training.meter import Meter, Pace, Speed, times_due
 from sanakit.transformer import PRESETS
 from tests.training.small import batches_of, loss_of, start
 
@@ -26,7 +26,7 @@ class Clock:
         monkeypatch.setattr(time, "monotonic", lambda: self.now)
 
 
-def followed(run: Run, clock: Clock, step: float = 2.0, look: float = 50.0, every: int = 4) -> list[Any]:
+def followed(run: Trainer, clock: Clock, step: float = 2.0, look: float = 50.0, every: int = 4) -> list[Any]:
     """The events of a run whose steps and looks take so many seconds."""
     clean = loss_of(run)
 
@@ -34,20 +34,20 @@ def followed(run: Run, clock: Clock, step: float = 2.0, look: float = 50.0, ever
         clock.now += step
         return clean(batch, generator)
 
-    def glance(run: Run) -> Mapping[str, float]:
+    def glance(run: Trainer) -> Mapping[str, float]:
         clock.now += look
         return {}
 
-    chores = [Chore(name="preview", every=every, run=glance, expected=10.0)]
-    return list(run.train(loss, batches_of(run), chores))
+    hooks = [Hook(name="preview", every=every, run=glance, expected=10.0)]
+    return list(run.train(loss, batches_of(run), hooks))
 
 
 def test_looks_are_no_part_of_the_rate_and_a_part_of_what_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock(monkeypatch)
-    events = followed(start(tmp_path, 12, report_every=2, samples=4), clock)
-    reports = [event for event in events if isinstance(event, Report)]
+    events = followed(start(tmp_path, 12, report=2), clock)
+    reports = [event for event in events if isinstance(event, StepReport)]
     assert [report.seconds for report in reports] == pytest.approx([2.0] * 6)
     assert {round(report.images, 6) for report in reports} == {2.0}
     # Before a look was measured it counts as it is expected to: 10 steps. The one at the end is counted, too.
@@ -63,10 +63,10 @@ def test_a_resumed_run_knows_the_pace_of_this_process_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock(monkeypatch)
-    followed(start(tmp_path, 40, report_every=5), clock, step=100.0, every=0)
+    followed(start(tmp_path, 40, report=5), clock, step=100.0, every=0)
     clock.now += 1e6  # the machine was off
-    events = followed(start(tmp_path, 50, report_every=5), clock, step=3.0, every=0)
-    reports = [event for event in events if isinstance(event, Report)]
+    events = followed(start(tmp_path, 50, report=5), clock, step=3.0, every=0)
+    reports = [event for event in events if isinstance(event, StepReport)]
     assert [(report.step, report.seconds) for report in reports] == [(45, 3.0), (50, 3.0)]
     assert [report.eta for report in reports] == pytest.approx([15.0, 0.0])
     assert not followed(start(tmp_path, 20), clock, every=0)  # nothing is left to do, and nothing is negative
@@ -96,13 +96,13 @@ def test_nothing_is_known_before_the_first_step() -> None:
 def test_the_share_of_the_machine_is_never_above_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that was busy when its rate was measured is measured again, and what was reached counts as a rate."""
     clock, asked = Clock(monkeypatch), []
-    monkeypatch.setattr(loop_module, "product_rate", lambda *given: asked.append(given) or 100.0)
-    run = start(tmp_path, 6, report_every=2, operations=lambda batch: 400.0, rate=50.0)
-    shares = [event.mfu for event in followed(run, clock) if isinstance(event, Report)]
+    monkeypatch.setattr(meter_module, "product_rate", lambda *given: asked.append(given) or 100.0)
+    run = start(tmp_path, 6, report=2, speed=Speed(lambda batch: 400.0, 50.0))
+    shares = [event.mfu for event in followed(run, clock) if isinstance(event, StepReport)]
     assert shares == [1.0] * 3  # 200 operations a second
-    assert (run.rate, len(asked)) == (200.0, 1)
-    run = start(tmp_path / "free", 2, report_every=2, operations=lambda batch: 400.0, rate=800.0)
-    assert [event.mfu for event in followed(run, clock) if isinstance(event, Report)] == [0.25]
+    assert (run.speed.rate, len(asked)) == (200.0, 1)
+    run = start(tmp_path / "free", 2, report=2, speed=Speed(lambda batch: 400.0, 800.0))
+    assert [event.mfu for event in followed(run, clock) if isinstance(event, StepReport)] == [0.25]
 
 
 @pytest.mark.parametrize("preset", ["toybox", "sana-0.6b-512"])

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from sanakit.base import ConfigError
-from sanakit.training.monitor import Monitor
+from sanakit.training.events import Message
+from sanakit.training.log import Monitor
 from sanakit.training.preview import save_sheet
-from sanakit.training.report import Notice
 from tests.training.sets import config
 
 
@@ -35,8 +35,8 @@ def followed(service: Service, folder: Path, library: str, step: int) -> dict[st
     settings = config(folder, tracker=library)
     folder.mkdir(exist_ok=True)
     with Monitor(settings, step, leads=True) as monitor:
-        monitor.see(Notice(step=3, text="validation", values={"loss": 0.5}))
-        monitor.see(Notice(step=4, text="a sentence without figures"))
+        monitor.see(Message(step=3, text="validation", values={"loss": 0.5}))
+        monitor.see(Message(step=4, text="a sentence without figures"))
     assert service.calls[1:] == [("log", (3, {"validation/loss": 0.5})), ("finish", None)]
     given: dict[str, Any] = service.calls[0][1]
     return given
@@ -58,7 +58,7 @@ def test_only_the_first_process_tells(tmp_path: Path, monkeypatch: pytest.Monkey
     service = Service()
     monkeypatch.setitem(sys.modules, "trackio", service.module)  # type: ignore[arg-type]
     with Monitor(config(tmp_path, tracker="trackio"), 0, leads=False) as monitor:
-        monitor.see(Notice(step=3, text="validation", values={"loss": 0.5}))
+        monitor.see(Message(step=3, text="validation", values={"loss": 0.5}))
     assert not service.calls
 
 
@@ -68,7 +68,7 @@ def test_the_sheet_of_a_preview_lies_in_the_event_files(tmp_path: Path) -> None:
     sheet = Image.new("RGB", (20, 10), "red")
     save_sheet(tmp_path / "previews" / "a.png", sheet, ["one", "zwölf"])
     with Monitor(config(tmp_path), 0, leads=True) as monitor:
-        monitor.see(Notice(step=0, text="preview", picture=tmp_path / "previews" / "a.png"))
+        monitor.see(Message(step=0, text="preview", picture=tmp_path / "previews" / "a.png"))
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     (shown,) = events.Images("preview")
     assert (shown.step, shown.width, shown.height) == (0, 20, 10)

@@ -19,12 +19,12 @@ from sanakit.data import open_set
 from sanakit.flow import ShiftedTimes
 from sanakit.pipeline import ImageRequest, load
 from sanakit.toybox.folder import write_pictures
-from sanakit.training import Report, read_journal
-from sanakit.training.draws import draw
-from sanakit.training.edits import attend_by_products, recompute
+from sanakit.training import StepReport, read_journal
+from sanakit.training.cost import kept_bytes, product_rate, train_operations, transformer_pass
+from sanakit.training.edits import attend_by_products, named_weights, recompute
+from sanakit.training.objectives.flow_matching import draw
 from sanakit.training.session import Session
-from sanakit.training.speed import kept_bytes, product_rate, train_operations, transformer_pass
-from sanakit.training.tasks.autoencoder import PHASES, AutoencoderPair
+from sanakit.training.tasks.phases import PHASES, trained_parameters
 from sanakit.transformer import PRESETS, SanaTransformer
 from sanakit.weights import load_autoencoder, read_autoencoder_config
 from tests.training.sets import config, pictures
@@ -32,7 +32,7 @@ from tests.training.sets import config, pictures
 
 def test_a_samples_chance_does_not_depend_on_its_neighbours() -> None:
     times = ShiftedTimes(3.0).sample
-    seeds = [sample_seed(0, 7, place) for place in range(4)]
+    seeds = [sample_seed(0, 7, row) for row in range(4)]
     t, noise = draw(seeds, (2, 3), times)
     alone_t, alone = draw(seeds[2:3], (2, 3), times)
     assert torch.equal(noise[2:3], alone) and torch.equal(t[2:3], alone_t)
@@ -42,11 +42,11 @@ def test_a_samples_chance_does_not_depend_on_its_neighbours() -> None:
 
 @pytest.mark.parametrize(("every", "count"), [(0, 0), (1, 4), (2, 2), (3, 2)])
 def test_recomputed_blocks_give_the_same_gradients(every: int, count: int) -> None:
-    def blocks() -> list[nn.Module]:
+    def blocks() -> nn.ModuleList:
         torch.manual_seed(0)
-        return [nn.Sequential(nn.Linear(3, 3), nn.SiLU()) for _ in range(4)]
+        return nn.ModuleList(nn.Sequential(nn.Linear(3, 3), nn.SiLU()) for _ in range(4))
 
-    def gradients(chain: list[nn.Module]) -> list[torch.Tensor]:
+    def gradients(chain: nn.ModuleList) -> list[torch.Tensor]:
         x = torch.ones(2, 3, requires_grad=True)
         y = x
         for block in chain:
@@ -57,6 +57,7 @@ def test_recomputed_blocks_give_the_same_gradients(every: int, count: int) -> No
     edited = blocks()
     attend_by_products(edited)
     assert recompute(edited, every) == count
+    assert [name for name, _ in named_weights(edited)] == [name for name, _ in blocks().named_parameters()]
     for a, b in zip(gradients(blocks()), gradients(edited), strict=True):
         assert torch.equal(a, b)
 
@@ -91,11 +92,12 @@ def test_a_set_to_try_with_is_the_same_after_an_interruption(tmp_path: Path) -> 
 @pytest.mark.parametrize("phase", ["full", "adaptation", "refinement"])
 def test_a_phase_trains_its_layers_and_no_others(phase: str) -> None:
     torch.manual_seed(0)
-    pair = AutoencoderPair(DCAE(AUTOENCODERS["toybox"]), PHASES[phase])
-    trained = {name for name, p in pair.autoencoder.named_parameters() if p.requires_grad}
-    everything = {name for name, _ in pair.autoencoder.named_parameters()}
+    model = DCAE(AUTOENCODERS["toybox"])
+    trained_parameters(model, PHASES[phase])
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    everything = {name for name, _ in model.named_parameters()}
     assert trained and (trained == everything) == (phase == "full")
-    assert (pair.critic is not None) == (phase == "refinement")
+    assert PHASES[phase].critic == (phase == "refinement")
 
 
 def test_an_autoencoder_is_trained_resumed_and_written(tmp_path: Path) -> None:
@@ -108,7 +110,7 @@ def test_an_autoencoder_is_trained_resumed_and_written(tmp_path: Path) -> None:
         for event in Session(
             config(tmp_path / folder, **settings, saving={"steps": 2}), device="cpu"
         ).events():
-            if isinstance(event, Report) and event.step - 1 == stop:
+            if isinstance(event, StepReport) and event.step - 1 == stop:
                 break
     list(Session(config(tmp_path / "parts", **settings), device="cpu", resume=True).events())
     shape = read_autoencoder_config(tmp_path / "whole/vae")
@@ -128,7 +130,7 @@ def test_an_autoencoder_is_trained_resumed_and_written(tmp_path: Path) -> None:
     }
     events = list(Session(config(tmp_path / "refined", **refined), device="cpu").events())
     assert "stay as they are: transformers of before fit it" in str(events[-1])
-    losses = [event.losses for event in events if isinstance(event, Report)]
+    losses = [event.losses for event in events if isinstance(event, StepReport)]
     assert {"critic_loss", "real", "fake", "adversarial"} <= losses[0].keys()
     assert read_autoencoder_config(tmp_path / "refined/vae").scaling_factor == shape.scaling_factor
 

@@ -13,7 +13,7 @@ from sanakit.base import ConfigError, InputError
 from sanakit.data import open_set
 from sanakit.training import read_journal
 from sanakit.training.session import Session
-from sanakit.training.tasks.latents import held_items
+from sanakit.training.tasks.training_set import held_items
 from tests.training.sets import COUNT, config, pictures
 
 
@@ -49,7 +49,7 @@ def run(target: Path, folder: Path, **changes: Any) -> tuple[list[str], list[str
     told: list[str] = []
     data = {"path": str(folder), "square": True, "held": 4} | changes.pop("data", {})
     settings = {"validate": 3} | changes
-    session = Session(config(target, data=data, **settings), device="cpu", told=told.append)
+    session = Session(config(target, data=data, **settings), device="cpu", notify=told.append)
     return told, [str(event) for event in session.events()]
 
 
@@ -103,10 +103,10 @@ def test_pictures_without_a_caption_are_passed_over_counted_and_told(folder: Pat
     )
     data = {"path": str(folder), "square": True, "held": 4}
     session = Session(config(tmp_path / "plan", data=data), device="cpu")
-    assert len(session.job.pictures) == COUNT - 2
+    assert len(session.task.pictures) == COUNT - 2
     assert "2 pictures without a caption" in "\n".join(session.plan.lines())
     both = Session(config(tmp_path / "both", data=data | {"uncaptioned": "empty"}), device="cpu")
-    assert len(both.job.pictures) == COUNT
+    assert len(both.task.pictures) == COUNT
     assert both.config.identity != session.config.identity
     uncaption(folder, [item.key for item in open_set(folder)])
     with pytest.raises(ConfigError, match=f"none of the {COUNT} pictures .* has a caption"):

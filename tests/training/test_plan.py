@@ -11,9 +11,9 @@ import yaml
 from typer.testing import CliRunner
 
 from sanakit.cli import app
-from sanakit.training.jobs import TextToImage
 from sanakit.training.session import Session
-from sanakit.training.tasks import frozen
+from sanakit.training.tasks import latent_cache
+from sanakit.training.tasks.transformer import TransformerTask
 from tests.training.sets import COUNT, cache, config, pictures, values
 
 
@@ -26,7 +26,7 @@ def told(folder: Path, **changes: Any) -> dict[str, str]:
 def filled(tmp_path: Path) -> Path:
     """A cache of its own that holds the whole set."""
     session = Session(config(tmp_path / "first"), device="cpu")
-    list(session.job.prepare())
+    list(session.task.prepare())
     return Path(shutil.copytree(cache(), tmp_path / "cache"))
 
 
@@ -68,13 +68,13 @@ def test_pictures_that_are_not_looked_up_in_time_are_said_to_be_unknown(
     there = filled(tmp_path)
     copy = shutil.copytree(pictures(), tmp_path / "copy")
     ticks = iter(range(10**6))
-    monkeypatch.setattr(frozen.time, "monotonic", lambda: float(next(ticks)))
-    monkeypatch.setattr(frozen, "_LOOK_SECONDS", 5.5)
+    monkeypatch.setattr(latent_cache.time, "monotonic", lambda: float(next(ticks)))
+    monkeypatch.setattr(latent_cache, "_HASH_SECONDS", 5.5)
     data = {"path": str(copy), "square": True, "held": 4, "cache": str(there)}
-    job = Session(config(tmp_path / "run", data=data), device="cpu").job
-    assert isinstance(job, TextToImage)
-    lack = job.frozen.lack()
-    assert (len(lack.buckets), lack.unknown) == (COUNT - 5, COUNT - 5)
+    task = Session(config(tmp_path / "run", data=data), device="cpu").task
+    assert isinstance(task, TransformerTask)
+    missing = task.cache.missing()
+    assert (len(missing.buckets), missing.unknown) == (COUNT - 5, COUNT - 5)
 
 
 def test_the_command_tells_keys_and_is_strict_when_asked(tmp_path: Path) -> None:

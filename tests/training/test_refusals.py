@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from sanakit.base import ConfigError, InputError, NumericsError
-from sanakit.training import GuardConfig, Run
+from sanakit.training import GuardConfig, Trainer
 from sanakit.training.contradictions import contradictions, rate_shares
-from sanakit.training.jobs import TextToImage
-from sanakit.training.loop import Loss
+from sanakit.training.objectives.flow_matching import FlowMatching
 from sanakit.training.session import Session
+from sanakit.training.tasks.latents import NoisyBatch
 from tests.training.sets import config, pictures
 from tests.training.small import batches_of, loss_of, start
 
@@ -56,7 +56,7 @@ def test_a_run_that_cannot_work_is_refused_before_anything_is_made(
     assert not (tmp_path / "run").exists()
 
 
-def spoilt(folder: Path, at: int, steps: int, **settings: Any) -> tuple[list[str], Run]:
+def spoilt(folder: Path, at: int, steps: int, **settings: Any) -> tuple[list[str], Trainer]:
     """A run whose weights stop being numbers at a step, as after a step that was far too large."""
     run = start(folder, steps, **settings)
     clean, told = loss_of(run), []
@@ -75,7 +75,7 @@ def spoilt(folder: Path, at: int, steps: int, **settings: Any) -> tuple[list[str
 
 def test_weights_that_are_no_numbers_are_not_saved_and_the_good_checkpoint_is_named(tmp_path: Path) -> None:
     with pytest.raises(
-        NumericsError, match=f"no numbers at step 9.*is {tmp_path}/checkpoints/step-00000004"
+        NumericsError, match=f"not finite at step 9.*is {tmp_path}/checkpoints/step-00000004"
     ) as caught:
         spoilt(tmp_path, 6, 9, save_steps=4, keep=1)
     assert caught.value.exit_code == 1
@@ -97,7 +97,7 @@ def test_a_run_that_goes_back_survives_weights_that_are_no_numbers(tmp_path: Pat
         return parts
 
     told = [str(event) for event in run.train(loss, batches_of(run))]
-    assert any("not saved: the weights are no numbers; the last good checkpoint is" in line for line in told)
+    assert any("not saved: the weights are not finite; the last good checkpoint is" in line for line in told)
     assert any("back to step 4" in line for line in told)
     assert run.finite() and run.step == 12
     run.check_result()
@@ -111,13 +111,12 @@ def test_a_run_whose_steps_were_all_skipped_exports_nothing(
         first = {"phases": [{"steps": 2, "size": 64}], "guard": {"patience": 0}}
         list(Session(config(tmp_path, **first), device="cpu").events())
         (tmp_path / "model/model_index.json").unlink()
-    usual = TextToImage.loss
+    usual = FlowMatching.losses
 
-    def poisoned(job: TextToImage, model: Any) -> Loss:
-        loss = usual(job, model)
-        return lambda batch, generator: {"loss": loss(batch, generator)["loss"] * math.nan}
+    def poisoned(objective: FlowMatching, batch: NoisyBatch, generator: torch.Generator) -> dict[str, Tensor]:
+        return {"loss": usual(objective, batch, generator)["loss"] * math.nan}
 
-    monkeypatch.setattr(TextToImage, "loss", poisoned)
+    monkeypatch.setattr(FlowMatching, "losses", poisoned)
     phases = [{"steps": 5, "size": 64}]
     with pytest.raises(NumericsError, match=r"all \d steps were skipped, so no model is written") as caught:
         list(
@@ -142,11 +141,11 @@ def test_no_clip_is_no_limit_and_not_no_learning(tmp_path: Path, clip: float | N
 
 
 def test_the_rate_that_is_told_is_the_one_that_was_used(tmp_path: Path) -> None:
-    run = start(tmp_path, 4, lr=1e-2, warmup=4, cooldown=0.0, report_every=1)
+    run = start(tmp_path, 4, lr=1e-2, warmup=4, cooldown=0.0, report=1)
     used = []
 
     def loss(batch: Any, generator: torch.Generator) -> dict[str, Tensor]:
-        used.append(run.optimizer.param_groups[0]["lr"])
+        used.append(run.players[0].optimizer.param_groups[0]["lr"])
         return loss_of(run)(batch, generator)
 
     told = [event.lr for event in run.train(loss, batches_of(run)) if hasattr(event, "lr")]

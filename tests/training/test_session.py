@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 
 from sanakit.base import ConfigError, OutputError, WeightsError
 from sanakit.pipeline import ImageRequest, load
-from sanakit.training import Notice, Report, Run, World, read_journal, sentences
+from sanakit.training import Message, StepReport, Trainer, World, read_journal, sentences
 from sanakit.training.checkpoint import Checkpoints
-from sanakit.training.exporting import export_step
-from sanakit.training.jobs import TextToImage
+from sanakit.training.export import export_step
 from sanakit.training.session import Session
+from sanakit.training.tasks.transformer import TransformerTask
 from tests.training.sets import COUNT, config, pictures
 
 
@@ -58,8 +58,10 @@ def test_a_resumed_run_and_its_parts_equal_the_whole(
     session = Session(config(parts, saving={"steps": 2}, **changes), device="cpu")
     with monkeypatch.context() as patch, closing(session.events()) as events:
         for event in events:
-            if isinstance(event, Report) and event.step == 5:
-                patch.setattr(Run, "save", lambda self, behind=False: None)  # as a crash: step 5 is not saved
+            if isinstance(event, StepReport) and event.step == 5:
+                patch.setattr(
+                    Trainer, "save", lambda self, behind=False: None
+                )  # as a crash: step 5 is not saved
                 break
     told = run(parts, resume=True, **changes)
     assert any(line.startswith("step 5/6") for line in told)
@@ -81,13 +83,13 @@ def test_sizes_follow_each_other_in_one_run(tmp_path: Path) -> None:
 def test_what_is_held_out_is_never_trained_on(tmp_path: Path) -> None:
     seen: set[str] = set()
     session = Session(config(tmp_path, phases=[{"steps": 8, "size": 64}]), device="cpu")
-    list(session.job.prepare())
-    from sanakit.training.tasks.latents import held_items
+    list(session.task.prepare())
+    from sanakit.training.tasks.training_set import held_items
 
-    data = session.job.data
+    data = session.task.data
     for number in range(8):
         seen |= set(data.batch(number).keys)
-    held = {session.job.pictures[index].key for index in held_items(session.job.pictures, 4)}
+    held = {session.task.pictures[index].key for index in held_items(session.task.pictures, 4)}
     assert len(seen) == COUNT - 4 and not seen & held
 
 
@@ -95,21 +97,21 @@ def test_every_process_encodes_its_share_and_the_first_looks_over_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = {"path": str(pictures()), "square": True, "held": 4}
-    job = Session(config(tmp_path, data=data), device="cpu").job
-    assert isinstance(job, TextToImage)
+    task = Session(config(tmp_path, data=data), device="cpu").task
+    assert isinstance(task, TransformerTask)
     waited: list[tuple[int, int]] = []
-    monkeypatch.setattr(World, "wait", lambda world: waited.append(job.frozen.count()))
-    list(job.frozen.fill(World(rank=1, size=2, mode="ddp")))
+    monkeypatch.setattr(World, "wait", lambda world: waited.append(task.cache.count()))
+    list(task.cache.fill(World(rank=1, size=2, mode="ddp")))
     told = [
-        notice.text
-        for notice in job.frozen.fill(World(rank=0, size=2, mode="ddp"))
-        if isinstance(notice, Notice)
+        message.text
+        for message in task.cache.fill(World(rank=0, size=2, mode="ddp"))
+        if isinstance(message, Message)
     ]
     assert waited == [(COUNT // 2, COUNT), (COUNT, COUNT)]
     assert [line for line in told if "pictures" in line] == [
         f"encoded pictures: {COUNT // 2} of {COUNT // 2}, 0 were there"
     ]
-    assert len(job.data.batch(0).keys) == 4
+    assert len(task.data.batch(0).keys) == 4
 
 
 def test_a_folder_with_a_run_is_not_overwritten(tmp_path: Path) -> None:
@@ -167,9 +169,9 @@ def test_the_plan_tells_what_will_happen(tmp_path: Path) -> None:
 def test_training_goes_on_from_the_base_models_weights(tmp_path: Path) -> None:
     changes: dict[str, Any] = {"model": {"start": "base"}, "phases": [{"steps": 1, "size": 256}]}
     events = list(Session(config(tmp_path, **changes), device="cpu").events())
-    losses = [event.losses["loss"] for event in events if isinstance(event, Report)]
+    losses = [event.losses["loss"] for event in events if isinstance(event, StepReport)]
     assert losses[0] < 1.0  # a fresh network predicts nothing: its loss is about 2
-    assert isinstance(events[-1], Notice)
+    assert isinstance(events[-1], Message)
 
 
 def test_any_checkpoint_can_be_exported_and_the_last_one_is_the_model(tmp_path: Path) -> None:
@@ -214,7 +216,7 @@ def test_what_can_not_be_exported_is_one_sentence(tmp_path: Path) -> None:
 def test_a_second_run_in_one_folder_is_refused_and_changes_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with closing(Session(config(folder), device="cpu").events()) as events:
-        next(event for event in events if isinstance(event, Report))
+        next(event for event in events if isinstance(event, StepReport))
         before = (folder / "config.yaml").read_bytes()
         with pytest.raises(OutputError, match=r"run is in use: process \d+ on .* trains there since"):
             run(folder, phases=[{"steps": 9, "size": 64}])
@@ -226,7 +228,7 @@ def test_a_second_run_in_one_folder_is_refused_and_changes_nothing(tmp_path: Pat
 def test_a_run_whose_listener_goes_is_saved(tmp_path: Path) -> None:
     with closing(Session(config(tmp_path), device="cpu").events()) as events:
         for event in events:
-            if isinstance(event, Report) and event.step == 3:
+            if isinstance(event, StepReport) and event.step == 3:
                 break
     assert Checkpoints(tmp_path).steps() == [3]
 

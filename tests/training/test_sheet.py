@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sanakit.training.sheet import captioned_sheet
+from sanakit.training.preview import captioned_sheet
 
 SIZE = 48
 

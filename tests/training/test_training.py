@@ -14,31 +14,24 @@ from torch import Tensor, nn
 from sanakit.base.seeds import batch_indices
 from sanakit.training import (
     EMA,
-    LoopConfig,
-    Report,
-    Run,
+    StepReport,
+    Trainer,
     read_journal,
     reconstruction,
     trapezoid,
     velocity,
     write_entry,
 )
-
-DATA = torch.randn(16, 3, generator=torch.Generator().manual_seed(5))
-
-
-def network() -> nn.Module:
-    torch.manual_seed(1)
-    return nn.Sequential(nn.Linear(3, 8), nn.SiLU(), nn.Linear(8, 3))
+from tests.training.small import DATA
+from tests.training.small import start as small_start
 
 
-def start(folder: Path, steps: int, **changes: object) -> tuple[Run, nn.Module]:
-    config = LoopConfig(folder=folder, steps=steps, warmup=2, report_every=3, dtype=None, **changes)
-    model = network()
-    return Run(model, config), model
+def start(folder: Path, steps: int, **changes: object) -> tuple[Trainer, nn.Module]:
+    run = small_start(folder, steps, **changes)
+    return run, run.model
 
 
-def train(run: Run, model: nn.Module, until: int | None = None) -> list[float]:
+def train(run: Trainer, model: nn.Module, until: int | None = None) -> list[float]:
     """Train on noisy regression; stop without saving after step `until`."""
     losses: list[float] = []
 
@@ -127,7 +120,7 @@ def test_a_nonfinite_gradient_is_skipped_and_counted(tmp_path: Path) -> None:
         return {"loss": model(batch).sum() * math.inf}
 
     events = list(run.train(loss, lambda step: DATA[:2]))
-    reports = [event for event in events if isinstance(event, Report)]
+    reports = [event for event in events if isinstance(event, StepReport)]
     assert reports[-1].skipped == 3
     assert "skipped 3" in str(reports[-1])
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))

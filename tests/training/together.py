@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from sanakit.training import Report, Run, World, join_world, leave_world, spread
+from sanakit.training import StepReport, Trainer, World, join_world, leave_world, shard
 from sanakit.training.parallel import whole
 from tests.training.small import network, start, train
 
@@ -20,10 +20,10 @@ def trained(folder: Path, steps: int, accumulate: int, world: World | None = Non
     """Train, or go on, until `steps`: the losses and the weights."""
     world = world or World()
     model = network()
-    spread(model, world, blocks=[model[0]])
-    settings = {"accumulate": accumulate, "report_every": 1, "keep": 0, "save_steps": 20}
-    run: Run = start(folder, steps, model, world=world, **settings)
-    losses = [event.losses["loss"] for event in train(run) if isinstance(event, Report)]
+    shard(model, world, blocks=[model[0]])
+    settings = {"accumulate": accumulate, "report": 1, "keep": 0, "save_steps": 20}
+    run: Trainer = start(folder, steps, model, world=world, **settings)
+    losses = [event.losses["loss"] for event in train(run) if isinstance(event, StepReport)]
     weights = {name: whole(p.detach()) for name, p in model.named_parameters()}
     return {"losses": losses, "weights": weights, "step": run.step}
 
@@ -33,8 +33,8 @@ def main() -> None:
     world = join_world(torch.device("cpu"))
     for job in sys.argv[1:]:
         folder, mode, steps, accumulate = job.split(":")
-        place = World(rank=world.rank, size=world.size, device=world.device, mode=mode)  # type: ignore[arg-type]
-        seen = trained(Path(folder), int(steps), int(accumulate), place)
+        joined = World(rank=world.rank, size=world.size, device=world.device, mode=mode)  # type: ignore[arg-type]
+        seen = trained(Path(folder), int(steps), int(accumulate), joined)
         if world.leads:
             torch.save(seen, Path(folder) / f"seen-{steps}.pt")
     leave_world(world)

@@ -83,7 +83,7 @@ def train(
     settings = read_config(config, sets or ())
     if export_step is not None:
         return _export(settings, export_step, resume or plan)
-    session = Session(settings, device=device, resume=resume, threads=threads, told=notify)
+    session = Session(settings, device=device, resume=resume, threads=threads, notify=notify)
     if session.world.leads:
         say("\n".join(session.plan.lines()), err=True)
     if strict and session.plan.warnings:
@@ -121,13 +121,13 @@ class RunDisplay:
 
     def see(self, event: Event) -> None:
         """Show an event."""
-        from sanakit.training import Progress, Report
+        from sanakit.training import Progress, StepReport
 
         if isinstance(event, Progress):
             self._move("" if event.label == "training" else event.label, event)
         elif self.dated:
             say(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {event}")
-        elif isinstance(event, Report):
+        elif isinstance(event, StepReport):
             self.figures = event.figures
         elif self.bar.shown:
             self.bar.print(event)
@@ -157,7 +157,7 @@ def _print_keys() -> None:
 
 def _export(config: TrainConfig, step: int, others: bool) -> None:
     from sanakit.base.errors import RequestError
-    from sanakit.training.exporting import export_step
+    from sanakit.training.export import export_step
 
     if others:
         raise RequestError("--export-step trains nothing: leave out --resume and --plan.")

@@ -1,37 +1,54 @@
-"""Training: one resumable loop, objectives, optimisers, averaged weights, checkpoints."""
+"""Training: one config, one resumable trainer, objectives, optimisers, averaged weights, checkpoints."""
 
 from sanakit.training.checkpoint import Checkpoints
-from sanakit.training.ema import EMA
+from sanakit.training.config import (
+    DataConfig,
+    LRScheduleConfig,
+    ModelConfig,
+    RunPhase,
+    SavingConfig,
+    TextTraining,
+    TimesConfig,
+    TrainConfig,
+)
+from sanakit.training.events import Event, Message, Progress, StepReport, sentences
 from sanakit.training.guard import GuardConfig
-from sanakit.training.journal import read_journal, write_entry
-from sanakit.training.loop import Chore, Run
-from sanakit.training.loop_config import LoopConfig
+from sanakit.training.log import read_journal, write_entry
 from sanakit.training.objectives import reconstruction, velocity
-from sanakit.training.optim import OptimizerConfig, adamw, build_optimizer, trapezoid
-from sanakit.training.parallel import World, join_world, leave_world, spread
-from sanakit.training.report import Event, Notice, Progress, Report, sentences
+from sanakit.training.optim import OptimizerConfig, build_optimizer, trapezoid
+from sanakit.training.parallel import World, join_world, leave_world, shard
+from sanakit.training.players import EMA, Player, make_player
+from sanakit.training.trainer import Hook, Trainer
 
 __all__ = [
     "EMA",
-    "Event",
     "Checkpoints",
-    "Chore",
+    "DataConfig",
+    "Event",
     "GuardConfig",
-    "LoopConfig",
-    "Notice",
+    "Hook",
+    "LRScheduleConfig",
+    "Message",
+    "ModelConfig",
     "OptimizerConfig",
+    "Player",
     "Progress",
-    "Report",
-    "Run",
+    "RunPhase",
+    "SavingConfig",
+    "StepReport",
+    "TextTraining",
+    "TimesConfig",
+    "TrainConfig",
+    "Trainer",
     "World",
-    "adamw",
     "build_optimizer",
     "join_world",
     "leave_world",
+    "make_player",
     "read_journal",
     "reconstruction",
     "sentences",
-    "spread",
+    "shard",
     "trapezoid",
     "velocity",
     "write_entry",

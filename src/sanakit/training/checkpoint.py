@@ -72,8 +72,8 @@ class Checkpoints:
             failure, self._failure = self._failure, None
             raise failure
 
-    def latest(self, told: Callable[[str], object] = lambda text: None) -> Path | None:
-        """The newest whole checkpoint, None where there is none; `told` of those that are damaged.
+    def latest(self, notify: Callable[[str], object] = lambda text: None) -> Path | None:
+        """The newest whole checkpoint, None if there is none; `notify` is told of those that are damaged.
 
         Raises WeightsError where there are checkpoints and none is whole: the run must not start anew by itself.
         """
@@ -82,7 +82,7 @@ class Checkpoints:
             fault = fault_of(self.path(step))
             if fault is None:
                 return self.path(step)
-            told(f"{self.path(step)} is damaged ({fault}); the one before it is used.")
+            notify(f"{self.path(step)} is damaged ({fault}); the one before it is used.")
         if found:
             raise WeightsError(
                 f"none of the {len(found)} checkpoints in {self.folder} is whole; "
@@ -131,16 +131,16 @@ class Checkpoints:
             act()
         except (OSError, CheckpointException) as error:
             fault = error
-        told = self._all_of(None if fault is None else getattr(fault, "strerror", None) or _reason(fault))
-        why = next((text for text in told if text is not None), None)
+        faults = self._all_of(None if fault is None else getattr(fault, "strerror", None) or _reason(fault))
+        why = next((text for text in faults if text is not None), None)
         if why is not None:
             raise OutputError(f"can't write the checkpoint {self.path(step)}: {why}") from fault
 
-    def _all_of(self, told: str | None) -> list[str | None]:
-        """What each process tells, by rank."""
-        every: list[str | None] = [told] * self.world.size
+    def _all_of(self, fault: str | None) -> list[str | None]:
+        """The fault of each process, by rank."""
+        every: list[str | None] = [fault] * self.world.size
         if self.world.size > 1:
-            dist.all_gather_object(every, told, group=self._group)
+            dist.all_gather_object(every, fault, group=self._group)
         return every
 
     def _seal(self, draft: Path, step: int, facts: Mapping[str, Any]) -> None:
@@ -182,6 +182,14 @@ def read_into(checkpoint: Path, tensors: Mapping[str, Tensor], world: World | No
         load(dict(tensors), storage_reader=reader, no_dist=world.size == 1)
     except (Exception, CheckpointException) as error:
         raise WeightsError(f"{checkpoint} does not fit this run: {_reason(error)}") from error
+
+
+def stored_names(checkpoint: Path) -> frozenset[str]:
+    """The names of a checkpoint's tensors. Raises WeightsError if they can't be read."""
+    try:
+        return frozenset(HuggingFaceStorageReader(str(checkpoint)).read_metadata().state_dict_metadata)
+    except (Exception, CheckpointException) as error:
+        raise WeightsError(f"{checkpoint} is damaged ({_reason(error)})") from error
 
 
 def fault_of(checkpoint: Path, *, whole: bool = True) -> str | None:

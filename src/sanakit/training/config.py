@@ -15,13 +15,13 @@ from sanakit.base.grid import SIZE_STEP
 from sanakit.data.caption_rule import CaptionRule
 from sanakit.flow import TimeDensity
 from sanakit.training.guard import GuardConfig
-from sanakit.training.objectives.autoencoder import AutoencoderLoss
-from sanakit.training.objectives.weighting import WeightingName
+from sanakit.training.objectives.autoencoder_loss import AutoencoderLoss
+from sanakit.training.objectives.velocity import WeightingName
 from sanakit.training.optim.config import OptimizerConfig
 from sanakit.training.optim.learning_rate import BatchRule
 from sanakit.training.parallel import Mode
 
-Task = Literal["transformer", "autoencoder"]
+TaskName = Literal["transformer", "autoencoder"]
 _NAMED = Bounds()
 """Of texts and paths: not empty."""
 _WARMUP = 2000
@@ -126,7 +126,7 @@ class TextTraining:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScheduleConfig:
+class LRScheduleConfig:
     """The learning rate over the run: linear warm-up, constant, and a linear fall over the last share.
 
     Attributes:
@@ -202,12 +202,14 @@ class AutoencoderRun:
         preset: shape of a fresh one by its name in `autoencoder/presets.py`.
         phase: of DC-AE's recipe (arXiv 2410.10733, section 3.2): what is trained, and whether against a critic.
         loss: weights of its parts.
+        critic: optimiser of the critic, whose gradient is clipped by itself; None for one like the autoencoder's.
     """
 
     start: Annotated[str, _NAMED] = "base"
     preset: str = "toybox"
     phase: Literal["full", "adaptation", "refinement"] = "full"
     loss: AutoencoderLoss = field(default_factory=AutoencoderLoss)
+    critic: OptimizerConfig | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,6 +236,8 @@ class TrainConfig:
     Attributes:
         folder: where the run's checkpoints, journal, previews and finished model go.
         task: what is trained; everything else of the base model stays as it is.
+        objective: what is minimised, by its name among those of the task; None for the usual one, flow_matching for a
+            transformer and autoencoding for an autoencoder.
         base: a model folder, a published short name, a hub id, "toybox", or a file of weights; short for base.model.
         base_file: what a base that is a file of weights does not hold or tell.
         seed: decides first weights, noise, times, captions and the order of pictures.
@@ -263,7 +267,8 @@ class TrainConfig:
     """
 
     folder: Annotated[Path, _NAMED]
-    task: Task = "transformer"
+    task: TaskName = "transformer"
+    objective: Annotated[str, _NAMED] | None = None
     base: Annotated[str, _NAMED] | BaseConfig = "toybox"
     base_file: BaseFile | None = None
     seed: Seed = 0
@@ -275,7 +280,7 @@ class TrainConfig:
     text: TextTraining = field(default_factory=TextTraining)
     times: TimesConfig = field(default_factory=TimesConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    schedule: LRScheduleConfig = field(default_factory=LRScheduleConfig)
     autoencoder: AutoencoderRun = field(default_factory=AutoencoderRun)
     clip: Annotated[float, Bounds(least=0, most=10**9)] | None = 0.1
     ema: Annotated[float, Bounds(least=0, below=1)] = 0.9999
@@ -335,22 +340,28 @@ class TrainConfig:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The settings that a checkpoint fixes, as JSON: what a run is, not how long, how often told, or on what."""
-        told = plain_values(asdict(self))
-        kept = {name: told[name] for name in _FIXED}
-        if self.base_file is not None:
-            kept["base_file"] = told["base_file"]
-        kept["data"] = {name: told["data"][name] for name in ("square", "captions", "held")}
+        """The settings that a checkpoint fixes, as JSON: what a run is, not its length, its set or its reports."""
+        values = plain_values(asdict(self))
+        kept = {name: values[name] for name in _FIXED}
+        # Keys that checkpoints of earlier versions do not know are left out while they have their defaults.
+        for name in ("base_file", "objective"):
+            if getattr(self, name) is not None:
+                kept[name] = values[name]
+        if self.autoencoder.critic is None:
+            kept["autoencoder"].pop("critic")
+        else:
+            kept["autoencoder"]["critic"].pop("lr")
+        kept["data"] = {name: values["data"][name] for name in ("square", "captions", "held")}
         if self.data.uncaptioned != "skip":
             kept["data"]["uncaptioned"] = self.data.uncaptioned
-        told["phases"][-1].pop("steps")  # a finished run may go on
-        kept["phases"] = {str(number): phase for number, phase in enumerate(told["phases"])}
-        kept["optimizer"].pop("lr")
-        kept["clip"] = self.clip or 0.0  # None is another word for it
-        told["text"].pop("lr")
+        values["text"].pop("lr")
         usual = plain_values(asdict(TextTraining()))
-        if any(value != usual[name] for name, value in told["text"].items()):
-            kept["text"] = told["text"]  # only then: checkpoints from before there was such a key know none
+        if any(value != usual[name] for name, value in values["text"].items()):
+            kept["text"] = values["text"]
+        values["phases"][-1].pop("steps")  # a finished run may go on
+        kept["phases"] = {str(number): phase for number, phase in enumerate(values["phases"])}
+        kept["optimizer"].pop("lr")
+        kept["clip"] = self.clip or 0.0  # None means the same
         return kept
 
 

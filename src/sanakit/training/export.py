@@ -1,47 +1,82 @@
-"""The finished model of a run: a diffusers folder that `sanakit generate --model RUN/model` and diffusers load."""
+"""Export of the model of any checkpoint of a run, not only that of its end.
+
+The network is built as the run builds it, takes the averaged weights of the checkpoint, and is written as at the end.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-from torch import nn
-
-from sanakit.base.grid import BUCKETS
+from sanakit.base.errors import WeightsError
+from sanakit.base.folders import new_folder
+from sanakit.base.precision import decide
+from sanakit.training.checkpoint import Checkpoints, fault_of, read_facts, read_into
 from sanakit.training.config import TrainConfig
-from sanakit.training.loop import Run
-from sanakit.training.tasks.joint import text_weights, transformer_of, transformer_weights
-from sanakit.training.tasks.transformer import phase_config
-from sanakit.weights import ModelSpec, write_derived
+from sanakit.training.optim.config import OptimizerConfig
+from sanakit.training.parallel import World
+from sanakit.training.run_state import average_tensors, check_facts
+from sanakit.training.session import TASKS
+from sanakit.training.tasks.task import Task
+from sanakit.training.tasks.transformer import TransformerTask
+from sanakit.training.trainer import Trainer
 
-_NAME = "model"
+__all__ = ["export_step"]
+
+_WORK = ".export"
 
 
-def export(
-    config: TrainConfig, spec: ModelSpec, model: nn.Module, run: Run, words: Iterable[str] = ()
-) -> Path:
-    """Write the averaged weights with the other parts of the base model to RUN/model, replacing an earlier export.
+def export_step(config: TrainConfig, step: int, notify: Callable[[str], object] = lambda text: None) -> Path:
+    """Write the model of a checkpoint to RUN/model-STEP, of an autoencoder to RUN/vae-STEP, on the CPU.
 
-    words: that it has learnt. Every process gathers the weights; the first one writes. Returns the folder. Raises
-    OutputError.
+    Replaces an earlier export of the step. Returns the folder. Raises WeightsError if there is no whole checkpoint
+    of the step, ConfigError if it belongs to other settings, OutputError, DataError, ModelNotFoundError.
     """
-    weights = run.ema.gathered()
-    folder = config.folder / _NAME
-    if run.world.leads:
-        write_derived(
-            finished(config, spec, model), folder, transformer_weights(model, weights),
-            text_encoder=text_weights(model, weights), words=words, dtype=torch.bfloat16, force=True,
-        )  # fmt: skip
-    run.world.wait()
-    return folder
+    checkpoint = _whole_checkpoint(config, step)
+    name = "model" if config.task == "transformer" else "vae"
+    target = config.folder / f"{name}-{step:08d}"
+    with new_folder(target, replace=True) as draft:
+        _export(checkpoint, _config_at(config, step, draft / _WORK), step, notify)
+        for path in (draft / _WORK / name).iterdir():
+            path.rename(draft / path.name)
+        shutil.rmtree(draft / _WORK)
+    return target
 
 
-def finished(config: TrainConfig, spec: ModelSpec, model: nn.Module) -> ModelSpec:
-    """The description of the trained model: its network, the shift it was trained with, sizes binned if it saw bins."""
-    last = config.phases[-1]
-    schedule = spec.schedule if last.shift is None else replace(spec.schedule, shift=last.shift)
-    bins = last.size in BUCKETS and not config.data.square
-    network = phase_config(transformer_of(model).config, last, spec.autoencoder.ratio)
-    return replace(spec, transformer=network, schedule=schedule, bins=bins)
+def _whole_checkpoint(config: TrainConfig, step: int) -> Path:
+    checkpoints = Checkpoints(config.folder)
+    steps = checkpoints.steps()
+    if step not in steps:
+        there = f"those of steps {', '.join(map(str, steps))}" if steps else "none"
+        raise WeightsError(
+            f"{config.folder} has no checkpoint of step {step}, but {there}; saving.keep says how many stay"
+        )
+    checkpoint = checkpoints.path(step)
+    fault = fault_of(checkpoint)
+    if fault is not None:
+        raise WeightsError(f"{checkpoint} is damaged ({fault}): choose another step")
+    check_facts(read_facts(checkpoint), config.identity, checkpoint)
+    return checkpoint
+
+
+def _config_at(config: TrainConfig, step: int, folder: Path) -> TrainConfig:
+    """The config as it was at a step, when later phases had not begun, and with another folder to write to."""
+    number, _ = config.phase_at(max(0, step - 1))
+    phases = config.phases[: number + 1]
+    return replace(config, folder=folder, phases=phases, optimizer=OptimizerConfig())  # nothing is optimised
+
+
+def _export(checkpoint: Path, config: TrainConfig, step: int, notify: Callable[[str], object]) -> None:
+    """Write the model of a checkpoint as a run that ends there would."""
+    world = World()
+    task: Task = TASKS[config.task].make(config, decide("cpu", "fp32"), world, notify)
+    if isinstance(task, TransformerTask) and task.text is not None:
+        task.text.folder = checkpoint.parents[1] / "tokenizer"  # the words that the run began with
+    objective = task.objective()
+    trainer = Trainer(objective.network, config, objective.players(), world=world)
+    main = trainer.players[0]
+    read_into(checkpoint, average_tensors(trainer.model, main, trainer.averages), world)
+    trainer.step = step
+    task.export(objective, trainer)

@@ -1,36 +1,41 @@
-"""What is measured at every step until it is reported, and how long a run will still take."""
+"""Measurements of a run: sums until the next report, the time that is left, the share of the machine's speed."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
 
-_RECENT = 0.05  # what a step counts in the mean time of steps: about the last twenty
+from sanakit.training.cost import product_rate
+
+_RECENT = 0.05  # weight of a step in the mean time of steps: about the last twenty count
 
 
 class Meter:
     """Sums since the last `reset`: losses, gradient norms, operations, seconds of steps, seconds waited for data.
 
-    Time outside `step` (previews, validation, checkpoints) is no training and not counted.
+    Time outside `step` (previews, validation, checkpoints) isn't training and is not counted.
     """
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew, now."""
+        """Start again from zero."""
         self.count = self.steps = 0
         self.waited = self.trained = self.operations = self.last = 0.0
         self._sums: dict[str, Tensor] = {}
+        self._counts: Counter[str] = Counter()
         self._norms = 0.0
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """Time one training step, be it taken or skipped."""
+        """Time one training step, taken or skipped."""
         begun = time.monotonic()
         yield
         self.last = time.monotonic() - begun
@@ -42,12 +47,13 @@ class Meter:
         self.count += 1
         self._norms += norm
         for name, value in parts.items():
+            self._counts[name] += 1
             self._sums[name] = self._sums.get(name, torch.zeros((), device=value.device)) + value
 
     @property
     def losses(self) -> dict[str, float]:
-        """Means by name."""
-        return {name: float(value) / max(1, self.count) for name, value in self._sums.items()}
+        """Means by name, each over the steps that had it."""
+        return {name: float(value) / self._counts[name] for name, value in self._sums.items()}
 
     @property
     def norm(self) -> float:
@@ -61,46 +67,72 @@ class Meter:
 
 
 class Pace:
-    """How long the rest of a run takes: steps at their recent pace, chores at their own mean, and what else goes by.
+    """The time that the rest of a run takes: steps at their recent pace, hooks at their own mean, and everything else.
 
-    It knows this process alone: steps of before a resume took their time elsewhere.
+    It knows this process alone: steps before a resume took their time elsewhere.
     """
 
     def __init__(self) -> None:
         self._begun = time.monotonic()
-        self._trained = self._chored = self._recent = 0.0
+        self._trained = self._hooked = self._recent = 0.0
         self._steps = 0
-        self._chores: dict[str, tuple[int, float]] = {}
+        self._hooks: dict[str, tuple[int, float]] = {}
 
     def step(self, seconds: float) -> None:
-        """A training step took so long."""
+        """Count a training step that took so long."""
         self._steps += 1
         self._trained += seconds
         weight = max(_RECENT, 1 / self._steps)
         self._recent += weight * (seconds - self._recent)
 
-    def chore(self, name: str, seconds: float) -> None:
-        """A chore took so long."""
-        count, total = self._chores.get(name, (0, 0.0))
-        self._chores[name] = count + 1, total + seconds
-        self._chored += seconds
+    def hook(self, name: str, seconds: float) -> None:
+        """Count a hook that took so long."""
+        count, total = self._hooks.get(name, (0, 0.0))
+        self._hooks[name] = count + 1, total + seconds
+        self._hooked += seconds
 
-    def left(self, step: int, steps: int, chores: Mapping[str, tuple[int, float]]) -> float | None:
+    def left(self, step: int, steps: int, hooks: Mapping[str, tuple[int, float]]) -> float | None:
         """Seconds from `step` to `steps`; None before the first step.
 
-        chores: name -> (steps between, what one is expected to take, in training steps, until one was measured).
+        hooks: name -> (steps between, what one is expected to take, in training steps, until one was measured).
         """
         if not self._steps:
             return None
-        other = max(0.0, time.monotonic() - self._begun - self._trained - self._chored) / self._steps
+        other = max(0.0, time.monotonic() - self._begun - self._trained - self._hooked) / self._steps
         total = max(0, steps - step) * (self._recent + other)
-        for name, (every, expected) in chores.items():
+        for name, (every, expected) in hooks.items():
             if every:
-                count, spent = self._chores.get(name, (0, 0.0))
+                count, spent = self._hooks.get(name, (0, 0.0))
                 total += times_due(step, steps, every) * (spent / count if count else expected * self._recent)
         return total
 
 
 def times_due(step: int, steps: int, every: int) -> int:
-    """How often what is done every so many steps comes from now on; at `step` itself it is still to be done."""
+    """How often something that is done every so many steps is still due; at `step` itself it has not been done yet."""
     return steps // every - step // every + (step > 0 and step % every == 0) if step <= steps else 0
+
+
+class Speed:
+    """Operations of micro-batches beside the best rate of matrix products that was seen on this machine.
+
+    operations: of a micro-batch of this process, with its backward pass; None if they are not counted.
+    rate: operations a second; 0 if unknown.
+    """
+
+    def __init__(self, operations: Callable[[Any], float] | None = None, rate: float = 0.0) -> None:
+        self._operations, self.rate = operations, rate
+
+    def operations(self, batch: Any) -> float:
+        """Those of a micro-batch; 0 if they are not counted."""
+        return self._operations(batch) if self._operations else 0.0
+
+    def share(self, reached: float, device: torch.device, dtype: torch.dtype | None) -> float | None:
+        """The share of the rate that `reached` operations a second are, 1 at most (MFU); None if it is unknown.
+
+        A rate that training beats was measured while the machine was busy: it is measured again.
+        """
+        if not (self.rate and reached):
+            return None
+        if reached > self.rate:
+            self.rate = max(self.rate, product_rate(device, dtype or torch.float32), reached)
+        return reached / self.rate

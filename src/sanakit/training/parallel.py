@@ -1,4 +1,4 @@
-"""Several processes as one run, started by `torchrun`: who this process is, and how the model is spread over all.
+"""Several processes as one run, started by `torchrun`: who this process is, and how the model is shared by all.
 
     single   one process
     ddp      every process holds the whole model; gradients are averaged
@@ -55,21 +55,21 @@ class World:
         dist.all_reduce(total)
         return total / self.size
 
-    def agree(self, wishes: frozenset[str], known: Sequence[str]) -> frozenset[str]:
-        """Which of the `known` wishes any process has, told to all."""
+    def agree(self, signals: frozenset[str], known: Sequence[str]) -> frozenset[str]:
+        """The `known` signals that any process has, on every process."""
         if self.size == 1:
-            return wishes
-        flags = torch.tensor([int(wish in wishes) for wish in known], device=self.device)
+            return signals
+        flags = torch.tensor([int(name in signals) for name in known], device=self.device)
         dist.all_reduce(flags, dist.ReduceOp.MAX)
-        return frozenset(wish for wish, flag in zip(known, flags.tolist(), strict=True) if flag)
+        return frozenset(name for name, flag in zip(known, flags.tolist(), strict=True) if flag)
 
     def from_lead(self, text: str | None) -> str | None:
-        """What the first process says, told to all."""
+        """The text of the first process, on every process."""
         if self.size == 1:
             return text
-        told = [text]
-        dist.broadcast_object_list(told, src=0, device=CPU)
-        return told[0]
+        shared = [text]
+        dist.broadcast_object_list(shared, src=0, device=CPU)
+        return shared[0]
 
     def wait(self) -> None:
         """Until every process is here."""
@@ -105,8 +105,8 @@ def leave_world(world: World) -> None:
         dist.destroy_process_group()
 
 
-def spread(model: nn.Module, world: World, blocks: Iterable[nn.Module] = ()) -> None:
-    """Spread a model over the processes, in place; `blocks` are gathered and freed one after the other."""
+def shard(model: nn.Module, world: World, blocks: Iterable[nn.Module] = ()) -> None:
+    """Shard a model over the processes, in place; `blocks` are gathered and freed one after the other."""
     if world.mode == "single":
         return
     kind = world.device.type
@@ -129,7 +129,7 @@ def quiet(model: nn.Module, last: bool) -> Iterator[None]:
 
 
 def average_gradients(model: nn.Module, world: World) -> None:
-    """Give every process the mean of all gradients, where `spread` has not seen to that already."""
+    """Give every process the mean of all gradients, where `shard` has not seen to that already."""
     if world.size == 1 or isinstance(model, FSDPModule):
         return
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
@@ -146,10 +146,10 @@ def reshard(model: nn.Module) -> None:
 
 
 def local(tensor: Tensor) -> Tensor:
-    """This process's part of a spread tensor; any other tensor as it is."""
+    """This process's part of a sharded tensor; any other tensor as it is."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """All of a spread tensor, on every process; to be called by all."""
+    """All of a sharded tensor, on every process; to be called by all."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

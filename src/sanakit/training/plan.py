@@ -1,4 +1,4 @@
-"""What a run is going to do, told before it begins: network, set, schedule, cache, memory per device, disk, time."""
+"""The plan of a run, printed before it begins: network, set, schedule, cache, memory per device, disk, time."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from functools import cached_property
 from sanakit.base.precision import Precision
 from sanakit.training.config import TrainConfig
 from sanakit.training.contradictions import contradictions, rate_shares
-from sanakit.training.jobs.job import Size, Visit
-from sanakit.training.memory import STATE, Memory, step_memory, writing_bytes
+from sanakit.training.cost import STATE, Memory, step_memory, writing_bytes
 from sanakit.training.parallel import World
+from sanakit.training.tasks.task import Workload
+from sanakit.training.tasks.training_set import Epoch
 
 _USUAL_SHARE = 0.3
 """Of the rate of products that training usually reaches; the bar knows better after a few steps."""
@@ -27,19 +28,19 @@ class Plan:
     """Facts and estimates of a run.
 
     Attributes:
-        size: what the job will take. visits: how each phase walks over the set. lr: of this batch.
+        work: what the task will take. epochs: how each phase walks over the set. lr: of this batch.
         begins: the step it goes on from.
-        pictures, faults: of the set. free: bytes that are free on the device, where that is known.
-        disk: bytes that are free where the run's folder is, where that is known.
+        pictures, faults: of the set. free: bytes that are free on the device, if that is known.
+        disk: bytes that are free where the run's folder is, if that is known.
         program: bytes that this process holds already.
         rate: operations per second of this machine's products in the dtype of the run.
-        changed: what has become of the set since the run began, "" where nothing is to be said.
-        remarks: gives rows of the job's own, (name, sentence); asked for only where the plan is told.
+        changed: what has become of the set since the run began, "" if there is nothing to say.
+        remarks: gives rows of the task's own, (name, sentence); asked for only if the plan is printed.
     """
 
     config: TrainConfig
-    size: Size
-    visits: tuple[Visit, ...]
+    work: Workload
+    epochs: tuple[Epoch, ...]
     precision: Precision
     world: World
     lr: float
@@ -56,22 +57,22 @@ class Plan:
     @cached_property
     def memory(self) -> Memory:
         """Bytes per process."""
-        config, size = self.config, self.size
+        config, work = self.config, self.work
         share = self.world.size if self.world.mode == "fsdp" else 1
         half = self.precision.dtype.itemsize == 2
         made = step_memory(
-            size.parameters, size.trained, config.optimizer.name, size.activations, half, share
+            work.parameters, work.trained, config.optimizer.name, work.activations, half, share
         )
         saves = config.saving.steps in range(1, config.steps + 1) or self.eta > config.saving.minutes * 60
         return replace(
-            made, program=self.program, encoders=size.encoders if size.cached < size.wanted else 0,
-            drawing=size.drawing if config.preview.every else 0, checkpoint=writing_bytes(made.network, saves),
+            made, program=self.program, encoders=work.encoders if work.cached < work.wanted else 0,
+            drawing=work.drawing if config.preview.every else 0, checkpoint=writing_bytes(made.network, saves),
         )  # fmt: skip
 
     @property
     def seconds(self) -> float:
         """Of a step, at the share of the machine's rate that is usual."""
-        return self.size.operations / self.world.size / self.rate / _USUAL_SHARE
+        return self.work.operations / self.world.size / self.rate / _USUAL_SHARE
 
     @property
     def eta(self) -> float:
@@ -81,20 +82,20 @@ class Plan:
     @property
     def checkpoint_bytes(self) -> int:
         """Of one checkpoint."""
-        state = STATE[self.config.optimizer.name] * self.size.trained
-        return round(_FILES * self.size.parameters - 2 * self.size.parameters + state)
+        state = STATE[self.config.optimizer.name] * self.work.trained
+        return round(_FILES * self.work.parameters - 2 * self.work.parameters + state)
 
     @property
     def disk_bytes(self) -> int:
-        """What the run will write: what the cache lacks, checkpoints with the one that is being written, the model."""
+        """Bytes that the run will write: what the cache lacks, checkpoints, one more while it is written, the model."""
         saving, left = self.config.saving, max(0, self.config.steps - self.begins)
         every = left // saving.steps if saving.steps else 0
         count = saving.keep or 1 + max(every, int(self.eta / 60 / saving.minutes))
-        return self.size.cache_bytes + (count + 1) * self.checkpoint_bytes + 2 * self.size.parameters
+        return self.work.cache_bytes + (count + 1) * self.checkpoint_bytes + 2 * self.work.parameters
 
     @cached_property
     def warnings(self) -> list[str]:
-        """What can hardly be meant, or will not fit: a sentence each."""
+        """Sentences about what can hardly be meant, or will not fit."""
         found = [*contradictions(self.config), *([self.changed] if self.changed else [])]
         if self.begins > self.config.steps:
             found.append(
@@ -114,14 +115,14 @@ class Plan:
 
     def lines(self) -> list[str]:
         """The plan as a table of text."""
-        config, size = self.config, self.size
+        config, work = self.config, self.work
         rows = [
             ("run", str(config.folder)),
-            ("trains", f"{size.network}, {size.parameters / 1e6:.1f} M parameters{self._trained()}"),
+            ("trains", f"{work.network}, {work.parameters / 1e6:.1f} M parameters{self._trained()}"),
             ("on", f"{config.data.path}: {self._set()}"),
             ("cache", self._cache()),
             ("phases", "; ".join(f"{p.steps} steps at {p.size} px" for p in config.phases)),
-            ("epochs", "; ".join(self._visit(number) for number in range(len(config.phases)))),
+            ("epochs", "; ".join(self._epochs(number) for number in range(len(config.phases)))),
             ("batch", self._batch()),
             ("optimiser", f"{config.optimizer.name}, learning rate {self.lr:.3g}{self._rule()}"),
             ("schedule", self._schedule()),
@@ -137,34 +138,34 @@ class Plan:
         return [f"{name:<10} {text}" for name, text in [*rows, *self.remarks()]]
 
     def _trained(self) -> str:
-        size = self.size
-        return "" if size.trained == size.parameters else f", {size.trained / 1e6:.1f} M of them trained"
+        work = self.work
+        return "" if work.trained == work.parameters else f", {work.trained / 1e6:.1f} M of them trained"
 
     def _set(self) -> str:
         held = f", {self.config.data.held} held out" if self.config.data.held else ""
         faults = f", {self.faults} faults (sanakit data check lists them)" if self.faults else ""
-        words = f", about {self.size.words} tokens a caption with padding" if self.size.words else ""
+        words = f", about {self.work.words} tokens a caption with padding" if self.work.words else ""
         return f"{self.pictures} pictures{held}{faults}{words}"
 
     def _cache(self) -> str:
-        size = self.size
-        if not size.wanted:
+        work = self.work
+        if not work.wanted:
             return "none: pictures are read as they are"
-        told = f"{size.cached} of {size.wanted} latents are there"
-        if size.unknown:
-            told += f", {size.unknown} are not looked up before their pictures are read"
-        if size.cached == size.wanted:
-            return told
-        seconds = size.cache_operations / self.world.size / self.rate / _USUAL_SHARE
-        return f"{told}; the others are made first, about {_time(seconds)} and {_bytes(size.cache_bytes)}"
+        text = f"{work.cached} of {work.wanted} latents are there"
+        if work.unknown:
+            text += f", {work.unknown} are not looked up before their pictures are read"
+        if work.cached == work.wanted:
+            return text
+        seconds = work.cache_operations / self.world.size / self.rate / _USUAL_SHARE
+        return f"{text}; the others are made first, about {_time(seconds)} and {_bytes(work.cache_bytes)}"
 
-    def _visit(self, number: int) -> str:
-        visit, phase = self.visits[number], self.config.phases[number]
-        named = sorted(visit.buckets.items(), key=lambda pair: -pair[1])
+    def _epochs(self, number: int) -> str:
+        epoch, phase = self.epochs[number], self.config.phases[number]
+        named = sorted(epoch.buckets.items(), key=lambda pair: -pair[1])
         sizes = ", ".join(f"{count} of {width}x{height}" for (height, width), count in named[:_BUCKETS])
         more = f" and {len(named) - _BUCKETS} more sizes" if len(named) > _BUCKETS else ""
-        never = f"; {visit.never} fill no batch and are never seen" if visit.never else ""
-        return f"{phase.steps / visit.steps:.1f} of {visit.steps} steps ({sizes}{more}{never})"
+        never = f"; {epoch.never} fill no batch and are never seen" if epoch.never else ""
+        return f"{phase.steps / epoch.steps:.1f} of {epoch.steps} steps ({sizes}{more}{never})"
 
     def _batch(self) -> str:
         parts = self.config.accumulate * self.world.size
@@ -194,7 +195,7 @@ class Plan:
 
     def _why(self) -> str:
         return (
-            f"{self.size.operations / 1e12:.2f} T operations a step, of which {_USUAL_SHARE:.0%} of "
+            f"{self.work.operations / 1e12:.2f} T operations a step, of which {_USUAL_SHARE:.0%} of "
             f"{self.rate / 1e12:.2f} T/s is usual"
         )
 

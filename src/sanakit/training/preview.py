@@ -1,26 +1,27 @@
-"""Pictures of a run: the averaged weights draw the same prompts with the same seed, through the usual pipeline."""
+"""Previews of a run: the averaged weights draw the same prompts with the same seed, through the usual pipeline.
+
+A preview is a sheet of pictures, each with its prompt below it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 from torch import nn
 
 from sanakit.base.files import atomic_write, ensure_writable_folder
 from sanakit.base.precision import Precision
-from sanakit.pipeline import ImageRequest, Model
+from sanakit.pipeline import ImageRequest, Model, make_grid
 from sanakit.pipeline.model import Origin
 from sanakit.text import TextEncoder, build_gemma, load_tokenizer
 from sanakit.training.config import TrainConfig
-from sanakit.training.loop import Chore, Run
-from sanakit.training.sheet import captioned_sheet
-from sanakit.training.tasks.joint import text_weights, transformer_of, transformer_weights
-from sanakit.training.tasks.transformer import phase_config
+from sanakit.training.tasks.joint_text import text_weights, transformer_weights
+from sanakit.training.trainer import Hook, Trainer
 from sanakit.transformer import SanaTransformer
 from sanakit.weights import ModelSpec, assign
 
@@ -30,38 +31,48 @@ PROMPTS = (
 )
 _FORWARD = 3  # a training step is about three forward passes
 
+_GAP = 4
+_MARGIN = 3
+_NARROWEST = 160  # pixels of a column: below it a line holds a word or two
+_LETTERS = 11  # pixels; they stay as they are on large pictures, whose columns hold more of them
+_MOST_LINES = 6
 
-def preview(config: TrainConfig, spec: ModelSpec, precision: Precision, model: nn.Module) -> Chore:
-    """Draws `config.preview` to RUN/previews/step-N.png. Every process gathers the weights, the first one draws.
+_Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
+_WIDE = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial Unicode.ttf", "arial.ttf")
+"""Fonts of systems, asked for where a text has letters that Pillow's own font lacks: it knows ASCII alone."""
 
-    The sheet of step 0 shows the weights that the run begins with.
+
+def preview(
+    config: TrainConfig, described: Callable[[int], ModelSpec], precision: Precision, network: nn.Module
+) -> Hook:
+    """Draw `config.preview` to RUN/previews/step-N.png. Every process gathers the weights, the first one draws.
+
+    The sheet of step 0 shows the weights that the run begins with. described: the model under training in a phase.
     """
 
-    def draw(run: Run) -> Mapping[str, float]:
-        weights = run.ema.gathered()
-        if run.world.leads:
-            parts = transformer_weights(model, weights), text_weights(model, weights)
-            pictures = draw_previews(config, as_trained(config, spec, model, run.step), precision, *parts)
+    def draw(trainer: Trainer) -> Mapping[str, float]:
+        weights = trainer.ema.gathered()
+        if trainer.world.leads:
+            phase, _ = config.phase_at(max(0, trainer.step - 1))  # of the last step
+            spec = replace(described(phase), bins=False)
+            parts = transformer_weights(network, weights), text_weights(network, weights)
             prompts = config.preview.prompts or PROMPTS
-            save_sheet(path(run), captioned_sheet(pictures, prompts), prompts)
+            save_sheet(
+                path(trainer),
+                captioned_sheet(draw_previews(config, spec, precision, *parts), prompts),
+                prompts,
+            )
         return {}
 
-    def path(run: Run) -> Path:
-        return config.folder / "previews" / f"step-{run.step:08d}.png"
+    def path(trainer: Trainer) -> Path:
+        return config.folder / "previews" / f"step-{trainer.step:08d}.png"
 
     wanted = config.preview
     passes = len(wanted.prompts or PROMPTS) * wanted.steps * (2 if wanted.guidance > 1 else 1)
-    return Chore(
-        name="preview", every=wanted.every, run=draw, needed=False, at_start=True, picture=path,
+    return Hook(
+        name="preview", every=wanted.every, run=draw, required=False, at_start=True, picture=path,
         expected=passes / (_FORWARD * config.batch),
     )  # fmt: skip
-
-
-def as_trained(config: TrainConfig, spec: ModelSpec, model: nn.Module, step: int) -> ModelSpec:
-    """The base model's description with the network as it was trained in the last of so many steps."""
-    phase = config.phases[config.phase_at(max(0, step - 1))[0]]
-    network = phase_config(transformer_of(model).config, phase, spec.autoencoder.ratio)
-    return replace(spec, transformer=network, bins=False)
 
 
 def draw_previews(
@@ -99,3 +110,62 @@ def save_sheet(path: Path, sheet: Image.Image, prompts: Sequence[str] = ()) -> N
     texts = PngInfo()
     texts.add_itxt("prompts", "\n".join(prompts))
     atomic_write(path, lambda draft: sheet.save(draft, format="PNG", pnginfo=texts))
+
+
+def captioned_sheet(pictures: Sequence[Image.Image], texts: Sequence[str]) -> Image.Image:
+    """Pictures of one size in a grid, the text of each below it; long texts end in an ellipsis.
+
+    The pictures' own pixels are not scaled; small ones stand in the middle of wider columns.
+    """
+    font = _font("".join(texts))
+    width = max(pictures[0].width, _NARROWEST)
+    lines = [list(_wrapped(text, font, width - 2 * _MARGIN)) for text in texts]
+    tall = max(len(each) for each in lines)
+    cells = [_cell(picture, each, tall, width, font) for picture, each in zip(pictures, lines, strict=True)]
+    return make_grid(cells, gap=_GAP)
+
+
+def _font(text: str) -> _Font:
+    for name in () if text.isascii() else _WIDE:
+        try:
+            return ImageFont.truetype(name, _LETTERS)
+        except OSError:
+            continue
+    return ImageFont.load_default(_LETTERS)
+
+
+def _cell(picture: Image.Image, lines: Sequence[str], tall: int, width: int, font: _Font) -> Image.Image:
+    """One picture over its lines, with room for as many as the longest text of the sheet has."""
+    step = _LETTERS + _MARGIN
+    cell = Image.new("RGB", (width, picture.height + tall * step + 2 * _MARGIN), "white")
+    cell.paste(picture, ((width - picture.width) // 2, 0))
+    draw = ImageDraw.Draw(cell)
+    for number, line in enumerate(lines):
+        draw.text((_MARGIN, picture.height + _MARGIN + number * step), line, fill="black", font=font)
+    return cell
+
+
+def _wrapped(text: str, font: _Font, width: int) -> Iterator[str]:
+    """The lines of a text, broken between words and, where a word alone is too wide, inside it."""
+    rest = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    for number in range(_MOST_LINES):
+        if not rest:
+            return
+        size = _fitting(rest, font, width)
+        if size < len(rest) and number == _MOST_LINES - 1:
+            yield f"{rest[: max(1, size - 3)]}..."
+            return
+        cut = rest.rfind(" ", 0, size + 1) if size < len(rest) else size
+        cut = cut if cut > 0 else size
+        yield rest[:cut]
+        rest = rest[cut:].lstrip()
+
+
+def _fitting(text: str, font: _Font, width: int) -> int:
+    """How many of the first letters fit, at least one."""
+    low, high = 1, len(text[: 2 * width])
+    while low < high:
+        middle = (low + high + 1) // 2
+        fits = font.getlength(text[:middle]) <= width
+        low, high = (middle, high) if fits else (low, middle - 1)
+    return low

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from sanakit.base.seeds import sample_seed
 from sanakit.flow import even_times
-from sanakit.training.loop import Chore, Run
-from sanakit.training.objectives.weighting import loss_by_time
-from sanakit.training.tasks.latents import LatentBatch, LatentData
-from sanakit.training.tasks.transformer import TransformerTask
+from sanakit.training.objectives.flow_matching import FlowMatching
+from sanakit.training.objectives.velocity import loss_by_time
+from sanakit.training.tasks.latents import LatentData, NoisyBatch
+from sanakit.training.trainer import Hook, Trainer
 
 BUCKETS = 10
 _SEED = 20_241_010
@@ -21,17 +21,17 @@ _ROWS = 16
 _FORWARD = 3  # a training step is about three forward passes
 
 
-def validation(task: TransformerTask, data: LatentData, every: int) -> Chore:
-    """Measures the averaged weights: the mean loss, and the loss in each tenth of the noise levels."""
+def validation(objective: FlowMatching, data: LatentData, every: int) -> Hook:
+    """Measure the averaged weights: the mean loss, and the loss in each tenth of the noise levels."""
 
-    def measure(run: Run) -> Mapping[str, float]:
-        phase, _ = data.config.phase_at(max(0, run.step - 1))  # of the last step
+    def measure(trainer: Trainer) -> Mapping[str, float]:
+        phase, _ = data.config.phase_at(max(0, trainer.step - 1))  # of the last step
         times, losses = [], []
-        task.model.eval()
-        with run.ema.applied(task.model), run.autocast():
-            for batch in fixed_batches(data, phase):
+        objective.network.eval()
+        with trainer.ema.applied(objective.network), trainer.autocast():
+            for batch in fixed_batches(objective, data, phase):
                 times.append(batch.t)
-                losses.append(task.errors(batch).cpu())
+                losses.append(objective.errors(batch).cpu())
         curve = loss_by_time(torch.cat(times), torch.cat(losses), BUCKETS)
         parts = {
             f"loss_{number / BUCKETS:.1f}": float(value)
@@ -41,11 +41,11 @@ def validation(task: TransformerTask, data: LatentData, every: int) -> Chore:
         return {"loss": float(torch.cat(losses).mean())} | parts
 
     expected = data.config.data.held / (_FORWARD * data.config.batch)
-    return Chore(name="validation", every=every, run=measure, expected=expected)
+    return Hook(name="validation", every=every, run=measure, expected=expected)
 
 
-def fixed_batches(data: LatentData, phase: int) -> Iterator[LatentBatch]:
-    """The held-out items of a phase, in batches of one size; item k sees the time of its place and noise of its own."""
+def fixed_batches(objective: FlowMatching, data: LatentData, phase: int) -> Iterator[NoisyBatch]:
+    """The held-out items of a phase, in batches of one size; item k has the k-th time and noise of its own."""
     held = data.held[phase]
     buckets = data.buckets[phase]
     numbered = sorted(enumerate(held), key=lambda pair: (buckets[pair[1]], pair[0]))
@@ -54,13 +54,13 @@ def fixed_batches(data: LatentData, phase: int) -> Iterator[LatentBatch]:
         members = list(group)
         for start in range(0, len(members), _ROWS):
             part = members[start : start + _ROWS]
-            seeds = [sample_seed(_SEED, 0, place) for place, _ in part]
-            made = data.make(phase, [index for _, index in part], seeds, epoch=0)
-            yield made.at(levels[[place for place, _ in part]])
+            seeds = [sample_seed(_SEED, 0, row) for row, _ in part]
+            made = data.make(phase, [index for _, index in part], seeds, step=0, epoch=0)
+            yield objective.draw(made).at(levels[[row for row, _ in part]])
 
 
 def _levels(count: int) -> Tensor:
-    """Times that fill every bucket alike and are mixed over the items."""
+    """Times that fill every bucket evenly, shuffled over the items."""
     times = even_times(count)
     order = torch.randperm(count, generator=torch.Generator().manual_seed(_SEED))
     return times[order]

@@ -12,14 +12,12 @@ from torch import Tensor, nn
 
 from sanakit.autoencoder import DCAE, PRESETS, AutoencoderConfig, Stage
 from sanakit.base.errors import ConfigError
+from sanakit.training.config import AutoencoderRun, DataConfig, RunPhase, TrainConfig
 from sanakit.training.objectives import (
-    DCAE_PHASES,
     LPIPS_FILES,
     AutoencoderLoss,
-    AutoencoderObjective,
     PatchDiscriminator,
     Perceptual,
-    Phase,
     adaptive_weight,
     choose_perceptual,
     hinge_discriminator,
@@ -29,13 +27,15 @@ from sanakit.training.objectives import (
     lpips_missing,
     moment_kl,
     multiscale_edges,
-    trained_parameters,
 )
 from sanakit.training.objectives import perceptual as perceptual_module
+from sanakit.training.objectives.autoencoding import AutoencoderPair, Autoencoding
+from sanakit.training.optim import OptimizerConfig
+from sanakit.training.tasks.phases import PHASES, Phase, trained_parameters
 
 STAGES = (Stage("res", 8, 1), Stage("res", 8, 1), Stage("evit", 16, 1, (5,)))
 TINY = AutoencoderConfig(latent_channels=4, head_dim=8, encoder=STAGES, decoder=STAGES)
-FULL, ADAPTATION, REFINEMENT = DCAE_PHASES
+FULL, ADAPTATION, REFINEMENT = PHASES.values()
 EDGES = Perceptual(multiscale_edges, "edges")
 
 
@@ -49,10 +49,16 @@ def small_discriminator() -> PatchDiscriminator:
     return PatchDiscriminator(width=8, layers=2)
 
 
-def objective(phase: Phase, **weights: object) -> AutoencoderObjective:
-    model = tiny()
+def objective(phase: Phase, critic: OptimizerConfig | None = None, **weights: object) -> Autoencoding:
+    model, loss = tiny(), AutoencoderLoss(**weights)  # type: ignore[arg-type]
     trained_parameters(model, phase)
-    return AutoencoderObjective(model, phase, AutoencoderLoss(**weights), EDGES, small_discriminator())  # type: ignore[arg-type]
+    config = TrainConfig(
+        folder=Path("run"), phases=(RunPhase(steps=1, size=32),), data=DataConfig(path=Path("set")),
+        autoencoder=AutoencoderRun(loss=loss, critic=critic), clip=0.5, ema=0.9,
+    )  # fmt: skip
+    return Autoencoding(
+        config, AutoencoderPair(model, small_discriminator() if phase.critic else None), EDGES
+    )
 
 
 def trained_names(model: nn.Module) -> set[str]:
@@ -80,8 +86,8 @@ def test_phases_train_what_the_paper_says() -> None:
         "decoder.exit.bias",
     }
     assert {id(p) for p in chosen} == {id(p) for p in model.parameters() if p.requires_grad}
-    assert [(p.trained, p.gan, p.resolution) for p in DCAE_PHASES] == [
-        ("all", False, "low"), ("latent", False, "high"), ("head", True, "low")
+    assert [(p.trained, p.critic) for p in PHASES.values()] == [
+        ("all", False), ("latent", False), ("head", True)
     ]  # fmt: skip
 
 
@@ -108,7 +114,7 @@ def test_refinement_leaves_the_latent_alone() -> None:
 
 def test_each_loss_moves_its_own_network() -> None:
     task = objective(REFINEMENT)
-    assert task.discriminator is not None
+    assert task.critic is not None
     pixels = torch.rand(2, 3, 16, 16) * 2 - 1
     made = task.reconstruct(pixels)
     parts = task.generator_loss(pixels, 0, made)
@@ -116,11 +122,11 @@ def test_each_loss_moves_its_own_network() -> None:
     assert {"loss", "pixel", "perceptual", "latent", "adversarial", "adversarial_weight", "psnr"} == set(
         parts
     )
-    assert all(p.grad is None for p in task.discriminator.parameters())
+    assert all(p.grad is None for p in task.critic.parameters())
     assert last_layer(task.model).grad is not None
     task.model.zero_grad()
-    task.discriminator_loss(pixels, 0, made)["loss"].backward()
-    assert all(p.grad is not None for p in task.discriminator.parameters())
+    task.critic_loss(pixels, made)["critic_loss"].backward()
+    assert all(p.grad is not None for p in task.critic.parameters())
     assert all(p.grad is None for p in task.model.parameters())
 
 
@@ -130,12 +136,24 @@ def test_the_discriminator_waits_for_its_step_and_its_phase() -> None:
     assert [late.plays(step) for step in (0, 9, 10)] == [False, False, True]
     assert "adversarial" not in late.generator_loss(pixels, 9)
     assert "adversarial" in late.generator_loss(pixels, 10)
-    with pytest.raises(ConfigError, match="does not play at step 9 of phase refinement"):
-        late.discriminator_loss(pixels, 9)
-    with pytest.raises(ConfigError, match="does not play"):
-        objective(FULL).discriminator_loss(pixels, 100)
-    with pytest.raises(ConfigError, match="hand in a discriminator"):
-        AutoencoderObjective(tiny(), REFINEMENT, AutoencoderLoss(), EDGES)
+    assert not objective(FULL).plays(100)
+    with pytest.raises(ConfigError, match="this phase has no critic"):
+        objective(FULL).critic_loss(pixels, objective(FULL).reconstruct(pixels))
+
+
+def test_the_critic_is_a_player_of_its_own() -> None:
+    (alone,) = objective(FULL).players()
+    assert (alone.name, alone.loss, alone.ema) == ("autoencoder", "loss", 0.9)
+    for settings, lr in ((None, 1e-4), (OptimizerConfig(lr=3e-4, betas=(0.5, 0.9)), 3e-4)):
+        task = objective(REFINEMENT, critic=settings)
+        first, critic = task.players()
+        assert first.module is task.model and critic.module is task.critic
+        assert (critic.name, critic.loss, critic.lr, critic.clip, critic.ema) == (
+            "critic", "critic_loss", lr, 0.5, None,
+        )  # fmt: skip
+        assert not {id(p) for group in first.optimizer.param_groups for p in group["params"]} & {
+            id(p) for p in critic.module.parameters()
+        }
 
 
 def test_the_loss_is_the_sum_of_its_parts() -> None:
@@ -157,11 +175,11 @@ def test_noise_on_the_latent_is_the_generators() -> None:
 
 def test_both_sides_learn() -> None:
     """Ten steps of full training with a GAN on one picture: it is redrawn better, and told from its copy."""
-    task = objective(Phase(name="both", gan=True))
-    assert task.discriminator is not None
+    task = objective(Phase(critic=True))
+    assert task.critic is not None
     pixels = (torch.arange(16) % 4 < 2).float().expand(2, 3, 16, 16) * 1.6 - 0.8
     model = torch.optim.AdamW(task.model.parameters(), lr=3e-3)
-    judge = torch.optim.AdamW(task.discriminator.parameters(), lr=1e-3)
+    judge = torch.optim.AdamW(task.critic.parameters(), lr=1e-3)
     errors, verdicts = [], []
     for step in range(25):
         made = task.reconstruct(pixels)
@@ -169,9 +187,9 @@ def test_both_sides_learn() -> None:
         model.zero_grad()
         parts["loss"].backward()
         model.step()
-        verdict = task.discriminator_loss(pixels, step, made)
+        verdict = task.critic_loss(pixels, made)
         judge.zero_grad()
-        verdict["loss"].backward()
+        verdict["critic_loss"].backward()
         judge.step()
         errors.append(parts["pixel"].item())
         verdicts.append((verdict["real"] - verdict["fake"]).item())

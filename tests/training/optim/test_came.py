@@ -11,7 +11,6 @@ from sanakit.base.errors import ConfigError, WeightsError
 from sanakit.training.optim import (
     CAME,
     OptimizerConfig,
-    adamw,
     build_optimizer,
     from_blocks,
     optimiser_bytes,
@@ -177,7 +176,7 @@ def test_a_state_of_another_optimiser_is_refused() -> None:
     came = stepped(OptimizerConfig(name="came"), model)
     with pytest.raises(WeightsError, match="of another optimiser: it holds .*'exp_avg'"):
         build_optimizer(model, OptimizerConfig(name="came-8bit")).load_state_dict(came.state_dict())
-    adam = adamw(model, 1e-3, 0.0, (0.9, 0.99))
+    adam = build_optimizer(model, OptimizerConfig(lr=1e-3))
     model(torch.ones(1, 256)).sum().backward()
     adam.step()
     with pytest.raises(WeightsError, match="another optimiser"):

@@ -146,7 +146,7 @@ def _warn(cache: TensorCache) -> None:
 def _follow(walk: Generator[FillReport]) -> list[FillReport]:
     """Both walks with a bar each; whatever happens, what was made is written."""
     from sanakit.cli.progress import ProgressBar
-    from sanakit.training.control import interruptible
+    from sanakit.training.signals import interruptible
 
     last: dict[str, FillReport] = {}
     with interruptible(), closing(walk), ProgressBar() as bar:

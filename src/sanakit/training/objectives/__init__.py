@@ -1,39 +1,32 @@
-"""What training minimises: velocity for the flow; reconstruction, structure and patches for the autoencoder."""
+"""Losses: velocities of a flow, reconstruction and structure of pictures, a critic; and the objectives made of them.
+
+velocity, perceptual, adversarial, autoencoder_loss     functions of tensors, exported here
+flow_matching, autoencoding                             objectives: draws, losses and players of a run
+"""
 
 from sanakit.training.objectives.adversarial import (
     PatchDiscriminator,
     adaptive_weight,
     hinge_discriminator,
     hinge_generator,
+    last_layer,
 )
-from sanakit.training.objectives.autoencoder import AutoencoderLoss, AutoencoderObjective, Reconstruction
+from sanakit.training.objectives.autoencoder_loss import AutoencoderLoss, log_power, moment_kl
 from sanakit.training.objectives.perceptual import (
     LPIPS_FILES,
-    LpipsNet,
     Perceptual,
     choose_perceptual,
     lpips_missing,
     multiscale_edges,
+    reconstruction,
 )
-from sanakit.training.objectives.phases import DCAE_PHASES, Phase, Trained, last_layer, trained_parameters
-from sanakit.training.objectives.reconstruction import reconstruction
-from sanakit.training.objectives.regularisation import RegularisationName, log_power, moment_kl
-from sanakit.training.objectives.velocity import sample_errors, velocity
-from sanakit.training.objectives.weighting import WeightingName, loss_by_time, time_weights
+from sanakit.training.objectives.velocity import loss_by_time, sample_errors, time_weights, velocity
 
 __all__ = [
-    "DCAE_PHASES",
     "LPIPS_FILES",
     "AutoencoderLoss",
-    "AutoencoderObjective",
-    "LpipsNet",
     "PatchDiscriminator",
     "Perceptual",
-    "Phase",
-    "Reconstruction",
-    "RegularisationName",
-    "Trained",
-    "WeightingName",
     "adaptive_weight",
     "choose_perceptual",
     "hinge_discriminator",
@@ -47,6 +40,5 @@ __all__ = [
     "reconstruction",
     "sample_errors",
     "time_weights",
-    "trained_parameters",
     "velocity",
 ]

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
+
+from sanakit.autoencoder import DCAE
+from sanakit.layers.resample import Upsample
 
 _STD = 0.02
 _LARGEST_WEIGHT = 1e4
@@ -50,7 +54,7 @@ def hinge_discriminator(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def hinge_generator(fake: Tensor) -> Tensor:
-    """- mean fake."""
+    """-mean(fake): low when patches look real."""
     return -fake.float().mean()
 
 
@@ -72,3 +76,10 @@ def adaptive_weight(
     )
     weight: Tensor = (ours / (theirs + _DELTA)).clamp(0.0, _LARGEST_WEIGHT)
     return weight.detach()
+
+
+def last_layer(model: DCAE) -> nn.Parameter:
+    """The weight of the convolution that makes the pixels."""
+    exit_ = model.decoder.exit
+    conv = exit_.conv if isinstance(exit_, Upsample) else exit_
+    return cast(nn.Parameter, conv.weight)

@@ -1,4 +1,4 @@
-"""A loss that looks at structure: LPIPS where its weights lie on disk, else edges at several scales; said in words.
+"""How far a decoded picture is from its original: colour, edges, and LPIPS if its weights lie on disk.
 
 Nothing is downloaded. LPIPS (arXiv 1801.03924) compares features of a network trained on ImageNet, which torchvision
 provides; its own few weights come with torchmetrics.
@@ -15,8 +15,6 @@ from typing import Literal
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
-
-from sanakit.training.objectives.reconstruction import edge_error
 
 LpipsNet = Literal["vgg", "alex", "squeeze"]
 """The network whose features are compared; DC-AE, like VQGAN, takes vgg."""
@@ -80,3 +78,25 @@ def _lpips(net: LpipsNet, device: torch.device) -> Callable[[Tensor, Tensor], Te
         return distance.mean()
 
     return loss
+
+
+def charbonnier(error: Tensor, eps: float = 1e-3) -> Tensor:
+    """mean sqrt(e^2 + eps^2): L1 that is smooth at zero (arXiv 1704.03915, section 3.3)."""
+    return (error.square() + eps**2).sqrt().mean()
+
+
+def edge_error(error: Tensor) -> Tensor:
+    """L1 of the error's horizontal and vertical differences: it punishes blur where L1 alone forgives it."""
+    rows = (error[..., 1:, :] - error[..., :-1, :]).abs().mean()
+    return rows + (error[..., :, 1:] - error[..., :, :-1]).abs().mean()
+
+
+def reconstruction(decoded: Tensor, pixels: Tensor, edge_weight: float = 0.5) -> dict[str, Tensor]:
+    """Named losses of decoded [B, 3, H, W] against pixels [B, 3, H, W], both in -1..1."""
+    error = decoded.float() - pixels.float()
+    colour = charbonnier(error)
+    coarse = F.avg_pool2d(error, 2)
+    edges = edge_error(error) + edge_error(coarse)
+    mse = error.detach().square().mean()
+    psnr = -10 * torch.log10(mse / 4)  # the range -1..1 spans 2
+    return {"loss": colour + edge_weight * edges, "psnr": psnr}

@@ -1,32 +1,77 @@
-"""From the data of an optimiser to the optimiser of a model."""
+"""Optimisers built from data: AdamW (torch's, or torchao's with 8-bit moments) and CAME."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.util import find_spec
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sanakit.base.errors import ConfigError
-from sanakit.training.optim.adamw import NEEDS_TORCHAO, adamw, adamw_8bit
 from sanakit.training.optim.came import CAME
 from sanakit.training.optim.config import OptimizerConfig, OptimizerName
-from sanakit.training.optim.groups import parameter_groups
+
+_FUSED = {"cpu", "cuda", "mps", "xpu"}
+
+NEEDS_TORCHAO = (
+    'optimizer: adamw-8bit needs torchao; run `pip install "sanakit[adamw-8bit]"`, or take came-8bit, '
+    "which needs nothing."
+)
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> Optimizer:
-    """The optimiser of all parameters of `model` that are trained; two groups, with decay and without.
+    """Build the optimiser of all parameters of `model` that are trained: two groups, with decay and without.
 
-    Raises ConfigError where nothing is trained or a library is missing.
+    Raises ConfigError if nothing is trained or a library is missing.
     """
     return _BUILDERS[config.name](model, config)
 
 
 def require_optimizer(config: OptimizerConfig) -> None:
-    """Raises ConfigError where the library of an optimiser is not installed, without importing it."""
+    """Raise ConfigError if the library of an optimiser is not installed, without importing it."""
     if config.name == "adamw-8bit" and find_spec("torchao") is None:
         raise ConfigError(NEEDS_TORCHAO)
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """The trained parameters: matrices (of two axes or more) with decay; biases and the scales of norms without.
+
+    The split does not depend on `weight_decay`, so a saved state fits whatever the decay is. Raises ConfigError if
+    nothing is trained.
+    """
+    trained = [p for p in model.parameters() if p.requires_grad]
+    if not trained:
+        raise ConfigError("optimizer: the model has no parameter that is trained.")
+    matrices = [p for p in trained if p.ndim > 1]
+    vectors = [p for p in trained if p.ndim <= 1]
+    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+
+
+def adamw(
+    model: nn.Module, lr: float, weight_decay: float, betas: tuple[float, float], eps: float = 1e-8
+) -> torch.optim.AdamW:
+    """AdamW with decay for matrices only (arXiv 1711.05101), fused into one kernel if torch has that for the device."""
+    groups = parameter_groups(model, weight_decay)
+    devices = {p.device.type for group in groups for p in group["params"]}
+    return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, fused=devices <= _FUSED)
+
+
+def adamw_8bit(
+    model: nn.Module, lr: float, weight_decay: float, betas: tuple[float, float], eps: float = 1e-8
+) -> Optimizer:
+    """AdamW with both moments in 8 bits, in blocks of 256 values (arXiv 2110.02861); torchao's.
+
+    It compiles its step, so it needs what torch.compile needs. Raises ConfigError if torchao is missing.
+    """
+    try:
+        from torchao.optim import AdamW8bit
+    except ImportError as error:
+        raise ConfigError(NEEDS_TORCHAO) from error
+    optimizer: Optimizer = AdamW8bit(parameter_groups(model, weight_decay), lr=lr, betas=betas, eps=eps)
+    return optimizer
 
 
 def _adamw(model: nn.Module, config: OptimizerConfig) -> Optimizer:
@@ -58,3 +103,22 @@ _BUILDERS: dict[OptimizerName, Callable[[nn.Module, OptimizerConfig], Optimizer]
     "came-8bit": _came,
     "adamw-8bit": _adamw_8bit,
 }
+
+
+def optimiser_bytes(optimizer: Optimizer) -> int:
+    """Bytes of an optimiser's state on this process: all of it after the first step.
+
+    Of tensors that are cut over processes this process's part is counted, and of quantised ones codes and scales.
+    """
+    return sum(_bytes(kept) for state in optimizer.state.values() for kept in state.values())
+
+
+def _bytes(kept: Any) -> int:
+    if not isinstance(kept, Tensor):
+        return 0
+    if hasattr(kept, "device_mesh"):
+        return _bytes(kept.to_local())  # type: ignore[attr-defined]
+    if hasattr(kept, "__tensor_flatten__"):
+        parts, _ = kept.__tensor_flatten__()
+        return sum(_bytes(getattr(kept, name)) for name in parts)
+    return kept.numel() * kept.element_size()

@@ -2,7 +2,16 @@
 
 A matrix [R, C] keeps its first moment, and of its second moment and of its confidence only the means of rows and
 columns: 4 bytes per value where Adam keeps 8. There is no bias correction; the RMS of a step is held below a threshold.
-With `block` the first moment of large matrices is kept in bytes (`blocks.py`): about 1 byte per value.
+With `block` the first moment of large matrices is kept in bytes: about 1 byte per value.
+
+CAME-8bit keeps signed bytes with one scale per block of a row. A block is `block` neighbouring values, so codes and
+scales are cut where a matrix is cut into rows, and a run on one GPU keeps the same numbers as one on many. (The
+published CAME-8bit means 2,048 values and takes 2,048 rows: one scale for millions of values. Of a heavy-tailed moment,
+Student's t with 3 degrees of freedom, it loses 21 %.)
+
+Codes are symmetric, so zero is exact, and they are rounded to the nearest. A moving average of noise with blocks of 256
+then differs from the exact one by 1.6 % (Gaussian) or 2.7 % (Student's t); rounding up or down by chance, which
+is right on average, gives 2.3 % and 4.0 %: the noise of the gradient is dither enough.
 """
 
 from __future__ import annotations
@@ -12,13 +21,14 @@ from itertools import chain
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from torch.optim import Optimizer
 
 from sanakit.base.errors import WeightsError
-from sanakit.training.optim.blocks import from_blocks, to_blocks
 from sanakit.training.optim.layout import Layout, layout_of
 
+_LARGEST = 127  # of a signed byte
 SMALL = 16_384
 """Tensors of so many values or fewer keep everything in float32."""
 
@@ -89,7 +99,7 @@ class CAME(Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As torch's, but every tensor keeps the dtype that it was saved in: torch would make floats of bytes.
 
-        Raises WeightsError where the state is another optimiser's.
+        Raises WeightsError if the state is another optimiser's.
         """
         saved = self._matched(state_dict)
         super().load_state_dict(state_dict)
@@ -99,7 +109,7 @@ class CAME(Optimizer):
             }
 
     def _matched(self, state_dict: dict[str, Any]) -> list[tuple[Tensor, dict[str, Tensor]]]:
-        """The saved state of every parameter that has one; refused where it is another optimiser's."""
+        """The saved state of every parameter that has one; refused if it is another optimiser's."""
         numbers = chain.from_iterable(group["params"] for group in state_dict["param_groups"])
         own = ((parameter, group) for group in self.param_groups for parameter in group["params"])
         matched = []
@@ -216,3 +226,23 @@ def _first_moment(state: dict[str, Tensor], step: Tensor, weight: float, block: 
     state["exp_avg_codes"].copy_(codes)
     state["exp_avg_scales"].copy_(scales)
     return mean
+
+
+def to_blocks(x: Tensor, block: int) -> tuple[Tensor, Tensor]:
+    """x [R, C] -> codes int8 [R, C], scales float32 [R, ceil(C / block)]; the last block of a row may be short."""
+    parts = _split(x, block)  # [R, K, block]
+    scales = parts.abs().amax(-1) / _LARGEST
+    codes = (parts / scales.clamp_min(torch.finfo(torch.float32).tiny).unsqueeze(-1)).round_()
+    return codes.to(torch.int8).flatten(1)[:, : x.shape[1]].contiguous(), scales
+
+
+def from_blocks(codes: Tensor, scales: Tensor, block: int) -> Tensor:
+    """The values [R, C] float32 that codes [R, C] and scales [R, ceil(C / block)] stand for."""
+    parts = _split(codes.float(), block) * scales.unsqueeze(-1)
+    return parts.flatten(1)[:, : codes.shape[1]]
+
+
+def _split(x: Tensor, block: int) -> Tensor:
+    """[R, C] -> [R, K, block], rows filled up with zeros."""
+    count = -(-x.shape[1] // block)
+    return F.pad(x, (0, count * block - x.shape[1])).view(x.shape[0], count, block)

@@ -1,12 +1,6 @@
-"""Networks under training with their losses, and the batches they are given.
+"""What is trained: tasks, their networks and batches; see `task.Task`.
 
-transformer  velocities of noisy latents        autoencoder  pictures given back
-latents      batches from a cache               frozen       the encoders that fill it
+transformer, autoencoder     the tasks            joint_text     a transformer with its text encoder
+training_set                 pictures of a run    latents, latent_cache     batches of a transformer
+base_model                   what a run starts from            phases     of an autoencoder
 """
-
-from sanakit.training.tasks.autoencoder import AutoencoderPair, AutoencoderTask
-from sanakit.training.tasks.frozen import Frozen
-from sanakit.training.tasks.latents import LatentBatch, LatentData
-from sanakit.training.tasks.transformer import TransformerTask
-
-__all__ = ["AutoencoderPair", "AutoencoderTask", "Frozen", "LatentBatch", "LatentData", "TransformerTask"]

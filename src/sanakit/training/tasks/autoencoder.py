@@ -1,64 +1,311 @@
-"""The task of training an autoencoder: give pictures back, and in its last phase so that a critic takes them for real.
-
-Autoencoder and critic are one module with one optimiser: the critic's loss has no gradient for the autoencoder and the
-autoencoder's none for the critic, so a step moves both.
-"""
+"""The task of training an autoencoder on pictures, in one of the phases of DC-AE (arXiv 2410.10733, section 3.2)."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from functools import cached_property, partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from sanakit.autoencoder import DCAE
-from sanakit.data import PictureBatch
+from sanakit.autoencoder import DCAE, PRESETS, AutoencoderConfig
+from sanakit.base.errors import ConfigError, PictureError
+from sanakit.base.precision import Precision
+from sanakit.data import BatchOrder, PictureBatch, PictureReader
+from sanakit.data.buckets import crop_for, picture_tensor
+from sanakit.pipeline import make_grid
+from sanakit.pipeline.decoder import to_image
+from sanakit.pipeline.threads import encoder_product
+from sanakit.training.config import TrainConfig
+from sanakit.training.cost import counted_step, kept_bytes, train_operations
+from sanakit.training.events import Message
 from sanakit.training.objectives.adversarial import PatchDiscriminator
-from sanakit.training.objectives.autoencoder import AutoencoderLoss, AutoencoderObjective
-from sanakit.training.objectives.perceptual import Perceptual
-from sanakit.training.objectives.phases import DCAE_PHASES, Phase, trained_parameters
+from sanakit.training.objectives.autoencoding import AutoencoderPair, Autoencoding, to_range
+from sanakit.training.objectives.objective import Objective, choose_objective
+from sanakit.training.objectives.perceptual import choose_perceptual
 from sanakit.training.parallel import World
+from sanakit.training.preview import save_sheet
+from sanakit.training.tasks.base_model import read_base
+from sanakit.training.tasks.phases import PHASES, trained_parameters
+from sanakit.training.tasks.task import Workload
+from sanakit.training.tasks.training_set import (
+    Epoch,
+    epochs_of,
+    held_items,
+    open_training_set,
+    phase_buckets,
+)
+from sanakit.training.trainer import Batches, Hook, Trainer
+from sanakit.weights import (
+    load_autoencoder,
+    read_autoencoder_config,
+    save_autoencoder,
+)
 
-PHASES = {phase.name: phase for phase in DCAE_PHASES}
+_NAME = "vae"
+_SCALED_ON = 64  # pictures whose latents give the scaling factor
+_SIDE = 128  # pixels of the picture that operations are counted on
+OBJECTIVES = {"autoencoding": Autoencoding}
+"""Made of (config, autoencoder and critic, perceptual loss, world); the first is the usual one."""
 
-
-class AutoencoderPair(nn.Module):
-    """An autoencoder, and a critic of its pictures where the phase has one; the phase's parameters are trained."""
-
-    def __init__(self, autoencoder: DCAE, phase: Phase) -> None:
-        super().__init__()
-        self.autoencoder = autoencoder
-        self.critic = PatchDiscriminator() if phase.gan else None
-        trained_parameters(autoencoder, phase)
+_UNREAD = ("model", "text", "times", "compile", "recompute")
+_SHOWN, _GAP = 4, 4  # pictures of a preview, and pixels between them
 
 
 class AutoencoderTask:
-    """The loss of a phase. Its parts are told by name; `critic_loss` is that of the critic."""
+    """See `Task`. One size; every process holds it whole. Raises ConfigError, DataError or ModelNotFoundError."""
 
     def __init__(
-        self,
-        pair: AutoencoderPair,
-        phase: Phase,
-        weights: AutoencoderLoss,
-        perceptual: Perceptual,
-        world: World | None = None,
+        self, config: TrainConfig, precision: Precision, world: World, notify: Callable[[str], object]
     ) -> None:
-        self.pair = pair
-        self.objective = AutoencoderObjective(
-            pair.autoencoder, phase, weights, perceptual, pair.critic, world
+        _check(config)
+        self.config, self.precision, self.world, self.notify = config, precision, world, notify
+        self.phase, self.wanted = PHASES[config.autoencoder.phase], config.autoencoder
+        self.chosen = OBJECTIVES[choose_objective(tuple(OBJECTIVES), config.objective)]
+        self.folder: Path | None = None
+        self.autoencoder_config = self._read_config(notify)
+        self.pictures = open_training_set(config)
+        self.perceptual = choose_perceptual(precision.device)
+        self._bad: set[int] = set()
+
+    def _read_config(self, notify: Callable[[str], object]) -> AutoencoderConfig:
+        """Read the configuration, and note where the first weights lie."""
+        start = self.wanted.start
+        if start == "scratch":
+            if self.wanted.preset not in PRESETS:
+                raise ConfigError(
+                    f"autoencoder.preset: {self.wanted.preset!r} is none of {', '.join(PRESETS)}"
+                )
+            return PRESETS[self.wanted.preset]
+        if start == "base":
+            base = read_base(self.config, notify)
+            self.folder = base.autoencoder_folder
+            return base.autoencoder
+        self.folder = Path(start)
+        return read_autoencoder_config(self.folder)
+
+    def workload(self) -> Workload:
+        """As `Task.workload`, counted on the meta device."""
+        side, batch = self.config.phases[0].size, self.config.batch
+        samples = batch // self.world.size
+        with torch.device("meta"):
+            model = DCAE(self.autoencoder_config)
+        once = partial(model, torch.empty(1, 3, side, side, device="meta"))
+        return Workload(
+            network=f"autoencoder {self.wanted.start}, phase {self.wanted.phase}",
+            parameters=sum(p.numel() for p in model.parameters()),
+            trained=sum(p.numel() for p in trained_parameters(model, self.phase)),
+            operations=batch * side * side * self._per_pixel,
+            activations=samples * kept_bytes(once),
         )
 
-    def loss(self, batch: PictureBatch, generator: torch.Generator) -> dict[str, Tensor]:
-        """The loss of both, and its parts. The latent's noise is drawn from `generator`."""
-        objective, step = self.objective, batch.step
-        pixels = to_range(batch.pixels).to(next(self.pair.parameters()).device)
-        made = objective.reconstruct(pixels, generator)
-        parts = objective.generator_loss(pixels, step, made)
-        if not objective.plays(step):
-            return parts
-        critic = objective.discriminator_loss(pixels, step, made)
-        told = {"critic_loss": critic["loss"].detach(), "real": critic["real"], "fake": critic["fake"]}
-        return parts | told | {"loss": parts["loss"] + critic["loss"]}
+    @cached_property
+    def _per_pixel(self) -> float:
+        """Operations of training on one pixel: every layer is a convolution, or linear attention.
+
+        What a phase freezes has less of a backward pass, or none.
+        """
+        with torch.device("meta"):
+            model, picture = DCAE(self.autoencoder_config), torch.empty(1, 3, _SIDE, _SIDE)
+        whole = train_operations(lambda: model(picture)) / _SIDE**2
+        if self.phase.trained == "all":
+            return whole
+        everything = counted_step(lambda: model(picture).sum())
+        trained_parameters(model, self.phase)
+        return whole * counted_step(lambda: model(picture).sum()) / everything
+
+    def operations(self) -> Callable[[Any], float]:
+        """Count by the pixels of a batch."""
+
+        def of(batch: PictureBatch) -> float:
+            count, _, height, width = batch.pixels.shape
+            return count * height * width * self._per_pixel
+
+        return of
+
+    def epochs(self) -> tuple[Epoch, ...]:
+        """Count epochs by the sizes of the set."""
+        return epochs_of(self.config, self.pictures)
+
+    def product(self) -> float:
+        """Count a product of the encoder."""
+        samples = self.config.batch // self.world.size
+        return encoder_product(self.autoencoder_config, samples * self.config.phases[0].size ** 2)
+
+    def prepare(self) -> Iterator[Message]:
+        """Say what the loss is made of, and check the pictures that are held out. Raises ConfigError."""
+        yield Message(step=0, text=self.perceptual.words)
+        held = held_items(self.pictures, self.config.data.held)
+        if held and not any(True for _ in self._centres(held)) and self.config.validate:
+            raise ConfigError(
+                f"none of the {len(held)} pictures that are held out can be read (the first is "
+                f"{self.pictures[held[0]].key}): replace them, or leave out validate"
+            )
+
+    def remarks(self) -> Iterator[tuple[str, str]]:
+        """Say what becomes of the latents."""
+        yield "latents", self._fate
+
+    @property
+    def _fate(self) -> str:
+        """Whether transformers of the autoencoder that is gone on from still fit."""
+        vae = self.config.folder / _NAME
+        if self.phase.trained == "head":
+            return f"stay as they are: transformers of before fit it, too (sanakit generate --decoder {vae})"
+        return (
+            "are moved by this phase: a transformer that was trained before no longer fits; "
+            f"train one on the new latents (base.autoencoder={vae})"
+        )
+
+    def objective(self) -> Objective:
+        """Build autoencoder and critic, float32, under the objective of the config."""
+        torch.manual_seed(self.config.seed)
+        if self.folder is None:
+            model = DCAE(self.autoencoder_config)
+        else:
+            with torch.device("meta"):
+                model = DCAE(self.autoencoder_config)
+            load_autoencoder(model, self.autoencoder_config, self.folder, dtype=torch.float32)
+        pair = AutoencoderPair(
+            model.requires_grad_(True), PatchDiscriminator() if self.phase.critic else None
+        )
+        trained_parameters(model, self.phase)
+        pair.to(self.world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return self.chosen(self.config, pair, self.perceptual, self.world)
+
+    def blocks(self, network: nn.Module) -> nn.ModuleList:
+        """Return none: every process holds the network whole."""
+        return nn.ModuleList()
+
+    @contextmanager
+    def batches(self, objective: Objective) -> Iterator[Batches]:
+        """Read random crops ahead in threads."""
+        config = self.config
+        buckets = phase_buckets(config, config.phases[0], self.pictures)
+        held = set(held_items(self.pictures, config.data.held))
+        usable = [index for index in range(len(self.pictures)) if index not in held]
+        order = BatchOrder(buckets, config.batch, config.seed, usable)
+        with PictureReader(
+            self.pictures, order, rank=self.world.rank, world=self.world.size,
+            crops="random", workers=config.data.workers,
+        ) as reader:  # fmt: skip
+            yield lambda number: objective.draw(reader(number))
+            for fault in reader.faults:
+                self._say(f"passed over: {fault.text}")
+
+    def hooks(self, objective: Objective) -> list[Hook]:
+        """Return reconstructions, and fidelity on the pictures that are held out."""
+        model, every = _autoencoder(objective), self.config.validate
+        sheet = Hook(
+            name="preview", every=self.config.preview.every, run=lambda trainer: self._draw(trainer, model),
+            required=False, at_start=True, picture=self._sheet,
+        )  # fmt: skip
+        measure = Hook(name="validation", every=every, run=lambda trainer: self._measure(trainer, model))
+        return [sheet, measure] if every else [sheet]
+
+    @torch.no_grad()
+    def _measure(self, trainer: Trainer, model: DCAE) -> Mapping[str, float]:
+        """Mean PSNR in dB and L1 of the averaged weights on centre crops."""
+        model.eval()
+        errors = []
+        with trainer.ema.applied(model), trainer.autocast():
+            for pixels in self._centres(held_items(self.pictures, self.config.data.held)):
+                errors.append(model(pixels).clamp(-1, 1).float() - pixels)
+        if not errors:  # none of them can be read any more
+            return {}
+        psnr = torch.stack([-10 * torch.log10(error.square().mean() / 4) for error in errors])
+        return {"psnr": float(psnr.mean()), "l1": float(torch.cat(errors).abs().mean())}
+
+    @torch.no_grad()
+    def _draw(self, trainer: Trainer, model: DCAE) -> Mapping[str, float]:
+        """Some pictures beside what the averaged weights give back, in RUN/previews/step-N.png."""
+        if not self.world.leads:
+            return {}
+        model.eval()
+        chosen = held_items(self.pictures, self.config.data.held or min(_SHOWN, len(self.pictures)))
+        with trainer.ema.applied(model), trainer.autocast():
+            pairs = [(x, model(x).float()) for x in islice(self._centres(chosen), _SHOWN)]
+        save_sheet(
+            self._sheet(trainer),
+            make_grid([to_image(x) for both in pairs for x in both], columns=2, gap=_GAP),
+        )
+        return {}
+
+    def _sheet(self, trainer: Trainer) -> Path:
+        return self.config.folder / "previews" / f"step-{trainer.step:08d}.png"
+
+    def export(self, objective: Objective, trainer: Trainer) -> str:
+        """Write the averaged autoencoder to RUN/vae, with a scaling factor measured on the set."""
+        model, folder = _autoencoder(objective), self.config.folder / _NAME
+        with trainer.ema.applied(model):
+            config = self._scaled(model)
+            if self.world.leads:
+                save_autoencoder(folder, config, model, dtype=torch.float32)
+        self.world.wait()
+        return f"the autoencoder is in {folder}, scaling factor {config.scaling_factor}; the latents {self._fate}"
+
+    @torch.no_grad()
+    def _scaled(self, autoencoder: DCAE) -> AutoencoderConfig:
+        """The config with 1 / std of some latents as its factor; unchanged if the phase leaves latents alone."""
+        if self.phase.trained == "head":
+            return self.autoencoder_config
+        indices = range(0, len(self.pictures), max(1, len(self.pictures) // _SCALED_ON))
+        latents = [autoencoder.encode(pixels).float().flatten() for pixels in self._centres(indices)]
+        if not latents:  # the set is gone
+            return self.autoencoder_config
+        return replace(self.autoencoder_config, scaling_factor=round(1 / float(torch.cat(latents).std()), 5))
+
+    def _centres(self, indices: Iterable[int]) -> Iterator[Tensor]:
+        """The middle of each picture that can be read; the name of any other is reported, once."""
+        for index in indices:
+            if index in self._bad:
+                continue
+            try:
+                yield self._centre(index)
+            except PictureError as error:
+                self._bad.add(index)
+                self._say(f"passed over: {self.pictures[index].key}: {error}")
+
+    def _say(self, text: str) -> None:
+        if self.world.leads:
+            self.notify(text)
+
+    def _centre(self, index: int) -> Tensor:
+        """The middle of a picture [1, 3, H, W] in -1..1, at the size of the run."""
+        side = self.config.phases[0].size
+        crop = crop_for(self.pictures[index], (side, side))
+        return to_range(picture_tensor(self.pictures.read(index), crop)[None]).to(self.world.device)
 
 
-def to_range(pictures: Tensor) -> Tensor:
-    """uint8 [B, 3, H, W] -> float32 in -1..1, channels last."""
-    return (pictures.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+def _autoencoder(objective: Objective) -> DCAE:
+    return cast(AutoencoderPair, objective.network).autoencoder
+
+
+def _check(config: TrainConfig) -> None:
+    """Refuse settings that this task does not read. Raises ConfigError."""
+    if config.accumulate > 1 or len(config.phases) > 1:
+        raise ConfigError(
+            "the task autoencoder trains at one size and with one micro-batch a step: "
+            "leave out accumulate and all phases but one"
+        )
+    if config.parallel == "fsdp":
+        raise ConfigError("the task autoencoder holds its weights whole on every process: say parallel=ddp")
+    usual = TrainConfig(folder=config.folder, phases=config.phases, data=config.data)
+    unread = [name for name in _UNREAD if getattr(config, name) != getattr(usual, name)]
+    drawing, usually = config.preview, usual.preview
+    unread += [
+        f"preview.{field.name}"
+        for field in fields(drawing)
+        if field.name != "every" and getattr(drawing, field.name) != getattr(usually, field.name)
+    ]
+    phase = config.phases[0]
+    unread += [
+        f"phases[0].{name}" for name in ("shift", "position_scale") if getattr(phase, name) is not None
+    ]
+    if unread:
+        raise ConfigError(f"{unread[0]}: the task autoencoder knows no such setting; leave it out")

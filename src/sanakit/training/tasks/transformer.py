@@ -1,78 +1,258 @@
-"""The task of training a transformer: predict the velocity of noisy latents, given text (arXiv 2410.10629, eq. 1).
-
-The autoencoder of the base model is frozen, and so is its text encoder unless it is trained, too (`joint.py`); what
-frozen networks make of the set lies in the cache.
-"""
+"""The task of training a transformer, alone or with its text encoder; what frozen encoders make lies in a cache."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sanakit.base.errors import ConfigError
-from sanakit.flow.path import LinearPath
-from sanakit.training.config import ModelConfig, RunPhase, TrainConfig
-from sanakit.training.objectives.velocity import sample_errors, velocity
-from sanakit.training.objectives.weighting import time_weights
+from sanakit.base.grid import BUCKETS
+from sanakit.base.precision import Precision
+from sanakit.data import CacheCost, Prefetch
+from sanakit.data.buckets import Bucket
+from sanakit.data.cache import captions_of
+from sanakit.data.cost import cache_cost
+from sanakit.pipeline.memory import estimate
+from sanakit.pipeline.shapes import Shapes
+from sanakit.pipeline.threads import transformer_product
+from sanakit.text import is_closed, load_tokenizer, words_of
+from sanakit.training.config import ModelConfig, TrainConfig
+from sanakit.training.cost import kept_bytes, transformer_operations, transformer_pass
+from sanakit.training.events import Event, Message
+from sanakit.training.objectives.flow_matching import FlowMatching, phase_config
+from sanakit.training.objectives.objective import Objective, choose_objective
+from sanakit.training.parallel import World
+from sanakit.training.preview import preview
+from sanakit.training.reading import read_set
 from sanakit.training.schema import typed_values
-from sanakit.training.tasks.joint import JointNetwork, transformer_of
-from sanakit.training.tasks.latents import LatentBatch
+from sanakit.training.tasks.base_model import read_base
+from sanakit.training.tasks.joint_text import (
+    JointNetwork,
+    TrainedText,
+    text_weights,
+    transformer_of,
+    transformer_weights,
+)
+from sanakit.training.tasks.latent_cache import LatentCacheFiller
+from sanakit.training.tasks.latents import LatentBatch, LatentData
+from sanakit.training.tasks.task import Workload
+from sanakit.training.tasks.training_set import (
+    Epoch,
+    caption_tokens,
+    captioned,
+    epochs_of,
+    held_items,
+    open_training_set,
+    uncaptioned_sentence,
+)
+from sanakit.training.trainer import Batches, Hook, Trainer
+from sanakit.training.validation import validation
 from sanakit.transformer import PRESETS, SanaTransformer, TransformerConfig, initialise
-from sanakit.weights import ModelSpec, load_transformer
+from sanakit.weights import ModelSpec, check_parts, load_transformer, read_words, write_derived
 
-_CLOCK = 1000
+OBJECTIVES = {"flow_matching": FlowMatching}
+"""Made of (config, network, pixels per latent position, the base model's shift); the first is the usual one."""
+
+_AHEAD = 4
+_AT_ONCE = 8  # pictures or captions that are encoded together
 
 
 class TransformerTask:
-    """The network under training, and its loss.
+    """See `Task`. Raises ConfigError, DataError or ModelNotFoundError."""
 
-    ratio: pixels per latent position: the positional table follows the size of a phase.
-    """
+    def __init__(
+        self, config: TrainConfig, precision: Precision, world: World, notify: Callable[[str], object]
+    ) -> None:
+        self.config, self.precision, self.world = config, precision, world
+        self.chosen = OBJECTIVES[choose_objective(tuple(OBJECTIVES), config.objective)]
+        self.spec = read_base(config, notify)
+        if self.spec.kind != "sana":
+            raise ConfigError(f"base: {config.base_model} is a {self.spec.kind} model; take a flow model")
+        check_parts(self.spec)  # RUN/model is going to hold copies of them
+        self.network_config = network_config(config.model, self.spec)
+        self.pictures, self.uncaptioned = captioned(config, open_training_set(config))
+        self.text = TrainedText(config, self.spec, self.pictures) if config.text.train else None
+        self.cache = LatentCacheFiller(config, self.spec, precision, self.pictures)
+        self.ratio = self.spec.autoencoder.ratio
 
-    def __init__(self, config: TrainConfig, model: SanaTransformer | JointNetwork, ratio: int) -> None:
-        self.config, self.model, self.ratio = config, model, ratio
-        self.transformer = transformer_of(model)
-        self.path = LinearPath()
+    def workload(self) -> Workload:
+        """As `Task.workload`; the largest phase decides."""
+        config = self.config
+        with torch.device("meta"):
+            parameters = sum(p.numel() for p in SanaTransformer(self.network_config).parameters())
+        side = max(phase.size for phase in config.phases) // self.ratio
+        samples = config.batch // (config.accumulate * self.world.size)
+        missing, wanted = self.cache.missing(), len(self.pictures) * len(config.phases)
+        cost = self._cost(missing.buckets)
+        once = partial(transformer_pass, self.network_config, side, self.words)
+        name, kept = config.model.preset or config.base_model, 0
+        if self.text is not None:
+            name, kept = f"{name} and its text encoder", self.text.kept
+            parameters += self.text.parameters
+        return Workload(
+            network=name, parameters=parameters, trained=parameters,
+            words=self.words, cached=wanted - len(missing.buckets), wanted=wanted, unknown=missing.unknown,
+            cache_operations=cost.operations, cache_bytes=cost.latent_bytes + cost.text_bytes,
+            operations=config.batch * (self._per_sample(side * side, self.words) + self._per_caption),
+            activations=int(samples * (self._kept() * kept_bytes(once) + kept)), **self._beside(),
+        )  # fmt: skip
+
+    def _cost(self, lacking: Sequence[Bucket]) -> CacheCost:
+        """The cost of the latents that the cache lacks and, if it lacks any, of as many captions."""
+        spec, each = self.spec, len(self.pictures) * len(self.config.phases)
+        written = 0 if self.text is not None else sum(len(item.captions) for item in self.pictures)
+        captions = written * len(lacking) // max(1, each)
+        return cache_cost(lacking, [self.words] * captions, spec.autoencoder, spec.text_config)
+
+    def _beside(self) -> dict[str, int]:
+        """Bytes of the networks that are at work beside training: those that encode, and those that draw."""
+        spec, side = self.spec, max(phase.size for phase in self.config.phases)
+        shapes = Shapes(transformer=self.network_config, autoencoder=spec.autoencoder, text=spec.text_config)
+        kind = self.precision.device.type
+        stages = {s.stage: s for s in estimate(shapes, side, side, self.precision.dtype, device=kind)}
+        text, decode = stages["text"], stages["decode"]
+        drawing = text.weights + sum(stages[name].total for name in ("denoise",)) + decode.weights
+        encoding = max(text.weights + _AT_ONCE * text.work, decode.weights + _AT_ONCE * decode.work)
+        return {"encoders": encoding, "drawing": drawing + max(text.work, decode.work)}
+
+    @cached_property
+    def words(self) -> int:
+        """Tokens of a batch's text: captions are padded to the longest of theirs."""
+        return caption_tokens(self.pictures, self.spec, self.config.batch // self.config.accumulate)
+
+    @cached_property
+    def _per_caption(self) -> float:
+        """Operations of training the text encoder on one caption; 0 if it is frozen."""
+        return 0.0 if self.text is None else self.text.operations
+
+    @cached_property
+    def _per_sample(self) -> Callable[[int, int], float]:
+        return transformer_operations(self.network_config)
+
+    def operations(self) -> Callable[[Any], float]:
+        """Count by the size of the latents and the tokens that are read."""
+
+        def of(batch: LatentBatch) -> float:
+            count, _, height, width = batch.x0.shape
+            drawing = self._per_sample(height * width, batch.text.mask.shape[1])
+            return float(count * (drawing + self._per_caption))
+
+        return of
+
+    def product(self) -> float:
+        """Count a product of the largest phase."""
+        side = max(phase.size for phase in self.config.phases) // (
+            self.ratio * self.network_config.patch_size
+        )
+        samples = self.config.batch // (self.config.accumulate * self.world.size)
+        return transformer_product(self.network_config, samples * side**2)
+
+    def _kept(self) -> float:
+        """The share of activations that is not computed again."""
+        every, depth = self.config.recompute, self.network_config.depth
+        recomputed = 0 if every < 1 else depth if every == 1 else depth - -(-depth // every)
+        return min(1.0, (depth - recomputed + 1) / depth)
+
+    def epochs(self) -> tuple[Epoch, ...]:
+        """Count epochs by the sizes of the set."""
+        return epochs_of(self.config, self.pictures)
+
+    def prepare(self) -> Iterator[Event]:
+        """Fix the words of a text encoder that is trained, and fill the cache."""
+        if self.uncaptioned:
+            yield Message(step=0, text=f"passed over: {uncaptioned_sentence(self.uncaptioned)}")
+        if self.text is not None:
+            self.text.prepare(self.world)
+        yield from self.cache.fill(self.world)
+
+    def remarks(self) -> Iterator[tuple[str, str]]:
+        """Say what is passed over, and how well the text encoder reads the captions."""
+        if self.uncaptioned:
+            yield "passed by", uncaptioned_sentence(self.uncaptioned)
+        if self.text is not None:
+            words = f"; {self.text.words:,} words get a token of their own" if self.text.words else ""
+            yield "text", f"its encoder is trained with the transformer{words}"
+            return
+        captions = captions_of(self.pictures)
+        yield "text", read_set(self.spec, captions, self.precision).sentence()
+
+    def objective(self) -> Objective:
+        """Build the transformer, and the text encoder if that is trained, under the objective of the config."""
+        transformer = build_network(self.config, self.spec, self.world.device)
+        return self.minimising(
+            transformer
+            if self.text is None
+            else JointNetwork(transformer, self.text.build(self.world.device))
+        )
+
+    def minimising(self, network: SanaTransformer | JointNetwork) -> FlowMatching:
+        """Return the objective of the config for a network."""
+        return self.chosen(self.config, network, self.ratio, self.spec.schedule.shift)
+
+    def blocks(self, network: nn.Module) -> nn.ModuleList:
+        """Return those of the transformer."""
+        return transformer_of(network).blocks
+
+    @cached_property
+    def data(self) -> LatentData:
+        """The batches; the cache must be filled."""
+        read = None if self.text is None else self.text.read
+        return LatentData(self.config, self.pictures, self.cache.cached(), self.world, read)
+
+    def batches(self, objective: Objective) -> AbstractContextManager[Batches]:
+        """Read and draw ahead in threads."""
+        data = self.data
+
+        def batch(number: int) -> Any:
+            return objective.draw(data.batch(number))
+
+        return Prefetch(batch, workers=self.config.data.workers, ahead=_AHEAD)
+
+    def hooks(self, objective: Objective) -> list[Hook]:
+        """Return previews, and validation if it is asked for."""
+        hooks = [preview(self.config, self.described, self.precision, objective.network)]
+        if self.config.validate and isinstance(objective, FlowMatching):
+            hooks.append(validation(objective, self.data, self.config.validate))
+        return hooks
+
+    def export(self, objective: Objective, trainer: Trainer) -> str:
+        """Write a whole model to RUN/model, of the size of the last phase."""
+        spec = self.described(len(self.config.phases) - 1)
+        where = export(self.config, spec, objective.network, trainer, self._words())
+        return f"the model is in {where}: sanakit generate --model {where} PROMPT"
+
+    def _words(self) -> set[str]:
+        """The words that the model has learnt, if its vocabulary is so small that this must be said."""
+        if not is_closed(load_tokenizer(self._trained.tokenizer_folder)):
+            return set()
+        held = set(held_items(self.pictures, self.config.data.held))
+        seen = (item for index, item in enumerate(self.pictures) if index not in held)
+        words = {word for caption in captions_of(seen) for word in words_of(caption)}
+        if self.config.model.start == "scratch":
+            return words
+        before = read_words(self.spec)
+        return words | before if before else set()  # a base model without a list may know any word
+
+    def described(self, phase: int) -> ModelSpec:
+        """The model under training, with the network as it is in a phase."""
+        config = phase_config(self.network_config, self.config.phases[phase], self.ratio)
+        return replace(self._trained, transformer=config)
 
     @property
-    def blocks(self) -> Sequence[nn.Module]:
-        """What is gathered, compiled or recomputed piece by piece."""
-        return list(self.transformer.blocks)
-
-    def loss(self, batch: LatentBatch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-        """The weighted velocity error of a batch; `flow` is the same without weights."""
-        predicted, target = self.predict(batch)
-        weighting = self.config.times.weighting
-        weights = None if weighting == "none" else time_weights(weighting, batch.t.to(target.device))
-        parts = velocity(predicted, target, weights)
-        return parts if weights is None else parts | {"flow": velocity(predicted, target)["loss"].detach()}
-
-    @torch.no_grad()
-    def errors(self, batch: LatentBatch) -> Tensor:
-        """The squared error of every sample, [B] float32."""
-        return sample_errors(*self.predict(batch))
-
-    def predict(self, batch: LatentBatch) -> tuple[Tensor, Tensor]:
-        """Predicted and true velocities, [B, C, h, w] each."""
-        phase = self.config.phases[batch.phase]
-        positions = phase_config(self.transformer.config, phase, self.ratio).positions
-        batch = batch.to(next(self.model.parameters()).device)
-        point = self.path.point(batch.x0, batch.noise, batch.t)
-        predicted = self.model(point, (_CLOCK * batch.t).floor(), batch.text, positions=positions)
-        return predicted, self.path.target(batch.x0, batch.noise, batch.t)
-
-
-def phase_config(config: TransformerConfig, phase: RunPhase, ratio: int) -> TransformerConfig:
-    """The configuration of a network as it is trained in a phase; `ratio`: pixels per latent position."""
-    scale = config.position_scale if phase.position_scale is None else phase.position_scale
-    return replace(config, sample_size=phase.size // ratio, position_scale=scale)
+    def _trained(self) -> ModelSpec:
+        """The base model's description, or that of its text encoder as it is trained."""
+        return self.spec if self.text is None else self.text.spec
 
 
 def network_config(wanted: ModelConfig, spec: ModelSpec) -> TransformerConfig:
-    """The shape of the network. Raises ConfigError for unknown names and for what does not fit the base model."""
+    """The configuration of the network. Raises ConfigError for unknown names and what does not fit the base model."""
     if wanted.start == "base" and (wanted.preset or wanted.changes):
         raise ConfigError(
             "model: weights of the base model have its shape; for another one say model.start=scratch"
@@ -86,13 +266,40 @@ def network_config(wanted: ModelConfig, spec: ModelSpec) -> TransformerConfig:
 
 
 def build_network(config: TrainConfig, spec: ModelSpec, device: torch.device) -> SanaTransformer:
-    """The network with its first weights, float32. Raises ConfigError or WeightsError."""
-    shape = network_config(config.model, spec)
+    """Build the network with its first weights, float32. Raises ConfigError or WeightsError."""
+    built = network_config(config.model, spec)
     if config.model.start == "scratch":
         torch.manual_seed(config.seed)
-        return initialise(SanaTransformer(shape)).to(device)
+        return initialise(SanaTransformer(built)).to(device)
     with torch.device("meta"):
-        model = SanaTransformer(shape)
+        model = SanaTransformer(built)
     source, part = spec.transformer_source, spec.weights
-    load_transformer(model, shape, source, dtype=torch.float32, device=device, part=part)
+    load_transformer(model, built, source, dtype=torch.float32, device=device, part=part)
     return model.requires_grad_(True)
+
+
+def export(
+    config: TrainConfig, spec: ModelSpec, network: nn.Module, trainer: Trainer, words: Iterable[str] = ()
+) -> Path:
+    """Write the averaged weights with the other parts of the base model to RUN/model, replacing an earlier export.
+
+    spec: of the model as trained. words: that it has learnt. Every process gathers the weights; the first one writes.
+    Returns the folder. Raises OutputError.
+    """
+    weights = trainer.ema.gathered()
+    folder = config.folder / "model"
+    if trainer.world.leads:
+        write_derived(
+            finished(config, spec), folder, transformer_weights(network, weights),
+            text_encoder=text_weights(network, weights), words=words, dtype=torch.bfloat16, force=True,
+        )  # fmt: skip
+    trainer.world.wait()
+    return folder
+
+
+def finished(config: TrainConfig, spec: ModelSpec) -> ModelSpec:
+    """The description of the trained model: the shift it was trained with, sizes binned if it saw bins."""
+    last = config.phases[-1]
+    schedule = spec.schedule if last.shift is None else replace(spec.schedule, shift=last.shift)
+    bins = last.size in BUCKETS and not config.data.square
+    return replace(spec, schedule=schedule, bins=bins)

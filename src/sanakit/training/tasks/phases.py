@@ -1,24 +1,23 @@
-"""The three phases of DC-AE's training, as data (arXiv 2410.10733, section 3.2 and figure 6).
+"""The three phases of DC-AE's training, as a table (arXiv 2410.10733, section 3.2 and figure 6).
 
-    full         low resolution, everything, without the GAN: what is in a picture
+    full         low resolution, everything, without a critic: what is in a picture
     adaptation   high resolution, the layers around the latent: a latent that means the same at every size
-    refinement   low resolution, the decoder's last layers, with the GAN: local detail, the latent untouched
+    refinement   low resolution, the decoder's last layers, with a critic: local detail, the latent untouched
 
 The training code of DC-AE is not public. The paper names the layers of phase 2 as the encoder's head and the decoder's
-input, and those of phase 3 as the decoder's head; how many that are is `stages` here.
+input, and those of phase 3 as the decoder's head; how many that are is `stages` here. Size, optimiser and learning rate
+are the config's; docs/training.md gives the published ones.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Literal, cast
+from dataclasses import dataclass
+from typing import Literal
 
 from torch import nn
 
 from sanakit.autoencoder import DCAE
-from sanakit.layers.resample import Upsample
-from sanakit.training.optim.config import OptimizerConfig
 
 Trained = Literal["all", "latent", "head"]
 """all: everything. latent: the layers around the latent. head: the decoder's last layers."""
@@ -29,54 +28,33 @@ class Phase:
     """One phase of training an autoencoder.
 
     Attributes:
-        name: for reports and folders.
         trained: which layers; all others are frozen.
-        gan: with the adversarial loss.
-        resolution: of the pictures.
+        critic: whether a critic plays.
         stages: how many stages next to the latent (latent) or to the pixels (head) are trained.
-        optimizer: of the autoencoder.
     """
 
-    name: str
     trained: Trained = "all"
-    gan: bool = False
-    resolution: Literal["low", "high"] = "low"
+    critic: bool = False
     stages: int = 1
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
 
-DCAE_PHASES = (
-    Phase(name="full", optimizer=OptimizerConfig(lr=6.4e-5, weight_decay=0.1)),
-    Phase(
-        name="adaptation",
-        trained="latent",
-        resolution="high",
-        optimizer=OptimizerConfig(lr=1.6e-5, weight_decay=0.001),
-    ),
-    Phase(
-        name="refinement", trained="head", gan=True, optimizer=OptimizerConfig(lr=5.4e-5, betas=(0.5, 0.9))
-    ),
-)
-"""As published; the numbers of AdamW are those reported of the paper's appendix A, for its batch."""
+PHASES = {
+    "full": Phase(),
+    "adaptation": Phase(trained="latent"),
+    "refinement": Phase(trained="head", critic=True),
+}
 
 
 def trained_parameters(model: DCAE, phase: Phase) -> list[nn.Parameter]:
-    """The parameters that a phase trains, which it thaws; all others it freezes. In place.
+    """Thaw the parameters that a phase trains and freeze all others, in place; return those that are trained.
 
-    Stages without blocks, as the finest of the small autoencoders, are not counted.
+    Stages without blocks, such as the finest of the small autoencoders, are not counted.
     """
     model.requires_grad_(False)
     chosen = [p for module in _modules(model, phase) for p in module.parameters()]
     for parameter in chosen:
         parameter.requires_grad_(True)
     return chosen
-
-
-def last_layer(model: DCAE) -> nn.Parameter:
-    """The weight of the convolution that makes the pixels."""
-    exit_ = model.decoder.exit
-    conv = exit_.conv if isinstance(exit_, Upsample) else exit_
-    return cast(nn.Parameter, conv.weight)
 
 
 def _modules(model: DCAE, phase: Phase) -> Iterator[nn.Module]:

@@ -1,24 +1,71 @@
-"""Where a run's figures go besides its journal: TensorBoard's event files always, trackio or W&B when asked.
+"""Where the figures of a run go: its journal and TensorBoard's event files always, trackio or W&B when asked.
+
+RUN/log.jsonl holds one report a line, for learning curves. A run that is stopped between checkpoints does some steps
+again and reports them again: the later line counts.
 
 tensorboard --logdir RUN/tensorboard
 """
 
 from __future__ import annotations
 
+import json
+import os
 import secrets
+from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Protocol
+from typing import Any, BinaryIO, Literal, Protocol
 
 import numpy as np
 from PIL import Image
 
 from sanakit.base.errors import ConfigError
-from sanakit.base.files import atomic_write
+from sanakit.base.files import atomic_write, refusals
+from sanakit.base.json_text import parse_json
 from sanakit.training.config import TrainConfig
-from sanakit.training.report import Event, Progress, Report
+from sanakit.training.events import Event, Progress, StepReport
+
+_NAME = "log.jsonl"
+
+
+def write_entry(folder: Path, step: int, values: Mapping[str, float], kind: str = "") -> None:
+    """Append the values reported at a step. kind: "" for training itself, else what they measure.
+
+    Raises OutputError.
+    """
+    named = {"step": step, "kind": kind} if kind else {"step": step}
+    with refusals(folder / _NAME):
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / _NAME).open("ab+") as file:
+            begun = "\n" if _ends_in_a_line(file) else ""  # left by a crash, and must not spoil this entry
+            file.write(f"{begun}{json.dumps({**named, **values})}\n".encode())
+
+
+def _ends_in_a_line(file: BinaryIO) -> bool:
+    """Whether the last line has no end."""
+    if file.seek(0, os.SEEK_END) == 0:
+        return False
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) != b"\n"
+
+
+def read_journal(folder: Path, kind: str = "") -> dict[int, dict[str, float]]:
+    """step -> values of a kind, in the order of steps; empty if nothing was kept.
+
+    A line that was cut by a crash is passed over.
+    """
+    path = folder / _NAME
+    entries: dict[int, dict[str, float]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            entry = parse_json(line)
+            if entry.pop("kind", "") == kind:
+                entries[int(entry.pop("step"))] = entry
+        except (ValueError, KeyError, AttributeError):
+            continue
+    return dict(sorted(entries.items()))
 
 
 class Tracker(Protocol):
@@ -28,7 +75,7 @@ class Tracker(Protocol):
         """Keep figures."""
 
     def show(self, name: str, picture: Path, step: int) -> None:
-        """Keep a picture, where there is a place for it."""
+        """Keep a picture, if there is a place for it."""
 
     def close(self) -> None:
         """Write what is not written yet."""
@@ -96,7 +143,7 @@ class Monitor:
         if isinstance(event, Progress):
             return
         values = event.values
-        if not isinstance(event, Report):
+        if not isinstance(event, StepReport):
             values = {f"validation/{name}": value for name, value in values.items()}
             if event.picture is not None:
                 for tracker in self._trackers:

@@ -1,4 +1,4 @@
-"""The frozen half of training a transformer: pictures and captions, as latents and text states in a cache."""
+"""The cache of a run: latents and text states that frozen encoders make of its pictures and captions."""
 
 from __future__ import annotations
 
@@ -18,26 +18,27 @@ from sanakit.data.cache.fill import fill_for_model, open_for_model
 from sanakit.data.cache.index import latent_key, picture_hash, read_pictures
 from sanakit.data.cache.store import shards_in
 from sanakit.training.config import TrainConfig
+from sanakit.training.events import Event, Message, Progress
 from sanakit.training.parallel import World
-from sanakit.training.report import Event, Notice, Progress
-from sanakit.training.tasks.latents import cache_folder, phase_buckets
+from sanakit.training.tasks.latents import cache_folder
+from sanakit.training.tasks.training_set import phase_buckets
 from sanakit.weights import ModelSpec
 
-_TOLD_EVERY = 10.0
-_LOOK_SECONDS = 5.0  # of reading pictures whose hashes are not noted, for the plan
+_MESSAGE_SECONDS = 10.0
+_HASH_SECONDS = 5.0  # of reading pictures whose hashes are not noted, for the plan
 _NAMES = {"latent": "pictures", "text": "captions"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lack:
-    """What a cache lacks for a run: the (height, width) of each latent, and how many of them may be there after all."""
+class Missing:
+    """Latents that a cache lacks: the (height, width) of each, and how many of them may be there after all."""
 
     buckets: tuple[Bucket, ...]
     unknown: int
 
 
-class Frozen:
-    """The cache of a run, and the encoders that fill it, loaded only where something is missing."""
+class LatentCacheFiller:
+    """Fills the cache of a run; the encoders are loaded only if something is missing."""
 
     def __init__(
         self, config: TrainConfig, spec: ModelSpec, precision: Precision, pictures: PictureSet
@@ -48,19 +49,19 @@ class Frozen:
 
     def count(self) -> tuple[int, int]:
         """(latents that are there, latents wanted) over all phases."""
-        lack = self.lack()
+        missing = self.missing()
         wanted = len(self.pictures) * len(self.config.phases)
-        return wanted - len(lack.buckets), wanted
+        return wanted - len(missing.buckets), wanted
 
-    def lack(self) -> Lack:
-        """What filling the cache will have to make.
+    def missing(self) -> Missing:
+        """Count what filling the cache will have to make.
 
         A picture is known by the hash of its file: noted when the cache was filled for this set, else read now, for
         some seconds. So latents count that another set, or a run that was killed, has left.
         """
         hashes = self._hashes() if shards_in(self.folder) else {}
         keys: Container[str] = TensorCache(self.folder, read_only=True) if hashes else ()
-        mark = latent_fingerprint(self.spec) if hashes else ""
+        fingerprint = latent_fingerprint(self.spec) if hashes else ""
         buckets = [
             bucket
             for phase in self.config.phases
@@ -68,15 +69,15 @@ class Frozen:
                 self.pictures, phase_buckets(self.config, phase, self.pictures), strict=True
             )
             if item.key not in hashes
-            or latent_key(hashes[item.key], crop_for(item, bucket), mark) not in keys
+            or latent_key(hashes[item.key], crop_for(item, bucket), fingerprint) not in keys
         ]
         unknown = (len(self.pictures) - len(hashes)) * len(self.config.phases) if hashes else 0
-        return Lack(buckets=tuple(buckets), unknown=unknown)
+        return Missing(buckets=tuple(buckets), unknown=unknown)
 
     def _hashes(self) -> dict[str, str]:
-        """Key -> hash of the pictures whose hashes are noted, or can be read in time."""
+        """Key -> hash, for pictures whose hashes are noted, or can be read in time."""
         noted = read_pictures(self.folder, self.pictures.path)
-        found, until = {}, time.monotonic() + _LOOK_SECONDS
+        found, until = {}, time.monotonic() + _HASH_SECONDS
         for index, item in enumerate(self.pictures):
             if item.key in noted:
                 found[item.key] = noted[item.key]
@@ -86,7 +87,7 @@ class Frozen:
         return found
 
     def cached(self) -> CachedSet:
-        """The cache as training reads it. Raises ConfigError where it was filled by other encoders only."""
+        """Open the cache as training reads it. Raises ConfigError if it was filled by other encoders only."""
         return open_for_model(
             self.folder,
             self.pictures.path,
@@ -98,8 +99,8 @@ class Frozen:
     def fill(self, world: World) -> Iterator[Event]:
         """Encode what is missing; now and then a sentence.
 
-        Every process encodes its share, then the first one looks over all of it, so that what the cache says of itself
-        is whole. Raises OutputError where it can't be written.
+        Every process encodes its share, then the first one looks over all of it, so that the
+        cache's own index is complete. Raises OutputError if it can't be written.
         """
         if world.size > 1:
             yield from self._walk(range(len(self.pictures))[world.share(len(self.pictures))])
@@ -111,7 +112,7 @@ class Frozen:
         """Some pictures, or all, at the sizes of every phase."""
         cache = TensorCache(self.folder)
         for phase in self.config.phases:
-            yield from _told(
+            yield from _messages(
                 fill_for_model(
                     self.pictures, phase_buckets(self.config, phase, self.pictures), cache, self.spec,
                     self.precision, name=self.config.base_model, usable=usable, texts=not self.config.text.train,
@@ -119,7 +120,7 @@ class Frozen:
             )  # fmt: skip
 
 
-def _told(reports: Iterable[FillReport]) -> Iterator[Event]:
+def _messages(reports: Iterable[FillReport]) -> Iterator[Event]:
     """How far it is, a sentence every few seconds, and one at the end of each kind that was made or skipped."""
     for _, walk in groupby(reports, key=lambda report: report.kind):
         last = time.monotonic()
@@ -128,13 +129,15 @@ def _told(reports: Iterable[FillReport]) -> Iterator[Event]:
                 label=f"encoding {_NAMES[report.kind]}", done=report.done, total=report.total,
                 remaining=report.remaining,
             )  # fmt: skip
-            if time.monotonic() - last > _TOLD_EVERY and report.remaining is not None:
+            if time.monotonic() - last > _MESSAGE_SECONDS and report.remaining is not None:
                 last = time.monotonic()
-                yield Notice(step=0, text=f"encoding {_counts(report)}, {report.remaining / 60:.1f} min left")
+                yield Message(
+                    step=0, text=f"encoding {_counts(report)}, {report.remaining / 60:.1f} min left"
+                )
         if report.made or report.skipped:
-            yield Notice(step=0, text=f"encoded {_counts(report)}")
+            yield Message(step=0, text=f"encoded {_counts(report)}")
         for skipped in report.skipped[:5]:
-            yield Notice(step=0, text=f"passed over: {skipped.key}: {skipped.text}")
+            yield Message(step=0, text=f"passed over: {skipped.key}: {skipped.text}")
 
 
 def _counts(report: FillReport) -> str:

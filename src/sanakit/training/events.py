@@ -1,4 +1,4 @@
-"""What a run says while it trains: how far it is, a line every few steps, and sentences in between."""
+"""Events of a run: progress after every step, a report every few steps, and messages in between."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far something is: after every step of training, after every batch of encoding. For bars; logs leave it out.
+    """How far something is, after every step of training and every batch of encoding. For bars; logs leave it out.
 
     Attributes:
         label: what is done, e.g. "training".
-        done, total: of it. remaining: seconds expected, None where nothing is known yet.
+        done, total: of it. remaining: seconds expected, None if nothing is known yet.
     """
 
     label: str
@@ -23,7 +23,7 @@ class Progress:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class StepReport:
     """Means since the last report.
 
     Attributes:
@@ -33,9 +33,9 @@ class Report:
         norm: of the gradient before clipping.
         seconds: per step of training; previews, validation and checkpoints are left out.
         eta: seconds left, with what previews and validation are expected to take.
-        images: samples per second over all processes; 0 where the batch is unknown.
+        images: samples per second over all processes; 0 if unknown.
         waited: share of the training time that was spent waiting for data.
-        mfu: share of the machine's rate of products that the model's own operations took, 1 at most; None where not
+        mfu: share of the machine's rate of products that the model's own operations took, 1 at most; None if it is not
             counted.
         skipped: steps skipped since the run began.
     """
@@ -72,12 +72,12 @@ class Report:
 
     def __str__(self) -> str:
         skipped = f" skipped {self.skipped}" if self.skipped else ""
-        told = " ".join(self.figures.values())
-        return f"step {self.step}/{self.steps} {told} eta {self.eta / 60:.1f} min{skipped}"
+        figures = " ".join(self.figures.values())
+        return f"step {self.step}/{self.steps} {figures} eta {self.eta / 60:.1f} min{skipped}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Notice:
+class Message:
     """A sentence of the run: saved, skipped, gone back, a preview that failed.
 
     values: figures to keep, if any. picture: a PNG to show beside them.
@@ -92,9 +92,9 @@ class Notice:
         return f"step {self.step}: {self.text}"
 
 
-Event = Progress | Report | Notice
+Event = Progress | StepReport | Message
 
 
-def sentences(events: Iterable[Event]) -> Iterator[Report | Notice]:
-    """What a log keeps of a run's events."""
+def sentences(events: Iterable[Event]) -> Iterator[StepReport | Message]:
+    """The events that a log keeps: all but progress."""
     return (event for event in events if not isinstance(event, Progress))

@@ -1,4 +1,4 @@
-"""What a run is asked from outside, heard between two steps: stop, save, preview; by signal or by a file in its folder.
+"""Signals to a run, polled between two steps: stop, save, preview; sent to the process, or as a file in its folder.
 
 A run that is asked to stop finishes its step, so that what it saves is whole.
 
@@ -17,10 +17,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Literal
 
-Wish = Literal["stop", "save", "preview"]
-WISHES: tuple[Wish, ...] = ("stop", "save", "preview")
+Signal = Literal["stop", "save", "preview"]
+SIGNALS: tuple[Signal, ...] = ("stop", "save", "preview")
 
-_SIGNALS: dict[str, Wish] = {
+_MEANINGS: dict[str, Signal] = {
     "SIGINT": "stop",
     "SIGTERM": "stop",
     "SIGHUP": "stop",
@@ -29,21 +29,21 @@ _SIGNALS: dict[str, Wish] = {
 }
 
 
-class Control:
-    """While open, collects wishes; a second signal that stops acts as it did before.
+class SignalHandler:
+    """Collects signals while it is open; a second one that stops acts as it did before.
 
     Hears no signals outside the main thread, where Python handles none, nor those that the parent ignores.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._wishes: set[Wish] = set()
+        self._signals: set[Signal] = set()
         self._before: dict[int, signal.Handlers | object] = {}
         self._numbers = {
-            getattr(signal, name): wish for name, wish in _SIGNALS.items() if hasattr(signal, name)
+            getattr(signal, name): meaning for name, meaning in _MEANINGS.items() if hasattr(signal, name)
         }
 
-    def __enter__(self) -> Control:
+    def __enter__(self) -> SignalHandler:
         if threading.current_thread() is threading.main_thread():
             for number in self._numbers:
                 if signal.getsignal(number) is not signal.SIG_IGN:
@@ -53,21 +53,21 @@ class Control:
     def __exit__(self, *failure: object) -> None:
         self._release(self._before)
 
-    def take(self) -> frozenset[Wish]:
-        """The wishes since the last call. Files that made a wish are removed."""
-        for wish in WISHES:
-            file = self.folder / wish
+    def take(self) -> frozenset[Signal]:
+        """The signals since the last call. Files that made one are removed."""
+        for name in SIGNALS:
+            file = self.folder / name
             if file.is_file():
                 file.unlink(missing_ok=True)
-                self._wishes.add(wish)
-        taken, self._wishes = frozenset(self._wishes), set()
+                self._signals.add(name)
+        taken, self._signals = frozenset(self._signals), set()
         return taken
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        wish = self._numbers[number]
-        self._wishes.add(wish)
-        if wish == "stop":
-            self._release([n for n, meaning in self._numbers.items() if meaning == "stop"])
+        meaning = self._numbers[number]
+        self._signals.add(meaning)
+        if meaning == "stop":
+            self._release([n for n, known in self._numbers.items() if known == "stop"])
 
     def _release(self, numbers: Iterable[int]) -> None:
         for number in [n for n in numbers if n in self._before]:
@@ -76,7 +76,7 @@ class Control:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """In the block, SIGTERM and SIGHUP act as Ctrl-C does, so that work which is written on Ctrl-C is not lost."""
+    """Let SIGTERM and SIGHUP act as Ctrl-C does in the block, so that work which is written on Ctrl-C is not lost."""
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     if threading.current_thread() is not threading.main_thread():
         numbers = []

@@ -1,0 +1,60 @@
+"""The config of a recipe that brings batches and losses of its own: what the trainer reads of a `TrainConfig`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from sanakit.training import (
+    DataConfig,
+    GuardConfig,
+    LRScheduleConfig,
+    OptimizerConfig,
+    RunPhase,
+    SavingConfig,
+    TrainConfig,
+    Trainer,
+)
+
+
+def settings(
+    folder: Path,
+    steps: int,
+    *,
+    size: int,
+    batch: int,
+    lr: float,
+    weight_decay: float = 0.0,
+    warmup: int = 200,
+    cooldown: float = 0.2,
+    ema: float = 0.999,
+    minutes: float = 5.0,
+    report: int = 50,
+) -> TrainConfig:
+    """A run of `steps` steps with AdamW; `data.path` is where the recipe keeps its scenes and is not read."""
+    return TrainConfig(
+        folder=folder,
+        batch=batch,
+        phases=(RunPhase(steps=steps, size=size),),
+        data=DataConfig(path=folder.parent),
+        optimizer=OptimizerConfig(lr=lr, betas=(0.9, 0.99), weight_decay=weight_decay),
+        schedule=LRScheduleConfig(warmup=warmup, cooldown=cooldown),
+        clip=1.0,
+        ema=ema,
+        guard=GuardConfig(),
+        saving=SavingConfig(minutes=minutes),
+        report=report,
+    )
+
+
+def shortened(config: TrainConfig, steps: int | None) -> TrainConfig:
+    """The same run with so many steps; None leaves it as it is."""
+    return config if steps is None else replace(config, phases=(replace(config.phases[0], steps=steps),))
+
+
+def bf16_trainer(model: nn.Module, config: TrainConfig) -> Trainer:
+    """The trainer of a model that computes in bf16; it goes on from the newest checkpoint of the run."""
+    return Trainer(model, config, dtype=torch.bfloat16)
