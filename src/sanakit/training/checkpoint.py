@@ -49,7 +49,7 @@ class Checkpoints:
     def save(self, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         """Write a checkpoint and wait for it. To be called by every process.
 
-        Raises OutputError where the disk refuses; the earlier checkpoints stay.
+        Raises OutputError if the disk refuses; the earlier checkpoints stay.
         """
         self.finish()
         self._write(step, {name: tensor.contiguous() for name, tensor in tensors.items()}, facts)
@@ -73,9 +73,9 @@ class Checkpoints:
             raise failure
 
     def latest(self, notify: Callable[[str], object] = lambda text: None) -> Path | None:
-        """The newest whole checkpoint, None if there is none; `notify` is told of those that are damaged.
+        """The newest whole checkpoint, None if there is none; `notify` gets a sentence about each damaged one.
 
-        Raises WeightsError where there are checkpoints and none is whole: the run must not start anew by itself.
+        Raises WeightsError if there are checkpoints and none is whole: the run must not start anew by itself.
         """
         found = self.steps()
         for step in reversed(found):
@@ -96,7 +96,7 @@ class Checkpoints:
         return sorted(int(name) for name in names if name.isdecimal())
 
     def newest(self) -> int | None:
-        """The step that a run would go on from, as far as names and sizes tell; None where there is none."""
+        """The step that a run would go on from, as far as names and sizes tell; None if there is none."""
         sound = (step for step in reversed(self.steps()) if not fault_of(self.path(step), whole=False))
         return next(sound, None)
 
@@ -113,16 +113,16 @@ class Checkpoints:
     def _write(self, step: int, tensors: dict[str, Tensor], facts: Mapping[str, Any]) -> None:
         draft, leads = self.folder / f".step-{step:08d}.part", self.world.leads
         try:
-            self._together(step, lambda: _begin(draft) if leads else None)
-            self._together(step, lambda: _write_tensors(tensors, draft, self.world, self._group))
-            self._together(step, lambda: self._seal(draft, step, facts) if leads else None)
+            self._in_step(step, lambda: _begin(draft) if leads else None)
+            self._in_step(step, lambda: _write_tensors(tensors, draft, self.world, self._group))
+            self._in_step(step, lambda: self._seal(draft, step, facts) if leads else None)
         except BaseException:
             if leads:  # half a checkpoint would keep a full disk full
                 shutil.rmtree(draft, ignore_errors=True)
             raise
 
-    def _together(self, step: int, act: Callable[[], None]) -> None:
-        """A part of writing; no process goes on before all have done theirs.
+    def _in_step(self, step: int, act: Callable[[], None]) -> None:
+        """Do a part of writing; no process goes on before all have done theirs.
 
         Raises OutputError on every process where one of them fails, so that none waits for it.
         """
@@ -150,7 +150,7 @@ class Checkpoints:
         listed = {path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)} for path in files}
         (draft / _MANIFEST).write_text(json.dumps(listed, indent=1), encoding="utf-8")
         sync_tree(draft)
-        # One of this step is there where a run was stopped, or went back, before its next one.
+        # There is one of this step already if a run was stopped, or went back, before its next one.
         swap(draft, self.path(step), replace=True)
         before = [known for known in self.steps() if known <= step]  # a later one was passed over as damaged
         for old in before[: -self.keep] if self.keep else []:
@@ -163,7 +163,7 @@ class Checkpoints:
 
 
 def read_facts(checkpoint: Path) -> dict[str, Any]:
-    """What a checkpoint says of its run. Raises WeightsError where that can't be read."""
+    """Read what a checkpoint says of its run. Raises WeightsError if that can't be read."""
     try:
         return read_object(checkpoint / _FACTS)
     except (OSError, ValueError) as error:
@@ -171,9 +171,9 @@ def read_facts(checkpoint: Path) -> dict[str, Any]:
 
 
 def read_into(checkpoint: Path, tensors: Mapping[str, Tensor], world: World | None = None) -> None:
-    """Fill tensors, in place, by the checkpoint's of the same names, however either is spread over processes.
+    """Fill tensors, in place, from the checkpoint's of the same names, however either is sharded.
 
-    Raises WeightsError where a name or a shape is missing.
+    Raises WeightsError if a name or a shape is missing.
     """
     world = world or World()
     try:
@@ -193,7 +193,7 @@ def stored_names(checkpoint: Path) -> frozenset[str]:
 
 
 def fault_of(checkpoint: Path, *, whole: bool = True) -> str | None:
-    """What is wrong with a checkpoint's files, None where its manifest holds.
+    """Return what is wrong with a checkpoint's files; None if its manifest holds.
 
     whole: read every byte; without it sizes alone are compared.
     """
@@ -204,7 +204,7 @@ def fault_of(checkpoint: Path, *, whole: bool = True) -> str | None:
         for name, entry in listed.items():
             path = checkpoint / name
             if path.parent != checkpoint or not path.is_file():
-                return f"{name} is no file of it"
+                return f"{name} is not a file of it"
             if not isinstance(entry, dict) or not {"bytes", "sha256"} <= entry.keys():
                 return f"{_MANIFEST} does not say what {name} holds"
             if path.stat().st_size != entry["bytes"]:
@@ -217,7 +217,7 @@ def fault_of(checkpoint: Path, *, whole: bool = True) -> str | None:
 
 
 def _fault_of_facts(facts: Mapping[str, Any], checkpoint: Path) -> str | None:
-    """What a checkpoint must say of its run before anything is read into it."""
+    """Return what is wrong with what a checkpoint says of its run; None if nothing is."""
     wrong = [name for name in ("guard", "settings") if not isinstance(facts.get(name, {}), dict)]
     step = facts.get("step")
     if wrong or not isinstance(step, int):

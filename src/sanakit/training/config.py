@@ -23,7 +23,7 @@ from sanakit.training.parallel import Mode
 
 TaskName = Literal["transformer", "autoencoder"]
 _NAMED = Bounds()
-"""Of texts and paths: not empty."""
+"""Texts and paths that must not be empty."""
 _WARMUP = 2000
 """Steps, as published, for runs of 20,000 and more."""
 
@@ -36,7 +36,7 @@ class RunPhase:
         steps: how long this phase is, in steps of `batch` pictures.
         size: side in pixels of the square picture, a multiple of 32; other aspect ratios have about as many pixels.
         shift: flow shift, of the training times towards noise; None for that of the base model.
-        position_scale: scale of the positional table, where the model has one; None leaves the model's own.
+        position_scale: scale of the positional table, if the model has one; None leaves the model's own.
     """
 
     steps: Positive
@@ -47,7 +47,7 @@ class RunPhase:
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """What is trained on.
+    """The set that is trained on.
 
     Attributes:
         path: a folder of pictures with captions, or webdataset shards; see docs/data.md.
@@ -72,7 +72,7 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Which network, and where its weights begin.
+    """The network, and where its weights begin.
 
     Attributes:
         start: "base" continues the weights of the base model, "scratch" draws fresh ones.
@@ -87,7 +87,7 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class BaseConfig:
-    """What a run starts from. A plain name in its place stands for `model`.
+    """The model that a run starts from. A plain name in its place stands for `model`.
 
     Attributes:
         model: a model folder, a published short name, a hub id, or "toybox".
@@ -195,7 +195,7 @@ class PreviewConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderRun:
-    """What only the task "autoencoder" reads.
+    """Settings that only the task "autoencoder" reads.
 
     Attributes:
         start: "base" continues the base model's autoencoder, "scratch" draws fresh weights, else a folder RUN/vae.
@@ -214,13 +214,13 @@ class AutoencoderRun:
 
 @dataclass(frozen=True, kw_only=True)
 class BaseFile:
-    """What a base that is a file of weights does not hold or tell.
+    """Everything that a base does not hold if it is a file of weights.
 
     Attributes:
         parts: the model that gives text encoder and autoencoder.
-        config: the JSON file that describes the network, where it does not lie beside the file.
+        config: the JSON file that describes the network, if it does not lie beside the file.
         like_model: the published model (or model folder) that the network is like.
-        weights: which weights of a trainer's file; None for its model, or for its average where nothing else is.
+        weights: which weights of a trainer's file; None for its model, or for its average if there is nothing else.
     """
 
     parts: str
@@ -257,7 +257,7 @@ class TrainConfig:
         compile: whether blocks go through torch.compile.
         recompute: gradient checkpointing: activations of all but every n-th block are computed again in the backward
             pass; 0 keeps all.
-        parallel: how the processes that torchrun started share the model; None for fsdp where there are several.
+        parallel: how the processes that torchrun started share the model; None for fsdp if there are several.
         guard: which steps are skipped, and when the run goes back.
         saving: checkpoints.
         preview: pictures on the way.
@@ -327,7 +327,7 @@ class TrainConfig:
 
     @property
     def steps(self) -> int:
-        """Of all phases."""
+        """Steps of all phases."""
         return sum(phase.steps for phase in self.phases)
 
     def phase_at(self, step: int) -> tuple[int, int]:
@@ -371,7 +371,7 @@ _FIXED = (
 
 
 def plain_values(value: Any) -> Any:
-    """The same in mappings, lists and text, as JSON would give it back."""
+    """Turn a value into mappings, lists and text, as JSON would give it back."""
     if isinstance(value, dict):
         return {str(key): plain_values(each) for key, each in value.items()}
     if isinstance(value, list | tuple):

@@ -1,7 +1,7 @@
-"""What a config says that its writer can hardly want, though every value is in its bounds: sentences for the plan.
+"""Warnings for the plan: settings that their writer can hardly want, though every value is in its bounds.
 
-Nothing here stops a run, unless `sanakit train --strict` was asked for: a rate that never rises, a look that is never
-taken, a key that nothing reads.
+Nothing here stops a run, unless `sanakit train --strict` was asked for: a rate that never rises, a preview that
+is never due, a key that nothing reads.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from sanakit.training.optim.config import OptimizerConfig
 from sanakit.training.optim.learning_rate import trapezoid
 
 _LOW = 0.25
-"""A mean learning rate below this share of `optimizer.lr` is told of: a warm-up and a fall to 0 leave half of it."""
+"""A mean learning rate below this share of `optimizer.lr` is reported: a warm-up and a fall to 0 leave half of it."""
 
-_LOOKS = 1000  # places of a run at which the learning rate is looked at
+_SAMPLES = 1000  # steps of a run at which the learning rate is sampled
 
 
 def contradictions(config: TrainConfig) -> list[str]:
-    """One sentence each, with the key; empty where there is nothing to say."""
-    parts = _of_rate(config), _of_looks(config), _of_captions(config), _of_parts(config), _unread(config)
+    """One sentence each, with the key; empty if there is nothing to say."""
+    parts = _of_rate(config), _of_intervals(config), _of_captions(config), _of_parts(config), _unread(config)
     return [sentence for part in parts for sentence in part]
 
 
 def rate_shares(config: TrainConfig) -> tuple[float, float]:
     """(largest, mean) learning rate over a run, as shares of the one that is asked for."""
     steps, schedule = config.steps, config.schedule
-    warmup, count = schedule.warmup_of(steps), min(steps, _LOOKS)
-    looked = [number * (steps - 1) // max(1, count - 1) for number in range(count)]
-    shares = [trapezoid(step, steps, warmup, schedule.cooldown) for step in looked]
+    warmup, count = schedule.warmup_of(steps), min(steps, _SAMPLES)
+    sampled = [number * (steps - 1) // max(1, count - 1) for number in range(count)]
+    shares = [trapezoid(step, steps, warmup, schedule.cooldown) for step in sampled]
     return max(shares), sum(shares) / len(shares)
 
 
@@ -51,7 +51,7 @@ def _of_rate(config: TrainConfig) -> Iterator[str]:
         )
 
 
-def _of_looks(config: TrainConfig) -> Iterator[str]:
+def _of_intervals(config: TrainConfig) -> Iterator[str]:
     steps = config.steps
     for key, every in (
         ("validate", config.validate), ("preview.every", config.preview.every), ("saving.steps", config.saving.steps),
@@ -119,6 +119,7 @@ def _unread_by_autoencoder(config: TrainConfig) -> Iterator[tuple[str, bool, boo
     reader = f"autoencoder.start {wanted.start}"
     yield "autoencoder.preset", wanted.preset != usual.preset, wanted.start == "scratch", reader
     critic, reader = wanted.phase == "refinement", f"autoencoder.phase {wanted.phase}"
+    yield "autoencoder.critic", wanted.critic is not None, critic, reader
     for name in ("adversarial", "adversarial_start"):
         changed = getattr(wanted.loss, name) != getattr(usual.loss, name)
         yield f"autoencoder.loss.{name}", changed, critic, reader

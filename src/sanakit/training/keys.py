@@ -39,8 +39,8 @@ class Key:
 
     Attributes:
         name: with dots; `phases[].steps` stands for that of every phase.
-        kind: its type in words. bounds: in words, "" where it has none.
-        default: as YAML has it; "" where the key must be given.
+        kind: its type in words. bounds: in words, "" if it has none.
+        default: as YAML has it; "" if the key must be given.
         meaning: a phrase.
         hint: its type, with bounds.
     """
@@ -54,7 +54,7 @@ class Key:
 
     @property
     def group(self) -> str:
-        """What stands before its last dot."""
+        """The part of the name before its last dot."""
         return self.name.rpartition(".")[0]
 
     @property
@@ -66,7 +66,7 @@ class Key:
 
 def config_keys(kind: type = TrainConfig, prefix: str = "", usual: Any = None) -> Iterator[Key]:
     """The keys of a config class: its own first, then those of its groups. usual: an instance with the defaults."""
-    hints, told = get_type_hints(kind, include_extras=True), meanings(kind)
+    hints, texts = get_type_hints(kind, include_extras=True), meanings(kind)
     groups: list[tuple[type, str, Any]] = []
     for field in fields(kind):
         inner, suffix = _group(hints[field.name])
@@ -76,7 +76,7 @@ def config_keys(kind: type = TrainConfig, prefix: str = "", usual: Any = None) -
             continue
         yield Key(
             name=prefix + field.name, kind=_words(hints[field.name]), default=_default(_value(field, usual)),
-            bounds=_bounds(hints[field.name]), meaning=re.sub(r"\bNone\b", "null", told.get(field.name, "")),
+            bounds=_bounds(hints[field.name]), meaning=re.sub(r"\bNone\b", "null", texts.get(field.name, "")),
             hint=hints[field.name],
         )  # fmt: skip
     for inner, name, values in groups:
@@ -117,7 +117,7 @@ def markdown() -> str:
 
 
 def _group(hint: Any) -> tuple[type | None, str]:
-    """The class of a group of keys, and "[]" where there is a list of them."""
+    """The class of a group of keys, and "[]" for a list of them."""
     for option in _options(hint):
         item = get_args(option)[0] if get_origin(option) is tuple else option
         if isinstance(item, type) and is_dataclass(item):
@@ -126,17 +126,17 @@ def _group(hint: Any) -> tuple[type | None, str]:
 
 
 def _words(hint: Any) -> str:
-    """Of a value; "" for a group of keys. Where a name may stand for a group, those of the name."""
+    """Of a value; "" for a group of keys. For a group that a name may stand for, those of the name."""
     if _group(hint)[1]:
         return ""
-    told = [
+    words = [
         _option_words(option)
         for option in _options(hint)
         if option is not type(None) and not is_dataclass(option)
     ]
-    if told and type(None) in _options(hint):
-        told.append("null")
-    return " or ".join(told)
+    if words and type(None) in _options(hint):
+        words.append("null")
+    return " or ".join(words)
 
 
 def _option_words(option: Any) -> str:
@@ -154,7 +154,7 @@ def _options(hint: Any) -> tuple[Any, ...]:
 
 
 def _bounds(hint: Any) -> str:
-    """In words; what is there only to keep absurd values out is not told."""
+    """Bounds in words, without those that only keep absurd values out."""
     bounds = bounds_of(hint)
     if bounds is None:
         return ""

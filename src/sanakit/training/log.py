@@ -44,7 +44,7 @@ def write_entry(folder: Path, step: int, values: Mapping[str, float], kind: str 
 
 
 def _ends_in_a_line(file: BinaryIO) -> bool:
-    """Whether the last line has no end."""
+    """Return whether the last line lacks its end."""
     if file.seek(0, os.SEEK_END) == 0:
         return False
     file.seek(-1, os.SEEK_END)
@@ -162,7 +162,7 @@ class Monitor:
 
 
 def require_trackers(config: TrainConfig) -> None:
-    """Raises ConfigError for a tracker that is not installed; imports none, for that takes seconds."""
+    """Raise ConfigError for a tracker that is not installed; imports none, for that takes seconds."""
     wanted = ["tensorboard", *([] if config.tracker == "none" else [config.tracker])]
     for package in wanted:
         if find_spec(package) is None:
@@ -178,7 +178,7 @@ def run_id(folder: Path) -> str:
 
 
 def _library(module: str, package: str) -> Any:
-    """Raises ConfigError where a library is missing."""
+    """Raise ConfigError if a library is missing."""
     try:
         return import_module(module)
     except ImportError:

@@ -78,10 +78,10 @@ class World:
 
 
 def join_world(device: torch.device, mode: Mode | None = None, usual: Mode = "fsdp") -> World:
-    """This process's place, from the variables that `torchrun` sets; one process without them.
+    """Find this process among others, from the variables that `torchrun` sets; one process without them.
 
-    mode: None takes `usual` where there are several processes.
-    Raises ConfigError where a mode does not fit the number of processes.
+    mode: None takes `usual` if there are several processes.
+    Raises ConfigError if a mode does not fit the number of processes.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if mode == "single" and size > 1:
@@ -129,7 +129,7 @@ def quiet(model: nn.Module, last: bool) -> Iterator[None]:
 
 
 def average_gradients(model: nn.Module, world: World) -> None:
-    """Give every process the mean of all gradients, where `shard` has not seen to that already."""
+    """Give every process the mean of all gradients, unless `shard` has seen to that already."""
     if world.size == 1 or isinstance(model, FSDPModule):
         return
     gradients = [p.grad for p in model.parameters() if p.grad is not None]

@@ -15,7 +15,7 @@ from sanakit.training.tasks.task import Workload
 from sanakit.training.tasks.training_set import Epoch
 
 _USUAL_SHARE = 0.3
-"""Of the rate of products that training usually reaches; the bar knows better after a few steps."""
+"""Share of the rate of products that training usually reaches; progress bars know better after a few steps."""
 
 _FILES = 8 + 2
 """Bytes per parameter that a checkpoint holds of weights and average, and the finished model in bf16."""
@@ -71,7 +71,7 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """Of a step, at the share of the machine's rate that is usual."""
+        """Seconds of a step, at the share of the machine's rate that is usual."""
         return self.work.operations / self.world.size / self.rate / _USUAL_SHARE
 
     @property
@@ -81,7 +81,7 @@ class Plan:
 
     @property
     def checkpoint_bytes(self) -> int:
-        """Of one checkpoint."""
+        """Bytes of one checkpoint."""
         state = STATE[self.config.optimizer.name] * self.work.trained
         return round(_FILES * self.work.parameters - 2 * self.work.parameters + state)
 

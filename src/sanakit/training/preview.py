@@ -39,7 +39,7 @@ _MOST_LINES = 6
 
 _Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 _WIDE = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial Unicode.ttf", "arial.ttf")
-"""Fonts of systems, asked for where a text has letters that Pillow's own font lacks: it knows ASCII alone."""
+"""Fonts of systems, used for texts with letters that Pillow's own font lacks: it has ASCII alone."""
 
 
 def preview(
@@ -146,7 +146,7 @@ def _cell(picture: Image.Image, lines: Sequence[str], tall: int, width: int, fon
 
 
 def _wrapped(text: str, font: _Font, width: int) -> Iterator[str]:
-    """The lines of a text, broken between words and, where a word alone is too wide, inside it."""
+    """The lines of a text, broken between words and inside a word that is too wide alone."""
     rest = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     for number in range(_MOST_LINES):
         if not rest:

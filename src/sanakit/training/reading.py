@@ -1,4 +1,4 @@
-"""How well a text encoder reads the captions of a set: which words it knows, and whether it can tell captions apart.
+"""Measures how well a text encoder reads the captions of a set: the words it knows, the captions it can tell apart.
 
 A small encoder such as Toybox's gives two captions of words that it never learnt nearly the same states. A transformer
 learns a few dozen of them by heart all the same; of many, most draw the same picture.
@@ -42,14 +42,14 @@ ADVICE = (
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """What was found.
+    """The result of `read_set`.
 
     Attributes:
         words: different ones in the captions. pieces: of them, those that are read in more than one token.
-        tokens_per_word: mean over the words in pieces; 0 where there are none.
+        tokens_per_word: mean over the words in pieces; 0 if there are none.
         examples: some words in pieces.
         closed: the vocabulary is so small that a word in pieces is a word that is not known.
-        captions: whose states were compared. alike: of them, the share that have a double; None where not measured.
+        captions: whose states were compared. alike: of them, the share that have a double; None if not measured.
     """
 
     words: int
@@ -100,7 +100,7 @@ class Reading:
 
 
 def read_set(spec: ModelSpec, captions: Sequence[str], precision: Precision) -> Reading:
-    """How the text encoder of a model reads captions. Only a small one is loaded. Raises ConfigError, WeightsError."""
+    """Measure how the text encoder of a model reads captions. Only a small one is loaded. Raises InputError."""
     tokenizer = load_tokenizer(spec.tokenizer_folder)
     distinct = sorted({caption.strip() for caption in captions} - {""})
     counts = tokens_per_word(tokenizer, _some(distinct, _TEXTS))

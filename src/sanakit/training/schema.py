@@ -29,7 +29,7 @@ _LONGEST_SHOWN = 100
 
 
 def read_config(source: Path, changes: Iterable[str] = ()) -> TrainConfig:
-    """The config in a YAML file, or that a Python recipe's `config()` returns, with `key=value` changes.
+    """Read the config of a YAML file, or of a Python recipe's `config()`, with `key=value` changes.
 
     Raises ConfigError if something can't be read, is unknown, missing, or of another type.
     """
@@ -152,7 +152,7 @@ def _takes_bool(hint: Any) -> bool:
 
 
 def _holds(kind: type, value: Any, where: str) -> str:
-    """What to write in place of a single value for a group of keys."""
+    """The phrase that says what to write in place of a single value for a group of keys."""
     hints = get_type_hints(kind)
     for name, hint in hints.items():
         if get_origin(hint) is Literal and value in get_args(hint):
@@ -250,7 +250,7 @@ ALIASES: dict[str, str] = {
     "distributed_type": "parallel", "use_fsdp": "parallel", "fsdp": "parallel", "strategy": "parallel",
     "resume_from_checkpoint": "", "resume": "", "device": "",
 }  # fmt: skip
-"""The other name -> the key; "" where it is an option of the command."""
+"""The other name -> the key; "" if it is an option of the command."""
 
 _NOTES = {
     "phases[0].steps": "a run is counted in steps of `batch` pictures",

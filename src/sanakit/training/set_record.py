@@ -1,4 +1,4 @@
-"""What the set of a run was when it last began, kept as RUN/set.json.gz, so that a resumed run says what has changed.
+"""A record of the set of a run, kept as RUN/set.json.gz, so that a resumed run can say what has changed since.
 
 Batches, captions and held-out pictures are functions of the set, so a run that goes on with another one is no longer
 what its config and seed alone would give.
@@ -23,7 +23,7 @@ _DIGITS = 12
 
 @dataclass(frozen=True, kw_only=True)
 class SetChange:
-    """How many pictures a set has gained, lost, or now has with other captions or another size."""
+    """Numbers of pictures that a set has gained, lost, or now has with other captions or another size."""
 
     added: int = 0
     removed: int = 0
@@ -35,23 +35,23 @@ class SetChange:
 
     @property
     def sentence(self) -> str:
-        """What has changed, and what that means; "" where nothing has."""
+        """A sentence about the changes and their meaning; "" if there are none."""
         if not self:
             return ""
         parts = (
             (self.added, "added"), (self.removed, "removed"), (self.captions, "with other captions"),
             (self.sizes, "of another size"),
         )  # fmt: skip
-        told = ", ".join(f"{count} {text}" for count, text in parts if count)
+        changes = ", ".join(f"{count} {text}" for count, text in parts if count)
         return (
-            f"the set has changed since the run began ({told}): batches from here on are those of the set as it is "
+            f"the set has changed since the run began ({changes}): batches from here on are those of the set as it is "
             "now, and config and seed alone no longer repeat this run"
         )
 
 
 def set_change(folder: Path, pictures: PictureSet) -> SetChange:
-    """What differs between a set and what RUN/set.json.gz says of it; nothing where that is missing or damaged."""
-    before, now = _read(folder), _marks(pictures)
+    """Compare a set with RUN/set.json.gz; no change if that is missing or damaged."""
+    before, now = _read(folder), _fingerprints(pictures)
     if before is None:
         return SetChange()
     both = [(before[key], now[key]) for key in before.keys() & now.keys()]
@@ -65,24 +65,24 @@ def set_change(folder: Path, pictures: PictureSet) -> SetChange:
 
 def keep_set(folder: Path, pictures: PictureSet) -> None:
     """Keep what the set is now. Raises OutputError."""
-    text = json.dumps(_marks(pictures), ensure_ascii=True, separators=(",", ":"))
+    text = json.dumps(_fingerprints(pictures), ensure_ascii=True, separators=(",", ":"))
     packed = gzip.compress(text.encode(), mtime=0)
     atomic_write(folder / _NAME, packed)
 
 
 def _read(folder: Path) -> Mapping[str, list[str]] | None:
     try:
-        told = parse_json(gzip.decompress((folder / _NAME).read_bytes()))
-        return {str(key): [str(size), str(text)] for key, (size, text) in told.items()}
+        found = parse_json(gzip.decompress((folder / _NAME).read_bytes()))
+        return {str(key): [str(size), str(text)] for key, (size, text) in found.items()}
     except (OSError, EOFError, ValueError, TypeError, AttributeError):
         return None
 
 
-def _marks(pictures: PictureSet) -> dict[str, list[str]]:
+def _fingerprints(pictures: PictureSet) -> dict[str, list[str]]:
     """Key -> size in pixels, and a hash of the captions with their scores, which decide how they are drawn."""
     return {item.key: [f"{item.width}x{item.height}", _captions(item)] for item in pictures}
 
 
 def _captions(item: Item) -> str:
-    told = [(caption.text, caption.score) for caption in item.captions]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:_DIGITS]
+    captions = [(caption.text, caption.score) for caption in item.captions]
+    return hashlib.sha256(json.dumps(captions).encode()).hexdigest()[:_DIGITS]

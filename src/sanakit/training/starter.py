@@ -44,7 +44,7 @@ data:
 base: {base}
 model: {{start: base}}   # go on from its weights; scratch draws fresh ones
 
-batch: {batch}   # pictures of a step; where memory is short: accumulate: 2, or recompute: 1
+batch: {batch}   # pictures of a step; if memory is short: accumulate: 2, or recompute: 1
 phases:
   # {why_size};
   # {why_steps}
@@ -66,7 +66,7 @@ saving: {{minutes: 10}}
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What a starter config decides.
+    """The decisions of a starter config.
 
     Attributes:
         base: model. size: in pixels. square: whether pictures are cut to squares.
@@ -83,22 +83,22 @@ class Choice:
 
 
 def choose(items: Sequence[Item], gpu: bool) -> Choice:
-    """The choice for a set. gpu: whether there is one; without it the model that ships is taken, which is small.
+    """Choose for a set. gpu: whether there is one; without it the model that ships is taken, which is small.
 
     Raises DataError for a set without captions.
     """
-    told = [item for item in items if item.captions]
-    if not told:
+    captioned = [item for item in items if item.captions]
+    if not captioned:
         raise DataError(
             f"none of the {len(items)} pictures has a caption; write one beside each (a.png, a.txt), or run "
             "`sanakit data caption`"
         )
-    side = median(min(item.width, item.height) for item in told)
+    side = median(min(item.width, item.height) for item in captioned)
     fitting = [name for name, size in _BASES.items() if size <= side and (name == "toybox") != gpu]
     base = fitting[-1] if fitting else "sana-0.6b-512" if gpu else "toybox"
-    square = sum(_is_square(item) for item in told) >= 0.8 * len(told)
-    held = min(64, len(told) // 20) if len(told) >= 40 else 0
-    usable = len(told) - held
+    square = sum(_is_square(item) for item in captioned) >= 0.8 * len(captioned)
+    held = min(64, len(captioned) // 20) if len(captioned) >= 40 else 0
+    usable = len(captioned) - held
     batch = min(16, 2 ** max(0, (usable // 4).bit_length() - 1))
     steps = max(_FEWEST, min(_MOST, round(_EPOCHS * usable / batch, -2)))
     return Choice(
@@ -133,7 +133,7 @@ def _yaml(value: object) -> str:
 
 
 def write_starter(path: Path, text: str) -> None:
-    """Write a new file. Raises OutputError where there is one already, or where it can't be written."""
+    """Write a new file. Raises OutputError if there is one already, or where it can't be written."""
 
     def alone() -> Iterator[Path]:
         yield path
@@ -143,7 +143,7 @@ def write_starter(path: Path, text: str) -> None:
 
 
 def free_run(name: str) -> Path:
-    """`runs/NAME`, or with a number behind it where that is taken."""
+    """`runs/NAME`, or with a number behind it if that is taken."""
     return next(
         path
         for number in range(1, 10**6)
@@ -168,7 +168,7 @@ def _is_square(item: Item) -> bool:
 
 def _prompts(pictures: PictureSet) -> list[str]:
     """Two captions of the set, on one line each and without what no terminal shows."""
-    told = [item.captions[0].text for item in pictures if item.captions]
-    chosen = dict.fromkeys((told[0], told[len(told) // 2]))
+    captioned = [item.captions[0].text for item in pictures if item.captions]
+    chosen = dict.fromkeys((captioned[0], captioned[len(captioned) // 2]))
     cleaned = ["".join(c for c in " ".join(text.split()) if c.isprintable())[:_SHOWN] for text in chosen]
     return [text for text in cleaned if text] or ["a picture"]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sanakit.base.seeds import sample_seed
 from sanakit.flow import even_times
-from sanakit.training.objectives.flow_matching import FlowMatching
+from sanakit.training.objectives.objective import Measurable
 from sanakit.training.objectives.velocity import loss_by_time
 from sanakit.training.tasks.latents import LatentData, NoisyBatch
 from sanakit.training.trainer import Hook, Trainer
@@ -21,7 +21,7 @@ _ROWS = 16
 _FORWARD = 3  # a training step is about three forward passes
 
 
-def validation(objective: FlowMatching, data: LatentData, every: int) -> Hook:
+def validation(objective: Measurable, data: LatentData, every: int) -> Hook:
     """Measure the averaged weights: the mean loss, and the loss in each tenth of the noise levels."""
 
     def measure(trainer: Trainer) -> Mapping[str, float]:
@@ -44,7 +44,7 @@ def validation(objective: FlowMatching, data: LatentData, every: int) -> Hook:
     return Hook(name="validation", every=every, run=measure, expected=expected)
 
 
-def fixed_batches(objective: FlowMatching, data: LatentData, phase: int) -> Iterator[NoisyBatch]:
+def fixed_batches(objective: Measurable, data: LatentData, phase: int) -> Iterator[NoisyBatch]:
     """The held-out items of a phase, in batches of one size; item k has the k-th time and noise of its own."""
     held = data.held[phase]
     buckets = data.buckets[phase]

@@ -27,7 +27,7 @@ _MERGE = "tag:yaml.org,2002:merge"
 
 
 def read_yaml(path: Path) -> Any:
-    """The value in a YAML file, UTF-8; a pipe will do. Raises ConfigError."""
+    """Read the value of a YAML file or pipe in UTF-8. Raises ConfigError."""
     where = f"the config {path}"
     try:
         with open(path, "rb") as file:
@@ -79,8 +79,8 @@ def _loader() -> Any:
                 return super().construct_object(node, deep=deep)
             except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
                 shown = f" {_short(node.value[:_LONGEST_SHOWN])!r}" if isinstance(node.value, str) else ""
-                told = f"{_tag(node)}{shown} can't be read ({_short(str(error))})"
-                raise yaml.constructor.ConstructorError(None, None, told, node.start_mark) from None
+                reason = f"{_tag(node)}{shown} can't be read ({_short(str(error))})"
+                raise yaml.constructor.ConstructorError(None, None, reason, node.start_mark) from None
 
     resolvers = yaml.SafeLoader.yaml_implicit_resolvers
     Loader.yaml_implicit_resolvers = {
@@ -96,7 +96,7 @@ def _check(root: Any, where: str) -> None:
     open_nodes: set[int] = set()
 
     def measure(node: Any) -> tuple[int, int]:
-        """How many values a node unfolds into, and how deep they are nested."""
+        """Return how many values a node unfolds into, and how deep they are nested."""
         if id(node) in open_nodes:
             raise ConfigError(f"{where} holds a value inside itself{_line(node.start_mark)}")
         if id(node) not in known:
@@ -115,7 +115,7 @@ def _check(root: Any, where: str) -> None:
 
 
 def _parts(node: Any, where: str) -> list[Any]:
-    """The nodes inside a node. Raises ConfigError where a mapping has a key twice."""
+    """The nodes inside a node. Raises ConfigError if a mapping has a key twice."""
     if isinstance(node.value, str):
         return []
     if node.id != "mapping":
@@ -149,7 +149,7 @@ def _short(text: str) -> str:
 
 
 def library(name: str) -> Any:
-    """A library of the extra `train`. Raises ConfigError where it is missing."""
+    """A library of the extra `train`. Raises ConfigError if it is missing."""
     try:
         return import_module(name)
     except ImportError:

@@ -8,7 +8,7 @@ a table of its objectives; `TrainConfig.objective` names the row.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -40,11 +40,9 @@ class Objective(Protocol):
         """
 
 
-class Validated(Protocol):
-    """An objective of the transformer that can be measured at given times."""
-
-    def draw(self, batch: Any) -> Any:
-        """As `Objective.draw`."""
+@runtime_checkable
+class Measurable(Objective, Protocol):
+    """An objective of the transformer that validation can measure at given times."""
 
     def errors(self, batch: Any) -> Tensor:
         """The error of every sample, [B] float32, without gradients."""

@@ -38,7 +38,7 @@ class Perceptual:
 
 
 def choose_perceptual(device: torch.device, net: LpipsNet = "vgg") -> Perceptual:
-    """LPIPS on `device` where it can be had without a download, else edges at several scales."""
+    """Choose LPIPS on `device` if it is there without a download, else edges at several scales."""
     missing = lpips_missing(net)
     if missing is None:
         return Perceptual(_lpips(net, device), f"perceptual loss: LPIPS with {net} features")
@@ -47,7 +47,7 @@ def choose_perceptual(device: torch.device, net: LpipsNet = "vgg") -> Perceptual
 
 
 def lpips_missing(net: LpipsNet = "vgg") -> str | None:
-    """Why LPIPS can't be had here, None where it can."""
+    """Return why LPIPS can't be used here; None if it can."""
     for library in ("torchmetrics", "torchvision"):
         if find_spec(library) is None:
             return f"{library} is not installed"

@@ -17,7 +17,7 @@ _EPS = {"adamw": (1e-8,), "came": (1e-30, 1e-16)}
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """Which optimiser, and its numbers; `build_optimizer` makes it.
+    """An optimiser and its numbers; `build_optimizer` builds it.
 
     Raises ConfigError for what does not fit together.
 
@@ -52,15 +52,15 @@ class OptimizerConfig:
 
     @property
     def family(self) -> Literal["adamw", "came"]:
-        """Which numbers it takes."""
+        """The family of optimisers, which says how many betas and epsilons it takes."""
         return "came" if self.name.startswith("came") else "adamw"
 
     @property
     def decays(self) -> tuple[float, ...]:
-        """The betas, filled in."""
+        """The betas, or their defaults."""
         return _BETAS[self.family] if self.betas is None else self.betas
 
     @property
     def epsilons(self) -> tuple[float, ...]:
-        """The epsilons, filled in."""
+        """The epsilons, or their defaults."""
         return _EPS[self.family] if self.eps is None else self.eps

@@ -1,4 +1,4 @@
-"""How a parameter lies over processes: whole, or cut into rows as FSDP2 cuts it (`fully_shard`).
+"""Layout of a parameter over processes: whole, or cut into rows as FSDP2 cuts it (`fully_shard`).
 
 Optimisers here compute on each process's rows and add up what they need of the others, so that sharded training takes
 the steps of training on one process. What they keep is cut like the parameter, and saved and resharded with it.
@@ -61,13 +61,13 @@ _WHOLE = Layout()
 
 
 def layout_of(parameter: Tensor) -> Layout:
-    """The layout of a parameter. Raises ConfigError where it is cut along anything but its first axis."""
+    """The layout of a parameter. Raises ConfigError if it is cut along anything but its first axis."""
     if not hasattr(
         parameter, "device_mesh"
     ):  # only DTensors have one, and not every build of torch has DTensors
         return _WHOLE
     placements = parameter.placements  # type: ignore[attr-defined]
-    cut = tuple(axis for axis, place in enumerate(placements) if not place.is_replicate())
+    cut = tuple(axis for axis, placement in enumerate(placements) if not placement.is_replicate())
     if not all(placements[axis].is_shard(0) for axis in cut):
         raise ConfigError(
             f"optimizer: CAME reads parameters that are whole or cut into rows (FSDP2), not {placements}; "

@@ -27,7 +27,7 @@ from sanakit.training.events import Message
 from sanakit.training.objectives.adversarial import PatchDiscriminator
 from sanakit.training.objectives.autoencoding import AutoencoderPair, Autoencoding, to_range
 from sanakit.training.objectives.objective import Objective, choose_objective
-from sanakit.training.objectives.perceptual import choose_perceptual
+from sanakit.training.objectives.perceptual import Perceptual, choose_perceptual
 from sanakit.training.parallel import World
 from sanakit.training.preview import save_sheet
 from sanakit.training.tasks.base_model import read_base
@@ -50,8 +50,10 @@ from sanakit.weights import (
 _NAME = "vae"
 _SCALED_ON = 64  # pictures whose latents give the scaling factor
 _SIDE = 128  # pixels of the picture that operations are counted on
-OBJECTIVES = {"autoencoding": Autoencoding}
-"""Made of (config, autoencoder and critic, perceptual loss, world); the first is the usual one."""
+OBJECTIVES: dict[str, Callable[[TrainConfig, AutoencoderPair, Perceptual, World], Objective]] = {
+    "autoencoding": Autoencoding,
+}
+"""Each is made of (config, autoencoder and critic, perceptual loss, world); the first is the default."""
 
 _UNREAD = ("model", "text", "times", "compile", "recompute")
 _SHOWN, _GAP = 4, 4  # pictures of a preview, and pixels between them
@@ -153,7 +155,7 @@ class AutoencoderTask:
 
     @property
     def _fate(self) -> str:
-        """Whether transformers of the autoencoder that is gone on from still fit."""
+        """A phrase: whether transformers of the autoencoder that this run continues still fit."""
         vae = self.config.folder / _NAME
         if self.phase.trained == "head":
             return f"stay as they are: transformers of before fit it, too (sanakit generate --decoder {vae})"

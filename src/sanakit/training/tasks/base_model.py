@@ -20,7 +20,7 @@ __all__ = ["read_base"]
 
 
 def read_base(config: TrainConfig, announce: Callable[[str], object]) -> ModelSpec:
-    """The base model; announce is told what is fetched, and what is taken for granted about a file.
+    """Read the base model; `announce` gets sentences about what is fetched and what is assumed about a file.
 
     Raises ConfigError, WeightsError or ModelNotFoundError.
     """
@@ -34,7 +34,7 @@ def read_base(config: TrainConfig, announce: Callable[[str], object]) -> ModelSp
 
 
 def _read_model(config: TrainConfig, announce: Callable[[str], object]) -> ModelSpec:
-    """The base model as its name gives it.
+    """Read the base model that its name gives.
 
     Raises ConfigError, WeightsError or ModelNotFoundError.
     """

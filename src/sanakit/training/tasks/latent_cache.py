@@ -97,7 +97,7 @@ class LatentCacheFiller:
         )
 
     def fill(self, world: World) -> Iterator[Event]:
-        """Encode what is missing; now and then a sentence.
+        """Encode what is missing; yield progress and messages.
 
         Every process encodes its share, then the first one looks over all of it, so that the
         cache's own index is complete. Raises OutputError if it can't be written.
@@ -121,7 +121,7 @@ class LatentCacheFiller:
 
 
 def _messages(reports: Iterable[FillReport]) -> Iterator[Event]:
-    """How far it is, a sentence every few seconds, and one at the end of each kind that was made or skipped."""
+    """Progress, a message every few seconds, and one at the end of each kind that was made or skipped."""
     for _, walk in groupby(reports, key=lambda report: report.kind):
         last = time.monotonic()
         for report in walk:

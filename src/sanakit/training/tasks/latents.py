@@ -74,7 +74,7 @@ class LatentData:
 
     pictures: the set, opened. cached: its latents and text states, filled for every phase. shift: of the base model.
     read: captions as the network reads them; None for the cached states.
-    Raises ConfigError where a phase has no full batch, or nothing that is held out can be read.
+    Raises ConfigError if a phase has no full batch, or nothing that is held out can be read.
 
     Attributes:
         held: the items to validate with, of each phase, as far as they can be read.

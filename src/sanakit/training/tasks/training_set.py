@@ -50,7 +50,7 @@ def open_training_set(config: TrainConfig) -> PictureSet:
 
 
 def captioned(config: TrainConfig, pictures: PictureSet) -> tuple[PictureSet, tuple[str, ...]]:
-    """The pictures that are trained on with text, and the keys of those that are passed over for want of a caption.
+    """The pictures that are trained on with text, and the keys of those passed over as they have no caption.
 
     Raises ConfigError if none is left.
     """

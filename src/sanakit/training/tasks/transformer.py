@@ -27,7 +27,7 @@ from sanakit.training.config import ModelConfig, TrainConfig
 from sanakit.training.cost import kept_bytes, transformer_operations, transformer_pass
 from sanakit.training.events import Event, Message
 from sanakit.training.objectives.flow_matching import FlowMatching, phase_config
-from sanakit.training.objectives.objective import Objective, choose_objective
+from sanakit.training.objectives.objective import Measurable, Objective, choose_objective
 from sanakit.training.parallel import World
 from sanakit.training.preview import preview
 from sanakit.training.reading import read_set
@@ -57,8 +57,10 @@ from sanakit.training.validation import validation
 from sanakit.transformer import PRESETS, SanaTransformer, TransformerConfig, initialise
 from sanakit.weights import ModelSpec, check_parts, load_transformer, read_words, write_derived
 
-OBJECTIVES = {"flow_matching": FlowMatching}
-"""Made of (config, network, pixels per latent position, the base model's shift); the first is the usual one."""
+OBJECTIVES: dict[str, Callable[[TrainConfig, SanaTransformer | JointNetwork, int, float], Objective]] = {
+    "flow_matching": FlowMatching,
+}
+"""Each is made of (config, network, pixels per latent position, the base model's shift); the first is the default."""
 
 _AHEAD = 4
 _AT_ONCE = 8  # pictures or captions that are encoded together
@@ -192,7 +194,7 @@ class TransformerTask:
             else JointNetwork(transformer, self.text.build(self.world.device))
         )
 
-    def minimising(self, network: SanaTransformer | JointNetwork) -> FlowMatching:
+    def minimising(self, network: SanaTransformer | JointNetwork) -> Objective:
         """Return the objective of the config for a network."""
         return self.chosen(self.config, network, self.ratio, self.spec.schedule.shift)
 
@@ -218,7 +220,11 @@ class TransformerTask:
     def hooks(self, objective: Objective) -> list[Hook]:
         """Return previews, and validation if it is asked for."""
         hooks = [preview(self.config, self.described, self.precision, objective.network)]
-        if self.config.validate and isinstance(objective, FlowMatching):
+        if self.config.validate:
+            if not isinstance(objective, Measurable):
+                raise ConfigError(
+                    "validate: this objective can't be measured on held-out pictures; leave it out"
+                )
             hooks.append(validation(objective, self.data, self.config.validate))
         return hooks
 
