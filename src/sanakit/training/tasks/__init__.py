@@ -4,3 +4,5 @@ transformer, autoencoder     the tasks            joint_text     a transformer w
 training_set                 pictures of a run    latents, latent_cache     batches of a transformer
 base_model                   what a run starts from            phases     of an autoencoder
 """
+
+__all__: list[str] = []
