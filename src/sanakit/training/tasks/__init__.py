@@ -5,4 +5,6 @@ training_set                 pictures of a run    latents, latent_cache     batc
 base_model                   what a run starts from            phases     of an autoencoder
 """
 
-__all__: list[str] = []
+from sanakit.training.tasks.training_set import held_items, open_training_set
+
+__all__ = ["held_items", "open_training_set"]
