@@ -161,15 +161,9 @@ def network(variant: Variant, shape: TransformerConfig, seed: int) -> SanaTransf
 def drawn(task: TransformerTask, trainer: Trainer, model: SanaTransformer) -> dict[str, float]:
     """How well the averaged weights draw prompts, in 20 steps: accuracy, score and distance of `Summary`."""
     shape, judge = model.config, load_judge()
-<<<<<<< HEAD
-    drawer = Model(replace(job.spec, transformer=shape), decide(dtype="fp32"), fast="off", frugal=False)
-    with run.ema.applied(model):
-        drawer.parts.replace("transformer", model.eval())
-=======
     drawer = Model(replace(task.spec, transformer=shape), decide(dtype="fp32"), fast="off", frugal=False)
     with trainer.ema.applied(model):
-        drawer.parts.put("transformer", model.eval())
->>>>>>> 99ee6e7 (Training: task, objective and players; one config, one trainer)
+        drawer.parts.replace("transformer", model.eval())
 
         def draw(trial: Trial, number: int) -> Any:
             return drawer.images(ImageRequest(prompt=trial.prompt, seed=number, steps=20, guidance=4.5))[0]
