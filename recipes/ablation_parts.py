@@ -16,7 +16,7 @@ from dataclasses import replace
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from sanakit.base.grid import Grid
+from sanakit.base.sizes import Grid
 from sanakit.kernels import QKNorm
 from sanakit.kernels.linear_attention.reference import rotate_pairs
 from sanakit.kernels.qk_norm.reference import normalised

@@ -87,7 +87,7 @@ REFUSED = {
     "a file that is no set": (["note.txt"], "neither a folder nor a tar shard"),
     "a pattern without a shard": (["x-{0..9}.tar"], "there is nothing at x-{0..9}.tar"),
     "another set that is absent": (["set", "--against", "absent"], "there is nothing at absent"),
-    "a base that is no multiple of 32": (["set", "--base", "100"], "multiples of 32"),
+    "a base that is no multiple of 32": (["set", "--base", "100"], "multiple of 32"),
     "an unknown model": (["set", "--model", "no-such-model"], "no-such-model"),
     "a folder that is no model": (["set", "--model", "empty"], "model_index.json"),
     "a distance that is too large": (["set", "--distance", "40"], "0 to 15 bits"),

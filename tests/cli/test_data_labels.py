@@ -123,7 +123,7 @@ BAD = {
     "verify beside square": (["cache", "--verify", "--square"], "takes no --square"),
     "verify of nothing": (["cache", "--verify", "--out", "nowhere"], "there is no cache at nowhere"),
     "batch of none": (["cache", "set", "--batch", "0"], "--batch must be 1 or more"),
-    "a size that is none": (["cache", "set", "--size", "50"], "multiples of 32"),
+    "a size that is none": (["cache", "set", "--size", "50"], "multiple of 32"),
     "a list that is none": (["cache", "set", "--only", "gone"], "the list gone can't be read"),
     "a set that is none": (["caption", "gone", "--model", "toybox"], "there is nothing at gone"),
     "a model that is none": (["caption", "set", "--model", "gone"], "no model 'gone'"),

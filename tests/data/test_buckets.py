@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sanakit.base.errors import ConfigError
-from sanakit.base.grid import BUCKETS, nearest_bucket
+from sanakit.base.sizes import BUCKETS, nearest_bucket
 from sanakit.data import BucketRule, Item, assign_buckets, bucket_for, bucket_table, merge_small
 from sanakit.data.buckets import cut_away, enlargement
 

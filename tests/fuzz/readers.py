@@ -129,7 +129,7 @@ def _read_tokenizer(folder: Path) -> None:
 def _make_picture(folder: Path) -> None:
     from PIL import Image
 
-    from sanakit.pipeline.output import Record, write_picture
+    from sanakit.pipeline.png import Record, write_picture
     from sanakit.pipeline.request import ImageRequest
 
     request = ImageRequest(
@@ -141,7 +141,7 @@ def _make_picture(folder: Path) -> None:
 
 
 def _read_picture(folder: Path) -> None:
-    from sanakit.pipeline.output import read_picture
+    from sanakit.pipeline.png import read_picture
 
     read_picture(folder / "a.png")
 

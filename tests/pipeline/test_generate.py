@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sanakit.base.errors import ConfigError, ModelNotFoundError, NumericsError, RequestError, WeightsError
-from sanakit.base.grid import nearest_bucket
+from sanakit.base.sizes import nearest_bucket
 from sanakit.pipeline import (
     Cancelled,
     Done,

@@ -68,7 +68,10 @@ def config():
         ("phases=[3]", "phases is a list of mappings"),
         ("phases[2].size=64", "there are 2 entries, numbered from 0; 2 is none of them"),
         ("batch.size=4", "batch is 4, which holds no keys"),
-        ("phases[0].size=500", r"phases\[0\].size is 500; it must be a multiple of 32"),
+        (
+            "phases[0].size=500",
+            r"phases\[0\].size must be a multiple of 32, and 500 is not: 512 is the nearest",
+        ),
         ("accumulate=3", "batch 64 does not divide into 3 micro-batches"),
         ("validate=10", "set data.held"),
         ("data.captions.kind=best", "unknown caption rule 'best'|input should be"),

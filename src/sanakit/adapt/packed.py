@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sanakit.adapt.int8 import Int8Linear
 from sanakit.autoencoder.stages import GatedConv
-from sanakit.base.grid import Grid
+from sanakit.base.sizes import Grid
 from sanakit.kernels import depthwise_glu
 from sanakit.kernels.choice import Problem, select
 from sanakit.kernels.linear import Act

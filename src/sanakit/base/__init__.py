@@ -1,7 +1,7 @@
 """Floor 0: small values and decisions that every other package may use; imports nothing of ours.
 
 errors      the exception tree                 values      TextStates
-grid        sizes and aspect-ratio buckets     noise       seed -> noise
+sizes       of pictures, grids, buckets        noise       seed -> noise
 precision   device and dtype with a reason     dialect     official and diffusers readings
 files       atomic writes, new names           sentinel    who made the NaN
 drafts      temporary files, and their sweep   folders     swapped all at once
@@ -19,6 +19,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sanakit.base.bounds import MAX_SEED
     from sanakit.base.dialect import DIFFUSERS, OFFICIAL, Dialect
     from sanakit.base.echo import printable, printable_lines, quoted, shorten
     from sanakit.base.errors import (
@@ -36,11 +37,11 @@ if TYPE_CHECKING:
     )
     from sanakit.base.files import atomic_write, ensure_writable_folder, write_new
     from sanakit.base.folders import new_folder
-    from sanakit.base.grid import BUCKETS, SIZE_STEP, Grid, check_size, nearest_bucket
     from sanakit.base.locks import hold
     from sanakit.base.precision import DTYPES, Precision, decide
-    from sanakit.base.seeds import MAX_SEED, batch_indices, hash_seed, hash_uniform, noise_stream
+    from sanakit.base.seeds import batch_indices, hash_seed, hash_uniform, noise_stream
     from sanakit.base.sentinel import check_finite, find_nonfinite_layer
+    from sanakit.base.sizes import BUCKETS, SIZE_STEP, Grid, Size, nearest_bucket
     from sanakit.base.values import TextStates
 
 _HOMES = {
@@ -50,9 +51,10 @@ _HOMES = {
     "OutputError PictureError RequestError SanakitError ShortageError WeightsError",
     "files": "atomic_write ensure_writable_folder write_new",
     "folders": "new_folder",
-    "grid": "BUCKETS SIZE_STEP Grid check_size nearest_bucket",
+    "sizes": "BUCKETS SIZE_STEP Grid Size nearest_bucket",
     "locks": "hold",
-    "seeds": "MAX_SEED batch_indices hash_seed hash_uniform noise_stream",
+    "bounds": "MAX_SEED",
+    "seeds": "batch_indices hash_seed hash_uniform noise_stream",
     "precision": "DTYPES Precision decide",
     "sentinel": "check_finite find_nonfinite_layer",
     "values": "TextStates",
@@ -79,12 +81,12 @@ __all__ = [
     "RequestError",
     "SanakitError",
     "ShortageError",
+    "Size",
     "TextStates",
     "WeightsError",
     "atomic_write",
     "batch_indices",
     "check_finite",
-    "check_size",
     "decide",
     "ensure_writable_folder",
     "find_nonfinite_layer",

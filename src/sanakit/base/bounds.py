@@ -16,6 +16,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 from sanakit.base.errors import ConfigError
 
 __all__ = [
+    "MAX_SEED",
     "Bounds",
     "Count",
     "Positive",
@@ -26,6 +27,9 @@ __all__ = [
     "check_bounds",
     "check_value",
 ]
+
+MAX_SEED = 2**63 - 1
+"""Largest seed of a picture that is accepted; picture k of a count uses seed + k."""
 
 _SHOWN = 80  # characters of a value that a message repeats
 

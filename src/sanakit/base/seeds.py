@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 __all__ = [
-    "MAX_SEED",
     "batch_indices",
     "epoch_generator",
     "hash_seed",
@@ -27,9 +26,6 @@ __all__ = [
     "noise_stream",
     "sample_seed",
 ]
-
-MAX_SEED = 2**63 - 1
-"""Largest seed that is accepted; picture k of a count uses seed + k."""
 
 _FRACTION_BITS = 53  # of a float64, so that hash_uniform stays below 1
 _STRIDE = 1_000_003  # a prime: seeds and epochs (or steps) of any practical size never meet in one sum

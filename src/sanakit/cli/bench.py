@@ -138,15 +138,17 @@ def _stages(text: str) -> tuple[str, ...]:
 
 
 def _subject(model: str, size: str | None, precision: Precision) -> Subject:
-    from sanakit.base.grid import check_size
+    from sanakit.base.sizes import Size
     from sanakit.benchmark.subject import Subject
     from sanakit.pipeline.shapes import shapes_of
 
     shapes = shapes_of(model, note=note)
     side = shapes.transformer.sample_size * shapes.autoencoder.ratio
-    width, height = o.parse_size(size) if size else (side, side)
-    check_size(width, height, shapes.autoencoder.ratio * shapes.transformer.patch_size)
-    return Subject(shapes=shapes, width=width, height=height, dtype=precision.dtype, device=precision.device)
+    drawn = Size.parse(size) if size else Size(side, side)
+    drawn.check(shapes.autoencoder.ratio * shapes.transformer.patch_size)
+    return Subject(
+        shapes=shapes, width=drawn.width, height=drawn.height, dtype=precision.dtype, device=precision.device
+    )
 
 
 def _growth(subject: Subject, rounds: int) -> None:

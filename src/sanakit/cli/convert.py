@@ -176,8 +176,7 @@ def _dtype(name: str | None) -> Any:
 def _latent_side(pixels: int | None) -> int | None:
     if pixels is None:
         return None
-    from sanakit.base.errors import RequestError
+    from sanakit.base.sizes import SIZE_STEP, check_side
 
-    if pixels < 32 or pixels % 32:
-        raise RequestError(f"--image-size must be a multiple of 32, not {pixels}.")
-    return pixels // 32
+    check_side("--image-size", pixels)
+    return pixels // SIZE_STEP

@@ -8,6 +8,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from sanakit import __version__
+from sanakit.base.sizes import Size
 from sanakit.cli.options import (
     DebugOption,
     DeviceOption,
@@ -17,7 +18,6 @@ from sanakit.cli.options import (
     ModelOption,
     SizeOption,
     parse_fields,
-    parse_size,
 )
 from sanakit.cli.say import note, say
 
@@ -92,8 +92,8 @@ def _stage_threads(shapes: Shapes, size: str | None, precision: Precision) -> di
     from sanakit.pipeline.threads import stage_threads
 
     side = shapes.transformer.sample_size * shapes.autoencoder.ratio
-    width, height = parse_size(size) if size else (side, side)
-    chosen = stage_threads(shapes, width, height, precision.device)
+    drawn = Size.parse(size) if size else Size(side, side)
+    chosen = stage_threads(shapes, drawn.width, drawn.height, precision.device)
     return {stage: f"{threads.count} ({threads.reason})" for stage, threads in chosen.items()}
 
 
@@ -112,11 +112,12 @@ def _kernels(shapes: Shapes, precision: Precision) -> list[str]:
 def _memory(name: str, shapes: Shapes, size: str | None, precision: Precision) -> dict[str, Any]:
     """Bytes per stage; a model that is not on this machine is estimated if its name is a published one."""
     from sanakit.pipeline.memory import available_bytes, estimate, fits_together
+    from sanakit.pipeline.request import ImageRequest
 
     side = shapes.transformer.sample_size * shapes.autoencoder.ratio
-    width, height = parse_size(size) if size else (side, side)
-    _check(width, height)
-    stages = estimate(shapes, width, height, precision.dtype, device=precision.device.type)
+    drawn = Size.parse(size) if size else Size(side, side)
+    ImageRequest(prompt="", width=drawn.width, height=drawn.height)  # the same check as of a picture
+    stages = estimate(shapes, drawn.width, drawn.height, precision.dtype, device=precision.device.type)
     available = available_bytes(precision.device)
     rows = {
         stage.stage: {"parameters": stage.parameters, "weights": stage.weights, "work": stage.work}
@@ -125,18 +126,12 @@ def _memory(name: str, shapes: Shapes, size: str | None, precision: Precision) -
     largest = max(stage.total for stage in stages)
     return {
         "model": name,
-        "size": f"{width}x{height}",
+        "size": str(drawn),
         "stages": rows,
         "available": available,
         "together": fits_together(stages, available),
         "one_by_one": available is None or largest <= available,
     }
-
-
-def _check(width: int, height: int) -> None:
-    from sanakit.pipeline.request import ImageRequest
-
-    ImageRequest(prompt="size", width=width, height=height)
 
 
 def _lines(found: dict[str, Any]) -> list[str]:

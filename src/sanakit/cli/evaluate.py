@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sanakit.base.sizes import Size
 from sanakit.cli import options as o
 from sanakit.cli.say import note, notify, say
 
@@ -25,6 +27,7 @@ _MOST = 100_000  # prompts
 _WORLDS = ("toybox",)
 
 
+@o.request_options("steps", "guidance", "solver")
 def evaluate(
     world: Annotated[str, typer.Argument(help="What to evaluate on: toybox.")],
     model: o.ModelOption = None,
@@ -33,9 +36,6 @@ def evaluate(
     like_model: o.LikeModelOption = None,
     weights: o.WeightsOption = None,
     prompts: Annotated[int, typer.Option(help="How many prompts, over six categories.")] = 600,
-    steps: o.StepsOption = None,
-    guidance: o.GuidanceOption = None,
-    solver: o.SolverOption = None,
     size: o.SizeOption = None,
     seed: Annotated[int, typer.Option(help="Of prompts and pictures.")] = 0,
     dtype: o.DtypeOption = None,
@@ -47,16 +47,17 @@ def evaluate(
         Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers to this file, too.")
     ] = None,
     debug: o.DebugOption = False,
+    **fields: Any,
 ) -> None:
     """Draw prompts that training never saw, and let the judge say how many pictures show what was asked.
 
     An earlier page in the folder is replaced once the new one is whole.
     """
+    from sanakit.base.bounds import MAX_SEED
     from sanakit.base.echo import quoted
     from sanakit.base.errors import RequestError
     from sanakit.base.files import atomic_write, ensure_writable_folder
     from sanakit.base.folders import new_folder
-    from sanakit.base.seeds import MAX_SEED
     from sanakit.pipeline.model import load
     from sanakit.toybox.judging.shipped import load_judge
     from sanakit.toybox.trials import trials
@@ -75,9 +76,8 @@ def evaluate(
     opened = load(name, device, dtype, parts=parts, hints=hints, fast=fast, threads=threads, announce=notify)
     for text in opened.spec.notes:
         note(text)
-    width, height = o.parse_size(size) if size else (None, None)
-    fields = {"steps": steps, "guidance": guidance, "solver": solver, "width": width, "height": height}
-    draw = _Drawing(opened, {name: value for name, value in fields.items() if value is not None})
+    sides = {} if size is None else asdict(Size.parse(size))
+    draw = _Drawing(opened, o.given_fields(fields) | sides)
     draw.check(trials(1, seed)[0], seed)
     if json_file is not None:
         ensure_writable_folder(json_file.parent)

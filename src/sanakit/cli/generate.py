@@ -8,17 +8,21 @@ from __future__ import annotations
 import codecs
 import re
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from sanakit.base.errors import RequestError
+from sanakit.base.sizes import Size
 from sanakit.cli import options as o
 from sanakit.cli.say import note, notify
+from sanakit.pipeline.request import ImageRequest
 
 if TYPE_CHECKING:
     from sanakit.pipeline.model import Model
-    from sanakit.pipeline.output import Record
-    from sanakit.pipeline.request import ImageRequest
+    from sanakit.pipeline.png import Record
     from sanakit.weights import Hints
 
 _MAX_BYTES = 64 << 20  # of a file of prompts
@@ -38,51 +42,83 @@ _DIFFERENCES = {
 }
 """Entries of `Model.provenance` that must be the same to recreate a picture exactly."""
 
+_PromptArgument = Annotated[
+    str | None, typer.Argument(help='What to draw; "" draws without a prompt.', show_default=False)
+]
+_PromptFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="Read one prompt per line; - reads standard input.", show_default=False
+    ),
+]
+_LikeOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="PICTURE.png",
+        help="Recreate this picture from the request inside it; other options change it.",
+        show_default=False,
+    ),
+]
+_OutOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="PATH",
+        help="FILE.png for one picture, or a folder in which files get names.",
+        show_default="out",
+    ),
+]
+_GridOption = Annotated[
+    bool | None,
+    typer.Option("--grid/--no-grid", help="Put all pictures on one sheet, too.", show_default="--no-grid"),
+]
+_ShowPromptOption = Annotated[
+    bool,
+    typer.Option("--show-prompt", help="Print the text that the model reads, too.", show_default=False),
+]
+_DecoderOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Decode with another autoencoder: RUN/vae of `sanakit train`, or that of another model.",
+        show_default=o.OWN,
+    ),
+]
 
+
+@o.request_options()
 def generate(
-    prompt: o.PromptArgument = None,
+    prompt: _PromptArgument = None,
+    size: o.SizeOption = None,
+    prompt_file: _PromptFileOption = None,
+    like: _LikeOption = None,
+    out: _OutOption = None,
+    grid: _GridOption = None,
+    show_prompt: _ShowPromptOption = False,
     model: o.ModelOption = None,
     parts: o.PartsOption = None,
-    variant: o.VariantOption = None,
-    ignore_config_fields: o.IgnoreOption = None,
     config: o.ConfigOption = None,
     like_model: o.LikeModelOption = None,
     weights: o.WeightsOption = None,
-    decoder: o.DecoderOption = None,
-    negative: o.NegativeOption = None,
-    steps: o.StepsOption = None,
-    guidance: o.GuidanceOption = None,
-    seed: o.SeedOption = None,
-    size: o.SizeOption = None,
-    count: o.CountOption = None,
-    grid: o.GridOption = None,
-    solver: o.SolverOption = None,
-    dtype: o.DtypeOption = None,
+    variant: o.VariantOption = None,
+    ignore_config_fields: o.IgnoreOption = None,
+    decoder: _DecoderOption = None,
     device: o.DeviceOption = None,
+    dtype: o.DtypeOption = None,
     fast: o.FastOption = None,
     threads: o.ThreadsOption = None,
-    out: o.OutOption = None,
-    prompt_file: o.PromptFileOption = None,
-    chi: o.ChiOption = None,
-    truncate: o.TruncateOption = None,
-    show_prompt: o.ShowPromptOption = False,
-    like: o.LikeOption = None,
-    cfg_interval: o.IntervalOption = None,
-    pag: o.PagOption = None,
-    pag_blocks: o.PagBlocksOption = None,
-    bins: o.BinsOption = None,
     as_json: o.JsonOption = False,
     debug: o.DebugOption = False,
+    **fields: Any,
 ) -> None:
-    """Draw pictures. A named FILE.png is replaced, but only once the new picture is whole."""
+    """Draw pictures from a prompt.
+
+    A named FILE.png is replaced, but only once the new picture is complete.
+    """
     from sanakit.cli.outputs import choose_target, draw
-    from sanakit.pipeline.output import read_picture
+    from sanakit.pipeline.png import read_picture
 
     record = None if like is None else read_picture(like)
-    fields = {"negative": negative, "steps": steps, "guidance": guidance, "seed": seed, "count": count,
-              "solver": solver, "chi": chi, "pag": pag, "truncate": truncate, "bins": bins}  # fmt: skip
-    given = {name: value for name, value in fields.items() if value is not None}
-    given |= _parsed(size, cfg_interval, pag_blocks)
+    given = o.given_fields(fields) | ({} if size is None else asdict(Size.parse(size)))
     requests = _requests(_prompts(prompt, prompt_file), given, record)
     grid = grid if grid is not None else record is not None and record.grid
     target = choose_target(out, sum(request.count for request in requests), grid)
@@ -94,25 +130,11 @@ def generate(
     draw(opened, requests, target, grid=grid, notes=notes, show_prompt=show_prompt, as_json=as_json)
 
 
-def _parsed(size: str | None, interval: str | None, blocks: str | None) -> dict[str, Any]:
-    """Fields of a request from options that are written as one text."""
-    fields: dict[str, Any] = {}
-    if size is not None:
-        fields["width"], fields["height"] = o.parse_size(size)
-    if interval is not None:
-        fields["cfg_interval"] = o.parse_interval(interval)
-    if blocks is not None:
-        fields["pag_blocks"] = o.parse_blocks(blocks)
-    return fields
-
-
 def _requests(prompts: list[str], given: dict[str, Any], record: Record | None) -> list[ImageRequest]:
     """One request per prompt; with `--like` those of the picture, changed by what was given explicitly.
 
     Raises RequestError for anything a request refuses, and for no prompt at all.
     """
-    from sanakit.pipeline.request import ImageRequest
-
     if record is None:
         if not prompts:
             raise RequestError("say what to draw: give a PROMPT, --prompt-file or --like")

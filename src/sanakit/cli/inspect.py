@@ -19,7 +19,7 @@ def inspect(
     debug: DebugOption = False,
 ) -> None:
     """Print the request inside a picture."""
-    from sanakit.pipeline.output import read_picture
+    from sanakit.pipeline.png import read_picture
 
     found = read_picture(picture)
     for text in found.notes:

@@ -21,7 +21,7 @@ from sanakit.cli.progress import ProgressBar
 from sanakit.cli.say import notify, say, seconds_since_start
 from sanakit.pipeline.events import Done, Event, Note, PictureDone, StageDone, StageStarted, Step
 from sanakit.pipeline.model import Model
-from sanakit.pipeline.output import Record, free_names, make_grid, write_new_picture, write_picture
+from sanakit.pipeline.png import Record, free_names, make_grid, write_new_picture, write_picture
 from sanakit.pipeline.request import ImageRequest
 
 DEFAULT_FOLDER = Path("out")

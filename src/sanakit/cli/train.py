@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sanakit.cli import options as o
-from sanakit.cli.progress import ProgressBar
 from sanakit.cli.say import notify, say
 
 if TYPE_CHECKING:
+    from sanakit.cli.progress import ProgressBar
     from sanakit.training import Event, Progress
     from sanakit.training.config import TrainConfig
 
@@ -73,6 +73,7 @@ def train(
     if new is not None:
         return _write_new(new, config)
     from sanakit.base.errors import ConfigError, RequestError
+    from sanakit.cli.progress import ProgressBar
     from sanakit.data.image import ignore_warnings
     from sanakit.training.schema import read_config
     from sanakit.training.session import Session

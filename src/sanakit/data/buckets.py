@@ -25,7 +25,7 @@ from typing import Literal
 from torch import Tensor
 
 from sanakit.base.errors import ConfigError, RequestError
-from sanakit.base.grid import BUCKETS, SIZE_STEP, nearest_size
+from sanakit.base.sizes import BUCKETS, check_side, nearest_side, nearest_size
 from sanakit.data.image import cut_picture, to_tensor
 from sanakit.data.items import Item
 
@@ -53,8 +53,10 @@ class BucketRule:
     enlarge: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.bases or any(base < SIZE_STEP or base % SIZE_STEP for base in self.bases):
-            raise ConfigError(f"bases of buckets are positive multiples of {SIZE_STEP}, not {self.bases}.")
+        if not self.bases:
+            raise ConfigError("buckets need at least one base, the side of a square in pixels")
+        for base in self.bases:
+            check_side("the base of buckets", base, raises=ConfigError)
         if self.enlarge < 1:
             raise ConfigError(f"enlarge is a factor of 1 or more, not {self.enlarge}.")
 
@@ -69,7 +71,7 @@ def bucket_table(base: int) -> tuple[Bucket, ...]:
 
 
 def _scaled(side: int, base: int) -> int:
-    return max(SIZE_STEP, round(side * base / _SCALED_FROM / SIZE_STEP) * SIZE_STEP)
+    return nearest_side(side * base / _SCALED_FROM)
 
 
 def bucket_for(item: Item, rule: BucketRule) -> Bucket:

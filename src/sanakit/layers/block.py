@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sanakit.base.grid import Grid
+from sanakit.base.sizes import Grid
 from sanakit.layers.cross_attention import KV, CrossAttention
 from sanakit.layers.modulation import AdaLN, split_modulation
 

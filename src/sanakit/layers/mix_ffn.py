@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from sanakit.base.grid import Grid
+from sanakit.base.sizes import Grid
 from sanakit.kernels import QuantTokens, gated_depthwise
 
 

@@ -10,8 +10,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from sanakit.base.grid import Grid
 from sanakit.base.precision import CPU
+from sanakit.base.sizes import Grid
 
 _THETA = 10_000.0
 

@@ -1,13 +1,13 @@
 """Floor 5: from a request to images. Data flows request -> plan -> prompt -> denoiser -> decoder -> PNG.
 
-request, parameters, foreign   what is asked for, and the same as A1111 text
+request, fields, parameters    what is asked for, and the same as A1111 text
 plan         everything decided about a request before a network runs
 model        Model: a generator of events           events     what happens meanwhile
 prompt       stage one: text to states              components folder -> loaded networks
 denoiser     stage two: noise to latent             engine     how a network runs
 decoder      stage three: latent to image           memory     bytes per stage against what is free
 threads      CPU threads and seconds per stage      shapes     configurations without weights
-output       PNG with the request inside            quantised  a model folder in int8
+png          PNG with the request inside            quantised  a model folder in int8
 
 Names are resolved when first used: a request can be made or an image inspected without the model code.
 """
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     )
     from sanakit.pipeline.memory import StageMemory, available_bytes, estimate, fits_together
     from sanakit.pipeline.model import Model, load
-    from sanakit.pipeline.output import (
+    from sanakit.pipeline.plan import Plan, make_plan
+    from sanakit.pipeline.png import (
         Record,
         free_name,
         make_grid,
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
         write_new_picture,
         write_picture,
     )
-    from sanakit.pipeline.plan import Plan, make_plan
     from sanakit.pipeline.prompt import encode_prompt
     from sanakit.pipeline.quantised import write_int8_folder
     from sanakit.pipeline.request import Defaults, ImageRequest
@@ -55,7 +55,7 @@ _HOMES = {
     ),
     "model": ("Model", "load"),
     "memory": ("StageMemory", "available_bytes", "estimate", "fits_together"),
-    "output": ("Record", "free_name", "make_grid", "read_picture", "write_new_picture", "write_picture"),
+    "png": ("Record", "free_name", "make_grid", "read_picture", "write_new_picture", "write_picture"),
     "plan": ("Plan", "make_plan"),
     "prompt": ("encode_prompt",),
     "quantised": ("write_int8_folder",),

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 
+from sanakit.base.bounds import MAX_SEED
 from sanakit.base.echo import quoted
-from sanakit.base.grid import SIZE_STEP
-from sanakit.base.seeds import MAX_SEED
+from sanakit.base.errors import RequestError
+from sanakit.base.sizes import SIZE_STEP, Size
 from sanakit.flow import SOLVERS
 from sanakit.pipeline.request import MAX_GUIDANCE, MAX_SIDE, MAX_STEPS
 
@@ -71,11 +73,8 @@ def foreign_fields(pairs: Mapping[str, str], note: Callable[[str], object]) -> d
         solver = fields["solver"] = usual_sampler(sampler)
         known = f"read as {solver}" if solver else "passed over: the model's own solver is used"
         note(f"its sampler {quoted(sampler)} is {known}.")
-    size = re.fullmatch(r"\s*(\d{1,9})\s*[xX×]\s*(\d{1,9})\s*", pairs.get("Size", ""))
-    if size is not None:
-        fields["width"], fields["height"] = _sides(int(size[1]), int(size[2]), note)
-    elif "Size" in pairs:
-        note(f"its size {quoted(pairs['Size'])} is no size and was passed over.")
+    if "Size" in pairs:
+        fields |= _size(pairs["Size"], note)
     if "Model" in pairs:
         note(f"its model {quoted(pairs['Model'])} is another program's and was passed over.")
     return fields
@@ -103,14 +102,17 @@ def _number(pairs: Mapping[str, str], name: str, high: float, note: Callable[[st
     return None
 
 
-def _sides(width: int, height: int, note: Callable[[str], object]) -> tuple[int, int] | tuple[None, None]:
-    """The nearest size that is drawn here; none where it is far from any."""
-    if not (SIZE_STEP <= width <= MAX_SIDE and SIZE_STEP <= height <= MAX_SIDE):
-        note(f"its size {width}x{height} is past what is drawn here and was passed over.")
-        return None, None
-    near_width, near_height = (
-        max(SIZE_STEP, round(side / SIZE_STEP) * SIZE_STEP) for side in (width, height)
-    )
-    if (near_width, near_height) != (width, height):
-        note(f"its size {width}x{height} is read as {near_width}x{near_height}, multiples of {SIZE_STEP}.")
-    return near_width, near_height
+def _size(text: str, note: Callable[[str], object]) -> dict[str, object]:
+    """Width and height of the nearest size that is drawn here; none if it is far from any."""
+    try:
+        size = Size.parse(text)
+    except RequestError:
+        note(f"its size {quoted(text)} is not a size and was passed over.")
+        return {}
+    if min(size.width, size.height) < SIZE_STEP or max(size.width, size.height) > MAX_SIDE:
+        note(f"its size {size} is past what is drawn here and was passed over.")
+        return {}
+    near = size.nearest()
+    if near != size:
+        note(f"its size {size} is read as {near}, multiples of {SIZE_STEP}.")
+    return asdict(near)

@@ -10,19 +10,27 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sanakit.base.echo import quoted
 from sanakit.base.errors import RequestError
 from sanakit.base.json_text import parse_json
+from sanakit.base.sizes import Size
+from sanakit.pipeline.fields import RequestField
 from sanakit.pipeline.foreign import foreign_fields, is_foreign
-from sanakit.pipeline.request import ImageRequest
+from sanakit.pipeline.request import ImageRequest, request_fields
 
 _NEGATIVE = "Negative prompt: "
 _NAME = re.compile(r"\s*([A-Za-z][\w \-/]{0,60})$", re.ASCII)
 _STRING = re.compile(r'\s*("(?:\\.|[^\\"])*")\s*(?:,|$)')
+_FIRST = (
+    "steps",
+    "solver",
+    "guidance",
+    "seed",
+)  # fields that the tradition knows, in its order; the size follows
 _MAX_TEXT = 1 << 18  # characters; longer ones are no description of a picture
 
 
@@ -66,28 +74,18 @@ def parse_parameters(text: str) -> Parameters:
     pairs = dict(_split_pairs(line))
     if is_foreign(pairs):
         notes: list[str] = []
-        fields: dict[str, Any] = foreign_fields(pairs, notes.append)
+        theirs: dict[str, Any] = foreign_fields(pairs, notes.append)
         return Parameters(
-            request=ImageRequest(prompt=_utf8(prompt), negative=_utf8(negative), **fields), notes=tuple(notes)
+            request=ImageRequest(prompt=_utf8(prompt), negative=_utf8(negative), **theirs), notes=tuple(notes)
         )
     ours = "Sampler" in pairs  # without it the line could be anybody's, and so could its model
-    width, height = _split_size(pairs.pop("Size", None))
-    request = ImageRequest(
-        prompt=prompt,
-        negative=negative,
-        steps=_whole(pairs, "Steps"),
-        guidance=_number(pairs, "CFG scale"),
-        seed=_whole(pairs, "Seed") or 0,
-        width=width,
-        height=height,
-        solver=pairs.pop("Sampler", None),
-        chi=pairs.pop("CHI", "on") != "off",
-        cfg_interval=_interval(pairs.pop("CFG interval", "0.0 1.0")),
-        pag=_number(pairs, "PAG scale") or 0.0,
-        pag_blocks=_blocks(pairs.pop("PAG blocks", None)),
-        truncate=pairs.pop("Truncate", "off") == "on",
-        bins=pairs.pop("Bins", "on") != "off",
-    )
+    fields: dict[str, Any] = asdict(Size.parse(pairs.pop("Size"))) if "Size" in pairs else {}
+    fields |= {
+        entry.name: _read(entry, pairs.pop(entry.png))
+        for entry in request_fields()
+        if entry.png is not None and entry.png in pairs
+    }
+    request = ImageRequest(prompt=_utf8(prompt), negative=_utf8(negative), **fields)
     return Parameters(request=request, extra=pairs if ours else {})
 
 
@@ -131,22 +129,59 @@ def _utf8(text: str) -> str:
 
 
 def _pairs(request: ImageRequest) -> dict[str, str]:
-    pairs = {
-        "Steps": request.steps,
-        "Sampler": request.solver,
-        "CFG scale": request.guidance,
-        "Seed": request.seed,
-        "Size": f"{request.width}x{request.height}" if request.width and request.height else None,
-        "CHI": None if request.chi else "off",
-        "CFG interval": " ".join(map(str, request.cfg_interval))
-        if request.cfg_interval != (0.0, 1.0)
-        else None,
-        "PAG scale": request.pag or None,
-        "PAG blocks": " ".join(map(str, request.pag_blocks)) if request.pag_blocks else None,
-        "Truncate": "on" if request.truncate else None,
-        "Bins": None if request.bins else "off",
+    """Those of the tradition first and always; ours after them, if they differ from their default."""
+    fields = {entry.name: entry for entry in request_fields() if entry.png is not None}
+    size = Size(request.width, request.height) if request.width and request.height else None
+    first = {fields[name].png: _shown(getattr(request, name)) for name in _FIRST} | {"Size": _shown(size)}
+    rest = {
+        entry.png: _shown(getattr(request, name))
+        for name, entry in fields.items()
+        if name not in _FIRST and getattr(request, name) != entry.default
     }
-    return {name: str(value) for name, value in pairs.items() if value is not None}
+    return {name: text for name, text in (first | rest).items() if name is not None and text is not None}
+
+
+def _shown(value: object) -> str | None:
+    """A value as text; None if it is open."""
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _read(entry: RequestField, text: str) -> Any:
+    """Inverse of `_shown` for the type of a field. Raises RequestError."""
+    if entry.kind is bool:
+        return text != "off" if entry.default else text == "on"
+    parse, example = _PARSERS[entry.kind]
+    try:
+        return parse(text)
+    except ValueError:
+        raise RequestError(
+            f"{entry.png} in the parameters text must be {example}, not {quoted(text)}"
+        ) from None
+
+
+def _parse_whole(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,20}", text):
+        raise ValueError
+    return int(text)
+
+
+def _parse_interval(text: str) -> tuple[float, float]:
+    low, high = map(float, text.split())
+    return low, high
+
+
+_PARSERS: dict[Any, tuple[Callable[[str], Any], str]] = {
+    str: (str, "text"),
+    int: (_parse_whole, "a whole number"),
+    float: (float, "a number"),
+    tuple[float, float]: (_parse_interval, "two numbers such as '0.1 0.9'"),
+    tuple[int, ...]: (lambda text: tuple(map(_parse_whole, text.split(" "))), "whole numbers such as '8 14'"),
+}
+"""Type of a field -> how its text is read, raising ValueError, and what it should be in words."""
 
 
 def _quote(value: str) -> str:
@@ -159,49 +194,3 @@ def _unquote(value: str) -> str:
         return str(parse_json(value)) if value.startswith('"') else value
     except ValueError:
         return value
-
-
-def _number(pairs: dict[str, str], name: str) -> float | None:
-    text = pairs.pop(name, None)
-    if text is None:
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        raise RequestError(f"{name} in the parameters text is not a number: {quoted(text)}.") from None
-
-
-def _whole(pairs: dict[str, str], name: str) -> int | None:
-    text = pairs.pop(name, None)
-    if text is None:
-        return None
-    if not re.fullmatch(r"[0-9]{1,20}", text):
-        raise RequestError(f"{name} in the parameters text is not a whole number: {quoted(text)}.")
-    return int(text)
-
-
-def _split_size(text: str | None) -> tuple[int | None, int | None]:
-    if text is None:
-        return None, None
-    match = re.fullmatch(r"([0-9]{1,6})x([0-9]{1,6})", text)
-    if not match:
-        raise RequestError(f"Size in the parameters text must look like 512x512, not {quoted(text)}.")
-    return int(match[1]), int(match[2])
-
-
-def _interval(text: str) -> tuple[float, float]:
-    try:
-        low, high = (float(part) for part in text.split())
-    except ValueError:
-        raise RequestError(
-            f"CFG interval in the parameters text must look like '0.1 0.9', not {quoted(text)}."
-        ) from None
-    return low, high
-
-
-def _blocks(text: str | None) -> tuple[int, ...] | None:
-    if text is None:
-        return None
-    if not re.fullmatch(r"[0-9]{1,6}( [0-9]{1,6})*", text):
-        raise RequestError(f"PAG blocks in the parameters text must be numbers, not {quoted(text)}.")
-    return tuple(int(part) for part in text.split())

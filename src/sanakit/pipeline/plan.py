@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sanakit.base.errors import RequestError
-from sanakit.base.grid import check_size, nearest_bucket
+from sanakit.base.sizes import Size, nearest_bucket
 from sanakit.flow import SOLVERS, Clock, Guidance, Schedule, SolverSpec
 from sanakit.pipeline.request import Defaults, ImageRequest
 from sanakit.weights import ModelSpec
@@ -121,7 +121,7 @@ def drawn_size(spec: ModelSpec, request: ImageRequest) -> tuple[int, int]:
     width, height = request.width or 0, request.height or 0
     if spec.bins and request.bins:
         height, width = nearest_bucket(spec.transformer.sample_size * 32, height, width)
-    check_size(width, height, spec.autoencoder.ratio * spec.transformer.patch_size)
+    Size(width, height).check(spec.autoencoder.ratio * spec.transformer.patch_size)
     return width, height
 
 

@@ -6,23 +6,32 @@ Fields left at `None` mean "whatever the model was made for"; `complete` fills t
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
+from sanakit.base.bounds import MAX_SEED
 from sanakit.base.echo import quoted
 from sanakit.base.errors import RequestError
-from sanakit.base.grid import SIZE_STEP
 from sanakit.base.json_text import parse_json
-from sanakit.base.seeds import MAX_SEED
-from sanakit.flow import SOLVERS
+from sanakit.pipeline import fields as f
+from sanakit.pipeline.fields import RequestField, about, option
 
 MAX_SIDE = 16384
 MAX_STEPS = 1000
 MAX_COUNT = 10000
 MAX_BLOCK = 10000
 MAX_GUIDANCE = 1000.0  # pictures burn out past 20; far larger scales leave the range of the numbers
+_OWN = "the model's own"
+
+
+def _check_solver(name: str, value: object) -> None:
+    """Refuse a solver that isn't known."""
+    from sanakit.flow import SOLVERS  # brings torch, which `sanakit --help` does without
+
+    if not isinstance(value, str) or value not in SOLVERS:
+        raise RequestError(f"unknown {name} {quoted(value)}: choose one of {', '.join(SOLVERS)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,42 +47,71 @@ class Defaults:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRequest:
-    """A wish for one or several pictures; raises `RequestError` with one sentence where it makes no sense.
+    """A request for one or several pictures; raises `RequestError` with one sentence if it makes no sense.
 
     Picture k of `count` is drawn with `seed + k` and equals the picture of that seed asked for alone.
-    `width` and `height` are pixels, multiples of 32. `guidance` above 1 switches classifier-free guidance on;
-    `cfg_interval` limits it to a part of the noise range (0 = picture, 1 = pure noise). `pag` is the scale of
-    perturbed attention guidance, 0 for none, and `pag_blocks` the transformer blocks that it perturbs.
-    `chi` prepends the instruction the model was trained with, where it has one. An empty prompt asks for whatever
-    the model draws without one. A prompt with more tokens than the model reads is refused, unless `truncate` allows
-    to cut its end. `bins` draws at the nearest trained size, where the model asks for it, and scales to the size.
+    An empty prompt asks for whatever the model draws without one. `guidance` above 1 switches classifier-free guidance
+    on; `cfg_interval` limits it to a part of the noise range (0 = picture, 1 = pure noise). The metadata of each field
+    is its help, its check and its name in pictures; see `fields.py`.
     """
 
-    prompt: str
-    negative: str = ""
-    steps: int | None = None
-    guidance: float | None = None
-    seed: int = 0
-    width: int | None = None
-    height: int | None = None
-    count: int = 1
-    solver: str | None = None
-    chi: bool = True
-    cfg_interval: tuple[float, float] = (0.0, 1.0)
-    pag: float = 0.0
-    pag_blocks: tuple[int, ...] | None = None
-    truncate: bool = False
-    bins: bool = True
+    prompt: str = field(metadata=about("What to draw; an empty text draws without a prompt.", f.text))
+    negative: str = option(
+        "", "What to keep away from; works through guidance.", f.text, shown_default="none"
+    )
+    steps: int | None = option(
+        None, "Number of solver steps.", f.whole(1, MAX_STEPS), png="Steps", shown_default=_OWN
+    )
+    guidance: float | None = option(
+        None, "How strictly to follow the prompt (classifier-free guidance); 1 turns it off.",
+        f.number(MAX_GUIDANCE), png="CFG scale", shown_default=_OWN,
+    )  # fmt: skip
+    seed: int = option(
+        0, "Seed of the noise; picture k of a count uses seed + k.", f.whole(0, MAX_SEED, "2^63-1"), png="Seed"
+    )  # fmt: skip
+    width: int | None = option(None, "Width in pixels.", f.side(MAX_SIDE))
+    height: int | None = option(None, "Height in pixels.", f.side(MAX_SIDE))
+    count: int = option(1, "Pictures per prompt.", f.whole(1, MAX_COUNT))
+    solver: str | None = option(
+        None, "The solver: dpm1, dpm2, dpm3, euler, or scm for Sprint models.",
+        _check_solver, png="Sampler", shown_default=_OWN,
+    )  # fmt: skip
+    chi: bool = option(
+        True, "Put the instruction that the model was trained with before the prompt.", f.switch, png="CHI"
+    )
+    cfg_interval: tuple[float, float] = option(
+        (0.0, 1.0), "Guide only while the noise level lies in this range (0 is the picture, 1 pure noise).",
+        f.unit_interval, png="CFG interval", metavar="LOW,HIGH", shown_default="0,1",
+    )  # fmt: skip
+    pag: float = option(
+        0.0, "Scale of perturbed attention guidance; 0 turns it off.", f.number(MAX_GUIDANCE), png="PAG scale"
+    )
+    pag_blocks: tuple[int, ...] | None = option(
+        None, "Transformer blocks that --pag perturbs, counted from 0.",
+        f.blocks(MAX_BLOCK), png="PAG blocks", metavar="N,...", shown_default=_OWN,
+    )  # fmt: skip
+    truncate: bool = option(
+        False, "Cut a prompt that has more tokens than the model reads, instead of refusing it.",
+        f.switch, png="Truncate",
+    )  # fmt: skip
+    bins: bool = option(
+        True,
+        "Draw at the nearest size that the model was trained on, and scale to --size.",
+        f.switch,
+        png="Bins",
+    )
 
     def __post_init__(self) -> None:
-        _check_texts(self)
-        _check_numbers(self)
-        _check_size(self.width, self.height)
-        _check_guidance(self)
+        for entry in request_fields():
+            value = getattr(self, entry.name)
+            if value is not None or entry.default is not None:
+                entry.check(entry.name, value)
+        if self.seed + self.count - 1 > MAX_SEED:
+            raise RequestError("seed + count goes past the largest seed 2^63-1: choose a smaller seed")
 
     def complete(self, defaults: Defaults) -> ImageRequest:
         """The same request with every open field filled from `defaults`."""
-        open_fields = {f.name: getattr(defaults, f.name) for f in dataclasses.fields(defaults)}
+        open_fields = {one.name: getattr(defaults, one.name) for one in dataclasses.fields(defaults)}
         return self.replace(
             **{name: value for name, value in open_fields.items() if getattr(self, name) is None}
         )
@@ -88,24 +126,29 @@ class ImageRequest:
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain JSON values, in the order of the class."""
-        return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+        return {entry.name: _plain(getattr(self, entry.name)) for entry in request_fields()}
 
     @classmethod
     def from_json(cls, data: object) -> ImageRequest:
         """Inverse of `to_json`; takes a mapping or its JSON text. Raises `RequestError` for unknown or bad fields."""
         fields = _as_mapping(data)
-        known = {field.name for field in dataclasses.fields(cls)}
-        unknown = sorted(set(fields) - known)
+        unknown = sorted(set(fields) - {entry.name for entry in request_fields()})
         if unknown:
             raise RequestError(
-                f"the request has a field that this version does not know: {quoted(unknown[0])}."
+                f"the request has a field that this version does not know: {quoted(unknown[0])}"
             )
         if "prompt" not in fields:
-            raise RequestError("the request has no prompt.")
+            raise RequestError("the request has no prompt")
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
         }
         return cls(**values)
+
+
+@cache
+def request_fields() -> tuple[RequestField, ...]:
+    """The fields of a request with what they say of themselves, in the order of the class."""
+    return f.read_fields(ImageRequest)
 
 
 def _plain(value: object) -> object:
@@ -117,82 +160,7 @@ def _as_mapping(data: object) -> Mapping[str, Any]:
         try:
             data = parse_json(data)
         except ValueError:
-            raise RequestError("the request is not JSON.") from None
+            raise RequestError("the request is not JSON") from None
     if not isinstance(data, Mapping) or not all(isinstance(name, str) for name in data):
-        raise RequestError("the request must be a JSON object.")
+        raise RequestError("the request must be a JSON object")
     return data
-
-
-def _check_texts(request: ImageRequest) -> None:
-    for name in ("prompt", "negative"):
-        text = getattr(request, name)
-        if not isinstance(text, str):
-            raise RequestError(f"{name} must be text, not {type(text).__name__}.")
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError:
-            raise RequestError(f"{name} holds bytes that are not valid UTF-8.") from None
-    if request.solver is not None and request.solver not in SOLVERS:
-        raise RequestError(f"unknown solver {quoted(request.solver)}: choose one of {', '.join(SOLVERS)}.")
-    for name in ("chi", "truncate", "bins"):
-        if not isinstance(getattr(request, name), bool):
-            raise RequestError(f"{name} must be true or false.")
-
-
-def _check_numbers(request: ImageRequest) -> None:
-    _whole("seed", request.seed, 0, MAX_SEED, "2^63-1")
-    _whole("count", request.count, 1, MAX_COUNT)
-    if request.steps is not None:
-        _whole("steps", request.steps, 1, MAX_STEPS)
-    if request.seed + request.count - 1 > MAX_SEED:
-        raise RequestError("seed + count goes past the largest seed 2^63-1: choose a smaller seed.")
-
-
-def _whole(name: str, value: object, low: int, high: int, high_text: str | None = None) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise RequestError(
-            f"{name} must be a whole number from {low} to {high_text or high}, not {quoted(value)}."
-        )
-
-
-def _check_size(width: object, height: object) -> None:
-    for name, value in (("width", width), ("height", height)):
-        if value is None:
-            continue
-        _whole(name, value, SIZE_STEP, MAX_SIDE)
-        assert isinstance(value, int)
-        if value % SIZE_STEP:
-            near = max(SIZE_STEP, round(value / SIZE_STEP) * SIZE_STEP)
-            raise RequestError(
-                f"{name} must be a multiple of {SIZE_STEP}, and {value} is not: {near} is the nearest."
-            )
-
-
-def _check_guidance(request: ImageRequest) -> None:
-    for name in ("guidance", "pag"):
-        value = getattr(request, name)
-        if value is not None and not (_is_finite(value) and 0 <= value <= MAX_GUIDANCE):
-            raise RequestError(f"{name} must be a number from 0 to {MAX_GUIDANCE:g}, not {quoted(value)}.")
-    interval = request.cfg_interval
-    if (
-        not isinstance(interval, tuple)
-        or len(interval) != 2
-        or not all(_is_finite(edge) for edge in interval)
-    ):
-        raise RequestError("cfg_interval must be two numbers, low and high.")
-    if not 0 <= interval[0] <= interval[1] <= 1:
-        raise RequestError(f"cfg_interval must lie in 0..1 with low first, not {interval[0]},{interval[1]}.")
-    blocks = request.pag_blocks
-    if blocks is None:
-        return
-    if not isinstance(blocks, tuple) or not 0 < len(blocks) <= MAX_BLOCK:
-        raise RequestError("pag_blocks must name at least one block.")
-    for block in blocks:
-        _whole("a pag block", block, 0, MAX_BLOCK)
-
-
-def _is_finite(value: object) -> bool:
-    """A number that a float can hold."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return abs(value) < 2**1023
-    return isinstance(value, float) and math.isfinite(value)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from sanakit.base.bounds import Bounds, Count, Positive, Seed, Share, check_bounds
 from sanakit.base.errors import ConfigError
-from sanakit.base.grid import SIZE_STEP
+from sanakit.base.sizes import check_side
 from sanakit.data.caption_rule import CaptionRule
 from sanakit.flow import TimeDensity
 from sanakit.training.guard import GuardConfig
@@ -302,10 +302,7 @@ class TrainConfig:
             raise ConfigError("phases: a run needs at least one, e.g. phases: [{steps: 10000, size: 512}]")
         check_bounds(self)
         for number, phase in enumerate(self.phases):
-            if phase.size % SIZE_STEP:
-                raise ConfigError(
-                    f"phases[{number}].size is {phase.size}; it must be a multiple of {SIZE_STEP}"
-                )
+            check_side(f"phases[{number}].size", phase.size, raises=ConfigError)
         if self.batch % self.accumulate:
             raise ConfigError(
                 f"batch {self.batch} does not divide into {self.accumulate} micro-batches (accumulate)"

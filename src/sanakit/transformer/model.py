@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from sanakit.base.grid import Grid
+from sanakit.base.sizes import Grid
 from sanakit.base.values import TextStates
 from sanakit.kernels import modulated_norm
 from sanakit.layers.block import LinearBlock

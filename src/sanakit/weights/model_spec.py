@@ -15,7 +15,7 @@ from sanakit.autoencoder import AutoencoderConfig
 from sanakit.base.dialect import DIFFUSERS, OFFICIAL, Dialect
 from sanakit.base.echo import quoted
 from sanakit.base.errors import ConfigError, RequestError
-from sanakit.base.grid import BUCKETS
+from sanakit.base.sizes import BUCKETS
 from sanakit.transformer import TransformerConfig
 from sanakit.weights.checkpoint import Part, open_checkpoint
 from sanakit.weights.description import Description

@@ -31,13 +31,13 @@ def toybox(
 ) -> None:
     """Render scenes of the Toybox world with captions. Go on with `sanakit train`, or `sanakit data check`."""
     from sanakit.base.errors import RequestError
+    from sanakit.base.sizes import check_side
     from sanakit.cli.progress import ProgressBar
     from sanakit.toybox.folder import write_pictures
 
-    if count < 1 or captions < 1 or size < 32 or size % 32:
-        raise RequestError(
-            f"--count and --captions must be at least 1 and --size a multiple of 32, not {count}, {captions}, {size}."
-        )
+    check_side("--size", size)
+    if count < 1 or captions < 1:
+        raise RequestError(f"--count and --captions must be at least 1, not {count} and {captions}")
     if size > _LARGEST or (workers is not None and workers < 1):
         raise RequestError(
             f"--size is at most {_LARGEST} and --workers at least 1, not {size} and {workers}."

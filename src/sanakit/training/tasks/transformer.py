@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from sanakit.base.errors import ConfigError
-from sanakit.base.grid import BUCKETS
 from sanakit.base.precision import Precision
+from sanakit.base.sizes import BUCKETS
 from sanakit.data import CacheCost, Prefetch
 from sanakit.data.buckets import Bucket
 from sanakit.data.cache import captions_of

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from sanakit.base.errors import OutputError, PictureError
-from sanakit.pipeline import output
-from sanakit.pipeline.output import Record, free_name, make_grid, read_picture, slug, write_picture
+from sanakit.pipeline import png
+from sanakit.pipeline.png import Record, free_name, make_grid, read_picture, slug, write_picture
 from sanakit.pipeline.request import ImageRequest
 
 REQUEST = ImageRequest(
@@ -31,10 +31,34 @@ def test_record_and_pixels_come_back(tmp_path: Path):
         assert image.text["parameters"].endswith("Model: toybox, Version: 0.1.0")
 
 
+def test_every_option_is_in_both_chunks_as_ever(tmp_path: Path):
+    """Byte for byte: pictures of any version of sanakit are read by any other."""
+    request = ImageRequest(
+        prompt="a cube", negative="fog, mist", steps=4, guidance=2.0, seed=3, width=64, height=32, count=2,
+        solver="scm", chi=False, cfg_interval=(0.1, 0.9), pag=1.5, pag_blocks=(3, 4), truncate=True, bins=False,
+    )  # fmt: skip
+    made = {"model": "toy, box", "weights": "ab12", "version": "0.1.0"}
+    path = write_picture(tmp_path / "a.png", _image(), Record(request=request, made=made))
+    with Image.open(path) as image:
+        texts = dict(image.text)
+    assert texts["parameters"] == (
+        "a cube\nNegative prompt: fog, mist\n"
+        "Steps: 4, Sampler: scm, CFG scale: 2.0, Seed: 3, Size: 64x32, CHI: off, CFG interval: 0.1 0.9, "
+        'PAG scale: 1.5, PAG blocks: 3 4, Truncate: on, Bins: off, Model: "toy, box", Version: 0.1.0'
+    )
+    assert texts["sanakit"] == (
+        '{"format": 1, "request": {"prompt": "a cube", "negative": "fog, mist", "steps": 4, "guidance": 2.0, '
+        '"seed": 3, "width": 64, "height": 32, "count": 2, "solver": "scm", "chi": false, "cfg_interval": [0.1, 0.9], '
+        '"pag": 1.5, "pag_blocks": [3, 4], "truncate": true, "bins": false}, "grid": false, '
+        '"made": {"model": "toy, box", "weights": "ab12", "version": "0.1.0"}}'
+    )
+    assert read_picture(path).request == request
+
+
 def test_a_failing_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = write_picture(tmp_path / "a.png", _image(), RECORD)
     before = path.read_bytes()
-    monkeypatch.setattr(output, "atomic_write", _refuse)
+    monkeypatch.setattr(png, "atomic_write", _refuse)
     with pytest.raises(OutputError):
         write_picture(path, _image("blue"), RECORD)
     assert path.read_bytes() == before

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sanakit.base.errors import RequestError, SanakitError
-from sanakit.base.grid import BUCKETS, SIZE_STEP, Grid, check_size, nearest_bucket
+from sanakit.base.sizes import BUCKETS, SIZE_STEP, Grid, Size, nearest_bucket
 
 THEIRS = {
     512: ASPECT_RATIO_512_BIN,
@@ -58,9 +58,29 @@ def test_a_base_without_buckets_is_refused() -> None:
         nearest_bucket(256, 256, 256)
 
 
-def test_sizes() -> None:
-    check_size(32, 4096)
-    check_size(8, 16, step=8)
-    for width, height, advice in ((100, 64, "try 96 or 128"), (64, 0, "try 32"), (64, -32, "try 32")):
-        with pytest.raises(RequestError, match=advice):
-            check_size(width, height)
+def test_sizes_are_multiples() -> None:
+    assert Size(32, 4096).check() == Size(32, 4096)
+    Size(8, 16).check(step=8)
+    for width, height, advice in (
+        (100, 64, "width .* 96 is"),
+        (64, 0, "height .* 32 is"),
+        (64, -32, "32 is"),
+    ):
+        with pytest.raises(RequestError, match=f"{advice} the nearest"):
+            Size(width, height).check()
+
+
+@given(st.integers(1, 20000), st.integers(1, 20000))
+def test_sizes_are_text_and_have_a_nearest(width: int, height: int) -> None:
+    size = Size(width, height)
+    assert Size.parse(str(size)) == size
+    near = size.nearest().check()
+    assert abs(near.width - width) <= 16 or near.width == SIZE_STEP
+
+
+def test_a_size_is_read_width_first() -> None:
+    assert Size.parse(" 512x768 ") == Size(512, 768)
+    assert Size.parse("512") == Size(512, 512)
+    for text in ("", "big", "512x", "-1x2", "1x2x3", "1" * 9):
+        with pytest.raises(RequestError, match="looks like 512x768"):
+            Size.parse(text)

@@ -1,15 +1,28 @@
-"""Sizes: the token grid of a latent, the size check, and the aspect-ratio buckets of the published models."""
+"""Sizes: of a picture in pixels, of a latent in tokens, and the aspect-ratio buckets of the published models."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+from sanakit.base.echo import quoted
+from sanakit.base.errors import InputError, RequestError, SanakitError
 
-from sanakit.base.errors import RequestError, SanakitError
+if TYPE_CHECKING:
+    from torch import Tensor
 
-__all__ = ["BUCKETS", "SIZE_STEP", "Grid", "check_size", "nearest_bucket", "nearest_size"]
+__all__ = [
+    "BUCKETS",
+    "SIZE_STEP",
+    "Grid",
+    "Size",
+    "check_side",
+    "nearest_bucket",
+    "nearest_side",
+    "nearest_size",
+]
 
 SIZE_STEP = 32
 """Pixels per latent cell of an f32 autoencoder; widths and heights are multiples of it."""
@@ -37,18 +50,45 @@ class Grid:
         return cls(frames, int(latent.shape[-2]) // patch, int(latent.shape[-1]) // patch)
 
 
-def check_size(width: int, height: int, step: int = SIZE_STEP) -> None:
-    """Raise RequestError unless width and height (pixels) are positive multiples of `step`."""
-    for name, value in (("width", width), ("height", height)):
-        if value < step or value % step:
-            raise RequestError(
-                f"the {name} {value} is not a positive multiple of {step}; {_advice(value, step)}"
-            )
+@dataclass(frozen=True)
+class Size:
+    """Width and height of a picture in pixels; `str` gives 512x768, width first."""
+
+    width: int
+    height: int
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}"
+
+    @classmethod
+    def parse(cls, text: str) -> Size:
+        """Read `512x768`; one number stands for a square. Raises RequestError for any other text."""
+        match = re.fullmatch(r"\s*(\d{1,6})(?:\s*[xX×]\s*(\d{1,6}))?\s*", text)
+        if match is None:
+            raise RequestError(f"a size looks like 512x768 (width x height), not {quoted(text)}")
+        return cls(int(match[1]), int(match[2] or match[1]))
+
+    def check(self, step: int = SIZE_STEP) -> Size:
+        """Return the size. Raises RequestError unless both sides are positive multiples of `step`."""
+        check_side("width", self.width, step)
+        check_side("height", self.height, step)
+        return self
+
+    def nearest(self, step: int = SIZE_STEP) -> Size:
+        """The nearest size whose sides are positive multiples of `step`."""
+        return Size(nearest_side(self.width, step), nearest_side(self.height, step))
 
 
-def _advice(value: int, step: int) -> str:
-    below = value // step * step
-    return f"try {step}" if below < step else f"try {below} or {below + step}"
+def nearest_side(side: float, step: int = SIZE_STEP) -> int:
+    """The nearest positive multiple of `step`, of two equally near the even one."""
+    return max(step, round(side / step) * step)
+
+
+def check_side(name: str, side: int, step: int = SIZE_STEP, raises: type[InputError] = RequestError) -> None:
+    """Raise `raises` unless a side in pixels, called `name` in the message, is a positive multiple of `step`."""
+    if side < step or side % step:
+        nearest = nearest_side(side, step)
+        raise raises(f"{name} must be a multiple of {step}, and {side} is not: {nearest} is the nearest")
 
 
 # (height, width) at 1024 pixels, from wide to tall: the sizes the published checkpoints were trained on.

@@ -1,0 +1,146 @@
+"""What a field of a request says of itself, once: its help, its check, and its name in a PNG's `parameters` text.
+
+`ImageRequest` carries this as metadata of its fields. The options of `sanakit generate`, the text in pictures, `--like`
+and the table in docs/cli.md are made from it, so a new option of a picture is one more field.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, get_args, get_type_hints
+
+from sanakit.base.echo import quoted
+from sanakit.base.errors import RequestError
+from sanakit.base.sizes import SIZE_STEP, check_side
+
+Check = Callable[[str, Any], None]
+"""Takes the name and the value of a field; raises RequestError."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestField:
+    """A field of a request.
+
+    kind: its type without None, such as `int` or `tuple[float, float]`. help: a phrase with a final period.
+    metavar: how its value is written on the command line. shown_default: in words, if the default is None.
+    png: its name in the `parameters` text; None if it is written in another way, or not at all.
+    """
+
+    name: str
+    kind: Any
+    default: Any
+    check: Check
+    help: str
+    metavar: str | None = None
+    shown_default: str | None = None
+    png: str | None = None
+
+    @property
+    def option(self) -> str:
+        """Its name on the command line."""
+        return f"--{self.name.replace('_', '-')}"
+
+
+def about(help: str, check: Check, **more: Any) -> dict[str, Any]:
+    """Metadata of a field that must be given; arguments as of `RequestField`."""
+    return {"help": help, "check": check, **more}
+
+
+def option(default: object, help: str, check: Check, **more: Any) -> Any:
+    """A field with a default and its metadata; arguments as of `RequestField`."""
+    return dataclasses.field(default=default, metadata=about(help, check, **more))
+
+
+def read_fields(request: type) -> tuple[RequestField, ...]:
+    """Return the fields of a request class in their order."""
+    types = get_type_hints(request)
+    return tuple(
+        RequestField(
+            name=field.name, kind=_without_none(types[field.name]), default=field.default, **field.metadata
+        )
+        for field in dataclasses.fields(request)
+    )
+
+
+def _without_none(kind: Any) -> Any:
+    """`int` of `int | None`."""
+    return get_args(kind)[0] if type(None) in get_args(kind) else kind
+
+
+def text(name: str, value: object) -> None:
+    """Refuse what isn't text that a file can hold."""
+    if not isinstance(value, str):
+        raise RequestError(f"{name} must be text, not {type(value).__name__}")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise RequestError(f"{name} holds bytes that are not valid UTF-8") from None
+
+
+def switch(name: str, value: object) -> None:
+    """Refuse what isn't a bool."""
+    if not isinstance(value, bool):
+        raise RequestError(f"{name} must be true or false")
+
+
+def whole(low: int, high: int, high_text: str | None = None) -> Check:
+    """Return a check for whole numbers from `low` to `high`."""
+
+    def check(name: str, value: object) -> None:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise RequestError(
+                f"{name} must be a whole number from {low} to {high_text or high}, not {quoted(value)}"
+            )
+
+    return check
+
+
+def number(high: float) -> Check:
+    """Return a check for numbers from 0 to `high`."""
+
+    def check(name: str, value: object) -> None:
+        if not (_is_finite(value) and 0 <= value <= high):  # type: ignore[operator]
+            raise RequestError(f"{name} must be a number from 0 to {high:g}, not {quoted(value)}")
+
+    return check
+
+
+def side(high: int) -> Check:
+    """Return a check for widths and heights of at most `high` pixels."""
+
+    def check(name: str, value: object) -> None:
+        whole(SIZE_STEP, high)(name, value)
+        assert isinstance(value, int)
+        check_side(name, value)
+
+    return check
+
+
+def unit_interval(name: str, value: object) -> None:
+    """Refuse what isn't a low and a high number in 0..1."""
+    if not isinstance(value, tuple) or len(value) != 2 or not all(_is_finite(edge) for edge in value):
+        raise RequestError(f"{name} must be two numbers, low and high")
+    if not 0 <= value[0] <= value[1] <= 1:
+        raise RequestError(f"{name} must lie in 0..1 with low first, not {value[0]},{value[1]}")
+
+
+def blocks(high: int) -> Check:
+    """Return a check for numbers of transformer blocks."""
+
+    def check(name: str, value: object) -> None:
+        if not isinstance(value, tuple) or not 0 < len(value) <= high:
+            raise RequestError(f"{name} must name at least one block")
+        for block in value:
+            whole(0, high)("a pag block", block)
+
+    return check
+
+
+def _is_finite(value: object) -> bool:
+    """Whether it is a number that a float can hold."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return abs(value) < 2**1023
+    return isinstance(value, float) and math.isfinite(value)
