@@ -77,12 +77,12 @@ def test_steps_are_replayed_for_any_prompt(model: SanaTransformer) -> None:
     inputs = [(torch.randn(2, 4, 8, 8), torch.tensor([float(100 * i)]), text) for i, text in enumerate(texts)]
     wanted = [model(*given) for given in inputs]
     recorder = Recorder()
-    record(model, recorder)
+    recorded = record(model, recorder)
     for given, want in zip(inputs, wanted, strict=True):
-        torch.testing.assert_close(model(*given), want, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(recorded(*given), want, rtol=1e-5, atol=1e-6)
     assert recorder.recorded == 1
     longer = text_kv(model, TEXT_STEP + 1, True)
-    model(inputs[0][0], inputs[0][1], longer)
+    recorded(inputs[0][0], inputs[0][1], longer)
     assert recorder.recorded == 2
 
 
@@ -97,15 +97,15 @@ def test_what_a_step_depends_on_is_recorded_apart(model: SanaTransformer) -> Non
     ]
     wanted = [model(x, time, **call) for call in calls]
     recorder = Recorder()
-    record(model, recorder)
+    recorded = record(model, recorder)
     for call, want in zip(calls * 2, wanted * 2, strict=True):
-        torch.testing.assert_close(model(x, time, **call), want, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(recorded(x, time, **call), want, rtol=1e-5, atol=1e-6)
     assert recorder.recorded == len(calls)
     other = {
         "text": several,
         "perturbed": {1: torch.tensor([True, True])},
     }  # another sample, the same recording
-    model(x, time, **other)
+    recorded(x, time, **other)
     assert recorder.recorded == len(calls)
 
 
@@ -115,9 +115,9 @@ def test_decoding_is_replayed() -> None:
     latents = torch.randn(3, 1, 32, 2, 3)
     wanted = [model.decode(latent) for latent in latents]
     recorder = Recorder()
-    record(model, recorder)
+    recorded = record(model, recorder)
     for latent, want in zip(latents, wanted, strict=True):
-        torch.testing.assert_close(model.decode(latent), want)
+        torch.testing.assert_close(recorded.decode(latent), want)
     assert (recorder.recorded, recorder.replayed) == (1, 3)
 
 
@@ -131,5 +131,5 @@ def test_graphs_are_for_cuda(fast: str) -> None:
 
 def test_on_cuda_the_engine_says_what_it_records() -> None:
     engine = choose_engine("graphs", Precision(torch.device("cuda"), torch.bfloat16, "as asked"))
-    assert (engine.name, engine.recorded, engine.int8) == ("graphs", True, False)
+    assert (engine.name, engine.graphs, engine.quantise) == ("graphs", True, None)
     assert engine.reason == "steps and decoding recorded as CUDA graphs, as asked"

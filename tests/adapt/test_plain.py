@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from sanakit.adapt.plain import keep_plain
+from sanakit.adapt.runner import plain
 from sanakit.autoencoder import DCAE
 from sanakit.autoencoder import PRESETS as AUTOENCODERS
 from sanakit.base.precision import Precision
@@ -41,11 +41,10 @@ def test_a_plain_model_avoids_triton_while_it_runs(gpu: None) -> None:
     model, decoder, heard = SanaTransformer(CONFIG), DCAE(AUTOENCODERS["toybox"]), list[str]()
     for part in (model.blocks[0], model.text, decoder.decoder):
         part.register_forward_hook(lambda *_: heard.append(verdict()))
-    keep_plain(model)
-    keep_plain(decoder)
-    text_kv = model.precompute_text(TextStates(torch.randn(1, 3, 8), torch.ones(1, 3, dtype=torch.bool)))
-    model(torch.randn(1, 4, 2, 2), torch.tensor([1.0]), text_kv)
-    decoder.decode(torch.randn(1, 32, 1, 1))
+    runner = plain(model)
+    text_kv = runner.precompute_text(TextStates(torch.randn(1, 3, 8), torch.ones(1, 3, dtype=torch.bool)))
+    runner(torch.randn(1, 4, 2, 2), torch.tensor([1.0]), text_kv)
+    plain(decoder).decode(torch.randn(1, 32, 1, 1))
     assert heard == ["linear_attention: triton: able, avoided"] * 3
     assert verdict() == "linear_attention: triton: chosen"
 

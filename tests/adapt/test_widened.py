@@ -8,7 +8,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from sanakit.adapt.widened import widen
+from sanakit.adapt.runner import widen
 from sanakit.base import TextStates
 from sanakit.transformer import SanaTransformer, TransformerConfig, initialise
 
@@ -46,9 +46,9 @@ def test_every_product_is_given_float32_and_rounded(dtype: torch.dtype) -> None:
     module = Products().to(dtype).requires_grad_(False)
     x = torch.randn(2, 5, 5, 6).to(dtype)
     wanted = Products.forward(module.float(), x.float())
-    widen(module.to(dtype))
+    runner = widen(module.to(dtype))
     with Watch() as watch:
-        got = module(x)
+        got = runner(x)
     assert got.dtype == dtype
     assert set(watch.seen) == {torch.float32}
     assert torch.linalg.norm(got.float() - wanted) < 2e-2 * torch.linalg.norm(wanted)
@@ -58,8 +58,7 @@ def test_every_product_is_given_float32_and_rounded(dtype: torch.dtype) -> None:
 def test_float32_stays_as_it_is() -> None:
     module, x = Products().requires_grad_(False), torch.randn(2, 5, 5, 6)
     wanted = module(x)
-    widen(module)
-    assert torch.equal(module(x), wanted)
+    assert torch.equal(widen(module)(x), wanted)
 
 
 def test_a_transformer_draws_in_it() -> None:
@@ -69,9 +68,9 @@ def test_a_transformer_draws_in_it() -> None:
     x, time = torch.randn(1, 4, 6, 4), torch.tensor([500.0])
     text = TextStates(torch.randn(1, 5, 8), torch.ones(1, 5, dtype=torch.bool))
     wanted = model(x, time, model.precompute_text(text))
-    widen(model.bfloat16())
+    runner = widen(model.bfloat16())
     half = TextStates(text.states.bfloat16(), text.mask)
     with Watch() as watch:
-        got = model(x.bfloat16(), time, model.precompute_text(half))
+        got = runner(x.bfloat16(), time, runner.precompute_text(half))
     assert set(watch.seen) == {torch.float32}
     assert torch.linalg.norm(got.float() - wanted) < 3e-2 * torch.linalg.norm(wanted)

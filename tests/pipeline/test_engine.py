@@ -15,7 +15,7 @@ from sanakit.kernels import choice
 from sanakit.kernels.choice import Problem
 from sanakit.layers import Upsample
 from sanakit.pipeline import ImageRequest
-from sanakit.pipeline.engine import Engine, apply_engine, choose_engine, int8_remark
+from sanakit.pipeline.engine import ENGINES, Engine, choose_engine, edit, edits, fast_of, int8_remark
 from sanakit.pipeline.events import Note, PictureDone
 from tests.oracles import chips
 from tests.oracles.tiny import Folders
@@ -51,13 +51,13 @@ def test_half_precision_that_crawls_is_widened_and_says_so(
     with chips.on(monkeypatch, chips.ARM):
         slow = choose_engine(fast, half)
         off = choose_engine("off", half)
-    assert slow.widened
+    assert slow.widen
     assert slow.name == (fast or "widened")
     assert "they take 370 times as long on this CPU" in slow.reason
-    assert not off.widened
+    assert not off.widen
     monkeypatch.setattr("sanakit.pipeline.engine.half_slowness", lambda *_: None)
     with chips.on(monkeypatch, chips.ARM):
-        assert not choose_engine(fast, half).widened
+        assert not choose_engine(fast, half).widen
         assert choose_engine(None, half).name == "plain"
 
 
@@ -76,11 +76,36 @@ def test_what_cannot_be_done_is_refused() -> None:
         choose_engine("int8", Precision(torch.device("cuda"), torch.bfloat16, "as asked"))
 
 
+def test_the_edits_of_each_part_in_their_order() -> None:
+    def names(part: str, engine: Engine) -> list[str]:
+        return [change.__name__.lstrip("_") for change in edits(part, engine)]
+
+    everything = Engine(name="all", quantise="int8", compile=True, graphs=True, widen=True)
+    assert names("transformer", everything) == [
+        "keep_pages", "quantise", "fuse_quantisation", "pack", "prepare_layers", "compile_blocks", "record", "widen",
+    ]  # fmt: skip
+    assert names("decoder", everything) == ["keep_pages", "fuse_quantisation", "pack", "record", "widen"]
+    assert names("text", everything) == ["widen"]
+    assert names("transformer", ENGINES["off"]) == names("decoder", ENGINES["off"]) == ["plain"]
+    assert names("text", ENGINES["off"]) == []
+
+
+def test_an_engine_in_a_png_file_is_asked_for_by_its_option() -> None:
+    names = {
+        "packed": "auto",
+        "kernels": "auto",
+        "widened": "auto",
+        "plain": "off",
+        "int8-graphs": "int8-graphs",
+    }
+    assert {name: fast_of(name) for name in names} == names
+
+
 def test_kernels_leave_a_model_as_it_is_but_for_upsampling() -> None:
     """As on a GPU, where nothing packs products."""
     part = nn.Sequential(Upsample(8, 4, shuffle=False), nn.Linear(256, 256))
     with choice.force("linear", "reference"):
-        apply_engine(Engine("kernels", "as asked"), "decoder", part)
+        assert edit(part, "decoder", Engine(name="kernels")) is part
     assert [type(module) for module in part] == [PackedUpsample, nn.Linear]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from sanakit.adapt.runner import unwrapped
 from sanakit.autoencoder import DCAE
 from sanakit.pipeline import ImageRequest
 from sanakit.weights import load_autoencoder, write_folder
@@ -33,7 +34,7 @@ def test_written_folders_draw_the_same_in_diffusers(tiny: Folders, tmp_path: Pat
     load_autoencoder(autoencoder, found.autoencoder, found.autoencoder_folder)
     folder = write_folder(
         replace(found, folder=tmp_path / "written"),
-        transformer=source.parts.transformer,
+        transformer=unwrapped(source.parts.transformer),
         autoencoder=autoencoder,
         text_encoder=source.parts.text.model,
         tokenizer=found.tokenizer_folder,

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from sanakit.adapt.runner import unwrapped
 from sanakit.base.errors import ConfigError, ModelNotFoundError, NumericsError, RequestError, WeightsError
 from sanakit.base.sizes import nearest_bucket
 from sanakit.pipeline import (
@@ -187,7 +188,7 @@ def test_a_negative_prompt_without_guidance_is_remarked(tiny: Folders):
 def test_broken_numbers_name_stage_and_layer(tiny: Folders, part: str, layer: str, words: str):
     model = open_model(tiny(), fast="off")
     with torch.no_grad():
-        getattr(model.parts, part).get_submodule(layer).weight.fill_(float("nan"))
+        unwrapped(getattr(model.parts, part)).get_submodule(layer).weight.fill_(float("nan"))
     with pytest.raises(NumericsError, match=words.replace(".", r"\.")):
         model.images(REQUEST)
 
@@ -195,14 +196,16 @@ def test_broken_numbers_name_stage_and_layer(tiny: Folders, part: str, layer: st
 def test_broken_numbers_of_a_packed_model_name_their_layer(tiny: Folders):
     model = open_model(tiny())
     with torch.no_grad():
-        model.parts.transformer.get_submodule("blocks.1.attention.out").bias.fill_(float("nan"))
+        unwrapped(model.parts.transformer).get_submodule("blocks.1.attention.out").bias.fill_(float("nan"))
     with pytest.raises(NumericsError, match=r"denoise step 1, layer blocks\.1\.attention\.out"):
         model.images(REQUEST)
 
 
 def test_the_text_is_read_once_per_picture_and_without_padding(tiny: Folders):
     model, lengths = open_model(tiny()), []
-    model.parts.transformer.text.register_forward_hook(lambda _, args, out: lengths.append(out.shape[:2]))
+    unwrapped(model.parts.transformer).text.register_forward_hook(
+        lambda _, args, out: lengths.append(out.shape[:2])
+    )
     model.images(REQUEST.replace(count=2, steps=4))
     tokens = int(model.parts.text.encode([REQUEST.prompt], lowercase=True).mask.sum())
     assert lengths == [(2, tokens)] * 2

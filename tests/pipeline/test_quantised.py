@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sanakit.adapt import Int8Linear
+from sanakit.adapt.runner import unwrapped
 from sanakit.base import OutputError, RequestError, WeightsError
 from sanakit.pipeline import ImageRequest, Note, write_int8_folder
 from sanakit.weights import read_model_spec, resolve
@@ -55,7 +56,7 @@ def test_a_folder_in_int8_says_what_it_saves_where_there_are_no_units(
 
 def test_plain_torch_draws_it_too_in_any_dtype(folder: Path) -> None:
     model = open_model(folder, fast="off")
-    layer = model.parts.transformer.blocks[0].attention.qkv
+    layer = unwrapped(model.parts.transformer).blocks[0].attention.qkv
     assert (layer.weight.dtype, layer.steps.dtype) == (torch.int8, torch.float32)
     assert model.images(REQUEST)
 

@@ -1,4 +1,4 @@
-"""`compile_blocks`: the blocks of a loaded transformer through torch.compile, in place: one graph for all of them.
+"""`compile_blocks`: the blocks of a loaded transformer through torch.compile: one graph for all of them.
 
 A change of size compiles again, another prompt does not. What was compiled is kept on disk, so that the next process
 only has to read it.
@@ -10,12 +10,12 @@ import atexit
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from sanakit.adapt.runner import Runner
 from sanakit.base.errors import OutputError
 from sanakit.base.files import ensure_writable_folder
 from sanakit.base.paths import user_path
@@ -43,16 +43,32 @@ def why_not() -> str | None:
     return None
 
 
-def compile_blocks(model: SanaTransformer, backend: str = "inductor") -> None:
-    """Compile the blocks of `model`, in place; the first step at a new size takes seconds more.
+class CompiledTransformer(Runner):
+    """A transformer whose blocks are compiled: keys and values of its text have a free number of tokens.
+
+    Otherwise every prompt would be compiled for.
+    """
+
+    def precompute_text(self, text: TextStates, single: Tensor | None = None) -> TextKV:
+        """As `SanaTransformer`, with the number of text tokens marked as free."""
+        text_kv: TextKV = self.part.precompute_text(text, single)
+        for kv in text_kv.blocks:
+            torch._dynamo.maybe_mark_dynamic(kv.key, _TEXT)
+            torch._dynamo.maybe_mark_dynamic(kv.value, _TEXT)
+        torch._dynamo.maybe_mark_dynamic(text_kv.mask, 1)
+        return text_kv
+
+
+def compile_blocks(model: SanaTransformer, backend: str = "inductor") -> CompiledTransformer:
+    """`model` with its blocks compiled; the first step at a new size takes seconds more.
 
     backend: of torch.compile.
     """
     _name_cache()
     torch._dynamo.config.recompile_limit = _GRAPHS
-    model.precompute_text = _any_text(model.precompute_text)  # type: ignore[method-assign]
     for block in model.blocks:
         block.compile(dynamic=False, backend=backend)
+    return CompiledTransformer(model)
 
 
 def keeps() -> bool:
@@ -84,17 +100,3 @@ def _cache() -> Path:
         ) from error
     atexit.register(shutil.rmtree, made, ignore_errors=True)
     return made
-
-
-def _any_text(precompute: Callable[..., TextKV]) -> Callable[..., TextKV]:
-    """`precompute_text`, its number of text tokens marked as free: else every prompt would be compiled for."""
-
-    def marked(text: TextStates, single: Tensor | None = None) -> TextKV:
-        text_kv = precompute(text, single)
-        for kv in text_kv.blocks:
-            torch._dynamo.maybe_mark_dynamic(kv.key, _TEXT)
-            torch._dynamo.maybe_mark_dynamic(kv.value, _TEXT)
-        torch._dynamo.maybe_mark_dynamic(text_kv.mask, 1)
-        return text_kv
-
-    return marked

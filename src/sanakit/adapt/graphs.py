@@ -15,7 +15,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from sanakit.autoencoder import DCAE
+from sanakit.adapt.runner import Runner
+from sanakit.autoencoder import DCAE, LatentDecoder
+from sanakit.base.values import TextStates
 from sanakit.layers.cross_attention import KV
 from sanakit.transformer import SanaTransformer, TextKV
 
@@ -78,49 +80,59 @@ class _Form(NamedTuple):
     perturbed: tuple[int, ...]
 
 
-def record_steps(model: SanaTransformer, recorder: Recorder = record_cuda) -> None:
-    """Replay the forward pass of `model`, in place: for drawing, without gradients."""
-    plain, precompute = model.forward, model.precompute_text
+class RecordedTransformer(Runner):
+    """A transformer whose forward pass is recorded and replayed; for inference, without gradients."""
 
-    def run(*flat: Tensor, key: _Form) -> Tensor:
-        parts = iter(flat)
-        latent, time = next(parts), next(parts)
-        guidance = next(parts) if key.guided else None
-        perturbed = {index: next(parts) for index in key.perturbed}
-        return plain(latent, time, _unflatten(tuple(parts), key.single), guidance, perturbed)
-
-    recorded = Recorded(run, recorder)
+    def __init__(self, part: SanaTransformer, recorder: Recorder = record_cuda) -> None:
+        super().__init__(part)
+        self._recorded = Recorded(self._replayable, recorder)
 
     def forward(
+        self,
         latent: Tensor,
         time: Tensor,
         text: TextKV,
         guidance: Tensor | None = None,
         perturbed: Mapping[int, Tensor] | None = None,
     ) -> Tensor:
+        """As `SanaTransformer`, for a text that is precomputed: [B, C, h, w] -> [B, C, h, w]."""
         text_kv, masks = _padded(text), perturbed or {}
-        single = text_kv.blocks[0].rows is not None
-        form = _Form(single, guidance is not None, tuple(masks))
+        form = _Form(text_kv.blocks[0].rows is not None, guidance is not None, tuple(masks))
         given = () if guidance is None else (guidance,)
-        return recorded(latent, time, *given, *masks.values(), *_flatten(text_kv), key=form)
+        return self._recorded(latent, time, *given, *masks.values(), *_flatten(text_kv), key=form)
 
-    # Padded when it is precomputed, a text is not padded again at every step.
-    model.precompute_text = lambda text, single=None: _padded(precompute(text, single))  # type: ignore[method-assign]
-    model.forward = forward  # type: ignore[method-assign, assignment]
+    def precompute_text(self, text: TextStates, single: Tensor | None = None) -> TextKV:
+        """As `SanaTransformer`, padded: else a text would be padded again at every step."""
+        return _padded(self.part.precompute_text(text, single))
+
+    def _replayable(self, *flat: Tensor, key: _Form) -> Tensor:
+        parts = iter(flat)
+        latent, time = next(parts), next(parts)
+        guidance = next(parts) if key.guided else None
+        perturbed = {index: next(parts) for index in key.perturbed}
+        velocity: Tensor = self.part(latent, time, _unflatten(tuple(parts), key.single), guidance, perturbed)
+        return velocity
 
 
-def record_decode(model: DCAE, recorder: Recorder = record_cuda) -> None:
-    """Replay `model.decode`, in place."""
-    plain = model.decode
-    model.decode = Recorded(lambda latent, key: plain(latent), recorder)  # type: ignore[method-assign, assignment]
+class RecordedDecoder(Runner):
+    """An autoencoder whose `decode` is recorded and replayed."""
+
+    def __init__(self, part: nn.Module, recorder: Recorder = record_cuda) -> None:
+        super().__init__(part)
+        self._recorded = Recorded(lambda latent, key: self.part.decode(latent), recorder)
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """[B, C, h, w] -> pixels [B, 3, r*h, r*w]."""
+        return self._recorded(latent)
 
 
-def record(module: nn.Module, recorder: Recorder = record_cuda) -> None:
-    """Replay what a part of a model does when it draws, in place; parts that run once per picture are left alone."""
+def record(module: nn.Module, recorder: Recorder = record_cuda) -> nn.Module:
+    """`module`, replayed from recordings; parts that run once per image are returned as they are."""
     if isinstance(module, SanaTransformer):
-        record_steps(module, recorder)
-    if isinstance(module, DCAE):
-        record_decode(module, recorder)
+        return RecordedTransformer(module, recorder)
+    if isinstance(module, DCAE | LatentDecoder):
+        return RecordedDecoder(module, recorder)
+    return module
 
 
 def _padded(text: TextKV) -> TextKV:

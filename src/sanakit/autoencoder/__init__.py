@@ -2,8 +2,18 @@
 
 from sanakit.autoencoder.bands import BAND
 from sanakit.autoencoder.config import AutoencoderConfig, Stage
-from sanakit.autoencoder.model import DCAE
+from sanakit.autoencoder.model import DCAE, LatentDecoder
 from sanakit.autoencoder.presets import PRESETS
-from sanakit.autoencoder.tiling import decode_tiled, encode_tiled
+from sanakit.autoencoder.tiling import Decodes, decode_tiled, encode_tiled
 
-__all__ = ["BAND", "DCAE", "PRESETS", "AutoencoderConfig", "Stage", "decode_tiled", "encode_tiled"]
+__all__ = [
+    "BAND",
+    "DCAE",
+    "PRESETS",
+    "AutoencoderConfig",
+    "Decodes",
+    "LatentDecoder",
+    "Stage",
+    "decode_tiled",
+    "encode_tiled",
+]

@@ -125,6 +125,20 @@ class Decoder(nn.Module):
         return out
 
 
+class LatentDecoder(nn.Module):
+    """The decoding half of a `DCAE`, its weights under the same names: all that generation needs."""
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.decoder = Decoder(config)
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """[B, C, h, w] -> pixels [B, 3, r*h, r*w]."""
+        pixels: Tensor = self.decoder(latent)
+        return pixels
+
+
 class DCAE(nn.Module):
     """Deep-compression autoencoder. Latents are unscaled; flow networks see `latent * config.scaling_factor`."""
 

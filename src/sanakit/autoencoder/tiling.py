@@ -7,12 +7,25 @@ inside the overlap. Memory is one tile's activations plus the accumulated pictur
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from sanakit.autoencoder.config import AutoencoderConfig
 from sanakit.autoencoder.model import DCAE
 from sanakit.base.errors import RequestError
+
+
+class Decodes(Protocol):
+    """A `DCAE`, a `LatentDecoder`, or what runs one."""
+
+    @property
+    def config(self) -> AutoencoderConfig:
+        """Of the autoencoder."""
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """[B, C, h, w] -> pixels [B, 3, r*h, r*w]."""
 
 
 def _starts(length: int, tile: int, stride: int) -> list[int]:
@@ -66,11 +79,11 @@ def _check(tile: int, stride: int, ratio: int) -> None:
         )
 
 
-def decode_tiled(model: DCAE, latent: Tensor, tile: int = 1024, stride: int = 896) -> Tensor:
+def decode_tiled(model: Decodes, latent: Tensor, tile: int = 1024, stride: int = 896) -> Tensor:
     """Decode [B, C, h, w] tile by tile -> [B, 3, r*h, r*w].
 
     Args:
-        model: the autoencoder.
+        model: the autoencoder, or its decoding half.
         latent: unscaled latents.
         tile: side of a tile in pixels, a multiple of the ratio r. Tiles under 1024 px can show seams in skies.
         stride: pixels from tile to tile; tile - stride is blended.

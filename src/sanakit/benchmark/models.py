@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from sanakit.autoencoder import DCAE, AutoencoderConfig
+from sanakit.autoencoder import DCAE, AutoencoderConfig, LatentDecoder
 from sanakit.benchmark.subject import Subject
 from sanakit.text import TextConfig, build_gemma, restore_constants
 from sanakit.transformer import SanaTransformer, TransformerConfig
@@ -29,11 +29,9 @@ def random_autoencoder(config: AutoencoderConfig, dtype: torch.dtype) -> DCAE:
     return _filled(lambda: DCAE(config), dtype)
 
 
-def random_decoder(config: AutoencoderConfig, dtype: torch.dtype) -> DCAE:
+def random_decoder(config: AutoencoderConfig, dtype: torch.dtype) -> LatentDecoder:
     """The same without its encoder."""
-    model = random_autoencoder(config, dtype)
-    model.encoder = None  # type: ignore[assignment]  # drawing needs the decoder only
-    return model
+    return _filled(lambda: LatentDecoder(config), dtype)
 
 
 def random_text_encoder(config: TextConfig, dtype: torch.dtype) -> nn.Module:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -19,7 +20,7 @@ from sanakit.benchmark.models import random_transformer
 from sanakit.benchmark.subject import WORDS
 from sanakit.kernels import choice
 from sanakit.layers.linear_attention import LinearSelfAttention
-from sanakit.pipeline.engine import apply_engine, choose_engine
+from sanakit.pipeline.engine import choose_engine, edit
 from sanakit.transformer import TextKV, TransformerConfig
 
 DEPTH = 2
@@ -73,13 +74,12 @@ def growth(
 ) -> Iterator[Growth]:
     """Time both kinds at latents of `sides` x `sides`."""
     for kind in KINDS:
-        model = random_transformer(replace(config, depth=DEPTH), dtype)
-        apply_engine(
-            choose_engine("auto", Precision(torch.device("cpu"), dtype, "as asked")), "transformer", model
-        )
+        network = random_transformer(replace(config, depth=DEPTH), dtype)
         if kind == "softmax":
-            for block in model.blocks:
+            for block in network.blocks:
                 block.attention = SoftmaxSelfAttention(block.attention)  # type: ignore[arg-type]
+        precision = Precision(torch.device("cpu"), dtype, "as asked")
+        model: Any = edit(network, "transformer", choose_engine("auto", precision))
         text = TextStates(
             torch.randn(2, WORDS, config.text_width).to(dtype), torch.ones(2, WORDS, dtype=torch.bool)
         )

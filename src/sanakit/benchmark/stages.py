@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +17,8 @@ from sanakit.benchmark.models import random_decoder, random_transformer, shared_
 from sanakit.benchmark.peers import PEERS
 from sanakit.benchmark.subject import INSTRUCTION, WORDS, Subject, Work, tokens, weight_bytes
 from sanakit.pipeline.decoder import decode_latent
-from sanakit.pipeline.engine import apply_engine, choose_engine
-from sanakit.transformer import SanaTransformer, TextKV
+from sanakit.pipeline.engine import choose_engine, edit
+from sanakit.transformer import TextKV
 
 Stage = Callable[[Subject, EngineSpec], Work]
 
@@ -40,9 +41,9 @@ def step(subject: Subject, spec: EngineSpec) -> Work:
     noise, time = subject.noise(2, dtype), torch.tensor([500.0], device=subject.device)
     guidance = torch.tensor([4.5], device=subject.device) if model.config.guidance_embed else None
     size = weight_bytes(model)
-    _bring(spec, "transformer", model, Precision(subject.device, dtype, "as asked"))
-    text_kv = _text_kv(model, subject.words(dtype, WORDS))
-    return Work(run=lambda: model(noise, time, text_kv, guidance), size=size)
+    runner = _edited(spec, "transformer", model, Precision(subject.device, dtype, "as asked"))
+    text_kv = _text_kv(runner, subject.words(dtype, WORDS))
+    return Work(run=lambda: runner(noise, time, text_kv, guidance), size=size)
 
 
 def decode(subject: Subject, spec: EngineSpec) -> Work:
@@ -50,8 +51,8 @@ def decode(subject: Subject, spec: EngineSpec) -> Work:
     dtype = spec.dtype or subject.dtype
     model = random_decoder(subject.shapes.autoencoder, dtype).to(subject.device)
     latent, size = subject.noise(1, dtype), weight_bytes(model)
-    _bring(spec, "decoder", model, Precision(subject.device, dtype, "as asked"))
-    return Work(run=lambda: decode_latent(model, latent), size=size)
+    runner = _edited(spec, "decoder", model, Precision(subject.device, dtype, "as asked"))
+    return Work(run=lambda: decode_latent(runner, latent), size=size)
 
 
 def text(subject: Subject, spec: EngineSpec) -> Work:
@@ -74,11 +75,12 @@ STAGES: dict[str, Stage] = {"text": text, "step": step, "decode": decode}
 """Ours; those of others are in `peers`."""
 
 
-def _text_kv(model: SanaTransformer, words: TextStates) -> TextKV:
+def _text_kv(model: Any, words: TextStates) -> TextKV:
     """Keys and values of a text as the pipeline computes them once per image."""
     with torch.no_grad():
-        return replace(model.precompute_text(words), mask=None)
+        text_kv: TextKV = model.precompute_text(words)
+    return replace(text_kv, mask=None)
 
 
-def _bring(spec: EngineSpec, part: str, model: nn.Module, precision: Precision) -> None:
-    apply_engine(choose_engine(spec.fast, precision), part, model)
+def _edited(spec: EngineSpec, part: str, model: nn.Module, precision: Precision) -> Any:
+    return edit(model, part, choose_engine(spec.fast, precision))

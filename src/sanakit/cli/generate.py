@@ -186,7 +186,7 @@ def _load(
 
     hints, options: of `load`; what wasn't given is taken from the picture, unless another model was named.
     """
-    from sanakit.pipeline.engine import ASKED_BY
+    from sanakit.pipeline.engine import fast_of
     from sanakit.pipeline.model import load
     from sanakit.weights import Hints
 
@@ -194,7 +194,7 @@ def _load(
     same = made if name is None else {}  # the picture knows nothing of another model's files
     ignored = options.pop("ignore_config_fields") or o.parse_fields(same.get("ignore_config_fields"))
     # Pictures of ours that name no engine were drawn in plain torch.
-    engine = ASKED_BY.get(made.get("engine", "plain")) if made else None
+    engine = fast_of(made.get("engine", "plain")) if made else None
     options |= {key: options[key] or same.get(key) for key in ("parts", "decoder", "variant")}
     options |= {"fast": options["fast"] or engine, "hints": hints if hints.given else Hints.from_texts(same)}
     name = made.get("model", "toybox") if name is None else name

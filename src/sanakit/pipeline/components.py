@@ -15,10 +15,11 @@ import torch
 from torch import nn
 
 from sanakit.adapt import expect_int8
-from sanakit.autoencoder import DCAE
+from sanakit.adapt.runner import Runner
+from sanakit.autoencoder import DCAE, LatentDecoder
 from sanakit.base.heap import give_back
 from sanakit.base.precision import Precision
-from sanakit.pipeline.engine import Engine, apply_engine
+from sanakit.pipeline.engine import Engine, edit
 from sanakit.text import TextEncoder, build_gemma, load_tokenizer, restore_constants
 from sanakit.transformer import SanaTransformer
 from sanakit.weights import (
@@ -34,6 +35,8 @@ from sanakit.weights import (
 )
 
 PartName = Literal["text", "transformer", "decoder"]
+Transformer = SanaTransformer | Runner
+Autoencoder = DCAE | LatentDecoder | Runner
 
 _SAMPLES = 8  # of each file, spread evenly
 _SAMPLE_BYTES = 1 << 16
@@ -87,19 +90,19 @@ class Components:
         return part
 
     @property
-    def transformer(self) -> SanaTransformer:
-        """The transformer."""
+    def transformer(self) -> Transformer:
+        """The transformer, or what runs it."""
         self.load("transformer")
         part = self._loaded["transformer"]
-        assert isinstance(part, SanaTransformer)
+        assert isinstance(part, Transformer)
         return part
 
     @property
-    def autoencoder(self) -> DCAE:
-        """The autoencoder."""
+    def autoencoder(self) -> Autoencoder:
+        """The decoding half of the autoencoder, or what runs it."""
         self.load("decoder")
         part = self._loaded["decoder"]
-        assert isinstance(part, DCAE)
+        assert isinstance(part, Autoencoder)
         return part
 
     def dtype(self, name: PartName) -> torch.dtype:
@@ -120,11 +123,10 @@ class Components:
             variant=self._variant(spec.text_folder),
         )  # fmt: skip
         restore_constants(model)
-        if self.engine.widened:
-            apply_engine(self.engine, "text", model)
-        return TextEncoder(model, tokenizer, model_id=str(spec.folder))
+        runner = edit(model, "text", self.engine)
+        return TextEncoder(model, tokenizer, model_id=str(spec.folder), runner=runner)
 
-    def _load_transformer(self) -> SanaTransformer:
+    def _load_transformer(self) -> nn.Module:
         spec = self.spec
         with torch.device("meta"):
             model = SanaTransformer(spec.transformer)
@@ -134,26 +136,24 @@ class Components:
             model, spec.transformer, source, dtype=self.dtype("transformer"), device=device, mapped=True,
             variant=self._variant(source), part=spec.weights,
         )  # fmt: skip
-        self._finish("transformer", model)
-        return model
+        return self._finish("transformer", model)
 
-    def _load_autoencoder(self) -> DCAE:
+    def _load_autoencoder(self) -> nn.Module:
         spec = self.spec
         with torch.device("meta"):
-            model = DCAE(spec.autoencoder)
+            model = LatentDecoder(spec.autoencoder)
         load_autoencoder(
             model, spec.autoencoder, spec.autoencoder_folder,
             dtype=self.dtype("decoder"), device=self.precision.device, mapped=True,
             variant=self._variant(spec.autoencoder_folder),
         )  # fmt: skip
-        model.encoder = None  # type: ignore[assignment]  # drawing needs the decoder only
-        self._finish("decoder", model)
-        return model
+        return self._finish("decoder", model)
 
-    def _finish(self, name: PartName, module: nn.Module) -> None:
+    def _finish(self, name: PartName, module: nn.Module) -> nn.Module:
         """Bring a part into the form of the engine; align the weights that it left as they were."""
-        apply_engine(self.engine, name, module.eval().requires_grad_(False))
-        align(module)
+        edited = edit(module.eval().requires_grad_(False), name, self.engine)
+        align(edited)
+        return edited
 
     def _variant(self, folder: Path) -> str | None:
         """The variant of the weights that are read from a folder: the model's, if the folder has it."""

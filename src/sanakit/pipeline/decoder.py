@@ -10,21 +10,25 @@ import torch.nn.functional as F  # noqa: N812
 from PIL import Image
 from torch import Tensor
 
-from sanakit.autoencoder import DCAE, decode_tiled
+from sanakit.adapt.runner import unwrapped
+from sanakit.autoencoder import decode_tiled
 from sanakit.base.sentinel import run_finite
+from sanakit.pipeline.components import Autoencoder
 from sanakit.pipeline.memory import needs_tiles, total_bytes
 
 
 @torch.no_grad()
-def decode(autoencoder: DCAE, latent: Tensor, width: int, height: int) -> Tensor:
+def decode(autoencoder: Autoencoder, latent: Tensor, width: int, height: int) -> Tensor:
     """Decode [1, C, h, w] to pixels [1, 3, height, width] float32, about -1..1; raise NumericsError for NaN or Inf."""
-    weight = autoencoder.decoder.entry.weight
+    weight = next(autoencoder.parameters())
     unscaled = (latent / autoencoder.config.scaling_factor).to(weight.device, weight.dtype)
-    pixels = run_finite(autoencoder, lambda: decode_latent(autoencoder, unscaled), "decode").float()
+    pixels = run_finite(
+        unwrapped(autoencoder), lambda: decode_latent(autoencoder, unscaled), "decode"
+    ).float()
     return fit(pixels, width, height)
 
 
-def decode_latent(autoencoder: DCAE, latent: Tensor) -> Tensor:
+def decode_latent(autoencoder: Autoencoder, latent: Tensor) -> Tensor:
     """Decode an unscaled [1, C, h, w] to [1, 3, H, W], in tiles if large or if a GPU has no memory for the whole."""
     height, width = (side * autoencoder.config.ratio for side in latent.shape[-2:])
     total = total_bytes(latent.device)

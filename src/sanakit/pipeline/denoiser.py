@@ -12,19 +12,21 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from sanakit.adapt.runner import unwrapped
 from sanakit.base.seeds import noise_stream
 from sanakit.base.sentinel import run_finite
 from sanakit.base.values import TextStates
 from sanakit.flow import Branch, State, drive
+from sanakit.pipeline.components import Transformer
 from sanakit.pipeline.plan import Plan
 from sanakit.pipeline.prompt import PromptStates
-from sanakit.transformer import SanaTransformer, TextKV
+from sanakit.transformer import TextKV
 
 Branches = tuple[Branch, ...]
 
 
 def denoise(
-    transformer: SanaTransformer, prompt: PromptStates, plan: Plan, seed: int, device: torch.device
+    transformer: Transformer, prompt: PromptStates, plan: Plan, seed: int, device: torch.device
 ) -> Iterator[State]:
     """Yield the solver's states for one image; the last `x` is the latent [1, C, h, w].
 
@@ -44,7 +46,7 @@ class Denoiser:
     text_kv: keys and values of the texts of each set of branches that a step of the plan needs.
     """
 
-    transformer: SanaTransformer
+    transformer: Transformer
     plan: Plan
     text_kv: Mapping[Branches, TextKV]
 
@@ -66,17 +68,19 @@ class Denoiser:
             )
             return velocity
 
-        velocity = run_finite(self.transformer, run, f"denoise step {step + 1}").float()
+        velocity = run_finite(unwrapped(self.transformer), run, f"denoise step {step + 1}").float()
         return plan.guidance.combine(dict(zip(branches, velocity.split(1), strict=True)))
 
 
 @torch.no_grad()
-def precompute_text(transformer: SanaTransformer, prompt: PromptStates, branches: Branches) -> TextKV:
+def precompute_text(transformer: Transformer, prompt: PromptStates, branches: Branches) -> TextKV:
     """Return keys and values of the branches' texts, without padding: it has no weight in the attention."""
     text = TextStates.join([prompt.branch(name) for name in branches]).trimmed()
-    text_kv = transformer.precompute_text(text)
+    text_kv: TextKV = transformer.precompute_text(text)
     if not bool(torch.isfinite(_largest(text_kv)).all()):  # once more, to find the layer
-        run_finite(transformer, lambda: _largest(transformer.precompute_text(text)), "denoise step 1")
+        run_finite(
+            unwrapped(transformer), lambda: _largest(transformer.precompute_text(text)), "denoise step 1"
+        )
     real = text_kv.mask is None or bool(text_kv.mask.all())
     return replace(text_kv, mask=None) if real else text_kv
 

@@ -1,8 +1,10 @@
-"""How a model runs: as built, packed, in few bits, compiled, recorded. Decided once, with the reason in words."""
+"""How a model runs: as built, packed, quantised, compiled, recorded. Decided once, with the reason in words."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,8 +14,7 @@ from sanakit.adapt.compiled import compile_blocks, keeps, why_not
 from sanakit.adapt.fp8 import to_fp8
 from sanakit.adapt.graphs import record
 from sanakit.adapt.int8 import fuse_quantisation, prepare_layers
-from sanakit.adapt.plain import keep_plain
-from sanakit.adapt.widened import widen
+from sanakit.adapt.runner import plain, widen
 from sanakit.base.chip import this_chip
 from sanakit.base.errors import RequestError
 from sanakit.base.heap import keep_pages
@@ -21,78 +22,83 @@ from sanakit.base.precision import Precision
 from sanakit.kernels.choice import Problem, explain, select
 from sanakit.kernels.gpu import why_not as why_no_kernels
 from sanakit.kernels.proof import half_slowness
-from sanakit.transformer import SanaTransformer
 
-_AS_ASKED = ("int8", "compiled", "int8-compiled", "graphs", "int8-graphs", "fp8", "fp8-graphs")
-
-ASKED_BY: dict[str, str] = {
-    "packed": "auto",
-    "kernels": "auto",
-    "widened": "auto",
-    "plain": "off",
-    **{name: name for name in _AS_ASKED},
-}
-"""Name of an engine -> what asks for it; auto falls back to plain where nothing can be packed."""
+Edit = Callable[[Any], object]
+"""Changes a module in place, or returns another in its place."""
 
 SLOW_INT8: dict[str, str] = {"float32": "float32", "reference": "float64"}
-"""Rows of int8 products that have no units for it -> what they multiply in."""
+"""Rows of int8 products without units for it -> what they multiply in."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Engine:
-    """The form that loaded parts are brought into, and why."""
+    """How the parts of a model run.
+
+    Attributes:
+        name: goes into the PNG files of a model.
+        reason: for `sanakit doctor`.
+        quantise: what the transformer's wide layers are quantised to, "int8" or "fp8"; None for nothing.
+        pack: weights are packed for the kernels that run, and norms fused with the quantisation behind them.
+        compile: the transformer's blocks go through torch.compile.
+        graphs: steps and decoding are recorded as CUDA graphs.
+        widen: products of half precision are computed in float32; see `adapt.runner`.
+    """
 
     name: str
-    reason: str
-    widened: bool = False
-    """Whether products of half precision are computed in float32: see `adapt.widened`."""
+    reason: str = ""
+    quantise: str | None = None
+    pack: bool = True
+    compile: bool = False
+    graphs: bool = False
+    widen: bool = False
 
-    @property
-    def int8(self) -> bool:
-        """Whether the transformer's wide layers are rounded to int8."""
-        return self.name.startswith("int8")
 
-    @property
-    def fp8(self) -> bool:
-        """Whether the transformer's wide layers are rounded to fp8."""
-        return self.name.startswith("fp8")
+PLAIN = Engine(name="plain", reason="plain torch as asked", pack=False)
 
-    @property
-    def compiled(self) -> bool:
-        """Whether the transformer's blocks go through torch.compile."""
-        return self.name.endswith("compiled")
+ENGINES: dict[str, Engine] = {
+    "off": PLAIN,
+    "int8": Engine(name="int8", quantise="int8"),
+    "compiled": Engine(name="compiled", compile=True),
+    "int8-compiled": Engine(name="int8-compiled", quantise="int8", compile=True),
+    "graphs": Engine(name="graphs", graphs=True),
+    "int8-graphs": Engine(name="int8-graphs", quantise="int8", graphs=True),
+    "fp8": Engine(name="fp8", quantise="fp8"),
+    "fp8-graphs": Engine(name="fp8-graphs", quantise="fp8", graphs=True),
+}
+"""Value of `--fast` -> engine; "auto" chooses by the machine (`choose_engine`)."""
 
-    @property
-    def recorded(self) -> bool:
-        """Whether steps and decoding are recorded as CUDA graphs."""
-        return self.name.endswith("graphs")
+
+def fast_of(name: str) -> str:
+    """The value of `--fast` that asks for the engine `name` of a PNG file."""
+    return next((fast for fast, engine in ENGINES.items() if engine.name == name), "auto")
 
 
 def choose_engine(fast: str | None, precision: Precision) -> Engine:
-    """The engine for `fast`, a word of `ASKED_BY`; None is auto.
+    """The engine for `fast`, "auto" or a name of `ENGINES`; None is auto.
 
-    Raises RequestError for another word, and where int8 or compiling was asked for and can't be had.
+    Raises RequestError for another name, and if what was asked for can't run on this machine.
     """
-    words = tuple(dict.fromkeys(ASKED_BY.values()))
-    if fast not in (None, *words):
-        raise RequestError(f"unknown engine {fast!r}; use {', '.join(words)}.")
-    if fast == "off":
-        return Engine("plain", "plain torch as asked")
     if fast in (None, "auto"):
         return _automatic(precision)
-    return _as_asked(Engine(fast, ""), precision)
+    if fast not in ENGINES:
+        raise RequestError(f"unknown engine {fast!r}; use {', '.join(('auto', *ENGINES))}")
+    engine = ENGINES[fast]
+    return engine if engine is PLAIN else _as_asked(engine, precision)
 
 
 def _automatic(precision: Precision) -> Engine:
     refusal = _refusal("linear", precision)
     if refusal is None:
-        return Engine("packed", "weights packed for oneDNN, activations inside the products")
+        return Engine(name="packed", reason="weights packed for oneDNN, activations inside the products")
     if precision.device.type == "cuda" and why_no_kernels() is None:
-        return Engine("kernels", "Triton kernels run where the table has them; upsampling is packed")
+        return Engine(
+            name="kernels", reason="Triton kernels run where the table has them; upsampling is packed"
+        )
     slow = _slow_half(precision)
     if slow is not None:
-        return Engine("widened", f"plain torch with products in float32, because {slow}", widened=True)
-    return Engine("plain", f"plain torch, because the packed form {refusal}")
+        reason = f"plain torch with products in float32, because {slow}"
+        return Engine(name="widened", reason=reason, pack=False, widen=True)
+    return replace(PLAIN, reason=f"plain torch, because the packed form {refusal}")
 
 
 def _slow_half(precision: Precision) -> str | None:
@@ -105,30 +111,30 @@ def _slow_half(precision: Precision) -> str | None:
 
 
 def _as_asked(engine: Engine, precision: Precision) -> Engine:
-    """The engine with its reason, or RequestError with the refusal."""
+    """The engine with its reason. Raises RequestError if it can't run."""
     refusal = _why_not(engine, precision)
     if refusal is not None:
-        raise RequestError(f"{engine.name} was asked for, but it {refusal}: choose auto.")
-    rounded = "int8" if engine.int8 else "fp8" if engine.fp8 else None
-    done = [] if rounded is None else [f"the transformer's wide layers in {rounded}"]
-    done += ["its blocks compiled at the first step of each size"] if engine.compiled else []
-    done += ["not kept, for ~/.cache can't be written"] if engine.compiled and not keeps() else []
-    done += ["steps and decoding recorded as CUDA graphs"] if engine.recorded else []
+        raise RequestError(f"{engine.name} was asked for, but it {refusal}: choose auto")
+    done = [] if engine.quantise is None else [f"the transformer's wide layers in {engine.quantise}"]
+    done += ["its blocks compiled at the first step of each size"] if engine.compile else []
+    done += ["not kept, for ~/.cache can't be written"] if engine.compile and not keeps() else []
+    done += ["steps and decoding recorded as CUDA graphs"] if engine.graphs else []
     packs = precision.device.type == "cpu" and _refusal("linear", precision) is None
     done += ["the rest packed for oneDNN"] if packs else []
-    slow, remark = _slow_half(precision), int8_remark(precision) if engine.int8 else None
+    slow, remark = _slow_half(precision), int8_remark(precision) if engine.quantise == "int8" else None
     done += [] if slow is None else [f"other products in float32, because {slow}"]
     reason = ", ".join([*done, "as asked"]) + (f"; {remark.rstrip('.')}" if remark else "")
-    return Engine(engine.name, reason, widened=slow is not None)
+    return replace(engine, reason=reason, widen=slow is not None)
 
 
 def _why_not(engine: Engine, precision: Precision) -> str | None:
-    if engine.recorded and precision.device.type != "cuda":
+    if engine.graphs and precision.device.type != "cuda":
         return f"records CUDA graphs, and this runs on {precision.device.type}"
-    needed = {"int8_matmul": engine.int8, "fp8_matmul": engine.fp8, "linear": engine.compiled}
-    refusals = (_refusal(op, precision) for op, wanted in needed.items() if wanted)
+    needed = [] if engine.quantise is None else [f"{engine.quantise}_matmul"]
+    needed += ["linear"] if engine.compile else []
+    refusals = (_refusal(op, precision) for op in needed)
     first = next((refusal for refusal in refusals if refusal is not None), None)
-    return first or (why_not() if engine.compiled else None)
+    return first or (why_not() if engine.compile else None)
 
 
 def _refusal(op: str, precision: Precision) -> str | None:
@@ -165,28 +171,44 @@ def int8_told(precision: Precision) -> str:
     return int8_remark(precision) or f"its products have units of their own here ({row})"
 
 
-def apply_engine(engine: Engine, part: str, module: nn.Module) -> None:
-    """Bring a loaded part into the form of the engine, in place.
+def edit(module: nn.Module, part: str, engine: Engine) -> nn.Module:
+    """A loaded part in the form of the engine: edited in place, perhaps inside a `Runner`.
 
-    The text encoder is widened at most: it runs once per picture, and packing costs as long as that.
+    part: "text", "transformer" or "decoder".
     """
-    if engine.widened:
-        widen(module)
-    if engine.name in ("plain", "widened"):
-        keep_plain(module)
-        return
-    if engine.name != "kernels":
+    for change in edits(part, engine):
+        changed = change(module)
+        module = changed if isinstance(changed, nn.Module) else module
+    return module
+
+
+def edits(part: str, engine: Engine) -> list[Edit]:
+    """The edits of a part in the order in which they are made.
+
+    The text encoder is widened at most: it runs once per image, and packing costs as long as that.
+    """
+    network, text = part == "transformer", part == "text"
+    rows: list[tuple[bool, Edit]] = [
+        # The heap is told to keep its pages before anything large is allocated.
+        (engine.pack and not text, _keep_pages),
+        # Quantising comes before packing, which lays out what is left in floating point.
+        (engine.quantise == "int8" and network, quantise),
+        (engine.quantise == "fp8" and network, to_fp8),
+        # Norms that quantise for the layer behind them look for it by its class, which packing would hide.
+        (engine.pack and not text, fuse_quantisation),
+        (engine.pack and not text, pack),
+        # A compiler traces what it finds, so no module is replaced after it, and int8 weights are prepared before.
+        (engine.compile and network, prepare_layers),
+        (engine.compile and network, compile_blocks),
+        # A recording holds the kernels that everything before it launches.
+        (engine.graphs and not text, record),
+        # Contexts are entered at each call, around all that it runs.
+        (engine.widen, widen),
+        (not engine.pack and not text, plain),
+    ]
+    return [change for wanted, change in rows if wanted]
+
+
+def _keep_pages(module: nn.Module) -> None:
+    if next(module.parameters()).device.type == "cpu":
         keep_pages()
-    if part == "text":
-        return
-    if engine.int8 and part == "transformer":
-        quantise(module)
-    if engine.fp8 and part == "transformer":
-        to_fp8(module)
-    fuse_quantisation(module)
-    pack(module)
-    if engine.compiled and isinstance(module, SanaTransformer):
-        prepare_layers(module)
-        compile_blocks(module)
-    if engine.recorded:
-        record(module)

@@ -144,7 +144,7 @@ class Model:
         self._prompts = LruCache[PromptStates](_PROMPTS_KEPT)
         self._frees_itself = False
         self._warned: set[tuple[int, int]] = set()
-        in_int8 = self.engine.int8 or bool(int8_layers(spec.transformer_source))
+        in_int8 = self.engine.quantise == "int8" or bool(int8_layers(spec.transformer_source))
         remark = int8_remark(precision) if in_int8 else None
         self._notes: list[str] = [*spec.notes, *([] if remark is None else [remark])]
 

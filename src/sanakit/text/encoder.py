@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sanakit.base.errors import ConfigError, RequestError
 from sanakit.base.values import TextStates
@@ -28,7 +28,8 @@ class TextEncoder:
 
     model: from `build_gemma`, weights loaded. tokenizer: must put <bos> in front. max_tokens: the number of
     states kept per prompt. model_id: a name that goes into the cache key. cache_size: how many prompts' states
-    stay in memory (at most 1.4 MB each for the published model in bfloat16).
+    stay in memory (at most 1.4 MB each for the published model in bfloat16). runner: called instead of
+    `model`, which it holds.
     Raises ConfigError when tokenizer and model do not belong together.
     """
 
@@ -40,12 +41,14 @@ class TextEncoder:
         *,
         model_id: str = "",
         cache_size: int = 64,
+        runner: nn.Module | None = None,
     ) -> None:
         if max_tokens < 2:
             raise ConfigError(f"A text encoder must keep at least 2 tokens, not {max_tokens}.")
         _check_pair(model, tokenizer)
         restore_constants(model)
         self.model = model
+        self._run = model if runner is None else runner
         self.tokenizer = tokenizer
         self.max_tokens = max_tokens
         self.model_id = model_id
@@ -132,7 +135,7 @@ class TextEncoder:
             ids[index, : len(row)] = torch.tensor(row)
         real = torch.tensor([len(row) for row in rows])
         mask = (torch.arange(length) < real[:, None]).to(self.device)
-        output = self.model(input_ids=ids.to(self.device), attention_mask=mask.long(), use_cache=False)
+        output = self._run(input_ids=ids.to(self.device), attention_mask=mask.long(), use_cache=False)
         states: Tensor = output.last_hidden_state
         kept = [position for position in rule.kept_positions(limit, self.max_tokens) if position < length]
         return TextStates(states[:, kept], mask[:, kept])

@@ -120,8 +120,10 @@ def load_autoencoder(
     variant: str | None = None,
     mapped: bool = False,
 ) -> None:
-    """Fill a `DCAE` from a diffusers component folder; as `assign`. Raises WeightsError."""
-    pairs, exact = _open("autoencoder", config, folder, variant)
+    """Fill a `DCAE` or its `LatentDecoder` from a diffusers component folder; as `assign`. Raises WeightsError."""
+    halves = tuple(f"{name}." for name, _ in module.named_children())
+    whole, exact = _open("autoencoder", config, folder, variant)
+    pairs = ((name, tensor) for name, tensor in whole if name.startswith(halves))
     assign(module, pairs, dtype=dtype, device=device, where=str(folder), as_stored=exact, mapped=mapped)
 
 

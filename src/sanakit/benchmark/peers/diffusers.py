@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sanakit.autoencoder import DCAE
+from sanakit.autoencoder import DCAE, LatentDecoder
 from sanakit.benchmark.engines import EngineSpec
 from sanakit.benchmark.models import random_decoder, random_transformer, shared_encoder
 from sanakit.benchmark.peers.peer import Peer
@@ -85,7 +85,7 @@ def peer_transformer(model: SanaTransformer) -> nn.Module:
     return _assigned(diffusers.SanaTransformer2DModel, config, state)
 
 
-def peer_decoder(model: DCAE) -> nn.Module:
+def peer_decoder(model: DCAE | LatentDecoder) -> nn.Module:
     """The decoder of `AutoencoderDC` with the weights of `model.decoder`."""
     import diffusers
 
