@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 
 from bench.fault_cases import Case, Sources, cases, drafts, draw, fill, sana
-from bench.moments import Ended, run, together
+from bench.operations import Ended, run, together
 from sanakit.data.cache.index import read_encoders
 from sanakit.pipeline import read_picture
 
@@ -34,16 +34,16 @@ _DISKS = 8
 
 @dataclass
 class Count:
-    """A row: how many moments of a kind there were, and what was lost in which."""
+    """A row: how many file operations were interrupted, and what was lost in which."""
 
     name: str
     kind: str
-    moments: int = 0
+    operations: int = 0
     faults: list[str] = field(default_factory=list)
 
     def note(self, moment: object, fault: str | None) -> None:
         """One moment more."""
-        self.moments += 1
+        self.operations += 1
         if fault is not None:
             self.faults.append(f"{self.name}, {self.kind}, {moment}: {fault}")
 
@@ -51,7 +51,7 @@ class Count:
     def row(self) -> str:
         """As a line of a table."""
         lost = len(self.faults)
-        return f"| {self.name} | {self.kind} | {self.moments} | {self.moments - lost} | {lost} |"
+        return f"| {self.name} | {self.kind} | {self.operations} | {self.operations - lost} | {lost} |"
 
 
 def fault_after(case: Case, home: Path, ended: Ended) -> str | None:
@@ -88,7 +88,7 @@ def at_every_operation(case: Case, template: Path, kind: str, every: int) -> Cou
     with copied(template) as home:
         whole = run(case.command, home)
         count.note("undisturbed", whole.text if whole.how != "well" else case.undone(home))
-    for at in range(1, whole.moments + 1, every):
+    for at in range(1, whole.operations + 1, every):
         with copied(template) as home:
             count.note(f"operation {at}", fault_after(case, home, run(case.command, home, kind, at)))
     return count
@@ -197,10 +197,10 @@ def main() -> None:
 def report(counts: list[Count], seconds: float) -> None:
     """The sum, and every fault; ends with 1 where there is one."""
     faults = [fault for count in counts for fault in count.faults]
-    moments = sum(count.moments for count in counts)
-    print(f"| all | | {moments} | {moments - len(faults)} | {len(faults)} |")
+    operations = sum(count.operations for count in counts)
+    print(f"| all | | {operations} | {operations - len(faults)} | {len(faults)} |")
     print(f"\n{seconds:.0f} s on {platform.machine()}, {_chip()}, {platform.system()}")
-    if any(count.kind == "on a disk that is full" and not count.moments for count in counts):
+    if any(count.kind == "on a disk that is full" and not count.operations for count in counts):
         print("small disks need root and were left out; operations were told that there is no room instead")
     if faults:
         raise SystemExit("\n".join(["", *faults]))

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from sanakit.base.values import TextStates
+from sanakit.base.text_states import TextStates
 from sanakit.benchmark.machine import median_seconds
 from sanakit.benchmark.models import random_transformer
 from sanakit.benchmark.run import difference

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from sanakit.base.heap import keep_no_pages, keep_pages
-from sanakit.base.values import TextStates
+from sanakit.base.text_states import TextStates
 from sanakit.toybox.folder import write_pictures
 from sanakit.training import (
     DataConfig,

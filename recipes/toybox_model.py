@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from sanakit.base.values import TextStates
+from sanakit.base.text_states import TextStates
 from sanakit.layers.embed import TextEmbed
 from sanakit.text import build_gemma, load_tokenizer, save_tokenizer, small_gemma, train_tokenizer
 from sanakit.toybox.captions import caption, parse

@@ -12,7 +12,7 @@ from sanakit.adapt import pack, quantise
 from sanakit.adapt.compiled import compile_blocks, why_not
 from sanakit.adapt.int8 import fuse_quantisation, prepare_layers
 from sanakit.adapt.runner import Runner
-from sanakit.base import TextStates
+from sanakit.base.text_states import TextStates
 from sanakit.transformer import SanaTransformer, TransformerConfig, initialise
 
 CONFIG = TransformerConfig(

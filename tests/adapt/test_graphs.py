@@ -14,7 +14,7 @@ from sanakit.autoencoder import DCAE
 from sanakit.autoencoder import PRESETS as AUTOENCODERS
 from sanakit.base.errors import RequestError
 from sanakit.base.precision import Precision
-from sanakit.base.values import TextStates
+from sanakit.base.text_states import TextStates
 from sanakit.pipeline.engine import choose_engine
 from sanakit.transformer import SanaTransformer, TextKV, TransformerConfig
 

@@ -8,7 +8,8 @@ from torch import nn
 
 from sanakit.adapt import Int8Linear, quantise
 from sanakit.adapt.int8 import KEPT, fuse_quantisation
-from sanakit.base import Grid, TextStates
+from sanakit.base.sizes import Grid
+from sanakit.base.text_states import TextStates
 from sanakit.kernels import QuantTokens
 from sanakit.transformer import SanaTransformer, TransformerConfig, build_block, initialise
 

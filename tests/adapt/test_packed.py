@@ -13,7 +13,8 @@ from sanakit.adapt.packed import PackedMixFFN
 from sanakit.autoencoder import DCAE
 from sanakit.autoencoder import PRESETS as AUTOENCODERS
 from sanakit.autoencoder.stages import GatedConv
-from sanakit.base import Grid, TextStates
+from sanakit.base.sizes import Grid
+from sanakit.base.text_states import TextStates
 from sanakit.kernels import choice
 from sanakit.layers import MixFFN, Upsample
 from sanakit.transformer import SanaTransformer, TransformerConfig, initialise

@@ -11,7 +11,7 @@ from sanakit.adapt.runner import plain
 from sanakit.autoencoder import DCAE
 from sanakit.autoencoder import PRESETS as AUTOENCODERS
 from sanakit.base.precision import Precision
-from sanakit.base.values import TextStates
+from sanakit.base.text_states import TextStates
 from sanakit.kernels import choice
 from sanakit.kernels.choice import Problem, avoid, explain
 from sanakit.pipeline.engine import choose_engine

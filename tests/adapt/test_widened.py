@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from sanakit.adapt.runner import widen
-from sanakit.base import TextStates
+from sanakit.base.text_states import TextStates
 from sanakit.transformer import SanaTransformer, TransformerConfig, initialise
 
 HALVES = (torch.bfloat16, torch.float16)

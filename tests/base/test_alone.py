@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sanakit.base.alone import _setter, on_one_core
+from sanakit.base.measured import _setter, on_one_core
 
 
 @pytest.mark.skipif(_setter() is None, reason="OpenMP can't be told here, and the work runs on all cores")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sanakit.base import drafts, files, folders, renames
+from sanakit.base import drafts, files, folders
 from sanakit.base.drafts import draft_file, draft_folder, draft_name, is_draft, mend, sweep
 from sanakit.base.errors import OutputError
 from sanakit.base.files import atomic_write, write_new
@@ -267,19 +267,19 @@ def test_a_copy_is_no_second_name(tmp_path: Path) -> None:
     assert source.read_bytes() == b"x" * 5_000_000
 
 
-@pytest.mark.skipif(renames._renameat2() is None, reason="this C library has no renameat2")
+@pytest.mark.skipif(drafts._renameat2() is None, reason="this C library has no renameat2")
 def test_exchange(tmp_path: Path) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
     one.mkdir()
     other.write_text("file")
-    if not renames.exchange(one, other):
+    if not drafts.exchange(one, other):
         pytest.skip("this file system exchanges no names")
     assert other.is_dir()
     assert one.read_text() == "file"
     with pytest.raises(FileNotFoundError):
-        renames.exchange(one, tmp_path / "absent")
+        drafts.exchange(one, tmp_path / "absent")
     with pytest.raises(FileExistsError):
-        renames.rename_new(one, other)
+        drafts.rename_new(one, other)
 
 
 def test_a_pipe_or_device_is_written_into(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sanakit.base.errors import NumericsError
 from sanakit.base.sentinel import check_finite, find_nonfinite_layer
-from sanakit.base.values import TextStates
+from sanakit.base.text_states import TextStates
 
 
 class Log(nn.Module):

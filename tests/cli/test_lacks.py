@@ -59,7 +59,7 @@ def test_weights_that_can_not_be_mapped_are_not_called_damaged(
     def fails(*given: object, **options: object) -> None:
         raise OSError(errno.ENOMEM, "Cannot allocate memory")
 
-    monkeypatch.setattr("sanakit.weights.weight_files.safe_open", fails)
+    monkeypatch.setattr("sanakit.weights.tensor_files.safe_open", fails)
     result = sana.draw("a red cube")
     assert result.exit_code == 2
     assert "not enough memory for reading" in result.stderr

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sanakit.adapt import pack, quantise
 from sanakit.autoencoder import DCAE, AutoencoderConfig, Stage
-from sanakit.base import TextStates
+from sanakit.base.text_states import TextStates
 from sanakit.kernels import choice, proof
 from sanakit.kernels.choice import Problem, select
 from sanakit.transformer import SanaTransformer, TransformerConfig, initialise

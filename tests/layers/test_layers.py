@@ -8,7 +8,7 @@ from diffusers.models.embeddings import get_2d_sincos_pos_embed
 from diffusers.models.normalization import RMSNorm as TheirRMSNorm
 from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
 
-from sanakit.base import Grid
+from sanakit.base.sizes import Grid
 from sanakit.layers import (
     ChannelRMSNorm,
     Downsample,

@@ -19,7 +19,8 @@ from recipes.ablation_parts import (
     with_rotary_positions,
     without_positions,
 )
-from sanakit.base import Grid, TextStates
+from sanakit.base.sizes import Grid
+from sanakit.base.text_states import TextStates
 from sanakit.kernels import linear_attention
 from sanakit.layers import LinearSelfAttention, MixFFN, rotary_angles
 from sanakit.transformer import PRESETS, SanaTransformer, TransformerConfig, initialise

@@ -28,4 +28,4 @@ def test_nothing_is_lost(sources: Sources, tmp_path: Path, name: str, kind: str)
     case.prepare(tmp_path)
     count = at_every_operation(case, tmp_path, kind, every=9)
     assert not count.faults, "\n".join(count.faults)
-    assert count.moments > 3
+    assert count.operations > 3

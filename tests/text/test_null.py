@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from sanakit.base import DIFFUSERS, OFFICIAL
+from sanakit.base.dialect import DIFFUSERS, OFFICIAL
 from sanakit.text import CHI, TextEncoder, null_states
 
 PROMPTS = ["a red sphere", "three green cones in front of a yellow cylinder on sand at noon"]

@@ -7,7 +7,8 @@ import torch
 from diffusers import SanaPipeline
 from torch import Tensor
 
-from sanakit.base import DIFFUSERS, TextStates
+from sanakit.base.dialect import DIFFUSERS
+from sanakit.base.text_states import TextStates
 from sanakit.text import CHI, Instruction, TextEncoder, null_states
 from tests.oracles.bounds import within
 

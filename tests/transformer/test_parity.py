@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import SanaTransformer2DModel
 
-from sanakit.base import TextStates
+from sanakit.base.text_states import TextStates
 from sanakit.transformer import SanaTransformer, TransformerConfig
 from sanakit.weights.formats import diffusers_transformer
 from tests.oracles.bounds import within

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sanakit.base import TextStates
+from sanakit.base.text_states import TextStates
 from sanakit.transformer import SanaTransformer, TransformerConfig
 
 CONFIG = TransformerConfig(latent_channels=4, width=32, depth=3, heads=4, cross_heads=2, text_width=8)

@@ -8,8 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sanakit.base import ConfigError, Grid, TextStates
+from sanakit.base import ConfigError
 from sanakit.base.dialect import DIFFUSERS, OFFICIAL
+from sanakit.base.sizes import Grid
+from sanakit.base.text_states import TextStates
 from sanakit.layers import sinusoid
 from sanakit.transformer import PRESETS, Positions, SanaTransformer, TransformerConfig, initialise
 

@@ -212,7 +212,7 @@ def test_an_occupied_folder_is_refused_unless_forced(sana_folder: Path, tmp_path
     write_folder(mine, **modules, tokenizer=spec.tokenizer_folder, dtype=torch.bfloat16, force=True)
     assert (tmp_path / "precious.txt").read_text() == "mine" and read_model_spec(tmp_path).bins
     assert {entry.dtype for entry in open_weights(tmp_path / "vae").entries.values()} == {"BF16"}
-    with pytest.raises(OutputError, match="no folder with tokenizer files"):
+    with pytest.raises(OutputError, match="a folder with tokenizer files"):
         write_folder(mine, **modules, tokenizer=tmp_path / "none", force=True)
 
 

@@ -11,7 +11,7 @@ import torch
 
 from sanakit.base.dialect import DIFFUSERS, OFFICIAL
 from sanakit.base.errors import ConfigError, OutputError, RequestError
-from sanakit.base.values import TextStates
+from sanakit.base.text_states import TextStates
 from sanakit.transformer import PRESETS, SanaTransformer, TransformerConfig
 from sanakit.weights import (
     Hints,

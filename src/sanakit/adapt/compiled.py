@@ -17,9 +17,8 @@ from torch import Tensor
 
 from sanakit.adapt.runner import Runner
 from sanakit.base.errors import OutputError
-from sanakit.base.files import ensure_writable_folder
-from sanakit.base.paths import user_path
-from sanakit.base.values import TextStates
+from sanakit.base.files import ensure_writable_folder, user_path
+from sanakit.base.text_states import TextStates
 from sanakit.transformer import SanaTransformer, TextKV
 
 CACHE = Path("~/.cache/sanakit/compiled")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from sanakit.adapt.runner import Runner
 from sanakit.autoencoder import DCAE, LatentDecoder
-from sanakit.base.values import TextStates
+from sanakit.base.text_states import TextStates
 from sanakit.layers.cross_attention import KV
 from sanakit.transformer import SanaTransformer, TextKV
 

@@ -11,8 +11,6 @@ from itertools import accumulate
 
 from torch import Tensor
 
-__all__ = ["ALIGNMENT", "aligned", "is_aligned"]
-
 ALIGNMENT = 64
 """Bytes: a cache line, the widest vector register, and what torch's own allocator keeps to."""
 

@@ -15,8 +15,6 @@ from typing import Any
 
 import torch
 
-__all__ = ["Chip", "detect", "this_chip"]
-
 _X86 = ("x86_64", "amd64", "i386", "i686")
 _BF16 = {"amx_bf16": "AMX-BF16", "avx512_bf16": "AVX512-BF16"}
 _INT8 = {"amx_int8": "AMX-INT8", "avx512_vnni": "AVX512-VNNI", "avx_vnni": "AVX-VNNI"}

@@ -8,8 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["DIFFUSERS", "OFFICIAL", "Dialect"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Dialect:

@@ -1,14 +1,19 @@
-"""Temporary files and folders beside what they will become: named so that a later command knows them for ours.
+"""Temporary files and folders beside their targets, named so that a later command recognises them; atomic renames.
 
     .NAME.1a2b3c4d.part.png     a file while it is written      .NAME.1a2b3c4d.part     a folder while it is filled
     .NAME.1a2b3c4d.old          a folder while another takes its name
     .NAME.1a2b3c4d.new          a full folder, inside the one whose files its own replace
 
 Whoever writes one holds its lock, which ends with the process. `sweep` removes those that nobody holds.
+
+Two renames are missing in `os`: exchanging two names in one step, and taking a name only if it is free. Linux has both
+in one call. Elsewhere, and on file systems that refuse, callers use another way.
 """
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import re
 import secrets
@@ -16,22 +21,12 @@ import shutil
 import time
 from collections.abc import Container, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from sanakit.base.json_text import parse_json
 from sanakit.base.locks import is_same_file, try_lock
-
-__all__ = [
-    "GONE",
-    "draft_file",
-    "draft_folder",
-    "draft_name",
-    "is_draft",
-    "locked",
-    "mend",
-    "move_out",
-    "sweep",
-]
 
 GONE = ".gone.json"
 """In a folder whose files replace others: the names that the new folder no longer has."""
@@ -42,6 +37,11 @@ _NAME_LENGTH = (
 )
 _SUFFIX_LENGTH = 12
 _AGE = 24 * 3600.0  # seconds after which a draft is nobody's where there are no locks
+
+_AT_FDCWD = -100
+_NOREPLACE, _EXCHANGE = 1, 2  # flags of renameat2(2)
+# What says that this system or file system does not know the call, not that the names are at fault.
+_UNKNOWN = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM)
 
 
 def draft_name(target: Path, kind: str = "part", suffix: str = "") -> Path:
@@ -186,3 +186,37 @@ def _remove(draft: Path, target: Path, kind: str) -> bool:
     finally:
         os.close(handle)
     return True
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Swap what two names stand for, in one step. False where that can't be had here. Raises OSError."""
+    return _rename(one, other, _EXCHANGE)
+
+
+def rename_new(source: Path, target: Path) -> bool:
+    """Give a file or folder a name that nothing has, in one step. False where that can't be had here.
+
+    Raises FileExistsError where something has the name, and OSError.
+    """
+    return _rename(source, target, _NOREPLACE)
+
+
+def _rename(source: Path, target: Path, flag: int) -> bool:
+    call = _renameat2()
+    if call is None:
+        return False
+    if call(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), flag) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in _UNKNOWN:
+        return False
+    raise OSError(number, os.strerror(number), str(source), None, str(target))
+
+
+@cache
+def _renameat2() -> Any:
+    """The C library's function; None where there is none."""
+    try:
+        return getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    except (OSError, TypeError):
+        return None

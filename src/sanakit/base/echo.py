@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["LIMIT", "printable", "printable_lines", "quoted", "shorten"]
-
 LIMIT = 600
 """Characters of a one-line message: some eight lines of a terminal."""
 

@@ -19,20 +19,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-__all__ = [
-    "ConfigError",
-    "DataError",
-    "InputError",
-    "ModelNotFoundError",
-    "NumericsError",
-    "OutputError",
-    "PictureError",
-    "RequestError",
-    "SanakitError",
-    "ShortageError",
-    "WeightsError",
-]
-
 
 class SanakitError(Exception):
     """Root of the tree; `exit_code` is what the command line ends with."""

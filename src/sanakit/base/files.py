@@ -11,19 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from sanakit.base.drafts import draft_file, sweep
+from sanakit.base.drafts import draft_file, rename_new, sweep
 from sanakit.base.errors import OutputError
-from sanakit.base.renames import rename_new
-
-__all__ = [
-    "atomic_write",
-    "ensure_writable_folder",
-    "file_sha256",
-    "refusals",
-    "sync",
-    "write_if_new",
-    "write_new",
-]
 
 Content = bytes | Callable[[Path], object]
 
@@ -186,3 +175,18 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def user_path(name: str | Path) -> Path:
+    """`~` and `~user` replaced by home folders; as it is where there is no such user or no home."""
+    return Path(os.path.expanduser(name))  # noqa: PTH111  Path.expanduser raises for an unknown user
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder; no for every name that can't be one."""
+    return os.path.isdir(path)  # noqa: PTH112  Path.is_dir raises for names that are too long
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a regular file; no for every name that can't be one."""
+    return os.path.isfile(path)  # noqa: PTH113  as above

@@ -16,12 +16,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from sanakit.base.drafts import GONE, draft_folder, draft_name, is_draft, locked, move_out, sweep
+from sanakit.base.drafts import GONE, draft_folder, draft_name, exchange, is_draft, locked, move_out, sweep
 from sanakit.base.errors import OutputError
 from sanakit.base.files import refusals, sync
-from sanakit.base.renames import exchange
-
-__all__ = ["copy_file", "new_folder", "remove_folder", "swap", "sync_tree"]
 
 _FCNTL: Any = import_module("fcntl") if os.name == "posix" else None
 

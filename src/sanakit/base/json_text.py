@@ -6,8 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-__all__ = ["parse_json", "read_object"]
-
 _MAX_BYTES = 256 * 2**20  # no file of ours is near; past this it is none of them, and would fill the memory
 
 

@@ -20,8 +20,6 @@ from typing import Any
 from sanakit.base.errors import OutputError
 from sanakit.base.json_text import read_object
 
-__all__ = ["hold", "is_same_file", "try_lock"]
-
 _FCNTL: Any = import_module("fcntl") if os.name == "posix" else None
 
 _BUSY = (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK)

@@ -1,25 +1,35 @@
-"""What was measured on this machine, kept so that it is measured once and never decided otherwise by noise.
+"""Measurements of this machine, made on one core and stored, so that a decision is made once and not changed by noise.
 
-One small file per question and machine in the user's cache folder. The first process to write it decides for all; where
+One small file per question and machine in the user's cache folder. The first process to write it decides for all; if
 nothing can be written, each process measures for itself.
+
+Work is timed in a thread of its own, on one core: threads of one product wait for each other, and if others hold the
+cores, a product of microseconds takes a hundred milliseconds. The thread also starts from torch's plain state: no
+modes, no autocast, no default device.
 """
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import math
 import os
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
 
 from sanakit.base.errors import OutputError
 from sanakit.base.files import write_if_new
 from sanakit.base.json_text import read_object
 
-__all__ = ["folder", "remember"]
+T = TypeVar("T")
 
 
 def folder() -> Path:
@@ -59,4 +69,31 @@ def _read(path: Path, machine: str) -> float | None:
         value = float(found["value"])
         return value if found["machine"] == machine and math.isfinite(value) and value > 0 else None
     except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def on_one_core(work: Callable[[], T]) -> T:
+    """What `work` returns, run without gradients and, where OpenMP can be told so, on one core.
+
+    The number of threads of the caller, and of everyone else, stays as it is. MKL is not told.
+    """
+
+    def run() -> T:
+        torch.get_num_threads()  # else torch sets the number itself, at its first loop in a new thread
+        setter = _setter()
+        if setter is not None:
+            setter(1)
+        with torch.no_grad():
+            return work()
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(run).result()
+
+
+@cache
+def _setter() -> Callable[[int], Any] | None:
+    """OpenMP's `omp_set_num_threads`, which counts for the thread that calls it; None where it can't be found."""
+    try:
+        return getattr(ctypes.CDLL(None), "omp_set_num_threads", None)
+    except (OSError, TypeError):  # systems that do not load the process itself by this way
         return None

@@ -13,8 +13,6 @@ from typing import Any
 
 from sanakit.base.errors import ShortageError
 
-__all__ = ["ADVICE", "group_left", "group_limit", "is_shortage", "process_left", "raise_shortage"]
-
 ADVICE = (
     "close other programs or raise the limit of this one, or choose a smaller size, model or dtype (bf16); "
     "`sanakit doctor` estimates what is needed"

@@ -9,12 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sanakit.base.alone import on_one_core
 from sanakit.base.chip import Chip, this_chip
 from sanakit.base.errors import RequestError
-from sanakit.base.measured import remember
-
-__all__ = ["CPU", "DTYPES", "ENOUGH", "Precision", "bf16_gain", "decide"]
+from sanakit.base.measured import on_one_core, remember
 
 CPU = torch.device("cpu")
 

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sanakit.base.errors import NumericsError
-
-__all__ = ["check_finite", "find_nonfinite_layer", "run_finite"]
+from sanakit.base.units import dtype_name
 
 
 def check_finite(tensor: Tensor, stage: str, layer: str | None = None) -> None:
@@ -87,4 +86,4 @@ def _tensors(value: object) -> Iterator[Tensor]:
 
 
 def _short(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+    return dtype_name(dtype)

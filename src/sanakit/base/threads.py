@@ -19,18 +19,6 @@ import torch
 
 from sanakit.base.errors import RequestError
 
-__all__ = [
-    "SETTINGS",
-    "SMALL",
-    "Threads",
-    "available_cores",
-    "check_threads",
-    "choose_threads",
-    "core_quota",
-    "on_threads",
-    "use_threads",
-]
-
 T = TypeVar("T")
 
 SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")

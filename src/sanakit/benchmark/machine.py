@@ -14,6 +14,7 @@ from sanakit.base.chip import this_chip
 from sanakit.base.heap import keep_no_pages, keep_pages
 from sanakit.base.precision import CPU
 from sanakit.base.threads import available_cores
+from sanakit.base.units import dtype_name
 from sanakit.kernels.choice import Problem, select
 from sanakit.kernels.int8_matmul import onednn
 
@@ -51,7 +52,7 @@ class Machine:
 
     def limit(self, operations: float, dtype: torch.dtype | str) -> float:
         """Seconds that so many operations take at the rate of their dtype."""
-        return operations / self.products[str(dtype).removeprefix("torch.")]
+        return operations / self.products[dtype_name(dtype)]
 
     def lines(self) -> list[str]:
         """The figures, one per line."""
@@ -63,9 +64,7 @@ def measure_machine(device: torch.device = CPU) -> Machine:
     """Measure products in float32, bf16 and, where there are any, int8. Takes a few seconds."""
     keep_pages()
     try:
-        products = {
-            str(dtype).removeprefix("torch."): _best(partial(_rate, dtype, device)) for dtype in DTYPES
-        }
+        products = {dtype_name(dtype): _best(partial(_rate, dtype, device)) for dtype in DTYPES}
         int8 = select("int8_matmul", Problem("int8_matmul", device.type, torch.bfloat16)).name
         if int8 in _INT8:
             products["int8"] = _best(_INT8[int8])

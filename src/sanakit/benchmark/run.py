@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sanakit.base.echo import printable
 from sanakit.base.errors import NumericsError, RequestError
+from sanakit.base.units import dtype_name
 from sanakit.benchmark.cost import operations
 from sanakit.benchmark.engines import ENGINES, EngineSpec
 from sanakit.benchmark.machine import Machine
@@ -154,7 +155,7 @@ def _row(
     error: float | None,
 ) -> Row:
     weights, named = told
-    dtype = named or str(spec.dtype or subject.dtype).removeprefix("torch.")
+    dtype = named or dtype_name(spec.dtype or subject.dtype)
     int8 = spec.int8 and (stage == "step" or spec.peer is not None) and "int8" in machine.products
     dtype = "float32" if dtype == "int8" and not int8 else dtype
     limit = machine.limit(needed, "int8" if int8 else dtype)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sanakit.base.heap import keep_no_pages, keep_pages
 from sanakit.base.precision import Precision
-from sanakit.base.values import TextStates
+from sanakit.base.text_states import TextStates
 from sanakit.benchmark.machine import median_seconds
 from sanakit.benchmark.models import random_transformer
 from sanakit.benchmark.subject import WORDS

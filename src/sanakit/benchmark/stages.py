@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sanakit.base.errors import RequestError
 from sanakit.base.precision import Precision
-from sanakit.base.values import TextStates
+from sanakit.base.text_states import TextStates
 from sanakit.benchmark.engines import EngineSpec
 from sanakit.benchmark.models import random_decoder, random_transformer, shared_encoder
 from sanakit.benchmark.peers import PEERS

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sanakit.base.precision import CPU
-from sanakit.base.values import TextStates
+from sanakit.base.text_states import TextStates
 from sanakit.pipeline.shapes import Shapes
 
 WORDS = 40

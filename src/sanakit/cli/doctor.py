@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sanakit import __version__
 from sanakit.base.sizes import Size
+from sanakit.base.units import dtype_name
 from sanakit.cli.options import (
     DebugOption,
     DeviceOption,
@@ -51,7 +52,7 @@ def doctor(
     found = {
         "versions": _versions(),
         "device": str(precision.device),
-        "dtype": str(precision.dtype).removeprefix("torch."),
+        "dtype": dtype_name(precision.dtype),
         "reason": precision.reason,
         "engine": engine.name,
         "engine_reason": engine.reason,

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sanakit.base.units import dtype_name
 from sanakit.kernels.problem import Problem
 
 OLDEST = (8, 0)
@@ -24,7 +25,7 @@ def refuses(problem: Problem) -> str | None:
     if problem.device != "cuda":
         return "runs on CUDA GPUs only"
     if problem.dtype not in (torch.bfloat16, torch.float16, torch.float32):
-        return f"has no kernel for {str(problem.dtype).removeprefix('torch.')}"
+        return f"has no kernel for {dtype_name(problem.dtype)}"
     return why_not()
 
 

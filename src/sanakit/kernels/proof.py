@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from sanakit.base.alone import on_one_core
 from sanakit.base.chip import Chip
+from sanakit.base.measured import on_one_core
 
 __all__ = ["SAMPLES", "Ready", "failure", "half_slowness"]
 

@@ -20,10 +20,9 @@ from typing import Any
 import torch
 
 from sanakit.base.errors import ConfigError
-from sanakit.base.files import atomic_write, ensure_writable_folder
+from sanakit.base.files import atomic_write, ensure_writable_folder, user_path
 from sanakit.base.json_text import read_object
 from sanakit.base.locks import hold
-from sanakit.base.paths import user_path
 
 SHIPPED = Path(__file__).with_name("tuning.json")
 USER = Path("~/.cache/sanakit/tuning.json")

@@ -15,7 +15,7 @@ from torch import Tensor
 from sanakit.adapt.runner import unwrapped
 from sanakit.base.seeds import noise_stream
 from sanakit.base.sentinel import run_finite
-from sanakit.base.values import TextStates
+from sanakit.base.text_states import TextStates
 from sanakit.flow import Branch, State, drive
 from sanakit.pipeline.components import Transformer
 from sanakit.pipeline.plan import Plan

@@ -19,6 +19,7 @@ from sanakit.base.chip import this_chip
 from sanakit.base.errors import RequestError
 from sanakit.base.heap import keep_pages
 from sanakit.base.precision import Precision
+from sanakit.base.units import dtype_name
 from sanakit.kernels.choice import Problem, explain, select
 from sanakit.kernels.gpu import why_not as why_no_kernels
 from sanakit.kernels.proof import half_slowness
@@ -106,7 +107,7 @@ def _slow_half(precision: Precision) -> str | None:
     if precision.device.type != "cpu" or precision.dtype not in (torch.bfloat16, torch.float16):
         return None
     times = half_slowness(precision.dtype, this_chip())
-    name = str(precision.dtype).removeprefix("torch.")
+    name = dtype_name(precision.dtype)
     return None if times is None else f"in {name} they take {times:.0f} times as long on this CPU"
 
 

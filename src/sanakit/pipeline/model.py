@@ -17,6 +17,7 @@ from torch import Tensor
 from sanakit import __version__
 from sanakit.base.precision import Precision, decide
 from sanakit.base.threads import check_threads
+from sanakit.base.units import dtype_name
 from sanakit.pipeline.components import Components, PartName, fingerprint
 from sanakit.pipeline.decoder import decode, to_image
 from sanakit.pipeline.denoiser import denoise
@@ -161,7 +162,7 @@ class Model:
             "version": __version__,
             "torch": torch.__version__,
             "device": self.precision.device.type,
-            "dtype": str(self.precision.dtype).removeprefix("torch."),
+            "dtype": dtype_name(self.precision.dtype),
             "engine": self.engine.name,
         }
 

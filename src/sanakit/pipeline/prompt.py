@@ -8,7 +8,7 @@ import torch
 
 from sanakit.base.errors import RequestError
 from sanakit.base.sentinel import check_finite
-from sanakit.base.values import TextStates
+from sanakit.base.text_states import TextStates
 from sanakit.flow import Branch
 from sanakit.pipeline.plan import Plan
 from sanakit.text import CHI, Instruction, TextEncoder, content_key, null_states, words_of

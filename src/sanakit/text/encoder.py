@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sanakit.base.errors import ConfigError, RequestError
-from sanakit.base.values import TextStates
+from sanakit.base.text_states import TextStates
 from sanakit.text import prompt as rule
 from sanakit.text.cache import CacheInfo, LruCache, content_key
 from sanakit.text.gemma import restore_constants

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from sanakit.base.dialect import Dialect
-from sanakit.base.values import TextStates
+from sanakit.base.text_states import TextStates
 from sanakit.text.encoder import TextEncoder
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from sanakit.base.values import TextStates
+from sanakit.base.text_states import TextStates
 from sanakit.text import prompt as rule
 from sanakit.text.prompt import MAX_TOKENS, Instruction
 

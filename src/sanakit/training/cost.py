@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
-from sanakit.base.values import TextStates
+from sanakit.base.text_states import TextStates
 from sanakit.text import TextConfig, build_gemma
 from sanakit.training.optim.config import OptimizerName
 from sanakit.transformer import SanaTransformer, TransformerConfig

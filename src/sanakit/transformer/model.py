@@ -14,7 +14,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from sanakit.base.sizes import Grid
-from sanakit.base.values import TextStates
+from sanakit.base.text_states import TextStates
 from sanakit.kernels import modulated_norm
 from sanakit.layers.block import LinearBlock
 from sanakit.layers.cross_attention import KV, CrossAttention

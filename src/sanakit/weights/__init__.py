@@ -7,7 +7,7 @@ published     the published models, as data         model_files  which files mak
 model_spec    what a model folder holds             parts        a model with a part of another
 checkpoint    one file of weights of any origin     identify     what such a file holds
 description   what is written beside such a file    torch_file   a file of torch.save, no code in it executed
-safetensors   one safetensors file                  weight_files those of a component: variants, shards
+safetensors   one safetensors file                  tensor_files those of a component: variants, shards
 load          strictly into meta-built modules      save         folders, whole models, derived models
 convert       files <-> folders, either network
 """
@@ -41,8 +41,7 @@ from sanakit.weights.save import (
     write_derived,
     write_folder,
 )
-from sanakit.weights.torch_file import read_pth
-from sanakit.weights.weight_files import (
+from sanakit.weights.tensor_files import (
     DIFFUSERS_STEM,
     STEMS,
     TRANSFORMERS_STEM,
@@ -51,6 +50,7 @@ from sanakit.weights.weight_files import (
     variant_of,
     weight_files,
 )
+from sanakit.weights.torch_file import read_pth
 
 __all__ = [
     "DIFFUSERS_STEM",

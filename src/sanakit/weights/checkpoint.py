@@ -15,8 +15,8 @@ from torch import Tensor
 
 from sanakit.base.errors import WeightsError
 from sanakit.weights.rules import listed
+from sanakit.weights.tensor_files import Weights, open_files
 from sanakit.weights.torch_file import TorchFile, open_torch_file
-from sanakit.weights.weight_files import Weights, open_files
 from sanakit.weights.zip_records import is_zip
 
 Part = Literal["model", "ema"]

@@ -45,7 +45,7 @@ from sanakit.weights.save import (
     save_transformer,
     write_derived,
 )
-from sanakit.weights.weight_files import open_weights
+from sanakit.weights.tensor_files import open_weights
 
 Config = TransformerConfig | AutoencoderConfig
 Announce = Callable[[str], object]

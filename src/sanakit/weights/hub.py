@@ -15,8 +15,9 @@ import huggingface_hub
 from huggingface_hub import constants
 
 from sanakit.base.errors import ModelNotFoundError
+from sanakit.base.units import size_text
 from sanakit.weights.published import PUBLISHED
-from sanakit.weights.weight_files import STEMS, variants
+from sanakit.weights.tensor_files import STEMS, variants
 
 _DISK = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EROFS, errno.EACCES, errno.EPERM)
 _SMALL = re.compile(
@@ -172,15 +173,11 @@ def announce_download(repo: str, missing: Mapping[str, int], announce: Callable[
         folder: sum(size for name, size in missing.items() if name.startswith(f"{folder}/"))
         for folder in STEMS
     }
-    detail = ", ".join(f"{folder} {_size(size)}" for folder, size in parts.items() if size)
+    detail = ", ".join(f"{folder} {size_text(size)}" for folder, size in parts.items() if size)
     licence = next(
         (entry.licence for entry in PUBLISHED.values() if entry.repo == repo), "see its model card"
     )
-    total = _size(sum(missing.values()))
+    total = size_text(sum(missing.values()))
     announce(
         f"{repo}: {len(missing)} files, {total} to download{f' ({detail})' if detail else ''}; licence: {licence}"
     )
-
-
-def _size(count: int) -> str:
-    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"

@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from sanakit.autoencoder import AutoencoderConfig
 from sanakit.base.aligned import aligned
 from sanakit.base.errors import WeightsError
+from sanakit.base.units import dtype_name
 from sanakit.transformer import TransformerConfig
 from sanakit.weights.checkpoint import Part, open_checkpoint
 from sanakit.weights.formats import gemma, int8
 from sanakit.weights.formats.registry import INT8, Network, file_format, folder_format
 from sanakit.weights.rules import check_keys, describe, listed
-from sanakit.weights.weight_files import TRANSFORMERS_STEM, open_weights
+from sanakit.weights.tensor_files import TRANSFORMERS_STEM, open_weights
 
 
 def assign(
@@ -46,7 +47,7 @@ def assign(
         kept = name in as_stored
         fits = tensor.dtype == own[name].dtype if kept and name in own else tensor.is_floating_point()
         if name in wanted and (tensor.shape != wanted[name] or not fits):
-            kind = str(own[name].dtype).removeprefix("torch.") if kept else "floating"
+            kind = dtype_name(own[name].dtype) if kept else "floating"
             unfit.append(f"{name} {describe(tensor)} instead of {list(wanted[name])} {kind}")
         elif not unfit:
             placed = tensor.to(device=device, dtype=None if kept else dtype)

@@ -31,7 +31,7 @@ from sanakit.weights.formats.fields import (
 )
 from sanakit.weights.formats.registry import Network, config_format
 from sanakit.weights.identify import Hints, describe_file
-from sanakit.weights.weight_files import STEMS, missing_variant
+from sanakit.weights.tensor_files import STEMS, missing_variant
 
 Kind = Literal["sana", "sprint"]
 T = TypeVar("T")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sanakit.base.echo import quoted
 from sanakit.base.errors import ModelNotFoundError
-from sanakit.base.paths import is_file, is_folder, user_path
+from sanakit.base.files import is_file, is_folder, user_path
 from sanakit.weights.hub import fetch, needed_files, snapshot_files
 from sanakit.weights.published import PUBLISHED
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from sanakit.base.errors import WeightsError
+from sanakit.base.units import dtype_name
 
 
 @dataclass(frozen=True)
@@ -215,4 +216,4 @@ def listed(names: Collection[str], limit: int = 3) -> str:
 
 def describe(tensor: Tensor) -> str:
     """`[2, 3] float32`, for messages."""
-    return f"{list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
+    return f"{list(tensor.shape)} {dtype_name(tensor.dtype)}"

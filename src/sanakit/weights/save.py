@@ -22,6 +22,7 @@ from sanakit.autoencoder import AutoencoderConfig
 from sanakit.base.errors import OutputError, WeightsError
 from sanakit.base.files import atomic_write, ensure_writable_folder
 from sanakit.base.folders import new_folder
+from sanakit.base.units import dtype_name
 from sanakit.transformer import TransformerConfig
 from sanakit.weights.formats import diffusers_scheduler, gemma
 from sanakit.weights.formats.fields import read_json, to_json
@@ -29,7 +30,7 @@ from sanakit.weights.formats.registry import AUTOENCODER, TRANSFORMER, FolderFor
 from sanakit.weights.model_files import check_own, copy_known, is_model_file, tokenizer_files, write_words
 from sanakit.weights.model_spec import EXTRA_FILE, ModelSpec, extra_config, index_config
 from sanakit.weights.safetensors import byte_size, write_safetensors
-from sanakit.weights.weight_files import DIFFUSERS_STEM, TRANSFORMERS_STEM, weight_files
+from sanakit.weights.tensor_files import DIFFUSERS_STEM, TRANSFORMERS_STEM, weight_files
 
 MAX_SHARD_SIZE = "5GB"
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -140,7 +141,7 @@ def save_text_encoder(
     """Write a transformers `Gemma2Model` folder: `config` is its config.json; as `save_transformer`."""
     state = _state(model)
     dtype: torch.dtype = options.get("dtype") or next(iter(state.values())).dtype
-    name = {"architectures": ["Gemma2Model"], "dtype": str(dtype).removeprefix("torch.")}
+    name = {"architectures": ["Gemma2Model"], "dtype": dtype_name(dtype)}
     tensors = gemma.table(list(state)).to_theirs(state)
     return save_component(folder, {**config, **name}, tensors, options, TRANSFORMERS_STEM)
 

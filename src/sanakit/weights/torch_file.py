@@ -18,6 +18,7 @@ from torch import Tensor
 
 from sanakit.base.errors import WeightsError
 from sanakit.base.memory import raise_shortage
+from sanakit.base.units import dtype_name
 from sanakit.weights.inert_pickle import Call, Persistent, Symbol, read_pickle
 from sanakit.weights.rules import listed
 from sanakit.weights.zip_records import Record, checksums, is_zip, read_records
@@ -31,7 +32,7 @@ _STORAGES = {
     "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8, "BoolStorage": torch.bool,
     "ComplexFloatStorage": torch.complex64, "ComplexDoubleStorage": torch.complex128, "UntypedStorage": torch.uint8,
 }  # fmt: skip
-_DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in {
+_DTYPES = {dtype_name(dtype): dtype for dtype in {
     *_STORAGES.values(), torch.uint16, torch.uint32, torch.uint64, torch.float8_e4m3fn, torch.float8_e5m2,
 }}  # fmt: skip
 _WRAPPERS = {"_rebuild_parameter", "_rebuild_parameter_with_state"}

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sanakit.base.echo import printable
-from sanakit.base.paths import is_folder, user_path
+from sanakit.base.files import is_folder, user_path
+from sanakit.base.units import duration_text, size_text
 from sanakit.cli.options import DebugOption
 from sanakit.cli.say import note, notify, say
 
@@ -217,8 +218,8 @@ def _lines(report: CheckReport, seconds: float, reading: Reading | None = None) 
         yield f"text encoder: {reading.sentence()}"
     cost = report.cost
     yield (
-        f"cache: {_size(cost.latent_bytes)} of latents, {_size(cost.text_bytes)} of text states, "
-        f"about {_duration(seconds)} to make here (an estimate)"
+        f"cache: {size_text(cost.latent_bytes)} of latents, {size_text(cost.text_bytes)} of text states, "
+        f"about {duration_text(seconds)} to make here (an estimate)"
     )
     yield f"{report.verdict}: {report.sentence}"
 
@@ -250,13 +251,3 @@ def _captions(report: CheckReport) -> Iterator[str]:
         f"captions: {captions.count:,}, {captions.mean_tokens:.0f} tokens on average, {captions.most_tokens} at most "
         f"of {captions.limit} ({how})"
     )
-
-
-def _size(count: int) -> str:
-    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(seconds, 1):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

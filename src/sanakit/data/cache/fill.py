@@ -20,6 +20,7 @@ from torch import Tensor
 
 from sanakit.base.errors import OutputError, PictureError
 from sanakit.base.precision import Precision
+from sanakit.base.units import dtype_name
 from sanakit.data.buckets import crop_for, picture_tensor
 from sanakit.data.cache.cached import CachedSet
 from sanakit.data.cache.encoders import (
@@ -247,7 +248,7 @@ def fill_for_model(
     Raises ConfigError if the cache holds results of these networks in another dtype, OutputError, WeightsError.
     """
     usable = range(len(pictures)) if usable is None else usable
-    dtype = str(precision.dtype).removeprefix("torch.")
+    dtype = dtype_name(precision.dtype)
     sizes = tuple(f"{width}x{height}" for height, width in sorted({buckets[index] for index in usable}))
     latent = latent_fingerprint(spec)
     note_encoder(cache.folder, latent, CachedEncoder(kind="latent", model=name, dtype=dtype, sizes=sizes))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sanakit.base.errors import ConfigError
 from sanakit.base.seeds import sample_seed
-from sanakit.base.values import TextStates
+from sanakit.base.text_states import TextStates
 from sanakit.data.buckets import Bucket, crop_for
 from sanakit.data.cache.cached import CachedSet
 from sanakit.data.caption_rule import caption_for

@@ -19,7 +19,7 @@ from sanakit.weights.formats import (
     sana_pth,
 )
 from sanakit.weights.rules import Table
-from sanakit.weights.weight_files import DIFFUSERS_STEM, variants
+from sanakit.weights.tensor_files import DIFFUSERS_STEM, variants
 
 Network = Literal["transformer", "autoencoder"]
 Shapes = Mapping[str, Sequence[int]]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sanakit.base.errors import SanakitError
-from sanakit.base.values import TextStates
+from sanakit.base.text_states import TextStates
 
 
 def states(*lengths: int, total: int | None = None) -> TextStates:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from sanakit.base import renames
+from sanakit.base import drafts
 from sanakit.base.errors import InputError
 
 Command = Callable[[Path], object]
@@ -31,11 +31,11 @@ _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 class Ended:
     """How a command ended: well, refused in words, killed, or otherwise, which is a fault of ours.
 
-    moments: file operations that were counted. text: the words.
+    operations: file operations that were counted. text: the words.
     """
 
     how: Literal["well", "refused", "killed", "broken"]
-    moments: int = 0
+    operations: int = 0
     text: str = ""
 
 
@@ -65,7 +65,7 @@ class _Fault:
 
     def install(self) -> None:
         """For good: this process ends with its command."""
-        sync, rename = os.fsync, renames._rename
+        sync, rename = os.fsync, drafts._rename
 
         def counted_sync(handle: int) -> None:
             self.hit()
@@ -76,7 +76,7 @@ class _Fault:
             return rename(source, target, flag)
 
         os.fsync = counted_sync
-        renames._rename = counted_rename
+        drafts._rename = counted_rename
         sys.addaudithook(self.hear)
 
 
@@ -108,7 +108,7 @@ def _act(command: Command, home: Path, fault: _Fault, writer: int) -> int:
     except BaseException:
         how, text = "broken", traceback.format_exc()[-3000:]
     fault.kind = "none"
-    os.write(writer, json.dumps({"how": how, "moments": fault.count, "text": text}).encode())
+    os.write(writer, json.dumps({"how": how, "operations": fault.count, "text": text}).encode())
     return 0
 
 

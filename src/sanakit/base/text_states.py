@@ -1,4 +1,4 @@
-"""Small frozen values that travel between packages: the token states of a prompt and their mask."""
+"""Token states of prompts with their mask: the value that `text` produces and every transformer reads."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from sanakit.base.errors import SanakitError
-
-__all__ = ["TextStates"]
 
 
 @dataclass(frozen=True, eq=False)
