@@ -40,7 +40,7 @@ class AutoencoderConfig:
         if len(self.encoder) != len(self.decoder) or len(self.encoder) < 2:
             raise ConfigError(
                 f"autoencoder: encoder has {len(self.encoder)} stages and decoder {len(self.decoder)}; "
-                "give both the same number, at least 2."
+                "give both the same number, at least 2"
             )
         for half, stages in (("encoder", self.encoder), ("decoder", self.decoder)):
             self._check_half(half, stages)
@@ -50,19 +50,19 @@ class AutoencoderConfig:
             if stage.kind == "evit" and stage.width % self.head_dim:
                 raise ConfigError(
                     f"autoencoder: {half} stage {index} has width {stage.width}, not a multiple of "
-                    f"head_dim {self.head_dim}."
+                    f"head_dim {self.head_dim}"
                 )
         first = 1 if stages[0].depth == 0 else 0
         for fine, coarse in zip(stages[first:], stages[first + 1 :], strict=False):
             if (4 * fine.width) % coarse.width:
                 raise ConfigError(
                     f"autoencoder: {half} widths {fine.width} and {coarse.width} of neighbouring stages need "
-                    "4 x the finer to be a multiple of the coarser (the shortcut averages or repeats channels)."
+                    "4 x the finer to be a multiple of the coarser (the shortcut averages or repeats channels)"
                 )
         if stages[-1].width % self.latent_channels:
             raise ConfigError(
                 f"autoencoder: the last {half} width {stages[-1].width} is not a multiple of "
-                f"latent_channels {self.latent_channels}."
+                f"latent_channels {self.latent_channels}"
             )
 
     @property

@@ -75,7 +75,7 @@ def _check(tile: int, stride: int, ratio: int) -> None:
     if tile % ratio or stride % ratio or not 0 < stride <= tile:
         raise RequestError(
             f"tiles of {tile} px with stride {stride} px do not fit: both must be multiples of {ratio} "
-            "and the stride at most the tile."
+            "and the stride at most the tile"
         )
 
 

@@ -69,7 +69,7 @@ def choose_threads(operations: float, asked: int | None = None) -> Threads:
 def check_threads(asked: int | None) -> int | None:
     """`asked`; raises RequestError where it is less than 1."""
     if asked is not None and asked < 1:
-        raise RequestError(f"threads must be 1 or more, not {asked}.")
+        raise RequestError(f"threads must be 1 or more, not {asked}")
     return asked
 
 

@@ -76,5 +76,5 @@ def engines_of(names: tuple[str, ...]) -> list[EngineSpec]:
     """Specs by their names. Raises RequestError for an unknown one."""
     for name in names:
         if name not in ENGINES:
-            raise RequestError(f"there is no engine {name!r} to time: choose from {', '.join(ENGINES)}.")
+            raise RequestError(f"there is no engine {name!r} to time: choose from {', '.join(ENGINES)}")
     return [ENGINES[name] for name in names]

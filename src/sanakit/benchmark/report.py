@@ -61,7 +61,7 @@ def write_plot(path: Path, rows: Sequence[Row], title: str) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise RequestError("a plot needs matplotlib: pip install matplotlib, or leave --plot out.") from None
+        raise RequestError("a plot needs matplotlib: pip install matplotlib, or leave --plot out") from None
     stages = list(dict.fromkeys(row.stage for row in rows))
     figure = Figure(figsize=(3.2 * len(stages), 3.6), layout="constrained")
     for axes, stage in zip(figure.subplots(1, len(stages), squeeze=False)[0], stages, strict=True):

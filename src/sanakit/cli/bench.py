@@ -18,33 +18,56 @@ if TYPE_CHECKING:
     from sanakit.benchmark.subject import Subject
 
 _STAGES = ("text", "step", "decode")
+_ALL_STAGES = ",".join(_STAGES)
 _SIDES = (16, 32, 64, 128)
+
+_StagesOption = Annotated[
+    str, typer.Option(metavar="NAME,...", help="Stages to time: text, step and decode.")
+]
+_EnginesOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME,...",
+        help="Engines to time, ours and others.",
+        show_default="sanakit, int8, diffusers, and OpenVINO where it is",
+    ),
+]
+_ModelOption = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME", help="The short name of a published model, or a folder; its weights are random."
+    ),
+]
+_RoundsOption = Annotated[
+    int, typer.Option(metavar="N", help="Number of measured rounds; engines take turns.")
+]
+_MinutesOption = Annotated[
+    float,
+    typer.Option(
+        metavar="X",
+        help="Roughly how long everything may take; engines that need far more than their share are left out.",
+    ),
+]
+_FullOption = Annotated[
+    bool, typer.Option("--full", help="Time all engines, and how time grows with the size.")
+]
+_JsonFileOption = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write the rows to this file, too.")
+]
 
 
 def bench(
-    stages: Annotated[str, typer.Option(help="Of text, step, decode, with commas.")] = ",".join(_STAGES),
-    engines: Annotated[
-        str | None,
-        typer.Option(
-            help="Who runs, with commas.", show_default="sanakit, int8, diffusers, and OpenVINO where it is"
-        ),
-    ] = None,
-    model: Annotated[
-        str, typer.Option(help="A published model's short name, or a folder; weights are random.")
-    ] = "sana-0.6b-1024",
+    stages: _StagesOption = _ALL_STAGES,
+    engines: _EnginesOption = None,
+    model: _ModelOption = "sana-0.6b-1024",
     size: o.SizeOption = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Annotated[str, typer.Option(metavar="NAME", help="Run on cpu or cuda.")] = "cpu",
     dtype: o.DtypeOption = None,
-    rounds: Annotated[int, typer.Option(help="Measured rounds, in turn.")] = 3,
-    minutes: Annotated[
-        float,
-        typer.Option(help="About how long all may take; who would take far longer than a share is left out."),
-    ] = 30.0,
-    full: Annotated[bool, typer.Option("--full", help="All engines, and how time grows with size.")] = False,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the rows to this file.")
-    ] = None,
-    plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw the rows to this file.")] = None,
+    rounds: _RoundsOption = 3,
+    minutes: _MinutesOption = 30.0,
+    full: _FullOption = False,
+    json_file: _JsonFileOption = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Plot the rows to this file.")] = None,
     debug: o.DebugOption = False,
 ) -> None:
     """Time text, one guided step and decode, ours and diffusers', in one process with the same weights."""
@@ -57,7 +80,7 @@ def bench(
     _check(rounds, minutes)
     precision = decide(device, dtype)
     if full and precision.device.type != "cpu":
-        raise RequestError("--full asks how time grows on a CPU: leave it out, or give --device cpu.")
+        raise RequestError("--full asks how time grows on a CPU: leave it out, or give --device cpu")
     chosen, wanted = _engines(engines, full, precision.device.type), _stages(stages)
     subject = _subject(model, size, precision)
     for path in (json_file, plot):
@@ -80,9 +103,9 @@ def _check(rounds: int, minutes: float) -> None:
     from sanakit.base.errors import RequestError
 
     if rounds < 1:
-        raise RequestError(f"rounds must be 1 or more, not {rounds}.")
+        raise RequestError(f"rounds must be 1 or more, not {rounds}")
     if not 0 < minutes < float("inf"):
-        raise RequestError(f"minutes must be more than 0, not {minutes:g}.")
+        raise RequestError(f"minutes must be more than 0, not {minutes:g}")
 
 
 def _told(results: Iterator[Row | LeftOut]) -> tuple[list[Row], list[LeftOut]]:
@@ -100,7 +123,7 @@ def _told(results: Iterator[Row | LeftOut]) -> tuple[list[Row], list[LeftOut]]:
             say(report.line(found))
             rows.append(found)
     if not rows:
-        raise RequestError("nothing was timed: every engine was left out, see above.")
+        raise RequestError("nothing was timed: every engine was left out, see above")
     return rows, without
 
 
@@ -131,9 +154,9 @@ def _stages(text: str) -> tuple[str, ...]:
     found = _words(text)
     for name in found:
         if name not in _STAGES:
-            raise RequestError(f"there is no stage {name!r} to time: choose from {', '.join(_STAGES)}.")
+            raise RequestError(f"there is no stage {name!r} to time: choose from {', '.join(_STAGES)}")
     if not found:
-        raise RequestError(f"name at least one stage: {', '.join(_STAGES)}.")
+        raise RequestError(f"name at least one stage: {', '.join(_STAGES)}")
     return found
 
 

@@ -16,40 +16,64 @@ if TYPE_CHECKING:
 
 _COMPLETING = "--config, --like-model, --weights, --parts, --cross-heads, --image-size and --position-scale"
 
+_SourceArgument = Annotated[
+    Path, typer.Argument(help="A file of weights (.pth, .safetensors, ...) or a diffusers folder.")
+]
+_TargetArgument = Annotated[
+    Path,
+    typer.Argument(help="The folder to write, or a file named .pth, .pt, .ckpt, .bin or .safetensors."),
+]
+_DtypeOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Convert values to fp32, bf16 or fp16; int8 is for a whole model.",
+        show_default="as in the source",
+    ),
+]
+_VariantOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Read this variant of a folder's weights, such as fp16."),
+]
+_PartsOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Write the folder of a whole model; the other parts are those of this model.",
+        show_default=False,
+    ),
+]
+_CrossHeadsOption = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Number of heads of the cross-attention, if the file doesn't say."),
+]
+_ImageSizeOption = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Side in pixels that the model was trained at: 512, 1024, 2048 or 4096."),
+]
+_PositionScaleOption = Annotated[
+    float | None,
+    typer.Option(metavar="X", help="Scale of the positional table: 1 for 2K models, 2 for 4K models."),
+]
+_ShardSizeOption = Annotated[
+    str, typer.Option(metavar="SIZE", help="Split the weights into files of at most this size.")
+]
+
 
 def convert(
-    source: Annotated[
-        Path, typer.Argument(help="A file of weights (.pth, .safetensors, ...), or a diffusers folder.")
-    ],
-    target: Annotated[
-        Path, typer.Argument(help="A folder to write, or a .pth, .pt, .ckpt, .bin or .safetensors.")
-    ],
-    dtype: Annotated[
-        str | None,
-        typer.Option(help="fp32, bf16, fp16; int8 for a whole model.", show_default="as in the source"),
-    ] = None,
-    variant: Annotated[str | None, typer.Option(help="Which weights of a folder, such as fp16.")] = None,
+    source: _SourceArgument,
+    target: _TargetArgument,
+    dtype: _DtypeOption = None,
+    variant: _VariantOption = None,
     ignore_config_fields: o.IgnoreOption = None,
     config: o.ConfigOption = None,
     like_model: o.LikeModelOption = None,
     weights: o.WeightsOption = None,
-    parts: Annotated[
-        str | None,
-        typer.Option(
-            help="From a file to a folder: the model that gives the rest, for a whole model.",
-            show_default=False,
-        ),
-    ] = None,
-    cross_heads: Annotated[
-        int | None, typer.Option(help="Heads of the cross-attention, where the file does not tell.")
-    ] = None,
-    image_size: Annotated[
-        int | None, typer.Option(help="Pixels the file was trained at: 512, 1024, 2048 or 4096.")
-    ] = None,
-    position_scale: Annotated[
-        float | None, typer.Option(help="Of the positional table: 1 at 2K, 2 at 4K.")
-    ] = None,
-    shard_size: Annotated[str, typer.Option(help="Largest weight file, such as 5GB.")] = "5GB",
+    parts: _PartsOption = None,
+    cross_heads: _CrossHeadsOption = None,
+    image_size: _ImageSizeOption = None,
+    position_scale: _PositionScaleOption = None,
+    shard_size: _ShardSizeOption = "5GB",
     force: Annotated[bool, typer.Option("--force", help="Replace what is at TARGET.")] = False,
     as_json: o.JsonOption = False,
     debug: o.DebugOption = False,
@@ -121,28 +145,28 @@ def _refuse(given: bool, what: str, where: str) -> None:
     from sanakit.base.errors import RequestError
 
     if given:
-        raise RequestError(f"{what} are for a .pth or another file of weights, not for {where}.")
+        raise RequestError(f"{what} are for a .pth or another file of weights, not for {where}")
 
 
 def _refuse_folders(given: bool, what: str) -> None:
     from sanakit.base.errors import RequestError
 
     if given:
-        raise RequestError(f"{what} is for a folder that is written, and the target is a file.")
+        raise RequestError(f"{what} is for a folder that is written, and the target is a file")
 
 
 def _refuse_files(given: bool, what: str) -> None:
     from sanakit.base.errors import RequestError
 
     if given:
-        raise RequestError(f"{what} is for a folder that is read, and the source is a file.")
+        raise RequestError(f"{what} is for a folder that is read, and the source is a file")
 
 
 def _refuse_target(target: Path) -> None:
     from sanakit.base.errors import OutputError
 
     raise OutputError(
-        f"a folder is converted to a file, and {target} is not named like one: give it .pth or .safetensors."
+        f"a folder is converted to a file, and {target} is not named like one: give it .pth or .safetensors"
     )
 
 
@@ -152,7 +176,7 @@ def _to_int8(source: Path, target: Path, as_json: bool, ignored: tuple[str, ...]
     from sanakit.weights import is_checkpoint_name, read_model_spec, resolve
 
     if is_checkpoint_name(target):
-        raise OutputError(f"a model in int8 is a diffusers folder, and {target} is named like a file.")
+        raise OutputError(f"a model in int8 is a diffusers folder, and {target} is named like a file")
     found = read_model_spec(resolve(source), ignore=ignored)
     for text in found.notes:
         note(text)
@@ -169,7 +193,7 @@ def _dtype(name: str | None) -> Any:
     from sanakit.base.precision import DTYPES
 
     if name not in DTYPES:
-        raise RequestError(f"unknown dtype {name!r}: use fp32, bf16, fp16 or int8.")
+        raise RequestError(f"unknown dtype {name!r}: use fp32, bf16, fp16 or int8")
     return DTYPES[name]
 
 

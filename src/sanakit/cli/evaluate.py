@@ -26,26 +26,41 @@ if TYPE_CHECKING:
 _MOST = 100_000  # prompts
 _WORLDS = ("toybox",)
 
+_PromptsOption = Annotated[
+    int, typer.Option(metavar="N", help="Number of prompts, spread over six categories.")
+]
+_SeedOption = Annotated[
+    int, typer.Option(metavar="N", help="Seed of the prompts; picture i is drawn with seed + i.")
+]
+_OutOption = Annotated[
+    Path,
+    typer.Option(
+        metavar="FOLDER",
+        help="Folder for the page and its pictures; those of an earlier run are replaced.",
+    ),
+]
+_JsonFileOption = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers to this file, too.")
+]
+
 
 @o.request_options("steps", "guidance", "solver")
 def evaluate(
-    world: Annotated[str, typer.Argument(help="What to evaluate on: toybox.")],
+    world: Annotated[str, typer.Argument(help="The world to evaluate on; toybox is the only one.")],
     model: o.ModelOption = None,
     parts: o.PartsOption = None,
     config: o.ConfigOption = None,
     like_model: o.LikeModelOption = None,
     weights: o.WeightsOption = None,
-    prompts: Annotated[int, typer.Option(help="How many prompts, over six categories.")] = 600,
+    prompts: _PromptsOption = 600,
     size: o.SizeOption = None,
-    seed: Annotated[int, typer.Option(help="Of prompts and pictures.")] = 0,
+    seed: _SeedOption = 0,
     dtype: o.DtypeOption = None,
     fast: o.FastOption = None,
     device: o.DeviceOption = None,
     threads: o.ThreadsOption = None,
-    out: Annotated[Path, typer.Option(help="Folder for the page and its pictures.")] = Path("out/evaluation"),
-    json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers to this file, too.")
-    ] = None,
+    out: _OutOption = Path("out/evaluation"),
+    json_file: _JsonFileOption = None,
     debug: o.DebugOption = False,
     **fields: Any,
 ) -> None:
@@ -63,13 +78,13 @@ def evaluate(
     from sanakit.toybox.trials import trials
 
     if world not in _WORLDS:
-        raise RequestError(f"there is nothing to evaluate on called {quoted(world)}: choose toybox.")
+        raise RequestError(f"there is nothing to evaluate on called {quoted(world)}: choose toybox")
     if prompts < 1:
-        raise RequestError(f"prompts must be 1 or more, not {quoted(prompts)}.")
+        raise RequestError(f"prompts must be 1 or more, not {quoted(prompts)}")
     if prompts > _MOST:
-        raise RequestError(f"prompts are at most {_MOST}, not {quoted(prompts)}.")
+        raise RequestError(f"prompts are at most {_MOST}, not {quoted(prompts)}")
     if not 0 <= seed <= MAX_SEED - prompts:
-        raise RequestError(f"the seed must be from 0 to 2^63-1 less the prompts, not {quoted(seed)}.")
+        raise RequestError(f"the seed must be from 0 to 2^63-1 less the prompts, not {quoted(seed)}")
     shipped = load_judge()
     hints = o.hints_of(config, like_model, weights)
     name = "toybox" if model is None else model

@@ -14,7 +14,9 @@ from sanakit.cli.say import note, say
 
 
 def inspect(
-    picture: Annotated[Path, typer.Argument(help="A PNG written by sanakit.")],
+    picture: Annotated[
+        Path, typer.Argument(help="A picture written by sanakit, or by a program that writes `parameters`.")
+    ],
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:

@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from sanakit.training.config import TrainConfig
 
 _StrictOption = Annotated[
-    bool, typer.Option("--strict", help="End before the first step where the plan warns of something.")
+    bool, typer.Option("--strict", help="End before the first step if the plan warns of something.")
 ]
 _KeysOption = Annotated[
-    bool, typer.Option("--keys", help="Print every key of a config with its default and meaning, and end.")
+    bool, typer.Option("--keys", help="Print every key of a config with its default and meaning, then end.")
 ]
 _NewOption = Annotated[
     Path | None,
     typer.Option(
         "--new",
         metavar="FOLDER",
-        help="Write a commented config for a set of pictures, to CONFIG.",
+        help="Write a commented config for this set of pictures to CONFIG, then end.",
         show_default="FOLDER.yaml",
     ),
 ]
@@ -38,33 +38,45 @@ _ExportOption = Annotated[
     typer.Option(
         "--export-step",
         metavar="STEP",
-        help="Train nothing: write the model of this checkpoint to RUN/model-STEP.",
+        help="Write the model of this checkpoint to RUN/model-STEP, without training.",
+        show_default=False,
+    ),
+]
+
+_ConfigArgument = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="CONFIG",
+        help="A YAML file, or a recipe: a Python file with config().",
+        show_default=False,
+    ),
+]
+_SetsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a value of the config; give it again for more.",
         show_default=False,
     ),
 ]
 
 
 def train(
-    config: Annotated[
-        Path | None,
-        typer.Argument(metavar="CONFIG", help="A YAML file, or a recipe with config().", show_default=False),
-    ] = None,
-    sets: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a value; repeat.", show_default=False),
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
-    plan: Annotated[bool, typer.Option("--plan", "--dry-run", help="Print the plan and end.")] = False,
+    config: _ConfigArgument = None,
+    sets: _SetsOption = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the newest checkpoint.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", "--dry-run", help="Print the plan, then end.")] = False,
     strict: _StrictOption = False,
     keys: _KeysOption = False,
     new: _NewOption = None,
     export_step: _ExportOption = None,
     device: o.DeviceOption = None,
     threads: o.ThreadsOption = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No bar and no lines.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show neither a bar nor lines.")] = False,
     debug: o.DebugOption = False,
 ) -> None:
-    """Train a model as CONFIG says. Ctrl-C saves and ends; the same command with --resume goes on.
+    """Train a model as CONFIG says. Ctrl-C saves and ends; the same command with --resume continues.
 
     Several processes: torchrun --nproc-per-node N -m sanakit.cli train CONFIG
     """
@@ -161,7 +173,7 @@ def _export(config: TrainConfig, step: int, others: bool) -> None:
     from sanakit.training.export import export_step
 
     if others:
-        raise RequestError("--export-step trains nothing: leave out --resume and --plan.")
+        raise RequestError("--export-step trains nothing: leave out --resume and --plan")
     say(str(export_step(config, step, notify)))
 
 

@@ -58,7 +58,7 @@ class BucketRule:
         for base in self.bases:
             check_side("the base of buckets", base, raises=ConfigError)
         if self.enlarge < 1:
-            raise ConfigError(f"enlarge is a factor of 1 or more, not {self.enlarge}.")
+            raise ConfigError(f"enlarge is a factor of 1 or more, not {self.enlarge}")
 
 
 @cache

@@ -147,7 +147,7 @@ def near_pairs(hashes: ImageHashes, distance: int = DISTANCE) -> Pairs:
     """The pairs [n, 2] (i < j, sorted) of pictures that may be copies. Raises ConfigError for a distance above 15."""
     if not 0 <= distance <= _MOST_DISTANCE:
         raise ConfigError(
-            f"the distance between copies is 0 to {_MOST_DISTANCE} bits of {_BITS}, not {distance}."
+            f"the distance between copies is 0 to {_MOST_DISTANCE} bits of {_BITS}, not {distance}"
         )
     index = np.flatnonzero(hashes.known)
     edges = [_BITS * band // (distance + 1) for band in range(distance + 2)]

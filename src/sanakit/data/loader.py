@@ -70,7 +70,7 @@ class PictureReader:
         ahead: int = 4,
     ) -> None:
         if crops not in ("centre", "random"):
-            raise ConfigError(f"crops are 'centre' or 'random', not {crops!r}.")
+            raise ConfigError(f"crops are 'centre' or 'random', not {crops!r}")
         share(order.batch(0).indices, rank, world)
         self._pictures, self._order, self._crops = pictures, order, crops
         self._rank, self._world = rank, world
@@ -127,7 +127,7 @@ class PictureReader:
             if index == first:
                 height, width = batch.bucket
                 why = f"; the first is {self._bad[first].text}" if first in self._bad else ""
-                raise PictureError(f"no picture of the size {width}x{height} can be read{why}.")
+                raise PictureError(f"no picture of the size {width}x{height} can be read{why}")
 
     def _where(self, epoch: int, index: int) -> float | Literal["centre"]:
         return "centre" if self._crops == "centre" else hash_uniform(self._order.seed, epoch, index)
@@ -147,7 +147,7 @@ class Prefetch(Generic[T]):
 
     def __init__(self, produce: Callable[[int], T], *, workers: int = 2, ahead: int = 4) -> None:
         if workers < 1 or ahead < 1:
-            raise ConfigError(f"reading needs 1 worker and 1 step ahead or more, not {workers} and {ahead}.")
+            raise ConfigError(f"reading needs 1 worker and 1 step ahead or more, not {workers} and {ahead}")
         self._produce, self._ahead = produce, ahead
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="prefetch")
         self._pending: dict[int, Future[T]] = {}

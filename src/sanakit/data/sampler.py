@@ -59,7 +59,7 @@ class BatchOrder:
         if self.steps_per_epoch == 0:
             raise ConfigError(
                 f"{len(self._items)} pictures in {len(self._kinds)} buckets fill no batch of {batch}: "
-                "make the batch smaller, or merge buckets."
+                "make the batch smaller, or merge buckets"
             )
         self.never = int(counts[counts < batch].sum())
         self._plan = lru_cache(maxsize=2)(self._make_plan)
@@ -93,7 +93,7 @@ class BatchOrder:
 def share(indices: Sequence[int], rank: int, world: int) -> tuple[int, ...]:
     """The part of a global batch for rank `rank` of `world`. Raises ConfigError if it can't be dealt evenly."""
     if not 0 <= rank < world:
-        raise ConfigError(f"rank {rank} is not one of {world}.")
+        raise ConfigError(f"rank {rank} is not one of {world}")
     if len(indices) % world:
-        raise ConfigError(f"a batch of {len(indices)} can't be dealt evenly to {world} processes.")
+        raise ConfigError(f"a batch of {len(indices)} can't be dealt evenly to {world} processes")
     return tuple(indices[rank::world])

@@ -46,12 +46,12 @@ class TimeDensity:
     def __post_init__(self) -> None:
         if self.name not in get_args(DensityName):
             raise ConfigError(
-                f"times: the density {self.name!r} is unknown; take logit_normal, uniform or mode."
+                f"times: the density {self.name!r} is unknown; take logit_normal, uniform or mode"
             )
         if self.std <= 0:
-            raise ConfigError(f"times: std is {self.std}; it must be positive.")
+            raise ConfigError(f"times: std is {self.std}; it must be positive")
         if not _MODE_LOW <= self.scale <= _MODE_HIGH:
-            raise ConfigError(f"times: scale of mode is {self.scale}; it must lie in -1 to {_MODE_HIGH:.2f}.")
+            raise ConfigError(f"times: scale of mode is {self.scale}; it must lie in -1 to {_MODE_HIGH:.2f}")
 
 
 def draw_times(

@@ -118,7 +118,7 @@ def _found(kernel: str, size: int, name: str) -> Launch:
         sizes = table.get(kernel, {}).get(key)
         if sizes:
             return _class(sizes, size)
-    raise ConfigError(f"no launch parameters of {kernel}; kernels with some are {', '.join(shipped)}.")
+    raise ConfigError(f"no launch parameters of {kernel}; kernels with some are {', '.join(shipped)}")
 
 
 def _class(sizes: dict[str, dict[str, int]], size: int) -> Launch:
@@ -143,7 +143,7 @@ def _read(path: Path) -> Table:
     try:
         return read_object(path)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"the table of launch parameters {path} can't be read ({error}).") from None
+        raise ConfigError(f"the table of launch parameters {path} can't be read ({error})") from None
 
 
 def _check(table: Any, path: Path) -> None:
@@ -151,16 +151,16 @@ def _check(table: Any, path: Path) -> None:
     shipped = _read(SHIPPED)
     for kernel, chips in table.items():
         if kernel not in shipped or not isinstance(chips, dict):
-            raise ConfigError(f"the table of launch parameters {path} has {kernel!r}, which is no kernel.")
+            raise ConfigError(f"the table of launch parameters {path} has {kernel!r}, which is no kernel")
         wanted = set(next(iter(shipped[kernel][_ANY].values())))
         for name, sizes in chips.items():
             if not re.fullmatch(r"sm_\d+", name) or not isinstance(sizes, dict):
-                raise ConfigError(f"the table of launch parameters {path} has {name!r}, which is no chip.")
+                raise ConfigError(f"the table of launch parameters {path} has {name!r}, which is no chip")
             for size, parameters in sizes.items():
                 if not size.isdigit() or not _usable(parameters, wanted):
                     where = f"{kernel}, {name}, {size!r}"
                     raise ConfigError(
-                        f"the table of launch parameters {path} has no {', '.join(sorted(wanted))} at {where}."
+                        f"the table of launch parameters {path} has no {', '.join(sorted(wanted))} at {where}"
                     )
 
 

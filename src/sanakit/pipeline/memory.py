@@ -106,7 +106,7 @@ def check_fit(
         )
         # On a GPU the decoder goes on in tiles, so only weights are certain.
         if short.weights > room or (device.type == "cpu" and cannot_fit(short, room)):
-            raise RequestError(f"{warning}: free some, or choose a smaller size, model or dtype.")
+            raise RequestError(f"{warning}: free some, or choose a smaller size, model or dtype")
         warning = f"{warning}: it may fail; a smaller size needs less."
     return Fit(fits_together(need, room), warning)
 

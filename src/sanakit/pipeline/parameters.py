@@ -69,7 +69,7 @@ def parse_parameters(text: str) -> Parameters:
     something here (see `foreign.py`).
     """
     if len(text) > _MAX_TEXT:
-        raise RequestError(f"the parameters text is longer than {_MAX_TEXT} characters.")
+        raise RequestError(f"the parameters text is longer than {_MAX_TEXT} characters")
     prompt, negative, line = _parts(text)
     pairs = dict(_split_pairs(line))
     if is_foreign(pairs):
@@ -94,7 +94,7 @@ def _parts(text: str) -> tuple[str, str, str]:
     lines = text.replace("\r\n", "\n").rstrip().split("\n")
     at = next((n for n in range(len(lines) - 1, -1, -1) if lines[n].lstrip().startswith("Steps:")), None)
     if at is None:
-        raise RequestError("the parameters text has no line that begins with Steps.")
+        raise RequestError("the parameters text has no line that begins with Steps")
     marks = [n for n in range(at) if lines[n].startswith(_NEGATIVE) or lines[n] == _NEGATIVE.rstrip()]
     mark = marks[-1] if marks else at
     negative = "\n".join(lines[mark:at]).removeprefix(_NEGATIVE.rstrip()).removeprefix(" ")

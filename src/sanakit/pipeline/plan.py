@@ -151,7 +151,7 @@ def _check_blocks(spec: ModelSpec, request: ImageRequest) -> None:
     absent = [block for block in request.pag_blocks or () if block >= depth]
     if absent:
         raise RequestError(
-            f"there is no block {absent[0]} to perturb: the transformer has blocks 0 to {depth - 1}."
+            f"there is no block {absent[0]} to perturb: the transformer has blocks 0 to {depth - 1}"
         )
 
 

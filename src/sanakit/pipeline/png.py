@@ -108,20 +108,20 @@ def _nothing_in(path: Path, texts: Mapping[str, str]) -> str:
 
 def _read_texts(path: Path) -> dict[str, str]:
     if not os.path.exists(path):  # noqa: PTH110  Path.exists raises for names that are too long
-        raise PictureError(f"there is no picture at {path}.")
+        raise PictureError(f"there is no picture at {path}")
     if not path.is_file():
-        raise PictureError(f"{path} is {'a folder' if path.is_dir() else 'no regular file'}, not a picture.")
+        raise PictureError(f"{path} is {'a folder' if path.is_dir() else 'no regular file'}, not a picture")
     try:
         with Image.open(path) as image:
             texts = {str(name): value for name, value in image.info.items() if isinstance(value, str)}
             comment = {} if "parameters" in texts else _user_comment(image)
             if not isinstance(image, PngImagePlugin.PngImageFile) and not comment:
-                raise PictureError(f"{path} is a {image.format} file, and only PNG files carry a request.")
+                raise PictureError(f"{path} is a {image.format} file, and only PNG files carry a request")
             return comment | texts if isinstance(image, PngImagePlugin.PngImageFile) else comment
     except PermissionError:
-        raise PictureError(f"{path} cannot be read: permission denied.") from None
+        raise PictureError(f"{path} cannot be read: permission denied") from None
     except (*_BROKEN, Image.DecompressionBombError):
-        raise PictureError(f"{path} is not a readable PNG file.") from None
+        raise PictureError(f"{path} is not a readable PNG file") from None
 
 
 def _user_comment(image: Image.Image) -> dict[str, str]:
@@ -142,19 +142,19 @@ def _read_record(text: str) -> Record:
     try:
         data = parse_json(text)
     except ValueError:
-        raise RequestError("its sanakit chunk is not JSON.") from None
+        raise RequestError("its sanakit chunk is not JSON") from None
     if not isinstance(data, dict) or "request" not in data:
-        raise RequestError("its sanakit chunk has no request.")
+        raise RequestError("its sanakit chunk has no request")
     if data.get("format") != FORMAT:
         raise RequestError(
-            f"its format is {quoted(data.get('format'))}, and this version reads format {FORMAT}."
+            f"its format is {quoted(data.get('format'))}, and this version reads format {FORMAT}"
         )
     made = data.get("made", {})
     if not isinstance(made, dict) or not all(isinstance(value, str) for value in made.values()):
-        raise RequestError("its part 'made' must map names to texts.")
+        raise RequestError("its part 'made' must map names to texts")
     others = data.get("others", [])
     if not isinstance(others, list):
-        raise RequestError("its part 'others' must be a list of requests.")
+        raise RequestError("its part 'others' must be a list of requests")
     return Record(
         request=ImageRequest.from_json(data["request"]),
         others=tuple(ImageRequest.from_json(other) for other in others),

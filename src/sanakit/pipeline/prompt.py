@@ -87,7 +87,7 @@ def _cut_notes(encoder: TextEncoder, spec: ModelSpec, plan: Plan) -> list[str]:
         name, tokens = found[0]
         raise RequestError(
             f"the {name} is too long: its last {tokens} would be cut, {encoder.max_tokens} are read; "
-            f"shorten it, or allow the cut with truncate."
+            f"shorten it, or allow the cut with truncate"
         )
     return [
         f"the {name} is too long: its last {tokens} were cut, {encoder.max_tokens} are read."

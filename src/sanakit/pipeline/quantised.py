@@ -35,12 +35,12 @@ def write_int8_folder(
     """
     source = found.transformer_source
     if not source.is_dir():
-        raise RequestError(f"{source} is a transformer alone: convert it to a folder of a whole model first.")
+        raise RequestError(f"{source} is a transformer alone: convert it to a folder of a whole model first")
     if int8_layers(source):
-        raise RequestError(f"{source} is in int8 already.")
+        raise RequestError(f"{source} is in int8 already")
     refuse_existing(target, force)
     if target.resolve() == found.folder.resolve():
-        raise RequestError(f"{target} is the model itself: choose another folder for its int8 form.")
+        raise RequestError(f"{target} is the model itself: choose another folder for its int8 form")
     with torch.device("meta"):
         model = SanaTransformer(found.transformer)
     load_transformer(
@@ -48,7 +48,7 @@ def write_int8_folder(
     )  # read once, layer by layer
     report = quantise(model.requires_grad_(False))
     if not report.replaced:
-        raise RequestError(f"{source} has no layer that is wide enough for int8 to save anything.")
+        raise RequestError(f"{source} has no layer that is wide enough for int8 to save anything")
     with new_folder(target, replace=force, ours=is_model_file) as draft:
         for name in known_files(found.folder):
             if not name.startswith("transformer/"):

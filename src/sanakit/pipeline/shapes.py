@@ -55,9 +55,7 @@ def shapes_of(
         return Shapes(transformer=PRESETS[name], autoencoder=AUTOENCODERS["f32c32-sana-1.1"], text=GEMMA_2_2B)
 
     def refuse(text: str) -> None:
-        raise ModelNotFoundError(
-            f"the model is not on this machine, and nothing is downloaded here ({text})."
-        )
+        raise ModelNotFoundError(f"the model is not on this machine, and nothing is downloaded here ({text})")
 
     found = read_model_spec(resolve(name, announce=refuse), ignore=ignore)
     for text in found.notes:

@@ -44,7 +44,7 @@ class TextEncoder:
         runner: nn.Module | None = None,
     ) -> None:
         if max_tokens < 2:
-            raise ConfigError(f"A text encoder must keep at least 2 tokens, not {max_tokens}.")
+            raise ConfigError(f"a text encoder must keep at least 2 tokens, not {max_tokens}")
         _check_pair(model, tokenizer)
         restore_constants(model)
         self.model = model
@@ -154,7 +154,7 @@ def _final(prompts: Sequence[str], instruction: Instruction | None, lowercase: b
     """The texts to tokenise; a single string is one prompt, not a sequence of letters."""
     listed = [prompts] if isinstance(prompts, str) else list(prompts)
     if not listed:
-        raise RequestError("There is no prompt to encode; give at least one.")
+        raise RequestError("there is no prompt to encode; give at least one")
     return [rule.final_prompt(prompt, instruction, lowercase) for prompt in listed]
 
 
@@ -167,7 +167,7 @@ def _weights_stamp(model: Gemma2Model) -> str:
 def _check_pair(model: Gemma2Model, tokenizer: PreTrainedTokenizerBase) -> None:
     """Refuses a tokenizer that gives an empty prompt no token, or ids that the model has no row for."""
     if not tokenizer("")["input_ids"]:
-        raise ConfigError("The tokenizer must put a <bos> token in front of every prompt, but it does not.")
+        raise ConfigError("the tokenizer must put a <bos> token in front of every prompt, but it does not")
     largest, rows = max(tokenizer.get_vocab().values()), int(model.config.vocab_size)
     if largest >= rows:
-        raise ConfigError(f"The tokenizer has ids up to {largest}, but the text encoder {rows} embeddings.")
+        raise ConfigError(f"the tokenizer has ids up to {largest}, but the text encoder {rows} embeddings")

@@ -74,7 +74,7 @@ def check_text_config(config: TextConfig) -> None:
     """
     kind = config.get("model_type")
     if kind != "gemma2":
-        raise ConfigError(f"The text encoder must have model_type 'gemma2', not {quoted(kind)}.")
+        raise ConfigError(f"the text encoder must have model_type 'gemma2', not {quoted(kind)}")
     for name, most in _SIZES.items():
         _whole(config, name, 1, most)
     for name, most in _COUNTS.items():
@@ -100,7 +100,7 @@ def _is_number(value: object) -> bool:
 
 def _unfit(config: TextConfig, name: str, wanted: str) -> ConfigError:
     return ConfigError(
-        f"The text encoder's {printable(name, 80)} must be {wanted}, not {quoted(config.get(name))}."
+        f"the text encoder's {printable(name, 80)} must be {wanted}, not {quoted(config.get(name))}"
     )
 
 
@@ -165,9 +165,9 @@ def _check_heads(config: TextConfig) -> None:
     )
     if heads % kv_heads:
         raise ConfigError(
-            f"The text encoder's {heads} attention heads must be a multiple of its {kv_heads} key-value heads."
+            f"the text encoder's {heads} attention heads must be a multiple of its {kv_heads} key-value heads"
         )
     if head_dim % 2:
         raise ConfigError(
-            f"The text encoder's head_dim must be even for its rotary positions, not {head_dim}."
+            f"the text encoder's head_dim must be even for its rotary positions, not {head_dim}"
         )

@@ -35,7 +35,7 @@ def build_gemma(config: TextConfig, device: torch.device | str | None = None) ->
         Exception
     ) as error:  # the library raises what comes first: KeyError, RuntimeError, AssertionError ...
         reason = printable(error, 300)
-        raise ConfigError(f"The text encoder's configuration can't be built: {reason}.") from error
+        raise ConfigError(f"the text encoder's configuration can't be built: {reason}") from error
     restore_constants(model)
     model.train(False)
     return model

@@ -28,7 +28,7 @@ class Instruction:
 
     def __post_init__(self) -> None:
         if not self.text:
-            raise ConfigError("An instruction needs a text; to use no instruction pass None.")
+            raise ConfigError("an instruction needs a text; to use no instruction pass None")
 
     @classmethod
     def of(cls, lines: Sequence[str]) -> Instruction:

@@ -27,7 +27,7 @@ def load_tokenizer(folder: Path | str) -> PreTrainedTokenizerBase:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise ConfigError(f"There is no tokenizer folder at {folder}.")
+        raise ConfigError(f"there is no tokenizer folder at {folder}")
     from transformers import AutoTokenizer, PreTrainedTokenizerBase
     from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
@@ -36,9 +36,9 @@ def load_tokenizer(folder: Path | str) -> PreTrainedTokenizerBase:
     except Exception as error:  # OSError, ValueError, KeyError, or a bare Exception from the Rust library
         raise_shortage(error, f"reading {folder}")
         reason = " ".join(str(error).split())[:200]
-        raise ConfigError(f"The tokenizer in {folder} can't be read: {reason}") from error
+        raise ConfigError(f"the tokenizer in {folder} can't be read: {reason}") from error
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
-        raise ConfigError(f"The folder {folder} holds no tokenizer.")
+        raise ConfigError(f"the folder {folder} holds no tokenizer")
     tokenizer.model_max_length = (
         VERY_LARGE_INTEGER  # of the file it is never obeyed: callers state their limits
     )
@@ -55,7 +55,7 @@ def train_tokenizer(lines: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     """
     least = _BYTES + len(SPECIAL_TOKENS)
     if vocab_size < least:
-        raise ConfigError(f"A tokenizer needs a vocabulary of at least {least} tokens, not {vocab_size}.")
+        raise ConfigError(f"a tokenizer needs a vocabulary of at least {least} tokens, not {vocab_size}")
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 

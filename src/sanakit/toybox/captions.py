@@ -214,6 +214,6 @@ def _parse_group(text: str) -> GroupSpec:
         said[kind] = word
     if not count or shape not in SHAPES:
         raise RequestError(
-            f"{text!r} is not a thing of the Toybox world; say for example 'a large red metal sphere'."
+            f"{text!r} is not a thing of the Toybox world; say for example 'a large red metal sphere'"
         )
     return GroupSpec(shape=shape, count=count, **said)

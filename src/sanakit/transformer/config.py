@@ -64,20 +64,18 @@ class TransformerConfig:
     def __post_init__(self) -> None:
         for name in ("latent_channels", "width", "depth", "heads", "cross_heads", "text_width", "patch_size"):
             if getattr(self, name) < 1:
-                raise ConfigError(f"transformer: {name} is {getattr(self, name)}; it must be at least 1.")
+                raise ConfigError(f"transformer: {name} is {getattr(self, name)}; it must be at least 1")
         for name in ("heads", "cross_heads"):
             if self.width % getattr(self, name):
                 raise ConfigError(
-                    f"transformer: width {self.width} is not a multiple of {name} {getattr(self, name)}."
+                    f"transformer: width {self.width} is not a multiple of {name} {getattr(self, name)}"
                 )
         if self.position_scale is not None and self.width % 4:
             raise ConfigError(
-                f"transformer: a positional table needs a width that is a multiple of 4, not {self.width}."
+                f"transformer: a positional table needs a width that is a multiple of 4, not {self.width}"
             )
         if self.rotary and (self.width // self.heads) % 2:
-            raise ConfigError(
-                f"transformer: rotary needs an even head width, not {self.width // self.heads}."
-            )
+            raise ConfigError(f"transformer: rotary needs an even head width, not {self.width // self.heads}")
 
     @property
     def positions(self) -> Positions:

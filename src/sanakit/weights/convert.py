@@ -79,7 +79,7 @@ def file_to_folder(
     hints = hints or Hints()
     network = file_format(open_checkpoint(source, hints.weights).shapes).network
     if network == "autoencoder" and parts is not None:
-        raise RequestError(f"{source} is an autoencoder: --parts is for a transformer's file.")
+        raise RequestError(f"{source} is an autoencoder: --parts is for a transformer's file")
     refuse_existing(folder, force)
     opened, row, config, _ = _identified(source, hints, announce)
     ours = row.table(config).to_ours(opened.tensors, str(source))

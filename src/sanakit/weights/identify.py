@@ -50,7 +50,7 @@ class Hints:
 
     def __post_init__(self) -> None:
         if self.config is not None and self.like_model is not None:
-            raise RequestError("--config and --like-model say the same thing: give one of them.")
+            raise RequestError("--config and --like-model say the same thing: give one of them")
 
     @property
     def given(self) -> bool:
@@ -68,7 +68,7 @@ class Hints:
         """Read the metadata of a picture. Raises RequestError for values that `texts` never writes."""
         part = texts.get("part")
         if part not in (None, "model", "ema"):
-            raise RequestError(f"the picture names weights that no file has: {part[:40]!r}.")
+            raise RequestError(f"the picture names weights that no file has: {part[:40]!r}")
         config = texts.get("config")
         return cls(config=None if config is None else Path(config), like_model=texts.get("like_model"),
                    weights=part)  # type: ignore[arg-type]  # fmt: skip
@@ -115,7 +115,7 @@ def describe_autoencoder(opened: Checkpoint, hints: Hints) -> AutoencoderConfig:
     """
     source = opened.path
     if hints.numbers or hints.like_model is not None:
-        raise RequestError(f"{source} is an autoencoder: describe it by --config FILE alone.")
+        raise RequestError(f"{source} is an autoencoder: describe it by --config FILE alone")
     file = hints.config or description_file(source)
     row = file_format(opened.shapes, "autoencoder")
     if hints.config is None and not file.exists():

@@ -134,7 +134,7 @@ def read_model_spec(
     if path.is_dir():
         if hints.given:
             raise RequestError(f"{path} is a folder, which says itself what it holds: leave --config, --like-model "
-                               "and --weights out.")  # fmt: skip
+                               "and --weights out")  # fmt: skip
         return _read_folder(path, variant, frozenset(ignore))
     if not path.is_file():
         raise ConfigError(f"{path} is no model folder and no .pth or other file of weights")

@@ -21,36 +21,62 @@ if TYPE_CHECKING:
 _NOUNS = {"latent": "pictures", "text": "captions"}
 _DEFAULT = Path("out/cache")
 
+_PathArgument = Annotated[
+    Path | None,
+    typer.Argument(help="A folder of pictures, a .tar, or a pattern of shards.", show_default=False),
+]
+_SizeOption = Annotated[
+    list[int] | None,
+    typer.Option(
+        "--size",
+        "--base",
+        metavar="N",
+        help="Side of the square size in pixels; give it again for more.",
+        show_default="the model's own",
+    ),
+]
+_SquareOption = Annotated[
+    bool, typer.Option("--square", help="Use square sizes only, without aspect ratios.")
+]
+_LeastOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", help="Join sizes that have fewer pictures than this, as a run with this batch does."
+    ),
+]
+_OnlyOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Encode only the pictures on this list, as `sanakit data filter` writes it.",
+        show_default=False,
+    ),
+]
+_OutOption = Annotated[
+    Path,
+    typer.Option(metavar="FOLDER", help="Folder of the cache; entries that exist are kept and used."),
+]
+_BatchOption = Annotated[
+    int, typer.Option(metavar="N", help="Number of pictures or captions that are encoded together.")
+]
+_VerifyOption = Annotated[
+    bool, typer.Option("--verify", help="Check every byte of the cache at --out, without encoding.")
+]
+
 
 def cache(
-    path: Annotated[
-        Path | None,
-        typer.Argument(help="A folder of pictures, a .tar, or a pattern of shards.", show_default=False),
-    ] = None,
+    path: _PathArgument = None,
     model: o.ModelOption = None,
-    size: Annotated[
-        list[int] | None,
-        typer.Option(
-            "--size", "--base", help="Side in pixels; again for more.", show_default="the model's own"
-        ),
-    ] = None,
-    square: Annotated[bool, typer.Option("--square", help="Squares only, no aspect ratios.")] = False,
-    least: Annotated[
-        int | None, typer.Option(help="Join sizes of fewer pictures, as a run of this batch does.")
-    ] = None,
-    only: Annotated[
-        Path | None, typer.Option(help="A list of pictures, by `sanakit data filter`.", show_default=False)
-    ] = None,
-    out: Annotated[
-        Path, typer.Option(help="The folder of the cache; what is there is kept and used.")
-    ] = _DEFAULT,
-    batch: Annotated[int, typer.Option(help="Pictures or captions that are encoded together.")] = 8,
+    size: _SizeOption = None,
+    square: _SquareOption = False,
+    least: _LeastOption = None,
+    only: _OnlyOption = None,
+    out: _OutOption = _DEFAULT,
+    batch: _BatchOption = 8,
     device: o.DeviceOption = None,
     dtype: o.DtypeOption = None,
     threads: o.ThreadsOption = None,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Check every byte of the cache at --out, and do nothing else.")
-    ] = False,
+    verify: _VerifyOption = False,
     as_json: o.JsonOption = False,
     debug: o.DebugOption = False,
 ) -> None:
@@ -61,13 +87,13 @@ def cache(
         given = {"PATH": path, "--model": model, "--size": size, "--least": least, "--only": only}
         beside = [name for name, value in given.items() if value is not None] + ["--square"] * square
         if beside:
-            raise RequestError(f"--verify checks the cache at --out and takes no {beside[0]}.")
+            raise RequestError(f"--verify checks the cache at --out and takes no {beside[0]}")
         _verify(out, as_json)
         return
     if path is None:
-        raise RequestError("say which set to encode: `sanakit data cache PATH --model MODEL`.")
+        raise RequestError("say which set to encode: `sanakit data cache PATH --model MODEL`")
     if batch < 1:
-        raise RequestError(f"--batch must be 1 or more, not {batch}.")
+        raise RequestError(f"--batch must be 1 or more, not {batch}")
     reports = _fill(
         path,
         "toybox" if model is None else model,

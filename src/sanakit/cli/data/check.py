@@ -32,7 +32,7 @@ _IgnoreOption = Annotated[
     list[str] | None,
     typer.Option(
         metavar="ENDING",
-        help="Files that need not be read, such as heic; again for more, none for those without an ending.",
+        help="Ignore files with this ending, such as heic, or none for files without one; give it again for more.",
         show_default=False,
     ),
 ]
@@ -44,29 +44,65 @@ _KeysOption = Annotated[
     typer.Option(
         "--write-keys",
         metavar="FILE",
-        help="List the pictures without a fault: for `data cache --only FILE`, and data.keys=FILE of a run.",
+        help="List the pictures without a fault, for `data cache --only FILE` and for data.keys=FILE of a run.",
     ),
+]
+
+_PathArgument = Annotated[
+    str, typer.Argument(help="A folder of pictures, a tar shard, or shards such as a-{000..010}.tar.")
+]
+_BaseOption = Annotated[
+    list[int] | None,
+    typer.Option(
+        metavar="N", help="Side of the square size in pixels; give it again for more.", show_default="512"
+    ),
+]
+_SquareOption = Annotated[
+    bool, typer.Option("--square", help="Use square sizes only, without aspect ratios.")
+]
+_ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="The model to train: a folder, whose tokenizer counts tokens, or a name, for sizes only.",
+        show_default=_MODEL,
+    ),
+]
+_AgainstOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATH", help="A test set; its pictures that are also in this set are reported as leaks."
+    ),
+]
+_DistanceOption = Annotated[
+    int,
+    typer.Option(
+        metavar="N", help="Number of the 64 bits of a picture's hash that may differ between copies."
+    ),
+]
+_ToleranceOption = Annotated[
+    float, typer.Option(metavar="X", help="Share of pictures, 0 to 1, that may have a fault.")
+]
+_WorkersOption = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Number of threads that read pictures.", show_default="one per core"),
+]
+_StrictOption = Annotated[
+    bool, typer.Option("--strict", help="End with exit code 2 if the verdict is FIX, too.")
 ]
 
 
 def check(
-    path: Annotated[str, typer.Argument(help="A folder, a tar shard, or shards such as a-{000..010}.tar.")],
-    base: Annotated[
-        list[int] | None, typer.Option(help="Side in pixels; again for more.", show_default="512")
-    ] = None,
-    square: Annotated[bool, typer.Option("--square", help="Squares only, no aspect ratios.")] = False,
-    model: Annotated[
-        str | None,
-        typer.Option(help="A model folder, to count tokens by; or a name, for sizes.", show_default=_MODEL),
-    ] = None,
-    against: Annotated[
-        str | None, typer.Option(help="A test set: pictures of it that are here too are leaks.")
-    ] = None,
-    distance: Annotated[int, typer.Option(help="Bits of 64 that may differ between copies.")] = 4,
-    tolerance: Annotated[float, typer.Option(help="Share of pictures whose faults are let pass.")] = 0.01,
-    workers: Annotated[int | None, typer.Option(help="Threads.", show_default="one per core")] = None,
+    path: _PathArgument,
+    base: _BaseOption = None,
+    square: _SquareOption = False,
+    model: _ModelOption = None,
+    against: _AgainstOption = None,
+    distance: _DistanceOption = 4,
+    tolerance: _ToleranceOption = 0.01,
+    workers: _WorkersOption = None,
     ignore: _IgnoreOption = None,
-    strict: Annotated[bool, typer.Option("--strict", help="End with exit code 2 on FIX, too.")] = False,
+    strict: _StrictOption = False,
     json_file: _JsonFileOption = None,
     keys_file: _KeysOption = None,
     debug: DebugOption = False,
@@ -125,7 +161,7 @@ def _write_keys(file: Path, report: CheckReport) -> None:
     from sanakit.data.labels.select import write_keys
 
     if not report.sound:
-        raise DataError(f"no picture of {report.path} is without a fault, so {file} was not written.")
+        raise DataError(f"no picture of {report.path} is without a fault, so {file} was not written")
     unlisted = write_keys(file, report.sound)
     notify(f"{len(report.sound) - len(unlisted):,} of {report.pictures:,} pictures are listed in {file}")
     for key in unlisted[:5]:
@@ -136,9 +172,9 @@ def _check_numbers(tolerance: float, workers: int | None) -> None:
     from sanakit.base.errors import RequestError
 
     if not 0 <= tolerance <= 1:
-        raise RequestError(f"the tolerance is a share from 0 to 1, not {tolerance}.")
+        raise RequestError(f"the tolerance is a share from 0 to 1, not {tolerance}")
     if workers is not None and workers < 1:
-        raise RequestError(f"workers must be 1 or more, not {workers}.")
+        raise RequestError(f"workers must be 1 or more, not {workers}")
 
 
 def _tokenizer(model: str | None) -> CountTokens | None:

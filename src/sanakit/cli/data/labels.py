@@ -20,24 +20,35 @@ if TYPE_CHECKING:
 SetArgument = Annotated[
     Path, typer.Argument(help="A folder of pictures, a .tar, or a pattern of shards.", show_default=False)
 ]
-_BatchOption = Annotated[int, typer.Option(help="Pictures that go through the model together.")]
-_EveryOption = Annotated[int, typer.Option(help="Labels are written when this many have come.")]
-_RayOption = Annotated[bool, typer.Option("--ray", help="Run as a Ray Data job.")]
+_BatchOption = Annotated[
+    int, typer.Option(metavar="N", help="Number of pictures that go through the model together.")
+]
+_EveryOption = Annotated[int, typer.Option(metavar="N", help="Write labels each time this many are ready.")]
+_RayOption = Annotated[bool, typer.Option("--ray", help="Run as a job of Ray Data.")]
 _WorkersOption = Annotated[
-    int | None, typer.Option(help="With --ray: processes with a model each.", show_default="1")
+    int | None,
+    typer.Option(metavar="N", help="With --ray: number of processes, each with a model.", show_default="1"),
 ]
 _GpusOption = Annotated[
-    float | None, typer.Option(help="With --ray: GPUs of each process.", show_default="0")
+    float | None,
+    typer.Option(metavar="X", help="With --ray: number of GPUs for each process.", show_default="0"),
 ]
 
 
 def caption(
     path: SetArgument,
-    model: Annotated[str, typer.Option(help="A vision-language model: folder, hub id, or toybox.")],
+    model: Annotated[
+        str, typer.Option(metavar="NAME", help="A vision-language model: a folder, a hub id, or toybox.")
+    ],
     instruction: Annotated[
-        str | None, typer.Option(help="What the model is asked.", show_default="to describe the picture")
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="The instruction that the model gets with each picture.",
+            show_default="to describe the picture",
+        ),
     ] = None,
-    max_tokens: Annotated[int, typer.Option(help="Of a caption at most.")] = 128,
+    max_tokens: Annotated[int, typer.Option(metavar="N", help="Most tokens that a caption may have.")] = 128,
     batch: _BatchOption = 8,
     every: _EveryOption = 512,
     device: o.DeviceOption = None,
@@ -64,13 +75,22 @@ def caption(
 def score(
     path: SetArgument,
     model: Annotated[
-        str, typer.Option(help="A CLIP or SigLIP: folder, hub id, open_clip:MODEL/WEIGHTS, toybox.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="A CLIP or SigLIP model: a folder, a hub id, open_clip:MODEL/WEIGHTS, or toybox.",
+        ),
     ],
-    again: Annotated[bool, typer.Option("--again", help="Score captions that have a score, too.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Score again captions that have a score.")] = False,
     batch: _BatchOption = 16,
     every: _EveryOption = 512,
     device: o.DeviceOption = None,
-    dtype: Annotated[str, typer.Option(help="fp32, bf16 or fp16; halves move scores by tenths.")] = "fp32",
+    dtype: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="Compute in fp32, bf16 or fp16; half precision changes scores by tenths."
+        ),
+    ] = "fp32",
     ray: _RayOption = False,
     workers: _WorkersOption = None,
     gpus: _GpusOption = None,
@@ -92,8 +112,12 @@ def score(
 
 def filter_set(
     path: SetArgument,
-    out: Annotated[Path, typer.Option(help="The list to write: one key a line.", show_default=False)],
-    score: Annotated[float, typer.Option(help="What a caption must score above.")] = 25.0,
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="The list to write, one key per line.", show_default=False)
+    ],
+    score: Annotated[
+        float, typer.Option(metavar="X", help="List pictures whose best caption scores above this.")
+    ] = 25.0,
     as_json: o.JsonOption = False,
     debug: o.DebugOption = False,
 ) -> None:
@@ -106,10 +130,10 @@ def filter_set(
     keys, unscored = keys_above(pictures, score)
     if unscored == len(pictures):
         raise DataError(
-            f"no caption of {path} has a score: run `sanakit data score {path} --model ...` first."
+            f"no caption of {path} has a score: run `sanakit data score {path} --model ...` first"
         )
     if not keys:
-        raise DataError(f"no caption of {path} scores above {score:g}, so nothing was written.")
+        raise DataError(f"no caption of {path} scores above {score:g}, so nothing was written")
     unlisted = write_keys(out, keys)
     for key in unlisted[:5]:
         note(f"{key!r} has a line break in its name and can't be listed")
@@ -127,7 +151,7 @@ def _open(path: Path, batch: int, every: int) -> PictureSet:
 
     ignore_warnings()
     if batch < 1 or every < 1:
-        raise RequestError(f"--batch and --every must be 1 or more, not {min(batch, every)}.")
+        raise RequestError(f"--batch and --every must be 1 or more, not {min(batch, every)}")
     return open_set(path)
 
 
@@ -136,9 +160,9 @@ def _spread(ray: bool, workers: int | None, gpus: float | None) -> dict[str, Any
     from sanakit.base.errors import RequestError
 
     if not ray and (workers is not None or gpus is not None):
-        raise RequestError("--workers and --gpus are for --ray: add it, or leave them out.")
+        raise RequestError("--workers and --gpus are for --ray: add it, or leave them out")
     if (workers or 1) < 1 or (gpus or 0) < 0:
-        raise RequestError("--workers must be 1 or more, and --gpus not below 0.")
+        raise RequestError("--workers must be 1 or more, and --gpus not below 0")
     return {"workers": workers or 1, "gpus": gpus or 0} if ray else None
 
 

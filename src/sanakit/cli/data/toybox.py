@@ -16,16 +16,26 @@ _LARGEST = 8192  # pixels of a side: past it a picture fills the memory of a wor
 
 def toybox(
     out: Annotated[
-        Path, typer.Argument(help="The folder; pictures that are there stay.", show_default=False)
+        Path, typer.Argument(help="The folder to write to; pictures that exist are kept.", show_default=False)
     ],
-    count: Annotated[int, typer.Option(help="Pictures.")] = 1000,
-    size: Annotated[int, typer.Option(help="Side in pixels, a multiple of 32.")] = 256,
-    split: Annotated[Literal["train", "held_out"], typer.Option(help="Whose combinations.")] = "train",
-    captions: Annotated[int, typer.Option(help="Different texts per picture, at most.")] = 2,
-    seed: Annotated[int, typer.Option(help="Of the scenes.")] = 0,
-    workers: Annotated[int | None, typer.Option(help="Processes.", show_default="one per core")] = None,
+    count: Annotated[int, typer.Option(metavar="N", help="Number of pictures.")] = 1000,
+    size: Annotated[
+        int, typer.Option(metavar="N", help="Side of the pictures in pixels, a multiple of 32.")
+    ] = 256,
+    split: Annotated[
+        Literal["train", "held_out"],
+        typer.Option(help="Use the combinations of training, or those held out from it."),
+    ] = "train",
+    captions: Annotated[int, typer.Option(metavar="N", help="Most captions per picture.")] = 2,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the scenes.")] = 0,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", help="Number of processes.", show_default="one per core")
+    ] = None,
     compiled: Annotated[
-        bool, typer.Option("--compiled", help="Faster after half a minute; needs a C++ compiler.")
+        bool,
+        typer.Option(
+            "--compiled", help="Compile the renderer: faster after half a minute, needs a C++ compiler."
+        ),
     ] = False,
     debug: DebugOption = False,
 ) -> None:
@@ -39,9 +49,7 @@ def toybox(
     if count < 1 or captions < 1:
         raise RequestError(f"--count and --captions must be at least 1, not {count} and {captions}")
     if size > _LARGEST or (workers is not None and workers < 1):
-        raise RequestError(
-            f"--size is at most {_LARGEST} and --workers at least 1, not {size} and {workers}."
-        )
+        raise RequestError(f"--size is at most {_LARGEST} and --workers at least 1, not {size} and {workers}")
     done = 0
     processes = workers or os.cpu_count() or 1
     walk = write_pictures(

@@ -46,7 +46,7 @@ def time_weights(name: WeightingName, t: Tensor) -> Tensor:
         return t**-2.0
     if name == "cosmap":
         return 2 / (math.pi * (1 - 2 * t + 2 * t * t))
-    raise ConfigError(f"loss: the weighting {name!r} is unknown; take none, sigma_sqrt or cosmap.")
+    raise ConfigError(f"loss: the weighting {name!r} is unknown; take none, sigma_sqrt or cosmap")
 
 
 def loss_by_time(t: Tensor, losses: Tensor, buckets: int = 10) -> Tensor:

@@ -44,7 +44,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     """
     trained = [p for p in model.parameters() if p.requires_grad]
     if not trained:
-        raise ConfigError("optimizer: the model has no parameter that is trained.")
+        raise ConfigError("optimizer: the model has no parameter that is trained")
     matrices = [p for p in trained if p.ndim > 1]
     vectors = [p for p in trained if p.ndim <= 1]
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]

@@ -119,7 +119,7 @@ class CAME(Optimizer):
             if saved and set(saved) != set(wanted):
                 raise WeightsError(
                     f"the saved state is of another optimiser: it holds {sorted(saved)} where {sorted(wanted)} are "
-                    "wanted; train on with the one it was saved by."
+                    "wanted; train on with the one it was saved by"
                 )
             matched += [(parameter, saved)] if saved else []
         return matched

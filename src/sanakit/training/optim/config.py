@@ -42,12 +42,12 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         if self.name not in get_args(OptimizerName):
             raise ConfigError(
-                f"optimizer: {self.name!r} is unknown; take one of {', '.join(get_args(OptimizerName))}."
+                f"optimizer: {self.name!r} is unknown; take one of {', '.join(get_args(OptimizerName))}"
             )
         for field, wanted in (("betas", _BETAS), ("eps", _EPS)):
             given, count = getattr(self, field), len(wanted[self.family])
             if given is not None and len(given) != count:
-                raise ConfigError(f"optimizer: {self.name} takes {count} {field}, not {len(given)}.")
+                raise ConfigError(f"optimizer: {self.name} takes {count} {field}, not {len(given)}")
         check_bounds(self, "optimizer.")
 
     @property

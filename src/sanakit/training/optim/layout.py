@@ -71,6 +71,6 @@ def layout_of(parameter: Tensor) -> Layout:
     if not all(placements[axis].is_shard(0) for axis in cut):
         raise ConfigError(
             f"optimizer: CAME reads parameters that are whole or cut into rows (FSDP2), not {placements}; "
-            "shard along axis 0, or train with adamw."
+            "shard along axis 0, or train with adamw"
         )
     return Layout(parameter.device_mesh, tuple(placements), cut)

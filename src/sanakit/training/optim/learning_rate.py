@@ -24,14 +24,14 @@ def lr_for_batch(lr: float, batch: int, rule: BatchRule = "none", base: int = 25
     Raises ConfigError for batches below 1 and other rules.
     """
     if batch < 1 or base < 1:
-        raise ConfigError(f"learning rate: batch is {batch} and base {base}; both must be at least 1.")
+        raise ConfigError(f"learning rate: batch is {batch} and base {base}; both must be at least 1")
     if rule == "none":
         return lr
     if rule == "sqrt":
         return lr * math.sqrt(batch / base)
     if rule == "linear":
         return lr * batch / base
-    raise ConfigError(f"learning rate: the rule {rule!r} is unknown; take none, sqrt or linear.")
+    raise ConfigError(f"learning rate: the rule {rule!r} is unknown; take none, sqrt or linear")
 
 
 def warm_constant(step: int, warmup: int = 2000) -> float:
