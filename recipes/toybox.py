@@ -34,6 +34,7 @@ from recipes.toybox_model import (
     read_captions,
     text_config,
 )
+from recipes.toybox_shards import RenderProgress, SceneShards, render_dataset
 from sanakit.autoencoder import DCAE
 from sanakit.autoencoder import PRESETS as AUTOENCODERS
 from sanakit.base.files import atomic_write
@@ -42,7 +43,6 @@ from sanakit.evaluation import edge_sharpness, psnr, ssim
 from sanakit.flow.path import LinearPath
 from sanakit.flow.times import ShiftedTimes
 from sanakit.text import load_tokenizer
-from sanakit.toybox.dataset import RenderProgress, SceneShards, render_dataset
 from sanakit.toybox.grammar import Split
 from sanakit.training import reconstruction, sentences, velocity
 from sanakit.weights import ModelSpec, Schedule, write_folder

@@ -21,12 +21,13 @@ from torch import Tensor
 
 from recipes.settings import bf16_trainer, settings
 from recipes.toybox import DEVICE, RUNS, SIZE, pixels_of, render_scenes, trained_autoencoder
+from recipes.toybox_shards import SceneShards
 from sanakit.base.files import atomic_write
 from sanakit.base.seeds import batch_indices
 from sanakit.evaluation import Share
-from sanakit.toybox import Scene, SceneShards
+from sanakit.toybox import Scene
 from sanakit.toybox.judging import Judge, Maps, Targets, read, targets_of
-from sanakit.toybox.judging.accuracy import accuracies
+from sanakit.toybox.judging.reading import accuracies
 from sanakit.toybox.judging.shipped import STEM
 from sanakit.training import sentences
 from sanakit.weights import save_weights

@@ -11,11 +11,11 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from recipes.toybox_shards import SceneShards
 from sanakit.base.text_states import TextStates
 from sanakit.layers.embed import TextEmbed
 from sanakit.text import build_gemma, load_tokenizer, save_tokenizer, small_gemma, train_tokenizer
 from sanakit.toybox.captions import caption, parse
-from sanakit.toybox.dataset import SceneShards
 from sanakit.toybox.grammar import SHAPES
 from sanakit.transformer import PRESETS, SanaTransformer, initialise
 

@@ -11,8 +11,8 @@ from torch import nn
 
 from sanakit.toybox import GroupSpec, Scene, SceneSpec, caption, full_spec, is_held_out, parse, sample_scene
 from sanakit.toybox.judging import Judge, Maps, Reading, judge, read, targets_of
-from sanakit.toybox.judging.accuracy import accuracies
 from sanakit.toybox.judging.network import PLACE, WORDS
+from sanakit.toybox.judging.reading import accuracies
 from sanakit.toybox.judging.targets import middle_of
 from sanakit.toybox.trials import CATEGORIES, trials
 

@@ -13,7 +13,7 @@ from sanakit.base.errors import WeightsError
 from sanakit.toybox import Scene, caption, render, sample_scene
 from sanakit.toybox.captions import full_spec, parse
 from sanakit.toybox.judging import Reading, judge, read
-from sanakit.toybox.judging.accuracy import accuracies
+from sanakit.toybox.judging.reading import accuracies
 from sanakit.toybox.judging.shipped import FOLDER, STEM, load_judge
 from sanakit.toybox.trials import trials
 

@@ -9,14 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from recipes.toybox_shards import SceneShards, render_dataset
 from sanakit.toybox import (
     Scene,
     SceneObject,
-    SceneShards,
     is_clear,
     is_held_out,
     render,
-    render_dataset,
     sample_scene,
 )
 from sanakit.toybox.grammar import COLOURS, FLOORS, LIGHTS, combinations

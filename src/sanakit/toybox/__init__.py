@@ -1,20 +1,17 @@
 """Toybox: a small world of solids on floors, described by captions and drawn by a ray caster.
 
-The model that ships with sanakit was trained on it, from nothing; its weights lie in `model/`.
+The model that ships with sanakit was trained on it, from nothing; its weights are in `model/`.
 """
 
 from sanakit.toybox.captions import caption, captions, full_spec, parse, phrase
-from sanakit.toybox.dataset import RenderProgress, SceneShards, render_dataset
 from sanakit.toybox.grammar import GroupSpec, Scene, SceneObject, SceneSpec, groups_of, is_held_out
 from sanakit.toybox.render import render
 from sanakit.toybox.sampling import is_clear, relation_between, sample_scene
 
 __all__ = [
     "GroupSpec",
-    "RenderProgress",
     "Scene",
     "SceneObject",
-    "SceneShards",
     "SceneSpec",
     "caption",
     "captions",
@@ -26,6 +23,5 @@ __all__ = [
     "phrase",
     "relation_between",
     "render",
-    "render_dataset",
     "sample_scene",
 ]

@@ -1,4 +1,4 @@
-"""A folder of Toybox pictures with captions, as people keep sets for training: something to try `sanakit train` with.
+"""A folder of Toybox pictures with captions, laid out like a user's training set: to try `sanakit train` with.
 
 OUT/000000.png ...     pictures
 OUT/captions.jsonl     {"key": "000000", "captions": [{"text": ...}, ...]} a line
@@ -22,10 +22,9 @@ from sanakit.base.files import atomic_write, ensure_writable_folder
 from sanakit.base.json_text import parse_json
 from sanakit.base.locks import hold
 from sanakit.toybox.captions import caption
-from sanakit.toybox.dataset import SEED_STRIDE
 from sanakit.toybox.grammar import Scene, Split
 from sanakit.toybox.render import render
-from sanakit.toybox.sampling import sample_scene
+from sanakit.toybox.sampling import SEED_STRIDE, sample_scene
 
 TABLE = "captions.jsonl"
 _PATIENCE = 60.0  # seconds that one who writes the table waits for another
@@ -42,12 +41,12 @@ def write_pictures(
     workers: int = 1,
     compiled: bool = False,
 ) -> Iterator[int]:
-    """Render scenes 0..count-1 of (split, seed) into a folder; yields how many pictures are there.
+    """Render scenes 0..count-1 of (split, seed) into a folder; yield the number of finished pictures.
 
-    Pictures that are there already stay, so a second call goes on; so do captions of other pictures and captions that
-    were added. captions: different texts per picture, as far as a scene has so many. compiled: renders four times as
-    fast after half a minute, and needs a C++ compiler. The result depends neither on `workers` nor on interruptions.
-    Raises OutputError, also where the folder holds other pictures under these names.
+    Existing pictures are kept, so a second call resumes; so are captions of other pictures and added captions.
+    captions: different texts per picture, if a scene has that many. compiled: renders four times as fast after half a
+    minute of compiling, and needs a C++ compiler. The result depends neither on `workers` nor on interruptions.
+    Raises OutputError, also if the folder holds other pictures under these names.
     """
     ensure_writable_folder(folder)
     scenes = [sample_scene(seed * SEED_STRIDE + number, split) for number in range(count)]
@@ -66,7 +65,7 @@ def write_pictures(
             draw(number, scene)
             yield (done := done + 1)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+    with worker_pool(workers) as pool:
         for _ in pool.map(draw, missing, chosen, chunksize=16):
             yield (done := done + 1)
 
@@ -78,7 +77,7 @@ def _record(number: int, scene: Scene, captions: int) -> str:
 
 
 def _lines(path: Path) -> list[str]:
-    """The lines of a table that is there, with their ends."""
+    """The lines of an existing table, with their line ends."""
     if not path.exists():
         return []
     return [
@@ -87,7 +86,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _texts(line: str) -> tuple[str, list[str]]:
-    """Key and captions of a line; an empty key where it is none of ours."""
+    """Key and captions of a line; an empty key if it has another form."""
     try:
         record = parse_json(line)
         return str(record["key"]), [str(caption["text"]) for caption in record["captions"]]
@@ -96,7 +95,7 @@ def _texts(line: str) -> tuple[str, list[str]]:
 
 
 def _merged(there: list[str], lines: list[str]) -> list[str]:
-    """The lines of a table, new ones in the place of those they say more than; no other line goes."""
+    """The lines of a table, replacing those that have fewer captions than the new ones; other lines stay."""
     new = {_texts(line)[0]: line for line in lines}
     merged = []
     for line in there:
@@ -107,7 +106,7 @@ def _merged(there: list[str], lines: list[str]) -> list[str]:
 
 
 def _check_same(folder: Path, scenes: Sequence[Scene], there: list[str], size: int) -> None:
-    """Raises OutputError where pictures are there that these scenes, at this size, are not."""
+    """Raise OutputError if existing pictures don't show these scenes at this size."""
     known = dict(_texts(line) for line in there)
     for number, scene in enumerate(scenes):
         path = _path(folder, number)
@@ -124,23 +123,27 @@ def _check_same(folder: Path, scenes: Sequence[Scene], there: list[str], size: i
                 f"{path} is there and is another picture than this command makes: choose another folder, or the "
                 f"--size, --split and --seed it was made with"
             )
-        return  # the first one speaks for all: they come from one seed
+        return  # checking the first is enough: all come from one seed
 
 
 def _draw(folder: Path, size: int, compiled: bool, number: int, scene: Scene) -> None:
-    levels = (
-        (render([scene], size, compiled=compiled)[0] * 255)
-        .round_()
-        .to(torch.uint8)
-        .permute(1, 2, 0)
-        .contiguous()
-    )
+    levels = render_uint8(scene, size, compiled).permute(1, 2, 0).contiguous()
     picture = Image.fromarray(levels.numpy())
     atomic_write(_path(folder, number), lambda draft: picture.save(draft, format="PNG"))
 
 
 def _path(folder: Path, number: int) -> Path:
     return folder / f"{number:06d}.png"
+
+
+def render_uint8(scene: Scene, size: int, compiled: bool) -> torch.Tensor:
+    """Render a scene as uint8 [3, size, size]."""
+    return (render([scene], size, compiled=compiled)[0] * 255).round_().to(torch.uint8)
+
+
+def worker_pool(workers: int) -> ProcessPoolExecutor:
+    """Processes for rendering, with one thread of torch each."""
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread)
 
 
 def _one_thread() -> None:

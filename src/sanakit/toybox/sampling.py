@@ -27,6 +27,10 @@ from sanakit.toybox.grammar import (
 )
 from sanakit.toybox.shapes import Solid, footprint, half_height, interval, move_in, solid_row, turn_in
 
+SEED_STRIDE = 1_000_000_000
+"""Scene i of a set with seed s has the seed s * SEED_STRIDE + i."""
+
+
 NEAR, DEEP = 6.0, 8.4  # where objects may stand, along z
 MIN_VISIBLE = 0.62  # of an object's own outline
 MIN_AREA = 0.008  # of the picture

@@ -1,7 +1,7 @@
-"""A folder of rendered scenes: pictures as uint8 shards, scenes beside them; writing goes on where it stopped.
+"""Rendered scenes for the Toybox recipes: images as uint8 shards, scenes beside them; writing resumes.
 
 `images-00000.npy` is uint8 [n, 3, size, size]; `scenes-00000.jsonl` has one scene a line in the same order. A shard
-appears under its name only when it is whole. Captions are not stored: they are drawn from the scene at training time.
+appears under its name only when it is complete. Captions are not stored: they are sampled from the scene in training.
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ from __future__ import annotations
 import json
 import time
 from bisect import bisect_right
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator
+from concurrent.futures import as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -20,17 +19,16 @@ import torch
 
 from sanakit.base.files import atomic_write, ensure_writable_folder
 from sanakit.base.json_text import parse_json
+from sanakit.toybox.folder import render_uint8, worker_pool
 from sanakit.toybox.grammar import Scene, Split
-from sanakit.toybox.render import render
-from sanakit.toybox.sampling import sample_scene
+from sanakit.toybox.sampling import SEED_STRIDE, sample_scene
 
 SHARD = 1000
-SEED_STRIDE = 1_000_000_000  # scene i of a data set with seed s has the seed s * SEED_STRIDE + i
 
 
 @dataclass(frozen=True, kw_only=True)
 class RenderProgress:
-    """Pictures done of all, and seconds spent and still expected; what was there before counts as done, not as time."""
+    """Images done of all, and seconds spent and expected; existing images count as done, not as time."""
 
     done: int
     total: int
@@ -92,17 +90,13 @@ def render_dataset(
             progress(RenderProgress(done=before + fresh, total=count, seconds=spent, remaining=left))
 
 
-def _work(missing: list[_Shard], workers: int):  # type: ignore[no-untyped-def]
+def _work(missing: list[_Shard], workers: int) -> Iterator[int]:
     if workers <= 1:
         yield from map(_write_shard, missing)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+    with worker_pool(workers) as pool:
         for future in as_completed([pool.submit(_write_shard, piece) for piece in missing]):
             yield future.result()
-
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def _paths(folder: Path, index: int) -> tuple[Path, Path]:
@@ -123,8 +117,7 @@ def _write_shard(piece: _Shard) -> int:
     ]
     pictures = np.empty((piece.count, 3, piece.size, piece.size), dtype=np.uint8)
     for i, scene in enumerate(scenes):
-        picture = render([scene], piece.size, compiled=piece.compiled)[0]
-        pictures[i] = (picture * 255).round_().to(torch.uint8).numpy()
+        pictures[i] = render_uint8(scene, piece.size, piece.compiled).numpy()
     images, lines = _paths(piece.folder, piece.index)
     text = "".join(json.dumps(scene.to_json()) + "\n" for scene in scenes)
     atomic_write(lines, text.encode())
