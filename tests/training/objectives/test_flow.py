@@ -1,4 +1,4 @@
-"""The flow's objective: weights per sample as diffusers has them, and the loss by time."""
+"""The flow's objective: chance per sample, weights per sample as diffusers has them, and the loss by time."""
 
 from __future__ import annotations
 
@@ -9,8 +9,20 @@ import torch
 from diffusers.training_utils import compute_loss_weighting_for_sd3
 
 from sanakit.base.errors import ConfigError
-from sanakit.flow import even_times
+from sanakit.base.seeds import sample_seed
+from sanakit.flow import ShiftedTimes, even_times
 from sanakit.training.objectives import loss_by_time, sample_errors, time_weights, velocity
+from sanakit.training.objectives.flow_matching import draw
+
+
+def test_a_samples_chance_does_not_depend_on_its_neighbours() -> None:
+    times = ShiftedTimes(3.0).sample
+    seeds = [sample_seed(0, 7, row) for row in range(4)]
+    t, noise = draw(seeds, (2, 3), times)
+    alone_t, alone = draw(seeds[2:3], (2, 3), times)
+    assert torch.equal(noise[2:3], alone) and torch.equal(t[2:3], alone_t)
+    assert len({*seeds, sample_seed(0, 8, 0), sample_seed(1, 7, 0)}) == 6
+    assert all(0 <= seed < 2**63 for seed in seeds)
 
 
 @pytest.mark.parametrize("name", ["none", "sigma_sqrt", "cosmap"])

@@ -1,92 +1,23 @@
-"""Small parts of a run: chance per sample, edits of a network, what a step takes, sets to try with, autoencoders."""
+"""Training an autoencoder: phases freeze their layers, a run is resumed and written, and is read again."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
-from torch import nn
 
 from sanakit.autoencoder import DCAE
 from sanakit.autoencoder import PRESETS as AUTOENCODERS
 from sanakit.base import ConfigError
-from sanakit.base.seeds import sample_seed
-from sanakit.data import open_set
-from sanakit.flow import ShiftedTimes
 from sanakit.pipeline import ImageRequest, load
-from sanakit.toybox.folder import write_pictures
 from sanakit.training import StepReport, read_journal
-from sanakit.training.cost import kept_bytes, product_rate, train_operations, transformer_pass
-from sanakit.training.edits import attend_by_products, named_weights, recompute
-from sanakit.training.objectives.flow_matching import draw
 from sanakit.training.session import Session
 from sanakit.training.tasks.phases import PHASES, trained_parameters
-from sanakit.transformer import PRESETS, SanaTransformer
 from sanakit.weights import load_autoencoder, read_autoencoder_config
 from tests.training.sets import config, pictures
-
-
-def test_a_samples_chance_does_not_depend_on_its_neighbours() -> None:
-    times = ShiftedTimes(3.0).sample
-    seeds = [sample_seed(0, 7, row) for row in range(4)]
-    t, noise = draw(seeds, (2, 3), times)
-    alone_t, alone = draw(seeds[2:3], (2, 3), times)
-    assert torch.equal(noise[2:3], alone) and torch.equal(t[2:3], alone_t)
-    assert len({*seeds, sample_seed(0, 8, 0), sample_seed(1, 7, 0)}) == 6
-    assert all(0 <= seed < 2**63 for seed in seeds)
-
-
-@pytest.mark.parametrize(("every", "count"), [(0, 0), (1, 4), (2, 2), (3, 2)])
-def test_recomputed_blocks_give_the_same_gradients(every: int, count: int) -> None:
-    def blocks() -> nn.ModuleList:
-        torch.manual_seed(0)
-        return nn.ModuleList(nn.Sequential(nn.Linear(3, 3), nn.SiLU()) for _ in range(4))
-
-    def gradients(chain: nn.ModuleList) -> list[torch.Tensor]:
-        x = torch.ones(2, 3, requires_grad=True)
-        y = x
-        for block in chain:
-            y = block(y)
-        y.sum().backward()
-        return [p.grad for block in chain for p in block.parameters() if p.grad is not None]
-
-    edited = blocks()
-    attend_by_products(edited)
-    assert recompute(edited, every) == count
-    assert [name for name, _ in named_weights(edited)] == [name for name, _ in blocks().named_parameters()]
-    for a, b in zip(gradients(blocks()), gradients(edited), strict=True):
-        assert torch.equal(a, b)
-
-
-def test_a_steps_arithmetic_and_memory_are_counted_without_doing_it() -> None:
-    shape = PRESETS["toybox"]
-    with torch.device("meta"):
-        weights = sum(p.numel() for p in SanaTransformer(shape).parameters())
-    tokens = 8 * 8
-    operations = train_operations(lambda: transformer_pass(shape, 8, 4))
-    assert 0.5 < operations / (6 * weights * tokens) < 1.2  # six per weight and token is the rule of thumb
-    small, large = (kept_bytes(lambda s=side: transformer_pass(shape, s, 4)) for side in (8, 16))
-    assert 3 < large / small < 4.2  # grows with the tokens
-    assert product_rate(torch.device("cpu"), torch.float32, rounds=1) > 1e8
-
-
-def test_a_set_to_try_with_is_the_same_after_an_interruption(tmp_path: Path) -> None:
-    list(write_pictures(tmp_path / "whole", 5, size=32, captions=2))
-    walk = write_pictures(tmp_path / "parts", 5, size=32, captions=2)
-    assert [next(walk) for _ in range(3)] == [0, 1, 2]
-    walk.close()
-    assert list(write_pictures(tmp_path / "parts", 5, size=32, captions=2)) == [2, 3, 4, 5]
-    for path in (tmp_path / "whole").iterdir():
-        assert path.read_bytes() == (tmp_path / "parts" / path.name).read_bytes()
-    found = open_set(tmp_path / "whole")
-    assert (len(found), found.faults) == (5, ())
-    assert all(1 <= len(item.captions) <= 2 for item in found)
-    line = json.loads((tmp_path / "whole/captions.jsonl").read_text().splitlines()[0])
-    assert line["key"] == "000000"
 
 
 @pytest.mark.parametrize("phase", ["full", "adaptation", "refinement"])
