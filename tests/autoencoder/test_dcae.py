@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import AutoencoderDC
 
-from sanakit.autoencoder import DCAE, PRESETS, AutoencoderConfig, Stage, bands, decode_tiled, encode_tiled
+from sanakit.autoencoder import DCAE, PRESETS, AutoencoderConfig, Stage, decode_tiled, tiling
 from sanakit.base import ConfigError, RequestError
 from sanakit.weights.formats import diffusers_autoencoder
 from tests.oracles.bounds import within
@@ -83,7 +83,7 @@ def test_bands_give_every_row_as_the_whole_map_does(
     with torch.no_grad():
         whole = model.decode(latent)
         width = config.decoder[0].width
-        monkeypatch.setattr(bands, "BAND", 2 * width * rows * whole.shape[-1] * 8)
+        monkeypatch.setattr(tiling, "BAND", 2 * width * rows * whole.shape[-1] * 8)
         heights = set[int]()
         model.decoder.norm.register_forward_pre_hook(lambda module, args: heights.add(args[0].shape[-2]))
         banded = model.decode(latent)
@@ -92,7 +92,7 @@ def test_bands_give_every_row_as_the_whole_map_does(
 
 
 def test_gradients_never_run_in_bands(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bands, "BAND", 1)
+    monkeypatch.setattr(tiling, "BAND", 1)
     model, latent = DCAE(SANA), torch.randn(1, 4, 3, 3, requires_grad=True)
     model.decode(latent).sum().backward()
     assert latent.grad is not None and bool(latent.grad.any())
@@ -106,13 +106,10 @@ def test_one_tile_is_the_plain_decode() -> None:
 
 
 class Local(DCAE):
-    """An autoencoder whose halves look at single positions, so that tiling must be exact."""
+    """An autoencoder that decodes single positions, so that tiling must be exact."""
 
     def decode(self, latent: torch.Tensor) -> torch.Tensor:
         return latent[:, :3].repeat_interleave(8, -1).repeat_interleave(8, -2)
-
-    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.avg_pool2d(pixels, 8)
 
 
 @pytest.mark.parametrize("size", [(9, 17), (8, 8), (23, 5), (4, 30)])
@@ -120,8 +117,6 @@ def test_tiles_cover_every_position_and_blend_to_one(size: tuple[int, int]) -> N
     model = Local(SANA)
     latent = torch.randn(2, 4, *size)
     torch.testing.assert_close(decode_tiled(model, latent, tile=64, stride=40), model.decode(latent))
-    pixels = torch.randn(1, 3, size[0] * 8, size[1] * 8)
-    torch.testing.assert_close(encode_tiled(model, pixels, tile=64, stride=40), model.encode(pixels))
 
 
 def test_tiles_meet_without_a_seam() -> None:

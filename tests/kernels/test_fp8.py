@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from sanakit.adapt.fp8 import Fp8Linear, to_fp8
+from sanakit.adapt.quantise import Fp8Linear, to_fp8
 from sanakit.base.errors import RequestError
 from sanakit.base.precision import Precision
 from sanakit.kernels import fp8_matmul

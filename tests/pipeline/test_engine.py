@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from sanakit.adapt import Int8Linear
-from sanakit.adapt.packed import PackedMixFFN, PackedUpsample
+from sanakit.adapt.pack import PackedMixFFN, PackedUpsample
 from sanakit.base import RequestError
 from sanakit.base.chip import Chip
 from sanakit.base.precision import Precision

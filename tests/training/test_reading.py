@@ -53,7 +53,7 @@ def test_captions_of_other_words_are_told_from_toyboxs_own(captions: list[str], 
 def test_a_general_vocabulary_is_not_blamed_for_words_in_pieces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sanakit.text.words.CLOSED", 100)
+    monkeypatch.setattr("sanakit.text.vocabulary.CLOSED", 100)
     found = read_set(read_model_spec(resolve("toybox")), STRANGERS, decide("cpu", "fp32"))
     assert not found.unfit and found.alike is None and "a general vocabulary" in found.sentence()
 

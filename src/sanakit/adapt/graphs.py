@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from sanakit.adapt.runner import Runner
 from sanakit.autoencoder import DCAE, LatentDecoder
 from sanakit.base.text_states import TextStates
-from sanakit.layers.cross_attention import KV
+from sanakit.layers.attention import KV
 from sanakit.transformer import SanaTransformer, TextKV
 
 TEXT_STEP = 64

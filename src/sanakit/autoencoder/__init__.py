@@ -1,10 +1,9 @@
 """DC-AE: pictures to deeply compressed latents and back (f32c32: 1024 px is 32 x 32 positions of 32 channels)."""
 
-from sanakit.autoencoder.bands import BAND
 from sanakit.autoencoder.config import AutoencoderConfig, Stage
 from sanakit.autoencoder.model import DCAE, LatentDecoder
 from sanakit.autoencoder.presets import PRESETS
-from sanakit.autoencoder.tiling import Decodes, decode_tiled, encode_tiled
+from sanakit.autoencoder.tiling import BAND, Decodes, decode_tiled
 
 __all__ = [
     "BAND",
@@ -15,5 +14,4 @@ __all__ = [
     "LatentDecoder",
     "Stage",
     "decode_tiled",
-    "encode_tiled",
 ]

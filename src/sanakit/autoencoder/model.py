@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from sanakit.autoencoder.bands import in_bands
+from sanakit.autoencoder.blocks import build_blocks
 from sanakit.autoencoder.config import AutoencoderConfig
-from sanakit.autoencoder.stages import build_blocks
+from sanakit.autoencoder.tiling import in_bands
 from sanakit.layers.norm import ChannelRMSNorm
 from sanakit.layers.resample import Downsample, Upsample, group_mean
 

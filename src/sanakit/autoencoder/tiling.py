@@ -1,7 +1,9 @@
-"""Large pictures in tiles: overlapping tiles, blended by linear ramps.
+"""Large images piece by piece, so that memory is that of a piece: bands, which are exact, and tiles, which are blended.
 
-Every output position is the weighted mean of the tiles that cover it; a tile's weight falls linearly to its borders
-inside the overlap. Memory is one tile's activations plus the accumulated picture.
+A band of rows is computed with as many more rows on either side as its layers can see, and those are cut off again, so
+the result is that of the whole map. Bands serve layers that only see near neighbours: a fresh page costs a CPU more
+than the arithmetic on it. Tiles overlap: every output position is the weighted mean of the tiles that cover it, and the
+weight of a tile falls linearly to its borders inside the overlap.
 """
 
 from __future__ import annotations
@@ -13,7 +15,6 @@ import torch
 from torch import Tensor
 
 from sanakit.autoencoder.config import AutoencoderConfig
-from sanakit.autoencoder.model import DCAE
 from sanakit.base.errors import RequestError
 
 
@@ -96,8 +97,41 @@ def decode_tiled(model: Decodes, latent: Tensor, tile: int = 1024, stride: int =
     return _tiled(latent, model.decode, tile // ratio, stride // ratio, tile - stride, ratio, 1)
 
 
-def encode_tiled(model: DCAE, pixels: Tensor, tile: int = 1024, stride: int = 896) -> Tensor:
-    """Encode [B, 3, H, W] tile by tile -> [B, C, H/r, W/r]; arguments as in `decode_tiled`."""
-    ratio = model.config.ratio
-    _check(tile, stride, ratio)
-    return _tiled(pixels, model.encode, tile, stride, (tile - stride) // ratio, 1, ratio)
+BAND = 1 << 26
+"""Bytes of one inner map of a band, about."""
+
+
+def in_bands(run: Callable[[Tensor], Tensor], x: Tensor, *, width: int, reach: int) -> Tensor:
+    """`run(x)`, for a `run` that doubles the resolution and sees `reach` rows of its output to either side.
+
+    Maps that fit one band, other devices, and whatever wants a gradient run at once.
+
+    Args:
+        run: [B, C, h, w] -> [B, D, 2h, 2w].
+        x: [B, C, h, w].
+        width: channels of the maps inside of `run`.
+        reach: rows at the resolution of the output, without those that the doubling itself sees.
+    """
+    height = x.shape[2]
+    inner = 4 * x.shape[0] * width * height * x.shape[3] * x.element_size()
+    count = min(-(-inner // BAND), height)
+    if count < 2 or x.device.type != "cpu" or torch.is_grad_enabled():
+        return run(x)
+    rim = -(-reach // 2) + 1  # the doubling sees one row of x to either side
+    edges = [height * i // count for i in range(count + 1)]
+    out = torch.empty(0)
+    for first, last in zip(edges[:-1], edges[1:], strict=True):
+        start = max(0, first - rim)
+        band = run(x[:, :, start : last + rim])
+        if not out.numel():
+            out = _like(band, 2 * height)
+        out[:, :, 2 * first : 2 * last] = band[:, :, 2 * (first - start) : 2 * (last - start)]
+    return out
+
+
+def _like(band: Tensor, height: int) -> Tensor:
+    """An empty [B, D, height, w] in the dtype and layout of a band."""
+    size = (*band.shape[:2], height, band.shape[3])
+    last = band.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if last else torch.contiguous_format
+    return torch.empty(size, dtype=band.dtype, memory_format=layout)

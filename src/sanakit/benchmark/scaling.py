@@ -19,7 +19,7 @@ from sanakit.benchmark.machine import median_seconds
 from sanakit.benchmark.models import random_transformer
 from sanakit.benchmark.subject import WORDS
 from sanakit.kernels import choice
-from sanakit.layers.linear_attention import LinearSelfAttention
+from sanakit.layers.attention import LinearSelfAttention
 from sanakit.pipeline.engine import choose_engine, edit
 from sanakit.transformer import TextKV, TransformerConfig
 

@@ -1,4 +1,4 @@
-"""What enters the network: time as a sinusoid through an MLP, text through an MLP and a norm, positions as a table."""
+"""The inputs of the network: embeddings of time and text, and positions as a table or as rotary angles."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from sanakit.base.precision import CPU
+from sanakit.base.sizes import Grid
 from sanakit.layers.norm import RMSNorm
 
 _MAX_PERIOD = 10_000.0
@@ -87,3 +88,32 @@ def position_table(
     by_row = (rows[:, None, None] * omega).expand(height, width, quarter)
     table = torch.cat([by_col.sin(), by_col.cos(), by_row.sin(), by_row.cos()], dim=-1)
     return table.reshape(1, height * width, channels).float().to(device)
+
+
+_THETA = 10_000.0
+
+
+def axis_channels(head_dim: int) -> tuple[int, int, int]:
+    """How a head's channels are shared by (frames, rows, columns): 112 -> (40, 36, 36)."""
+    side = 2 * (head_dim // 6)
+    return head_dim - 2 * side, side, side
+
+
+@lru_cache(maxsize=32)
+def rotary_angles(grid: Grid, head_dim: int, device: torch.device = CPU) -> Tensor:
+    """[N, head_dim / 2] float32 radians on a device, for tokens in row-major (frame, row, column) order."""
+    axes = []
+    for length, channels in zip((grid.frames, grid.height, grid.width), axis_channels(head_dim), strict=True):
+        rates = _THETA ** (-torch.arange(0, channels, 2, dtype=torch.float64) / channels)
+        axes.append(torch.arange(length, dtype=torch.float64)[:, None] * rates)
+    frames, rows, cols = axes
+    shape = (grid.frames, grid.height, grid.width)
+    table = torch.cat(
+        [
+            frames[:, None, None, :].expand(*shape, -1),
+            rows[None, :, None, :].expand(*shape, -1),
+            cols[None, None, :, :].expand(*shape, -1),
+        ],
+        dim=-1,
+    )
+    return table.reshape(grid.tokens, head_dim // 2).float().to(device)

@@ -10,10 +10,9 @@ import torch
 from torch import nn
 
 from sanakit.adapt import pack, quantise
-from sanakit.adapt.compiled import compile_blocks, keeps, why_not
-from sanakit.adapt.fp8 import to_fp8
+from sanakit.adapt.compile import compile_blocks, keeps, why_not
 from sanakit.adapt.graphs import record
-from sanakit.adapt.int8 import fuse_quantisation, prepare_layers
+from sanakit.adapt.quantise import fuse_quantisation, prepare_layers, to_fp8
 from sanakit.adapt.runner import plain, widen
 from sanakit.base.chip import this_chip
 from sanakit.base.errors import RequestError

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from sanakit.text.cache import CacheInfo, LruCache, content_key
-from sanakit.text.config import GEMMA_2_2B, TextConfig, small_gemma
-from sanakit.text.encoder import TextEncoder
-from sanakit.text.fields import BOOKKEEPING, FIELDS, check_text_config
+from sanakit.text.config import BOOKKEEPING, FIELDS, GEMMA_2_2B, TextConfig, check_text_config, small_gemma
+from sanakit.text.encoder import TextEncoder, null_states
 from sanakit.text.gemma import build_gemma, restore_constants
-from sanakit.text.null import null_states
 from sanakit.text.prompt import (
     CHI,
     MAX_TOKENS,
@@ -20,13 +18,23 @@ from sanakit.text.prompt import (
 )
 from sanakit.text.tokenizer import (
     SPECIAL_TOKENS,
+    Tokens,
     load_tokenizer,
+    read_tokens,
     save_tokenizer,
+    tokenise,
     train_tokenizer,
 )
-from sanakit.text.tokens import Tokens, read_tokens, tokenise
-from sanakit.text.vocabulary import add_words, new_words, widen, widened
-from sanakit.text.words import is_closed, tokens_per_word, words_in_pieces, words_of
+from sanakit.text.vocabulary import (
+    add_words,
+    is_closed,
+    new_words,
+    tokens_per_word,
+    widen,
+    widened,
+    words_in_pieces,
+    words_of,
+)
 
 __all__ = [
     "BOOKKEEPING",

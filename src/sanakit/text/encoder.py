@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from sanakit.base.dialect import Dialect
 from sanakit.base.errors import ConfigError, RequestError
 from sanakit.base.text_states import TextStates
 from sanakit.text import prompt as rule
 from sanakit.text.cache import CacheInfo, LruCache, content_key
 from sanakit.text.gemma import restore_constants
 from sanakit.text.prompt import Instruction
-from sanakit.text.tokens import limit_of, row_of
+from sanakit.text.tokenizer import limit_of, row_of
 
 if TYPE_CHECKING:
     from transformers import Gemma2Model, PreTrainedTokenizerBase
@@ -171,3 +172,21 @@ def _check_pair(model: Gemma2Model, tokenizer: PreTrainedTokenizerBase) -> None:
     largest, rows = max(tokenizer.get_vocab().values()), int(model.config.vocab_size)
     if largest >= rows:
         raise ConfigError(f"the tokenizer has ids up to {largest}, but the text encoder {rows} embeddings")
+
+
+def null_states(
+    encoder: TextEncoder, dialect: Dialect, prompt_mask: Tensor, negative: str = ""
+) -> TextStates:
+    """States and mask that stand for "no prompt" (or for a negative prompt) beside B prompts.
+
+    prompt_mask: [B, L] bool, the mask of the prompts' states. The negative prompt never has an instruction.
+    dialect.null_mask "own" (diffusers): the real tokens of the negative prompt, [B, Ln, C]. "prompt" (official,
+    as in training, where dropping a caption kept its mask): the states of the negative prompt padded to
+    `max_tokens`, seen through the prompts' mask, [B, L, C]; so padding is attended where the prompt has tokens.
+    """
+    batch, length = prompt_mask.shape
+    if dialect.null_mask == "own":
+        return encoder.encode([negative], lowercase=dialect.lowercase).repeat(batch)
+    padded = encoder.encode([negative], lowercase=dialect.lowercase, keep_padding=True)
+    states = padded.states[:, :length].expand(batch, -1, -1)
+    return TextStates(states, prompt_mask.to(states.device))

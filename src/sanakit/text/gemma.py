@@ -8,8 +8,7 @@ import torch
 
 from sanakit.base.echo import printable
 from sanakit.base.errors import ConfigError
-from sanakit.text.config import TextConfig
-from sanakit.text.fields import FIELDS, check_text_config
+from sanakit.text.config import FIELDS, TextConfig, check_text_config
 
 if TYPE_CHECKING:
     from transformers import Gemma2Model

@@ -16,12 +16,9 @@ from torch import Tensor, nn
 from sanakit.base.sizes import Grid
 from sanakit.base.text_states import TextStates
 from sanakit.kernels import modulated_norm
-from sanakit.layers.block import LinearBlock
-from sanakit.layers.cross_attention import KV, CrossAttention
-from sanakit.layers.embed import ScalarEmbed, TextEmbed, position_table
-from sanakit.layers.linear_attention import LinearSelfAttention
-from sanakit.layers.mix_ffn import MixFFN
-from sanakit.layers.rotary import rotary_angles
+from sanakit.layers.attention import KV, CrossAttention, LinearSelfAttention
+from sanakit.layers.block import LinearBlock, MixFFN
+from sanakit.layers.embed import ScalarEmbed, TextEmbed, position_table, rotary_angles
 from sanakit.transformer.config import Positions, TransformerConfig
 
 
@@ -176,3 +173,26 @@ def build_block(config: TransformerConfig) -> LinearBlock:
     )
     ffn = MixFFN(config.width, config.ffn_ratio)
     return LinearBlock(config.width, attention, cross, ffn, config.norm_eps)
+
+
+def initialise(model: SanaTransformer) -> SanaTransformer:
+    """Xavier for linear layers, N(0, 0.02) for time, modulation and text, zero for the output. In place.
+
+    The cross-attention's output also starts at zero, so that text enters gradually. Gates stay as constructed.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    nn.init.xavier_uniform_(model.patch.weight.view(model.patch.weight.shape[0], -1))
+    embeds: list[ScalarEmbed | TextEmbed] = [model.time, model.text]
+    embeds += [] if model.guidance is None else [model.guidance]
+    for linear in [model.modulation, *(part for e in embeds for part in (e.input, e.output))]:
+        nn.init.normal_(linear.weight, std=0.02)
+    for block in model.modules():
+        if isinstance(block, CrossAttention):
+            nn.init.zeros_(block.out.weight)
+    nn.init.zeros_(model.head.out.weight)
+    nn.init.zeros_(model.head.out.bias)
+    return model

@@ -17,7 +17,7 @@ from sanakit.base.files import ensure_writable_folder
 from sanakit.data import PictureSet
 from sanakit.data.cache.fill import captions_of
 from sanakit.text import CHI, build_gemma, load_tokenizer, restore_constants, save_tokenizer
-from sanakit.text.tokens import Tokens, read_tokens, tokenise
+from sanakit.text.tokenizer import Tokens, read_tokens, tokenise
 from sanakit.text.vocabulary import add_words, new_words, widen, widened
 from sanakit.training.checkpoint import Checkpoints
 from sanakit.training.config import TrainConfig

@@ -20,7 +20,7 @@ from sanakit.data.cache.cached import CachedSet
 from sanakit.data.caption_rule import caption_for
 from sanakit.data.items import PictureSet
 from sanakit.data.sampler import BatchOrder
-from sanakit.text.tokens import Tokens
+from sanakit.text.tokenizer import Tokens
 from sanakit.training.config import TrainConfig
 from sanakit.training.parallel import World
 from sanakit.training.tasks.training_set import held_items, phase_buckets

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from sanakit.adapt import pack, quantise
-from sanakit.adapt.compiled import compile_blocks, why_not
-from sanakit.adapt.int8 import fuse_quantisation, prepare_layers
+from sanakit.adapt.compile import compile_blocks, why_not
+from sanakit.adapt.quantise import fuse_quantisation, prepare_layers
 from sanakit.adapt.runner import Runner
 from sanakit.base.text_states import TextStates
 from sanakit.transformer import SanaTransformer, TransformerConfig, initialise

@@ -1,6 +1,6 @@
-"""W8A8: the wide linear layers of a built model in int8, in place.
+"""Quantisation: the wide linear layers of a built model in int8 (W8A8) or fp8 (e4m3), in place.
 
-Which layers stay as they are is data, with a reason each. Weights are rounded once, activations at every product, by
+Which layers stay as they are is data, with a reason each. Weights are quantised once, activations at every product, by
 the tokens at hand, so nothing is calibrated.
 """
 
@@ -8,17 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor, nn
 
-from sanakit.adapt.quant_linear import QuantLinear
-from sanakit.adapt.select import RARE, reason_to_keep
 from sanakit.base.errors import WeightsError
-from sanakit.kernels import QuantTokens, add_norm_modulate_quant, int8_matmul, prepare_int8
-from sanakit.kernels.int8_matmul import quantise_rows
+from sanakit.kernels import QuantTokens, add_norm_modulate_quant, fp8_matmul, int8_matmul, prepare_int8
+from sanakit.kernels.fp8_matmul import quantise_rows as quantise_rows_fp8
+from sanakit.kernels.int8_matmul import quantise_rows as quantise_rows_int8
 from sanakit.kernels.linear import Act
 from sanakit.layers import AdaLN, LinearBlock, LinearSelfAttention, MixFFN, Modulation
+
+_ONE_ROW = "one row per step: nothing to gain, and every block reads it"
+
+RARE: dict[str, str] = {
+    "time.*": _ONE_ROW,
+    "guidance.*": _ONE_ROW,
+    "modulation": _ONE_ROW,
+    "text.*": "runs once per picture",
+}
+"""Layers of the transformer that hardly run (`*` for any part of a name), and how often they do."""
 
 KEPT: dict[str, str] = {
     **RARE,
@@ -31,6 +41,31 @@ KEPT: dict[str, str] = {
 
 SMALLEST = 256
 """Inputs of a layer below which a product in int8 saves less than its rounding costs."""
+
+_MULTIPLE = 16  # of the scaled matmul's inputs and outputs
+
+
+class QuantLinear(nn.Module):
+    """A linear layer with rounded weights [O, K] and a step per output; activations are rounded on the way in.
+
+    act: "silu" or "none", on the way out.
+    """
+
+    weight: Tensor
+    steps: Tensor
+
+    def __init__(
+        self, weight: Tensor, steps: Tensor, bias: nn.Parameter | Tensor | None, act: Act = "none"
+    ) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight)
+        self.register_buffer("steps", steps)
+        self.bias, self.act = bias, act
+
+    @property
+    def out_features(self) -> int:
+        """Number of outputs O."""
+        return len(self.weight)
 
 
 class Int8Linear(QuantLinear):
@@ -45,7 +80,7 @@ class Int8Linear(QuantLinear):
     @classmethod
     def of(cls, linear: nn.Linear) -> Int8Linear:
         """A linear layer, rounded."""
-        weight, steps = quantise_rows(linear.weight.detach())
+        weight, steps = quantise_rows_int8(linear.weight.detach())
         return cls(weight, steps, linear.bias)
 
     def forward(self, x: Tensor | QuantTokens) -> Tensor:
@@ -69,6 +104,20 @@ class Int8Linear(QuantLinear):
             for weight, steps, bias in zip(self.weight.chunk(2), self.steps.chunk(2), biases, strict=True)
         )
         return first, second
+
+
+class Fp8Linear(QuantLinear):
+    """With weights in e4m3."""
+
+    @classmethod
+    def of(cls, linear: nn.Linear) -> Fp8Linear:
+        """A linear layer, rounded."""
+        weight, steps = quantise_rows_fp8(linear.weight.detach())
+        return cls(weight, steps, linear.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., K] -> [..., O] in the dtype of x."""
+        return fp8_matmul(x, self.weight, self.steps, self.bias, self.act)
 
 
 def expect_int8(model: nn.Module, names: Iterable[str]) -> None:
@@ -118,6 +167,16 @@ def quantise(
         model.set_submodule(name, build(linear))
         replaced.append(name)
     return QuantReport(replaced=tuple(replaced), kept=left)
+
+
+def to_fp8(model: nn.Module, kept: dict[str, str] = KEPT) -> QuantReport:
+    """Replace the wide linear layers of `model` by fp8 ones, in place; the same ones as for int8."""
+    return quantise(model, kept, build=Fp8Linear.of, multiple=_MULTIPLE)
+
+
+def reason_to_keep(name: str, kept: dict[str, str]) -> str | None:
+    """Why the layer `name` stays, by the first pattern that it fits; None where none does."""
+    return next((why for pattern, why in kept.items() if fnmatchcase(name, pattern)), None)
 
 
 class QuantAdaLN(AdaLN):

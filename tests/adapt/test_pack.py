@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from sanakit.adapt import PackedLinear, pack
-from sanakit.adapt.packed import PackedMixFFN
+from sanakit.adapt.pack import PackedMixFFN
 from sanakit.autoencoder import DCAE
 from sanakit.autoencoder import PRESETS as AUTOENCODERS
-from sanakit.autoencoder.stages import GatedConv
+from sanakit.autoencoder.blocks import GatedConv
 from sanakit.base.sizes import Grid
 from sanakit.base.text_states import TextStates
 from sanakit.kernels import choice

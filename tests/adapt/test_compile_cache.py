@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sanakit.adapt import compiled
+from sanakit.adapt import compile as compiled
 
 
 @pytest.fixture(autouse=True)

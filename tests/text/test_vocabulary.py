@@ -24,7 +24,7 @@ from sanakit.text import (
     words_in_pieces,
     words_of,
 )
-from sanakit.text.tokens import read_tokens
+from sanakit.text.tokenizer import read_tokens
 from sanakit.weights import resolve
 
 

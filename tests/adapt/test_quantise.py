@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from sanakit.adapt import Int8Linear, quantise
-from sanakit.adapt.int8 import KEPT, fuse_quantisation
+from sanakit.adapt.quantise import KEPT, fuse_quantisation
 from sanakit.base.sizes import Grid
 from sanakit.base.text_states import TextStates
 from sanakit.kernels import QuantTokens
