@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from sanakit.benchmark.models import random_autoencoder, random_text_encoder, random_transformer
+from sanakit.benchmark.workload import random_autoencoder, random_text_encoder, random_transformer
 from sanakit.pipeline.shapes import shapes_of
 from sanakit.transformer import PRESETS
 from sanakit.weights import ModelSpec, Schedule, resolve, write_folder

@@ -25,9 +25,9 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from sanakit.base.text_states import TextStates
-from sanakit.benchmark.machine import median_seconds
-from sanakit.benchmark.models import random_transformer
 from sanakit.benchmark.run import difference
+from sanakit.benchmark.timing import median_seconds
+from sanakit.benchmark.workload import random_transformer
 from sanakit.kernels import QKNorm
 from sanakit.kernels.int8_matmul import gpu as int8
 from sanakit.kernels.int8_matmul import reference as int8_reference

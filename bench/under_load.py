@@ -3,10 +3,11 @@
     python -m bench.under_load --work draw [--against TREE] [--env GOMP_SPINCOUNT=0 ...] [--rounds 5]
 
 Works: draw (a Toybox picture), step and decode (`--model`, `--size`), train (a step of examples/train.yaml, batch 32),
-and cache and evaluate as commands. `--against` names a checkout of another version to measure beside this one, `--env`
-settings of the environment to measure besides the usual ones. Every way lives in a process of its own, loaded before
-anything is measured, and they take turns, so that a machine's moods fall on all alike. `others` says how many cores
-other programs took meanwhile: only figures with less than 0.2 count.
+and cache and evaluate as commands. `--against` names a checkout of another version to measure beside this one (for step and
+decode, one whose benchmark has the same functions), `--env` settings of the environment to measure besides the usual
+ones. Every way lives in a process of its own, loaded before anything is measured, and they take turns, so that changes
+of the machine's speed fall on all alike. `others` says how many cores other programs took meanwhile: only figures with
+less than 0.2 count.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ def stage(options: argparse.Namespace) -> Work:
     from sanakit.base.heap import keep_pages
     from sanakit.base.precision import decide
     from sanakit.benchmark.engines import ENGINES
-    from sanakit.benchmark.stages import STAGES, Subject
+    from sanakit.benchmark.stages import work_of
+    from sanakit.benchmark.workload import Workload
     from sanakit.pipeline.shapes import shapes_of
 
     side = options.size or 1024
@@ -55,10 +57,10 @@ def stage(options: argparse.Namespace) -> Work:
     shapes = shapes_of(options.model)
     if options.depth is not None:
         shapes = replace(shapes, transformer=replace(shapes.transformer, depth=options.depth))
-    subject = Subject(shapes=shapes, width=side, height=side, dtype=dtype)
-    made = STAGES[options.work](subject, ENGINES["sanakit"])
+    workload = Workload(shapes=shapes, width=side, height=side, dtype=dtype)
+    work = work_of(options.work, workload, ENGINES["sanakit"], {})
     keep_pages()
-    return torch.no_grad()(made[0] if isinstance(made, tuple) else made.run)  # tuples: versions before `Work`
+    return torch.no_grad()(work.run)
 
 
 def training(options: argparse.Namespace) -> Work:

@@ -16,17 +16,17 @@ from sanakit.base import RequestError
 from sanakit.benchmark import Machine, bench
 from sanakit.benchmark.engines import DEFAULT, ENGINES, FULL, ON_GPU, OPTIONAL, engines_of
 from sanakit.benchmark.peers import PEERS
-from sanakit.benchmark.run import Row
+from sanakit.benchmark.report import Row
 from sanakit.benchmark.stages import work_of
-from sanakit.benchmark.subject import Subject
+from sanakit.benchmark.workload import Workload
 from sanakit.pipeline.shapes import shapes_of
 
 MACHINE = Machine(products={"float32": 1e11, "bfloat16": 1e12}, copy=2e10, name="a chip")
 
 
 @pytest.fixture
-def subject() -> Subject:
-    return Subject(shapes=shapes_of("toybox"), width=96, height=64, dtype=torch.float32)
+def workload() -> Workload:
+    return Workload(shapes=shapes_of("toybox"), width=96, height=64, dtype=torch.float32)
 
 
 class Converted:
@@ -81,13 +81,13 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return settings
 
 
-def rows_of(subject: Subject, stages: tuple[str, ...]) -> list[Row]:
+def rows_of(workload: Workload, stages: tuple[str, ...]) -> list[Row]:
     engines = engines_of(("sanakit-plain", "openvino", "openvino-int8"))
-    return [row for row in bench("toybox", subject, stages, engines, MACHINE, 1) if isinstance(row, Row)]
+    return [row for row in bench("toybox", workload, stages, engines, MACHINE, 1) if isinstance(row, Row)]
 
 
-def test_openvino_has_rows_beside_ours(subject: Subject, stand_in: list[dict[str, Any]]) -> None:
-    rows = rows_of(subject, ("step", "decode"))
+def test_openvino_has_rows_beside_ours(workload: Workload, stand_in: list[dict[str, Any]]) -> None:
+    rows = rows_of(workload, ("step", "decode"))
     assert [(row.stage, row.engine) for row in rows] == [
         (stage, engine)
         for stage in ("step", "decode")
@@ -100,17 +100,17 @@ def test_openvino_has_rows_beside_ours(subject: Subject, stand_in: list[dict[str
     assert {one["INFERENCE_NUM_THREADS"] for one in stand_in} == {torch.get_num_threads()}
 
 
-def test_what_openvino_computed_in_is_told(subject: Subject, stand_in: list[dict[str, Any]]) -> None:
+def test_what_openvino_computed_in_is_told(workload: Workload, stand_in: list[dict[str, Any]]) -> None:
     """Asked for bf16, it falls back where the chip has none: the row tells what it used."""
-    work = work_of("step", subject, ENGINES["openvino"])
+    work = work_of("step", workload, ENGINES["openvino"], {})
     assert work.dtype == "float32" and stand_in[0]["INFERENCE_PRECISION_HINT"] == "f32"
-    half = Subject(shapes=subject.shapes, width=96, height=64, dtype=torch.bfloat16)
-    assert work_of("step", half, ENGINES["openvino"]).dtype == "bfloat16"
+    half = Workload(shapes=workload.shapes, width=96, height=64, dtype=torch.bfloat16)
+    assert work_of("step", half, ENGINES["openvino"], {}).dtype == "bfloat16"
 
 
-def test_a_stage_that_a_peer_lacks_is_refused(subject: Subject, stand_in: list[dict[str, Any]]) -> None:
+def test_a_stage_that_a_peer_lacks_is_refused(workload: Workload, stand_in: list[dict[str, Any]]) -> None:
     with pytest.raises(RequestError, match="openvino runs step and decode only"):
-        work_of("text", subject, ENGINES["openvino"])
+        work_of("text", workload, ENGINES["openvino"], {})
 
 
 def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,12 +136,12 @@ def test_every_engine_of_others_has_its_peer() -> None:
     assert not set(OPTIONAL) & {*DEFAULT, *FULL, *ON_GPU}
 
 
-def test_openvino_itself_computes_the_same(subject: Subject) -> None:
+def test_openvino_itself_computes_the_same(workload: Workload) -> None:
     pytest.importorskip("openvino", reason="OpenVINO is optional: pip install sanakit[openvino]")
     engines = engines_of(("sanakit-plain", "openvino"))
     rows = [
         row
-        for row in bench("toybox", subject, ("step", "decode"), engines, MACHINE, 1)
+        for row in bench("toybox", workload, ("step", "decode"), engines, MACHINE, 1)
         if isinstance(row, Row)
     ]
     assert all(row.error is None or row.error < 1e-3 for row in rows)

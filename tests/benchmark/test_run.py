@@ -11,12 +11,10 @@ from sanakit.base import NumericsError, RequestError
 from sanakit.base.threads import SETTINGS
 from sanakit.benchmark import Machine, bench
 from sanakit.benchmark import run as run_module
-from sanakit.benchmark.cost import operations
 from sanakit.benchmark.engines import DEFAULT, FULL, engines_of
-from sanakit.benchmark.report import line, ratios
-from sanakit.benchmark.rounds import Contender, Timing
-from sanakit.benchmark.run import Row
-from sanakit.benchmark.subject import Subject
+from sanakit.benchmark.report import Row, line, ratios
+from sanakit.benchmark.timing import Contender, Timing
+from sanakit.benchmark.workload import Workload, operations
 from sanakit.pipeline.shapes import shapes_of
 
 FIELDS = {
@@ -26,14 +24,14 @@ MACHINE = Machine(products={"float32": 1e11, "bfloat16": 1e12, "int8": 4e12}, co
 
 
 @pytest.fixture(scope="module")
-def subject() -> Subject:
-    return Subject(shapes=shapes_of("toybox"), width=96, height=64, dtype=torch.float32)
+def workload() -> Workload:
+    return Workload(shapes=shapes_of("toybox"), width=96, height=64, dtype=torch.float32)
 
 
 @pytest.fixture(scope="module")
-def rows(subject: Subject) -> list[Row]:
+def rows(workload: Workload) -> list[Row]:
     engines = engines_of(("sanakit", "sanakit-plain", "diffusers"))
-    found = bench("toybox", subject, ("text", "step", "decode"), engines, MACHINE, rounds=1)
+    found = bench("toybox", workload, ("text", "step", "decode"), engines, MACHINE, rounds=1)
     return [row for row in found if isinstance(row, Row)]
 
 
@@ -51,34 +49,34 @@ def test_engines_agree_with_the_exact_one(rows: list[Row]) -> None:
     assert {row.engine for row in rows if row.error is None and row.stage == "step"} == {"sanakit-plain"}
 
 
-def test_rows_are_consistent(rows: list[Row], subject: Subject) -> None:
+def test_rows_are_consistent(rows: list[Row], workload: Workload) -> None:
     for row in rows:
         assert row.low <= row.seconds <= row.high
         assert row.share_of_limit == pytest.approx(row.limit_seconds / row.seconds)
         assert set(row.to_json()) >= FIELDS
     step = next(row for row in rows if row.stage == "step")
-    assert step.limit_seconds == pytest.approx(operations("step", subject) / 1e11)
+    assert step.limit_seconds == pytest.approx(operations("step", workload) / 1e11)
     parts = {row.stage: row.seconds for row in rows if row.engine == "sanakit"}
     assert parts["picture"] == pytest.approx(parts["text"] + 20 * parts["step"] + parts["decode"])
 
 
-def test_operations_grow_with_the_picture(subject: Subject) -> None:
-    larger = replace(subject, width=192, height=128)
-    assert operations("decode", larger) == pytest.approx(4 * operations("decode", subject), rel=0.01)
-    assert operations("step", larger) / operations("step", subject) == pytest.approx(4, rel=0.05)
-    assert operations("text", larger) == operations("text", subject)
+def test_operations_grow_with_the_picture(workload: Workload) -> None:
+    larger = replace(workload, width=192, height=128)
+    assert operations("decode", larger) == pytest.approx(4 * operations("decode", workload), rel=0.01)
+    assert operations("step", larger) / operations("step", workload) == pytest.approx(4, rel=0.05)
+    assert operations("text", larger) == operations("text", workload)
 
 
 def test_the_published_size_counts_what_is_known_of_it() -> None:
-    found = Subject(shapes=shapes_of("sana-0.6b-1024"), width=1024, height=1024, dtype=torch.bfloat16)
+    found = Workload(shapes=shapes_of("sana-0.6b-1024"), width=1024, height=1024, dtype=torch.bfloat16)
     assert operations("decode", found) == pytest.approx(8.37e12, rel=0.01)
     assert operations("step", found) == pytest.approx(1.92e12, rel=0.02)
 
 
-def test_engines_that_disagree_are_not_timed(subject: Subject) -> None:
+def test_engines_that_disagree_are_not_timed(workload: Workload) -> None:
     strict = [replace(spec, differs=1e-12) for spec in engines_of(("sanakit-plain", "diffusers"))]
     with pytest.raises(NumericsError, match="diffusers differs from sanakit-plain|sanakit differs"):
-        list(bench("toybox", subject, ("step",), strict, MACHINE, 1))
+        list(bench("toybox", workload, ("step",), strict, MACHINE, 1))
 
 
 def test_words_about_rows(rows: list[Row]) -> None:
@@ -94,7 +92,9 @@ def test_unknown_engines_are_refused() -> None:
         engines_of(("warp",))
 
 
-def test_ours_is_timed_on_the_threads_of_a_picture(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ours_is_timed_on_the_threads_of_a_picture(
+    workload: Workload, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Peers run as they are, on torch's own number."""
     for name in SETTINGS:
         monkeypatch.delenv(name, raising=False)
@@ -108,5 +108,5 @@ def test_ours_is_timed_on_the_threads_of_a_picture(subject: Subject, monkeypatch
     monkeypatch.setattr(run_module, "alternate", see)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     monkeypatch.setattr("sanakit.base.threads.available_cores", lambda: 4)
-    list(bench("toybox", subject, ("step",), engines_of(("sanakit", "diffusers")), MACHINE, 1))
+    list(bench("toybox", workload, ("step",), engines_of(("sanakit", "diffusers")), MACHINE, 1))
     assert seen == {"sanakit": 2, "diffusers": 0}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +12,7 @@ from sanakit.base.chip import this_chip
 from sanakit.base.heap import keep_no_pages, keep_pages
 from sanakit.base.precision import CPU
 from sanakit.base.threads import available_cores
+from sanakit.benchmark.timing import median_seconds
 from sanakit.base.units import dtype_name
 from sanakit.kernels.choice import Problem, select
 from sanakit.kernels.int8_matmul import onednn
@@ -23,7 +22,7 @@ SHAPES = ((2048, 1152, 1152), (2048, 1152, 5760), (2048, 2880, 1152), (4096, 224
 
 DTYPES = (torch.float32, torch.bfloat16)
 SMALL = (256, 256, 256)
-"""A product that is tried first: where it takes as long as a reference loop does, the others would take minutes."""
+"""A product that is tried first: if it takes as long as a reference loop, the others would take minutes."""
 
 _BEARABLE = 5e9  # operations per second; the slowest of today's CPUs with vector units does ten times as many
 _COPIED = 256 << 20
@@ -45,23 +44,23 @@ class Machine:
     instructions: tuple[str, ...] = ()
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """`AMD EPYC, 2 cores, 2 threads, AVX2`."""
         counts = [f"{self.cores} cores", f"{self.threads} threads"] if self.cores else []
         return ", ".join([self.name, *counts, *self.instructions])
 
     def limit(self, operations: float, dtype: torch.dtype | str) -> float:
-        """Seconds that so many operations take at the rate of their dtype."""
+        """Return the seconds that operations take at the rate of their dtype."""
         return operations / self.products[dtype_name(dtype)]
 
     def lines(self) -> list[str]:
-        """The figures, one per line."""
+        """Return the figures, one per line."""
         rates = [f"{name:<9} {rate / 1e9:8.0f} G operations/s" for name, rate in self.products.items()]
-        return [self.words, *rates, f"copy      {self.copy / 1e9:8.1f} GB/s"]
+        return [self.description, *rates, f"copy      {self.copy / 1e9:8.1f} GB/s"]
 
 
 def measure_machine(device: torch.device = CPU) -> Machine:
-    """Measure products in float32, bf16 and, where there are any, int8. Takes a few seconds."""
+    """Measure products in float32, bf16 and, if there are any, int8. Takes a few seconds."""
     keep_pages()
     try:
         products = {dtype_name(dtype): _best(partial(_rate, dtype, device)) for dtype in DTYPES}
@@ -86,22 +85,8 @@ def _described(products: dict[str, float], copy: float, device: torch.device) ->
     )  # fmt: skip
 
 
-def median_seconds(work: Callable[[], object], rounds: int = 7, device: torch.device = CPU) -> float:
-    """Median duration of `work` after one call that does not count."""
-    wait: Callable[[], object] = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    work()
-    found = []
-    for _ in range(rounds):
-        wait()
-        begun = time.perf_counter()
-        work()
-        wait()
-        found.append(time.perf_counter() - begun)
-    return statistics.median(found)
-
-
 def _best(rate: Callable[[int, int, int], float]) -> float:
-    """Of all shapes; of the small one where that is as slow as a reference loop."""
+    """The best rate of all shapes; that of the small one if it is as slow as a reference loop."""
     first = rate(*SMALL)
     return first if first < _BEARABLE else max(rate(*shape) for shape in SHAPES)
 

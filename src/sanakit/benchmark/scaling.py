@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from sanakit.base.heap import keep_no_pages, keep_pages
 from sanakit.base.precision import Precision
 from sanakit.base.text_states import TextStates
-from sanakit.benchmark.machine import median_seconds
-from sanakit.benchmark.models import random_transformer
-from sanakit.benchmark.subject import WORDS
+from sanakit.benchmark.timing import median_seconds
+from sanakit.benchmark.workload import WORDS, random_transformer
 from sanakit.kernels import choice
 from sanakit.layers.attention import LinearSelfAttention
 from sanakit.pipeline.engine import choose_engine, edit
@@ -35,7 +34,7 @@ class SoftmaxSelfAttention(nn.Module):
         self.heads, self.qkv, self.out = layer.heads, layer.qkv, layer.out
 
     def forward(self, x: Tensor, rope: Tensor | None = None, perturbed: Tensor | None = None) -> Tensor:
-        """[B, N, D] -> [B, N, D]."""
+        """Mix tokens [B, N, D]."""
         query, key, value = (
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.qkv(x).chunk(3, dim=-1)
         )
@@ -62,7 +61,7 @@ class Growth:
 
 
 def slope(points: dict[int, float]) -> float:
-    """Exponent p of seconds = c * tokens^p, by least squares in logarithms."""
+    """Return the exponent p of seconds = c * tokens^p, by least squares in logarithms."""
     xs, ys = [math.log(n) for n in points], [math.log(s) for s in points.values()]
     mean_x, mean_y = sum(xs) / len(xs), sum(ys) / len(ys)
     top = sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True))
@@ -72,7 +71,7 @@ def slope(points: dict[int, float]) -> float:
 def growth(
     config: TransformerConfig, sides: Sequence[int], dtype: torch.dtype, rounds: int
 ) -> Iterator[Growth]:
-    """Time both kinds at latents of `sides` x `sides`."""
+    """Yield the times of both kinds at latents of `sides` x `sides`."""
     for kind in KINDS:
         network = random_transformer(replace(config, depth=DEPTH), dtype)
         if kind == "softmax":
@@ -103,7 +102,7 @@ def _step(model: nn.Module, side: int, dtype: torch.dtype, text_kv: TextKV) -> T
 
 @torch.no_grad()
 def attention_table(rounds: int, dtype: torch.dtype = torch.float32) -> dict[str, float]:
-    """Seconds of attention alone at B=4, N=4096, H=16, D=64: softmax, and every row of linear attention."""
+    """Return the seconds of attention alone at B=4, N=4096, H=16, D=64: softmax, and every row of linear attention."""
     query, key, value = (torch.randn(4, 4096, 16, 64).to(dtype) for _ in range(3))
     q, k, v = (x.transpose(1, 2) for x in (query, key, value))
     found = {"softmax": median_seconds(lambda: F.scaled_dot_product_attention(q, k, v), rounds)}

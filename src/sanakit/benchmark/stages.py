@@ -1,8 +1,7 @@
-"""The stages of a picture as work to time: text, one guided step, decode, by any engine."""
+"""The stages of an image as work to time: text, one guided step, decode, by any engine."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,54 +11,62 @@ from torch import Tensor, nn
 from sanakit.base.errors import RequestError
 from sanakit.base.precision import Precision
 from sanakit.base.text_states import TextStates
-from sanakit.benchmark.engines import EngineSpec
-from sanakit.benchmark.models import random_decoder, random_transformer, shared_encoder
+from sanakit.benchmark.engines import EngineSpec, MakeWork
 from sanakit.benchmark.peers import PEERS
-from sanakit.benchmark.subject import INSTRUCTION, WORDS, Subject, Work, tokens, weight_bytes
+from sanakit.benchmark.workload import (
+    INSTRUCTION,
+    WORDS,
+    Encoders,
+    Work,
+    Workload,
+    random_decoder,
+    random_transformer,
+    shared_encoder,
+    tokens,
+    weight_bytes,
+)
 from sanakit.pipeline.decoder import decode_latent
 from sanakit.pipeline.engine import choose_engine, edit
 from sanakit.transformer import TextKV
 
-Stage = Callable[[Subject, EngineSpec], Work]
 
-
-def work_of(stage: str, subject: Subject, spec: EngineSpec) -> Work:
-    """What an engine does for a stage, ready to be timed. Raises RequestError where it can't do it."""
+def work_of(stage: str, workload: Workload, spec: EngineSpec, encoders: Encoders) -> Work:
+    """Return what an engine does for a stage, ready to be timed. Raises RequestError if it can't do it."""
     if spec.peer is None:
-        return STAGES[stage](subject, spec)
+        return STAGES[stage](workload, spec, encoders)
     peer = PEERS[spec.peer]
     if stage not in peer.stages:
         raise RequestError(f"{spec.name} runs {' and '.join(peer.stages)} only")
-    peer.check(spec, subject.device.type)
-    return peer.stages[stage](subject, spec)
+    peer.check(spec, workload.device.type)
+    return peer.stages[stage](workload, spec, encoders)
 
 
-def step(subject: Subject, spec: EngineSpec) -> Work:
+def step(workload: Workload, spec: EngineSpec, encoders: Encoders) -> Work:
     """One step with guidance, two branches in one batch."""
-    dtype = spec.dtype or subject.dtype
-    model = random_transformer(subject.shapes.transformer, dtype).to(subject.device)
-    noise, time = subject.noise(2, dtype), torch.tensor([500.0], device=subject.device)
-    guidance = torch.tensor([4.5], device=subject.device) if model.config.guidance_embed else None
+    dtype = spec.dtype or workload.dtype
+    model = random_transformer(workload.shapes.transformer, dtype).to(workload.device)
+    noise, time = workload.noise(2, dtype), torch.tensor([500.0], device=workload.device)
+    guidance = torch.tensor([4.5], device=workload.device) if model.config.guidance_embed else None
     size = weight_bytes(model)
-    runner = _edited(spec, "transformer", model, Precision(subject.device, dtype, "as asked"))
-    text_kv = _text_kv(runner, subject.words(dtype, WORDS))
+    runner = _edited(spec, "transformer", model, Precision(workload.device, dtype, "as asked"))
+    text_kv = _text_kv(runner, workload.words(dtype, WORDS))
     return Work(run=lambda: runner(noise, time, text_kv, guidance), size=size)
 
 
-def decode(subject: Subject, spec: EngineSpec) -> Work:
-    """One latent to pixels, large ones in tiles where ours decides so."""
-    dtype = spec.dtype or subject.dtype
-    model = random_decoder(subject.shapes.autoencoder, dtype).to(subject.device)
-    latent, size = subject.noise(1, dtype), weight_bytes(model)
-    runner = _edited(spec, "decoder", model, Precision(subject.device, dtype, "as asked"))
+def decode(workload: Workload, spec: EngineSpec, encoders: Encoders) -> Work:
+    """One latent to pixels, large ones in tiles if ours decides so."""
+    dtype = spec.dtype or workload.dtype
+    model = random_decoder(workload.shapes.autoencoder, dtype).to(workload.device)
+    latent, size = workload.noise(1, dtype), weight_bytes(model)
+    runner = _edited(spec, "decoder", model, Precision(workload.device, dtype, "as asked"))
     return Work(run=lambda: decode_latent(runner, latent), size=size)
 
 
-def text(subject: Subject, spec: EngineSpec) -> Work:
+def text(workload: Workload, spec: EngineSpec, encoders: Encoders) -> Work:
     """Prompt and null prompt to states, over real tokens only."""
-    dtype = spec.dtype or subject.dtype
-    model = shared_encoder(subject, dtype)
-    batches = [tokens(length, length, subject.device) for length in (INSTRUCTION + WORDS, 1)]
+    dtype = spec.dtype or workload.dtype
+    model = shared_encoder(workload, dtype, encoders)
+    batches = [tokens(length, length, workload.device) for length in (INSTRUCTION + WORDS, 1)]
 
     def run() -> Tensor:
         states = [
@@ -71,8 +78,8 @@ def text(subject: Subject, spec: EngineSpec) -> Work:
     return Work(run=run, size=weight_bytes(model))
 
 
-STAGES: dict[str, Stage] = {"text": text, "step": step, "decode": decode}
-"""Ours; those of others are in `peers`."""
+STAGES: dict[str, MakeWork] = {"text": text, "step": step, "decode": decode}
+"""Stages of our engines; those of others are in `peers`."""
 
 
 def _text_kv(model: Any, words: TextStates) -> TextKV:

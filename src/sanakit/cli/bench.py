@@ -13,9 +13,9 @@ from sanakit.cli.say import note, notify, say
 
 if TYPE_CHECKING:
     from sanakit.base.precision import Precision
-    from sanakit.benchmark import LeftOut, Row
+    from sanakit.benchmark import Row, Skipped
     from sanakit.benchmark.engines import EngineSpec
-    from sanakit.benchmark.subject import Subject
+    from sanakit.benchmark.workload import Workload
 
 _STAGES = ("text", "step", "decode")
 _ALL_STAGES = ",".join(_STAGES)
@@ -82,21 +82,21 @@ def bench(
     if full and precision.device.type != "cpu":
         raise RequestError("--full asks how time grows on a CPU: leave it out, or give --device cpu")
     chosen, wanted = _engines(engines, full, precision.device.type), _stages(stages)
-    subject = _subject(model, size, precision)
+    workload = _workload(model, size, precision)
     for path in (json_file, plot):
         if path is not None:
             ensure_writable_folder(path.parent)
-    machine = measure_machine(subject.device)
+    machine = measure_machine(workload.device)
     say("\n".join(machine.lines()))
     say(report.HEADER)
-    rows, without = _told(run(model, subject, wanted, chosen, machine, rounds, notify, minutes * 60))
+    rows, without = _told(run(model, workload, wanted, chosen, machine, rounds, notify, minutes * 60))
     say("\n".join(report.ratios(rows)))
     if full:
-        _growth(subject, rounds)
+        _growth(workload, rounds)
     if json_file is not None:
         report.write_json(json_file, machine, rows, without)
     if plot is not None:
-        report.write_plot(plot, rows, f"{model}, {subject.width}x{subject.height}")
+        report.write_plot(plot, rows, f"{model}, {workload.width}x{workload.height}")
 
 
 def _check(rounds: int, minutes: float) -> None:
@@ -108,15 +108,15 @@ def _check(rounds: int, minutes: float) -> None:
         raise RequestError(f"minutes must be more than 0, not {minutes:g}")
 
 
-def _told(results: Iterator[Row | LeftOut]) -> tuple[list[Row], list[LeftOut]]:
+def _told(results: Iterator[Row | Skipped]) -> tuple[list[Row], list[Skipped]]:
     """Prints each as it comes; rows, and who was left out. Raises RequestError where nobody was timed."""
     from sanakit.base.errors import RequestError
-    from sanakit.benchmark import LeftOut, report
+    from sanakit.benchmark import Skipped, report
 
     rows: list[Row] = []
-    without: list[LeftOut] = []
+    without: list[Skipped] = []
     for found in results:
-        if isinstance(found, LeftOut):
+        if isinstance(found, Skipped):
             say(found)
             without.append(found)
         else:
@@ -160,24 +160,24 @@ def _stages(text: str) -> tuple[str, ...]:
     return found
 
 
-def _subject(model: str, size: str | None, precision: Precision) -> Subject:
+def _workload(model: str, size: str | None, precision: Precision) -> Workload:
     from sanakit.base.sizes import Size
-    from sanakit.benchmark.subject import Subject
+    from sanakit.benchmark.workload import Workload
     from sanakit.pipeline.shapes import shapes_of
 
     shapes = shapes_of(model, note=note)
     side = shapes.transformer.sample_size * shapes.autoencoder.ratio
     drawn = Size.parse(size) if size else Size(side, side)
     drawn.check(shapes.autoencoder.ratio * shapes.transformer.patch_size)
-    return Subject(
+    return Workload(
         shapes=shapes, width=drawn.width, height=drawn.height, dtype=precision.dtype, device=precision.device
     )
 
 
-def _growth(subject: Subject, rounds: int) -> None:
+def _growth(workload: Workload, rounds: int) -> None:
     from sanakit.benchmark.scaling import attention_table, growth
 
-    for found in growth(subject.shapes.transformer, _SIDES, subject.dtype, rounds):
+    for found in growth(workload.shapes.transformer, _SIDES, workload.dtype, rounds):
         say(str(found))
     table = attention_table(rounds)
     say("attention alone, B=4 N=4096 H=16 D=64: " + ", ".join(f"{n} {s:.3f} s" for n, s in table.items()))

@@ -1,12 +1,12 @@
-"""Others who run the same networks from our weights, to be timed beside ours. A peer is a file here and a row below.
+"""Other libraries that run the same networks from our weights, timed beside ours: a peer is a file and a row here.
 
-Their libraries are optional and imported when a peer runs, nowhere else.
+The libraries are optional and imported when a peer runs, nowhere else.
 """
 
+from sanakit.benchmark.engines import Peer
 from sanakit.benchmark.peers import diffusers, openvino
-from sanakit.benchmark.peers.peer import Peer
 
-__all__ = ["PEERS", "Peer"]
+__all__ = ["PEERS"]
 
 PEERS: dict[str, Peer] = {peer.name: peer for peer in (diffusers.PEER, openvino.PEER)}
-"""By the name that `EngineSpec.peer` gives."""
+"""Peers by the name that `EngineSpec.peer` gives."""

@@ -9,19 +9,29 @@ import torch
 from torch import Tensor, nn
 
 from sanakit.autoencoder import DCAE, LatentDecoder
-from sanakit.benchmark.engines import EngineSpec
-from sanakit.benchmark.models import random_decoder, random_transformer, shared_encoder
-from sanakit.benchmark.peers.peer import Peer
-from sanakit.benchmark.subject import INSTRUCTION, PADDED, WORDS, Subject, Work, tokens, weight_bytes
+from sanakit.benchmark.engines import EngineSpec, Peer
+from sanakit.benchmark.workload import (
+    INSTRUCTION,
+    PADDED,
+    WORDS,
+    Encoders,
+    Work,
+    Workload,
+    random_decoder,
+    random_transformer,
+    shared_encoder,
+    tokens,
+    weight_bytes,
+)
 from sanakit.transformer import SanaTransformer
 from sanakit.weights.formats import diffusers_autoencoder, diffusers_transformer
 
 
-def step(subject: Subject, spec: EngineSpec) -> Work:
+def step(workload: Workload, spec: EngineSpec, encoders: Encoders) -> Work:
     """One step with guidance, two branches in one batch, over padded text."""
-    dtype = spec.dtype or subject.dtype
-    peer = peer_transformer(random_transformer(subject.shapes.transformer, dtype).to(subject.device))
-    run, inputs = _maybe_compiled(peer, spec), step_inputs(subject, dtype)
+    dtype = spec.dtype or workload.dtype
+    peer = peer_transformer(random_transformer(workload.shapes.transformer, dtype).to(workload.device))
+    run, inputs = _maybe_compiled(peer, spec), step_inputs(workload, dtype)
 
     def work() -> Tensor:
         result: Tensor = run(**inputs, return_dict=False)[0]
@@ -30,22 +40,22 @@ def step(subject: Subject, spec: EngineSpec) -> Work:
     return Work(run=work, size=weight_bytes(peer))
 
 
-def decode(subject: Subject, spec: EngineSpec) -> Work:
+def decode(workload: Workload, spec: EngineSpec, encoders: Encoders) -> Work:
     """One latent to pixels."""
-    dtype = spec.dtype or subject.dtype
-    peer = peer_decoder(random_decoder(subject.shapes.autoencoder, dtype).to(subject.device))
-    run, latent = _maybe_compiled(peer, spec), subject.noise(1, dtype)
+    dtype = spec.dtype or workload.dtype
+    peer = peer_decoder(random_decoder(workload.shapes.autoencoder, dtype).to(workload.device))
+    run, latent = _maybe_compiled(peer, spec), workload.noise(1, dtype)
     return Work(run=lambda: run(latent), size=weight_bytes(peer))
 
 
-def text(subject: Subject, spec: EngineSpec) -> Work:
-    """Prompt and null prompt to states, over padding as well; told are those of real tokens."""
-    dtype = spec.dtype or subject.dtype
-    model = shared_encoder(subject, dtype)
+def text(workload: Workload, spec: EngineSpec, encoders: Encoders) -> Work:
+    """Prompt and null prompt to states, over padding as well; only those of real tokens are returned."""
+    dtype = spec.dtype or workload.dtype
+    model = shared_encoder(workload, dtype, encoders)
     run = _maybe_compiled(model, spec)
     lengths = (INSTRUCTION + WORDS, 1)
     padded = (INSTRUCTION + PADDED - 2, PADDED)
-    batches = [tokens(real, length, subject.device) for real, length in zip(lengths, padded, strict=True)]
+    batches = [tokens(real, length, workload.device) for real, length in zip(lengths, padded, strict=True)]
 
     def work() -> Tensor:
         states = [
@@ -60,24 +70,24 @@ def text(subject: Subject, spec: EngineSpec) -> Work:
 PEER = Peer(name="diffusers", libraries=("diffusers",), stages={"text": text, "step": step, "decode": decode})
 
 
-def step_inputs(subject: Subject, dtype: torch.dtype, time: float = 500.0) -> dict[str, Tensor]:
-    """What `SanaTransformer2DModel` is given, by the names of its arguments; time in thousandths."""
-    config = subject.shapes.transformer
-    words = subject.words(dtype, PADDED)
-    moment = torch.full((2,), time if config.time_scale == 1 else time / 1000, device=subject.device)
+def step_inputs(workload: Workload, dtype: torch.dtype, time: float = 500.0) -> dict[str, Tensor]:
+    """Return the arguments of `SanaTransformer2DModel` by name; time in thousandths."""
+    config = workload.shapes.transformer
+    words = workload.words(dtype, PADDED)
+    t = torch.full((2,), time if config.time_scale == 1 else time / 1000, device=workload.device)
     inputs = {
-        "hidden_states": subject.noise(2, dtype),
+        "hidden_states": workload.noise(2, dtype),
         "encoder_hidden_states": words.states,
-        "timestep": moment,
+        "timestep": t,
         "encoder_attention_mask": words.mask.long(),
     }
     if config.guidance_embed:
-        inputs["guidance"] = torch.full((2,), 4.5 * config.guidance_scale, device=subject.device)
+        inputs["guidance"] = torch.full((2,), 4.5 * config.guidance_scale, device=workload.device)
     return inputs
 
 
 def peer_transformer(model: SanaTransformer) -> nn.Module:
-    """`SanaTransformer2DModel` with the weights of `model`."""
+    """Return `SanaTransformer2DModel` with the weights of `model`."""
     import diffusers
 
     config = diffusers_transformer.to_config(model.config)
@@ -86,7 +96,7 @@ def peer_transformer(model: SanaTransformer) -> nn.Module:
 
 
 def peer_decoder(model: DCAE | LatentDecoder) -> nn.Module:
-    """The decoder of `AutoencoderDC` with the weights of `model.decoder`."""
+    """Return the decoder of `AutoencoderDC` with the weights of `model.decoder`."""
     import diffusers
 
     table = diffusers_autoencoder.table(model.config)

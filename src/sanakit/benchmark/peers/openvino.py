@@ -1,7 +1,7 @@
-"""OpenVINO, from our weights: Intel's runtime for networks on CPUs, and NNCF, which rounds them to int8.
+"""OpenVINO, from our weights: Intel's runtime for networks on CPUs, and NNCF, which quantises them to int8.
 
 The network is traced in the form that diffusers gives it, as `optimum` does, in float32; OpenVINO computes in bf16
-where that is asked for and the chip has it, else in float32. NNCF rounds weights and activations after looking at a few
+if that is asked for and the chip has it, else in float32. NNCF quantises weights and activations, calibrated on a few
 steps of the same noise at other times.
 """
 
@@ -13,42 +13,49 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sanakit.benchmark.engines import EngineSpec
-from sanakit.benchmark.models import random_decoder, random_transformer
+from sanakit.benchmark.engines import EngineSpec, Peer
 from sanakit.benchmark.peers.diffusers import peer_decoder, peer_transformer, step_inputs
-from sanakit.benchmark.peers.peer import Peer
-from sanakit.benchmark.subject import Subject, Work, weight_bytes
+from sanakit.benchmark.workload import (
+    Encoders,
+    Work,
+    Workload,
+    random_decoder,
+    random_transformer,
+    weight_bytes,
+)
 
 _HINTS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
 _NAMES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
-_LOOKED_AT = (999.0, 800.0, 600.0, 400.0, 200.0, 50.0)
-"""Times of the steps whose activations NNCF looks at, in thousandths."""
+_CALIBRATION_TIMES = (999.0, 800.0, 600.0, 400.0, 200.0, 50.0)
+"""Times of the steps that NNCF is calibrated on, in thousandths."""
 
 
-def step(subject: Subject, spec: EngineSpec) -> Work:
+def step(workload: Workload, spec: EngineSpec, encoders: Encoders) -> Work:
     """One step with guidance, two branches in one batch, over padded text."""
-    peer = peer_transformer(random_transformer(subject.shapes.transformer, torch.float32))
-    inputs = step_inputs(subject, torch.float32)
+    peer = peer_transformer(random_transformer(workload.shapes.transformer, torch.float32))
+    inputs = step_inputs(workload, torch.float32)
     model = _converted(peer, inputs)
     if spec.int8:
-        model = _rounded(model, [_arrays(step_inputs(subject, torch.float32, t)) for t in _LOOKED_AT])
-    return _work(model, inputs, subject, spec, weight_bytes(peer))
+        model = _quantised(
+            model, [_arrays(step_inputs(workload, torch.float32, t)) for t in _CALIBRATION_TIMES]
+        )
+    return _work(model, inputs, workload, spec, weight_bytes(peer))
 
 
-def decode(subject: Subject, spec: EngineSpec) -> Work:
+def decode(workload: Workload, spec: EngineSpec, encoders: Encoders) -> Work:
     """One latent to pixels."""
-    peer = peer_decoder(random_decoder(subject.shapes.autoencoder, torch.float32))
-    inputs = {"hidden_states": subject.noise(1, torch.float32)}
+    peer = peer_decoder(random_decoder(workload.shapes.autoencoder, torch.float32))
+    inputs = {"hidden_states": workload.noise(1, torch.float32)}
     model = _converted(peer, inputs)
     if spec.int8:
-        model = _rounded(model, [_arrays(inputs)])
-    return _work(model, inputs, subject, spec, weight_bytes(peer))
+        model = _quantised(model, [_arrays(inputs)])
+    return _work(model, inputs, workload, spec, weight_bytes(peer))
 
 
 PEER = Peer(
     name="openvino",
     libraries=("openvino", "diffusers"),
-    rounding=("nncf",),
+    for_int8=("nncf",),
     stages={"step": step, "decode": decode},
     devices=("cpu",),
 )
@@ -70,20 +77,20 @@ def _converted(peer: nn.Module, inputs: dict[str, Tensor]) -> Any:
 
 
 class _First(nn.Module):
-    """A network whose arguments have names, as one of places, and the first of its results."""
+    """A network of keyword arguments as one of positional arguments, and the first of its results."""
 
     def __init__(self, network: nn.Module, names: tuple[str, ...]) -> None:
         super().__init__()
         self.network, self.names = network, names
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """As the network."""
+        """Call the network."""
         result = self.network(**dict(zip(self.names, inputs, strict=True)))
         first: Tensor = result if isinstance(result, Tensor) else result[0]
         return first
 
 
-def _rounded(model: Any, samples: list[list[Any]]) -> Any:
+def _quantised(model: Any, samples: list[list[Any]]) -> Any:
     """Weights and activations in int8."""
     import nncf
 
@@ -94,11 +101,11 @@ def _rounded(model: Any, samples: list[list[Any]]) -> Any:
         )
 
 
-def _work(model: Any, inputs: dict[str, Tensor], subject: Subject, spec: EngineSpec, size: int) -> Work:
+def _work(model: Any, inputs: dict[str, Tensor], workload: Workload, spec: EngineSpec, size: int) -> Work:
     import openvino
 
     settings = {
-        "INFERENCE_PRECISION_HINT": _HINTS[spec.dtype or subject.dtype],
+        "INFERENCE_PRECISION_HINT": _HINTS[spec.dtype or workload.dtype],
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERFORMANCE_HINT": "LATENCY",
     }

@@ -1,4 +1,4 @@
-"""Timing several ways to do one thing: in turn, round after round, so that a machine's moods fall on all alike."""
+"""Timing: of one call, and of several contenders in turn, so that changes of the machine's speed fall on all alike."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from sanakit.base.heap import give_back, keep_no_pages, keep_pages
 from sanakit.base.precision import CPU
 from sanakit.base.threads import use_threads
 
-Work = Callable[[], Tensor]
+Run = Callable[[], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contender:
-    """One way to do it: `work` gives the result.
+    """One way to compute something.
 
-    pages: whether the C library keeps its pages meanwhile. once: the first run is the only one, and counts. threads: of
-    the CPU; None for torch's own number.
+    run: returns the result. pages: whether the C library keeps its pages meanwhile. once: the first run is the only
+    one, and counts. threads: of the CPU; None for torch's own number.
     """
 
-    work: Work
+    run: Run
     pages: bool = False
     once: bool = False
     threads: int | None = None
@@ -35,7 +35,7 @@ class Contender:
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """Seconds of all rounds, bytes of memory that the work added (None where the system does not tell), the result."""
+    """Seconds of all rounds, bytes of memory that the run added (None if unknown), and the result."""
 
     seconds: tuple[float, ...]
     added: int | None
@@ -43,19 +43,19 @@ class Timing:
 
     @property
     def median(self) -> float:
-        """Of the rounds."""
+        """The median of the rounds, in seconds."""
         return statistics.median(self.seconds)
 
 
 def alternate(
     contenders: Mapping[str, Contender],
     rounds: int,
-    told: Callable[[str, float], object] = lambda name, seconds: None,
+    on_time: Callable[[str, float], object] = lambda name, seconds: None,
     device: torch.device = CPU,
 ) -> dict[str, Timing]:
     """Run everyone once unmeasured (compilation, caches), then `rounds` times in turn.
 
-    told: hears each measured duration. device: where the work is done, and whose memory counts.
+    on_time: called with each measured duration. device: where the work is done, and whose memory counts.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     results: dict[str, Tensor] = {}
@@ -66,13 +66,13 @@ def alternate(
                 continue
             (keep_pages if contender.pages else keep_no_pages)()
             with use_threads(contender.threads or torch.get_num_threads()):
-                duration, memory, result = _measured(contender.work, device)
+                duration, memory, result = _measured(contender.run, device)
             if number == 0:
                 added[name], results[name] = memory, result.float().cpu().clone()
             if number == 0 and not contender.once:
                 continue
             seconds[name].append(duration)
-            told(name, duration)
+            on_time(name, duration)
     keep_no_pages()
     return {
         name: Timing(seconds=tuple(seconds[name]), added=added[name], result=results[name])
@@ -80,22 +80,36 @@ def alternate(
     }
 
 
+def median_seconds(work: Callable[[], object], rounds: int = 7, device: torch.device = CPU) -> float:
+    """Return the median duration of `work` after one call that doesn't count."""
+    wait: Callable[[], object] = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    work()
+    seconds = []
+    for _ in range(rounds):
+        wait()
+        start = time.perf_counter()
+        work()
+        wait()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
 @torch.no_grad()
-def _measured(work: Work, device: torch.device) -> tuple[float, int | None, Tensor]:
+def _measured(run: Run, device: torch.device) -> tuple[float, int | None, Tensor]:
     gc.collect()
     give_back()
     before = _held(device)
-    begun = time.perf_counter()
-    result = work()
+    start = time.perf_counter()
+    result = run()
     if device.type == "cuda":
         torch.cuda.synchronize()
-    duration = time.perf_counter() - begun
+    duration = time.perf_counter() - start
     peak = _peak(device)
     return duration, None if peak is None or before is None else max(0, peak - before), result
 
 
 def _held(device: torch.device) -> int | None:
-    """Bytes held now, from which the peak is counted anew; None where the system does not tell."""
+    """Bytes held now, from which the peak is counted anew; None if the system has no such thing."""
     if device.type == "cuda":
         torch.cuda.synchronize()
         torch.cuda.empty_cache()
@@ -109,7 +123,7 @@ def _peak(device: torch.device) -> int | None:
 
 
 def _reset_peak() -> bool:
-    """Set the peak of this process's memory to what it holds now; False where the system has no such thing."""
+    """Set the peak of this process's memory to what it holds now; False if the system has no such thing."""
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field, replace
 import pytest
 import torch
 
-from sanakit.benchmark import LeftOut, Machine, bench, machine, trial
-from sanakit.benchmark.cost import operations
+from sanakit.benchmark import Machine, Skipped, bench, machine, pilot
 from sanakit.benchmark.engines import EngineSpec, engines_of
-from sanakit.benchmark.run import Row
+from sanakit.benchmark.pilot import FRACTIONS, small, span, too_slow
+from sanakit.benchmark.report import Row
 from sanakit.benchmark.stages import STAGES, work_of
-from sanakit.benchmark.subject import Subject, Work
-from sanakit.benchmark.trial import FRACTIONS, small, told, too_slow
+from sanakit.benchmark.workload import Work, Workload, operations
 from sanakit.pipeline.shapes import shapes_of
 
 MACHINE = Machine(products={"float32": 1e11, "bfloat16": 1e12}, copy=2e10, name="a chip", cores=2, threads=2)
@@ -21,13 +20,13 @@ ANY = EngineSpec(name="any", fast="auto")
 
 
 @pytest.fixture(scope="module")
-def large() -> Subject:
-    return Subject(shapes=shapes_of("sana-0.6b-1024"), width=1024, height=1024, dtype=torch.float32)
+def large() -> Workload:
+    return Workload(shapes=shapes_of("sana-0.6b-1024"), width=1024, height=1024, dtype=torch.float32)
 
 
 @pytest.fixture
-def toy() -> Subject:
-    return Subject(shapes=shapes_of("toybox"), width=96, height=64, dtype=torch.float32)
+def toy() -> Workload:
+    return Workload(shapes=shapes_of("toybox"), width=96, height=64, dtype=torch.float32)
 
 
 @dataclass
@@ -42,8 +41,8 @@ class Clock:
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """In the place of the clock and of the engines."""
 
-        def work(stage: str, subject: Subject, spec: EngineSpec) -> Work:
-            cost = operations(stage, subject)
+        def work(stage: str, workload: Workload, spec: EngineSpec, encoders: object) -> Work:
+            cost = operations(stage, workload)
 
             def run() -> torch.Tensor:
                 self.now += cost / self.speed + self.around
@@ -52,13 +51,13 @@ class Clock:
 
             return Work(run=run, size=0)
 
-        monkeypatch.setattr(trial, "work_of", work)
-        monkeypatch.setattr(trial.time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(pilot, "work_of", work)
+        monkeypatch.setattr(pilot.time, "perf_counter", lambda: self.now)
 
 
 @pytest.mark.parametrize("stage", ["text", "step", "decode"])
 def test_a_loop_that_takes_hundreds_of_times_as_long_is_left_out(
-    stage: str, large: Subject, monkeypatch: pytest.MonkeyPatch
+    stage: str, large: Workload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock(speed=2e8)
     clock.install(monkeypatch)
@@ -68,7 +67,7 @@ def test_a_loop_that_takes_hundreds_of_times_as_long_is_left_out(
 
 
 @pytest.mark.parametrize("stage", ["text", "step", "decode"])
-def test_a_usual_speed_passes(stage: str, large: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_usual_speed_passes(stage: str, large: Workload, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(speed=2e11, around=0.005)
     clock.install(monkeypatch)
     assert too_slow(stage, large, ANY, runs=4, share=120.0) is None
@@ -76,7 +75,7 @@ def test_a_usual_speed_passes(stage: str, large: Subject, monkeypatch: pytest.Mo
 
 
 def test_time_around_small_work_is_not_held_against_an_engine(
-    large: Subject, monkeypatch: pytest.MonkeyPatch
+    large: Workload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A quarter of a second around each run makes the smallest problem look like hours: the next says otherwise."""
     clock = Clock(speed=5e11, around=0.25)
@@ -85,33 +84,33 @@ def test_time_around_small_work_is_not_held_against_an_engine(
     assert len(set(clock.done)) > 1
 
 
-def test_small_problems_are_small_and_run(toy: Subject, large: Subject) -> None:
+def test_small_problems_are_small_and_run(toy: Workload, large: Workload) -> None:
     for stage in STAGES:
         costs = [operations(stage, small(large, fraction)) for fraction in FRACTIONS]
         assert sorted(costs) == costs
         assert costs[0] < operations(stage, large) / 50
-        assert torch.isfinite(work_of(stage, small(toy, 8), ANY).run()).all()
+        assert torch.isfinite(work_of(stage, small(toy, 8), ANY, {}).run()).all()
 
 
-def test_what_is_compiled_is_tried_as_it_is_written(toy: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_compiled_is_tried_as_it_is_written(toy: Workload, monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[EngineSpec] = []
-    monkeypatch.setattr(trial, "_seconds", lambda stage, subject, spec: tried.append(spec) or 0.0)
+    monkeypatch.setattr(pilot, "_seconds", lambda stage, subject, spec: tried.append(spec) or 0.0)
     for name in ("sanakit-compiled", "sanakit-int8-compiled", "diffusers-compiled"):
         assert too_slow("step", toy, engines_of((name,))[0], 1, 1.0) is None
     assert [(spec.fast, spec.compiled) for spec in tried] == [("auto", False), ("int8", False), (None, False)]
 
 
-def test_a_benchmark_goes_on_without_them(toy: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
-    measured = trial._seconds
+def test_a_benchmark_goes_on_without_them(toy: Workload, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = pilot._seconds
 
-    def slow(stage: str, subject: Subject, spec: EngineSpec) -> float:
+    def slow(stage: str, subject: Workload, spec: EngineSpec) -> float:
         return 1e6 if spec.name == "diffusers" else 1e-3 * measured(stage, subject, spec)
 
-    monkeypatch.setattr(trial, "_seconds", slow)
+    monkeypatch.setattr(pilot, "_seconds", slow)
     engines = engines_of(("sanakit", "sanakit-graphs", "diffusers", "sanakit-plain"))
     found = list(bench("toybox", toy, ("step",), engines, MACHINE, rounds=1, limit=600.0))
     rows = [row.engine for row in found if isinstance(row, Row)]
-    without = {one.engine: one for one in found if isinstance(one, LeftOut)}
+    without = {one.engine: one for one in found if isinstance(one, Skipped)}
     assert rows == ["sanakit", "sanakit-plain"]
     assert "records CUDA graphs" in without["sanakit-graphs"].reason
     assert str(without["diffusers"]).startswith(
@@ -144,4 +143,4 @@ def test_the_chip_is_named_in_words() -> None:
     ("seconds", "words"), [(45.2, "45 seconds"), (720, "12 minutes"), (12240, "3.4 hours")]
 )
 def test_times_in_words(seconds: float, words: str) -> None:
-    assert told(seconds) == words
+    assert span(seconds) == words

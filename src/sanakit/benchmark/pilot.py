@@ -1,6 +1,6 @@
-"""How long an engine would take, found on small problems first: one that would hold everyone up for hours is left out.
+"""Pilot runs: an engine that would take hours is found on small problems first and left out.
 
-A library may compute correctly by a loop that takes five hundred times as long, and a product that has begun can't be
+A library may compute correctly by a loop that takes five hundred times as long, and a product that has start can't be
 interrupted. So every engine first does its stage at a small size with one block, then at larger ones, as long as the
 operations still to be done look bearable at the speed seen so far.
 """
@@ -16,24 +16,23 @@ from typing import Any
 import torch
 
 from sanakit.autoencoder import AutoencoderConfig
-from sanakit.benchmark.cost import operations
 from sanakit.benchmark.engines import EngineSpec
 from sanakit.benchmark.stages import work_of
-from sanakit.benchmark.subject import Subject
+from sanakit.benchmark.workload import Encoders, Workload, operations
 from sanakit.text import TextConfig
 
 FRACTIONS = (32, 8, 4, 2)
 """Sides of the small problems: this part of the full one."""
 
 FAR = 3.0
-"""Left out is who would take so many times the share of an engine."""
+"""An engine that would take so many times its share is left out."""
 
 _BEARABLE = 0.25  # of the share: the next small problem is tried if it looks shorter than this
 
 
 @dataclass(frozen=True, kw_only=True)
-class LeftOut:
-    """An engine that is not timed in a stage, and why."""
+class Skipped:
+    """An engine that isn't timed in a stage, and why."""
 
     stage: str
     engine: str
@@ -43,20 +42,20 @@ class LeftOut:
         return f"{self.stage}: {self.engine} is left out: {self.reason}"
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values."""
+        """Return the fields as plain values."""
         return asdict(self)
 
 
-def too_slow(stage: str, subject: Subject, spec: EngineSpec, runs: int, share: float) -> str | None:
-    """Why an engine should not be timed in a stage; None where so many runs take no more than `FAR` shares.
+def too_slow(stage: str, workload: Workload, spec: EngineSpec, runs: int, share: float) -> str | None:
+    """Return why an engine should not be timed in a stage; None if its runs take no more than `FAR` shares.
 
-    share: seconds. Measured is the form that is not compiled: it says enough, and compiling takes longer than that.
+    share: seconds. The form that isn't compiled is measured: it says enough, and compiling takes longer than that.
     """
     spec = replace(spec, compiled=False, fast=spec.fast and spec.fast.replace("-compiled", ""))
     if spec.fast == "compiled":
         spec = replace(spec, fast="auto")
-    whole, need = operations(stage, subject), float("inf")
-    problems = [small(subject, fraction) for fraction in FRACTIONS]
+    whole, need = operations(stage, workload), float("inf")
+    problems = [small(workload, fraction) for fraction in FRACTIONS]
     costs = [operations(stage, problem) for problem in problems]
     for problem, cost, following in zip(problems, costs, [*costs[1:], float("inf")], strict=True):
         seconds = _seconds(stage, problem, spec)
@@ -66,27 +65,27 @@ def too_slow(stage: str, subject: Subject, spec: EngineSpec, runs: int, share: f
         if seconds * following / cost > _BEARABLE * share:
             break
     return (
-        f"by a small problem it would take about {told(need)}, and its share of the time is {told(share)}; "
+        f"by a small problem it would take about {span(need)}, and its share of the time is {span(share)}; "
         f"more --minutes give it more"
     )
 
 
-def small(subject: Subject, fraction: int) -> Subject:
-    """The same stage with sides of 1 / `fraction`, at least a patch; one block per network or stage, a narrow text."""
-    shapes = subject.shapes
+def small(workload: Workload, fraction: int) -> Workload:
+    """Return one with sides of 1 / `fraction` (at least a patch), one block per network or stage, a narrow text."""
+    shapes = workload.shapes
     step = shapes.autoencoder.ratio * shapes.transformer.patch_size
-    width, height = (max(step, side // fraction // step * step) for side in (subject.width, subject.height))
+    width, height = (max(step, side // fraction // step * step) for side in (workload.width, workload.height))
     shapes = replace(
         shapes,
         transformer=replace(shapes.transformer, depth=1),
         autoencoder=_shallow(shapes.autoencoder),
         text=_narrow(shapes.text, fraction),
     )
-    return replace(subject, shapes=shapes, width=width, height=height, shared={})
+    return replace(workload, shapes=shapes, width=width, height=height)
 
 
 def _shallow(config: AutoencoderConfig) -> AutoencoderConfig:
-    """One block where there are several."""
+    """One block per stage."""
     encoder, decoder = (
         tuple(replace(stage, depth=min(stage.depth, 1)) for stage in stages)
         for stages in (config.encoder, config.decoder)
@@ -95,34 +94,34 @@ def _shallow(config: AutoencoderConfig) -> AutoencoderConfig:
 
 
 def _narrow(config: TextConfig, fraction: int) -> TextConfig:
-    """One layer of few words, its FFN narrower by the square of the fraction, as the picture's area."""
+    """One layer of few words, its FFN narrower by the square of the fraction, as the image's area."""
     inner = max(32, int(config["intermediate_size"]) // fraction)
     kept = {name: value for name, value in config.items() if name != "layer_types"}  # one entry per layer
     return {**kept, "num_hidden_layers": 1, "vocab_size": 256, "intermediate_size": inner}
 
 
 @torch.no_grad()
-def _seconds(stage: str, subject: Subject, spec: EngineSpec) -> float:
-    """Of a second run; of the first, where that was long already."""
-    work = work_of(stage, subject, spec)
-    first = _timed(work.run, subject)
-    seconds = first if first > 1.0 else min(first, _timed(work.run, subject))
-    del work
-    subject.shared.clear()
+def _seconds(stage: str, workload: Workload, spec: EngineSpec) -> float:
+    """Seconds of a second run, or of the first if that was long already."""
+    encoders: Encoders = {}
+    work = work_of(stage, workload, spec, encoders)
+    first = _timed(work.run, workload)
+    seconds = first if first > 1.0 else min(first, _timed(work.run, workload))
+    del work, encoders
     gc.collect()
     return seconds
 
 
-def _timed(run: Callable[[], object], subject: Subject) -> float:
-    begun = time.perf_counter()
+def _timed(run: Callable[[], object], workload: Workload) -> float:
+    start = time.perf_counter()
     run()
-    if subject.device.type == "cuda":
+    if workload.device.type == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - begun
+    return time.perf_counter() - start
 
 
-def told(seconds: float) -> str:
-    """`45 seconds`, `12 minutes`, `3.4 hours`."""
+def span(seconds: float) -> str:
+    """Return seconds in words: `45 seconds`, `12 minutes`, `3.4 hours`."""
     if seconds < 90:
         return f"{seconds:.0f} seconds"
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from sanakit.base import heap
-from sanakit.benchmark.rounds import Contender, alternate
+from sanakit.benchmark.timing import Contender, alternate
 
 
 def test_everyone_runs_in_turn_and_the_first_round_does_not_count() -> None:
@@ -16,7 +16,7 @@ def test_everyone_runs_in_turn_and_the_first_round_does_not_count() -> None:
             order.append(name)
             return torch.full((2,), float(len(order)))
 
-        return Contender(work=run, once=name == "slow")
+        return Contender(run=run, once=name == "slow")
 
     found = alternate({name: work(name) for name in ("a", "slow", "b")}, 2, lambda n, s: told.append(n))
     assert order == ["a", "slow", "b", "a", "b", "a", "b"]
@@ -32,7 +32,7 @@ def test_memory_is_what_the_work_added() -> None:
     def large() -> torch.Tensor:
         return torch.ones(size, dtype=torch.uint8)[:1]
 
-    found = alternate({"large": Contender(work=large), "small": Contender(work=lambda: torch.ones(1))}, 1)
+    found = alternate({"large": Contender(run=large), "small": Contender(run=lambda: torch.ones(1))}, 1)
     if found["large"].added is not None:  # None where the system does not tell
         assert size * 0.9 < found["large"].added < size * 2
         assert found["small"].added < size / 4
@@ -41,14 +41,14 @@ def test_memory_is_what_the_work_added() -> None:
 def test_pages_are_kept_for_those_who_ask(monkeypatch) -> None:
     state = []
     for name in ("keep_pages", "keep_no_pages"):
-        monkeypatch.setattr(f"sanakit.benchmark.rounds.{name}", lambda name=name: state.append(name))
+        monkeypatch.setattr(f"sanakit.benchmark.timing.{name}", lambda name=name: state.append(name))
     seen = {}
 
     def look(name: str) -> torch.Tensor:
         seen[name] = state[-1]
         return torch.ones(1)
 
-    alternate({n: Contender(work=lambda n=n: look(n), pages=n == "ours") for n in ("ours", "theirs")}, 1)
+    alternate({n: Contender(run=lambda n=n: look(n), pages=n == "ours") for n in ("ours", "theirs")}, 1)
     assert seen == {"ours": "keep_pages", "theirs": "keep_no_pages"}
     assert state[-1] == "keep_no_pages"
     assert callable(heap.keep_pages)
