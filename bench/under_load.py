@@ -3,11 +3,11 @@
     python -m bench.under_load --work draw [--against TREE] [--env GOMP_SPINCOUNT=0 ...] [--rounds 5]
 
 Works: draw (a Toybox picture), step and decode (`--model`, `--size`), train (a step of examples/train.yaml, batch 32),
-and cache and evaluate as commands. `--against` names a checkout of another version to measure beside this one (for step and
-decode, one whose benchmark has the same functions), `--env` settings of the environment to measure besides the usual
-ones. Every way lives in a process of its own, loaded before anything is measured, and they take turns, so that changes
-of the machine's speed fall on all alike. `others` says how many cores other programs took meanwhile: only figures with
-less than 0.2 count.
+and cache and evaluate as commands. `--against` names a checkout of another version to measure beside this one (for
+step and decode, one whose benchmark has the same functions), `--env` settings of the environment to measure besides the
+usual ones. Every way lives in a process of its own, loaded before anything is measured, and they take turns, so that
+changes of the machine's speed fall on all alike. `others` says how many cores other programs took meanwhile: only
+figures with less than 0.2 count.
 """
 
 from __future__ import annotations

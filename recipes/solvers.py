@@ -17,7 +17,7 @@ from PIL import Image
 
 from sanakit import evaluation
 from sanakit.base.files import atomic_write
-from sanakit.evaluation.interval import Share
+from sanakit.evaluation import Share
 from sanakit.evaluation.toybox import Outcome, outcomes, to_tensor
 from sanakit.pipeline import ImageRequest, Model, load
 from sanakit.toybox.judging.shipped import load_judge

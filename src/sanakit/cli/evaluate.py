@@ -165,7 +165,7 @@ def _conclude(found: list[Outcome], shipped: ShippedJudge, out: Path, title: str
 
 
 def _print(summary: Summary, shipped: ShippedJudge, out: Path) -> None:
-    from sanakit.evaluation.interval import Share
+    from sanakit.evaluation import Share
 
     for name, share in {"overall": summary.overall, **summary.categories}.items():
         say(f"{name:<18} {share}")

@@ -1,7 +1,12 @@
-"""Measures of pictures and of the models that draw them."""
+"""Measures of images and of the models that draw them."""
 
-from sanakit.evaluation.distance import frechet_distance, kernel_distance
-from sanakit.evaluation.fidelity import edge_sharpness, psnr, ssim
-from sanakit.evaluation.interval import Share
+from sanakit.evaluation.measures import (
+    Share,
+    edge_sharpness,
+    frechet_distance,
+    kernel_distance,
+    psnr,
+    ssim,
+)
 
 __all__ = ["Share", "edge_sharpness", "frechet_distance", "kernel_distance", "psnr", "ssim"]

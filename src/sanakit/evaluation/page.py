@@ -1,4 +1,4 @@
-"""The page that shows every prompt, its picture and its verdict: one HTML file beside a folder of pictures."""
+"""The page that shows every prompt, its image and its verdict: one HTML file beside a folder of images."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 
 from sanakit.base.files import atomic_write
-from sanakit.evaluation.interval import Share
+from sanakit.evaluation.measures import Share
 from sanakit.evaluation.toybox import Outcome, Summary
 
 _STYLE = """
@@ -28,7 +28,7 @@ def write_page(
     summary: Summary,
     judge_accuracy: Mapping[str, Mapping[str, tuple[int, int]]],
 ) -> None:
-    """Write the page; `files` are the pictures' paths relative to it. Raises OutputError."""
+    """Write the page; `files` are the images' paths relative to it. Raises OutputError."""
     figures = "\n".join(_figure(outcome, file) for outcome, file in zip(found, files, strict=True))
     text = (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'

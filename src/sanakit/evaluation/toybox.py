@@ -1,4 +1,4 @@
-"""How well a model draws what it is told, judged on Toybox prompts: accuracy per category, and distance to renders."""
+"""How well a model follows prompts, judged on those of the Toybox: accuracy per category, and distance to renders."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sanakit.evaluation.distance import frechet_distance, kernel_distance
-from sanakit.evaluation.interval import Share
+from sanakit.evaluation.measures import Share, frechet_distance, kernel_distance
 from sanakit.toybox.judging import Judge, Reading, Verdict, judge, read
 from sanakit.toybox.judging.network import stack
 from sanakit.toybox.trials import CATEGORIES, Trial
@@ -21,7 +20,7 @@ Draw = Callable[[Trial, int], Image.Image]
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """One prompt, the picture drawn for it, what the judge read in it, and its verdict. features: [C]."""
+    """One prompt, the image drawn for it, what the judge read in it, and its verdict. features: [C]."""
 
     trial: Trial
     seed: int
@@ -33,9 +32,9 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """overall and categories: shares of correct pictures. score: mean probability of the words that were said.
+    """overall and categories: shares of correct images. score: mean probability of the words of the prompt.
 
-    frechet, kernel: distances of the drawn pictures' features to those of held-out renders; None for one picture.
+    frechet, kernel: distances of the drawn images' features to those of held-out renders; None for a single image.
     """
 
     overall: Share
@@ -45,14 +44,14 @@ class Summary:
     kernel: float | None
 
     def to_json(self) -> dict[str, object]:
-        """`overall` and each category as accuracy, low, high, n; then score and distances."""
+        """Return `overall` and each category as accuracy, low, high, n; then score and distances."""
         shares = {"overall": self.overall, **self.categories}
-        told: dict[str, object] = {name: share.to_json() for name, share in shares.items()}
-        return told | {"score": self.score, "frechet": self.frechet, "kernel": self.kernel}
+        result: dict[str, object] = {name: share.to_json() for name, share in shares.items()}
+        return result | {"score": self.score, "frechet": self.frechet, "kernel": self.kernel}
 
 
 def outcomes(draw: Draw, trials: Iterable[Trial], network: Judge, seed: int = 0) -> Iterator[Outcome]:
-    """Draw and judge every trial; number i is drawn with `seed` + i."""
+    """Draw and judge every trial; trial i is drawn with `seed` + i."""
     for number, trial in enumerate(trials, start=seed):
         picture = draw(trial, number)
         readings, features = read(network, stack([to_tensor(picture)]))
@@ -68,7 +67,7 @@ def outcomes(draw: Draw, trials: Iterable[Trial], network: Judge, seed: int = 0)
 
 
 def summarise(found: Sequence[Outcome], renders: Tensor) -> Summary:
-    """Shares and distances of some outcomes; `renders`: features [n, C] of held-out renders."""
+    """Return shares and distances of outcomes; `renders`: features [n, C] of held-out renders."""
 
     def share(category: str | None) -> Share:
         chosen = [o for o in found if category in (None, o.trial.category)]
@@ -85,6 +84,6 @@ def summarise(found: Sequence[Outcome], renders: Tensor) -> Summary:
     )
 
 
-def to_tensor(picture: Image.Image) -> Tensor:
-    """A picture as uint8 [3, H, W]."""
-    return torch.from_numpy(np.asarray(picture.convert("RGB")).copy()).permute(2, 0, 1)
+def to_tensor(image: Image.Image) -> Tensor:
+    """Return an image as uint8 [3, H, W]."""
+    return torch.from_numpy(np.asarray(image.convert("RGB")).copy()).permute(2, 0, 1)
