@@ -23,7 +23,7 @@ def ours(model: Model, request: ImageRequest) -> tuple[Tensor, Tensor]:
     plan = make_plan(model.spec, request)
     prompt = encode_prompt(model.parts.text, model.spec, plan)
     states = list(denoise(model.parts.transformer, prompt, plan, request.seed, CPU))
-    pixels = decode(model.parts.autoencoder, states[-1].x, *plan.size)
+    pixels = decode(model.parts.autoencoder, states[-1].x, plan.size)
     return states[-1].x, (pixels * 0.5 + 0.5).clamp(0, 1)
 
 

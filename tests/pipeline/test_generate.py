@@ -9,7 +9,7 @@ import torch
 
 from sanakit.adapt.runner import unwrapped
 from sanakit.base.errors import ConfigError, ModelNotFoundError, NumericsError, RequestError, WeightsError
-from sanakit.base.sizes import nearest_bucket
+from sanakit.base.sizes import Size, nearest_bucket
 from sanakit.pipeline import (
     Cancelled,
     Done,
@@ -250,9 +250,9 @@ def test_the_official_dialect(tiny: Folders):
 def test_large_pictures_are_decoded_in_tiles(tiny: Folders, monkeypatch: pytest.MonkeyPatch):
     model = open_model(tiny())
     latent = torch.randn(1, 8, 40, 36, generator=torch.Generator().manual_seed(1))
-    whole = decode(model.parts.autoencoder, latent, 1152, 1280)
+    whole = decode(model.parts.autoencoder, latent, Size(1152, 1280))
     monkeypatch.setattr(memory, "TILE_ABOVE", 1024 * 1024)
-    tiled = decode(model.parts.autoencoder, latent, 1152, 1280)
+    tiled = decode(model.parts.autoencoder, latent, Size(1152, 1280))
     assert tiled.shape == (1, 3, 1280, 1152)
     difference = float((tiled - whole).abs().mean() / whole.abs().mean())
     assert 0 < difference < 0.2
@@ -268,7 +268,7 @@ def test_a_gpu_without_memory_decodes_in_tiles(tiny: Folders, monkeypatch: pytes
         return real(latent)
 
     monkeypatch.setattr(autoencoder, "decode", small_only)
-    pixels = decode(autoencoder, torch.randn(1, 8, 20, 20), 640, 640)
+    pixels = decode(autoencoder, torch.randn(1, 8, 20, 20), Size(640, 640))
     assert pixels.shape == (1, 3, 640, 640)
 
 

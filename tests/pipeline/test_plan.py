@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from sanakit.base import RequestError
+from sanakit.base.sizes import Size
 from sanakit.pipeline import ImageRequest, make_plan
 from sanakit.weights import read_model_spec
 from tests.oracles.tiny import Folders, Recipe
@@ -16,7 +17,7 @@ REQUEST = ImageRequest(prompt="a red cube", seed=7, count=3)
 
 def test_open_fields_are_filled_by_the_model(tiny: Folders) -> None:
     plan = make_plan(read_model_spec(tiny()), REQUEST)
-    assert (plan.size, plan.steps, plan.solver.name) == ((1024, 1024), 20, "dpm2")
+    assert (plan.size, plan.steps, plan.solver.name) == (Size(1024, 1024), 20, "dpm2")
     assert (plan.guidance.scale, plan.uncond, plan.branches) == (4.5, True, 2)
     assert plan.latent_shape == (8, 32, 32)
     assert list(plan.seeds) == [7, 8, 9]
@@ -28,11 +29,11 @@ def test_open_fields_are_filled_by_the_model(tiny: Folders) -> None:
 def test_the_size_drawn_may_be_another_than_the_one_asked_for(tiny: Folders) -> None:
     spec = replace(read_model_spec(tiny()), bins=True)
     plan = make_plan(spec, REQUEST.replace(width=1056, height=992))
-    assert plan.size == (1056, 992)
-    assert (plan.width, plan.height) != plan.size
-    assert plan.latent_shape[1:] == (plan.height // 32, plan.width // 32)
+    assert plan.size == Size(1056, 992)
+    assert plan.drawn != plan.size
+    assert plan.latent_shape[1:] == (plan.drawn.height // 32, plan.drawn.width // 32)
     exact = make_plan(spec, REQUEST.replace(width=1056, height=992, bins=False))
-    assert (exact.width, exact.height) == exact.size
+    assert exact.drawn == exact.size
 
 
 def test_equal_requests_have_equal_plans_and_notes_tell_what_has_no_effect(tiny: Folders) -> None:

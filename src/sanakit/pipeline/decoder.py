@@ -13,19 +13,20 @@ from torch import Tensor
 from sanakit.adapt.runner import unwrapped
 from sanakit.autoencoder import decode_tiled
 from sanakit.base.sentinel import run_finite
+from sanakit.base.sizes import Size
 from sanakit.pipeline.components import Autoencoder
 from sanakit.pipeline.memory import needs_tiles, total_bytes
 
 
 @torch.no_grad()
-def decode(autoencoder: Autoencoder, latent: Tensor, width: int, height: int) -> Tensor:
+def decode(autoencoder: Autoencoder, latent: Tensor, size: Size) -> Tensor:
     """Decode [1, C, h, w] to pixels [1, 3, height, width] float32, about -1..1; raise NumericsError for NaN or Inf."""
     weight = next(autoencoder.parameters())
     unscaled = (latent / autoencoder.config.scaling_factor).to(weight.device, weight.dtype)
     pixels = run_finite(
         unwrapped(autoencoder), lambda: decode_latent(autoencoder, unscaled), "decode"
     ).float()
-    return fit(pixels, width, height)
+    return fit(pixels, size.width, size.height)
 
 
 def decode_latent(autoencoder: Autoencoder, latent: Tensor) -> Tensor:

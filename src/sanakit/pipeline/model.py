@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sanakit import __version__
 from sanakit.base.precision import Precision, decide
+from sanakit.base.sizes import Size
 from sanakit.base.threads import check_threads
 from sanakit.base.units import dtype_name
 from sanakit.pipeline.components import Components, PartName, fingerprint
@@ -143,20 +144,20 @@ class Model:
         self.parts = Components(spec, precision, self.engine)
         # Outlives the text encoder, which frugal models release.
         self._prompts = LruCache[PromptStates](_PROMPTS_KEPT)
-        self._frees_itself = False
-        self._warned: set[tuple[int, int]] = set()
+        self._frugal_by_memory = False
+        self._warned: set[Size] = set()
         in_int8 = self.engine.quantise == "int8" or bool(int8_layers(spec.transformer_source))
         remark = int8_remark(precision) if in_int8 else None
         self._notes: list[str] = [*spec.notes, *([] if remark is None else [remark])]
 
     @property
     def defaults(self) -> Defaults:
-        """What this model fills into open fields of a request."""
+        """The values of open fields of a request."""
         return defaults_of(self.spec)
 
     @cached_property
     def provenance(self) -> dict[str, str]:
-        """What an image of this model is made with, as texts for `output.Record`."""
+        """How images of this model are made, as texts for `Record`."""
         return self.origin.texts(self.spec) | {
             "weights": fingerprint(self.spec),
             "version": __version__,
@@ -189,8 +190,8 @@ class Model:
 
     def _run(self, plan: Plan, stop: Stop) -> Iterator[Event]:
         shapes, device = Shapes.of(self.spec), self.precision.device
-        timer = StageTimer(stage_threads(shapes, plan.width, plan.height, device, self.threads))
-        yield Started(request=plan.request, drawn_width=plan.width, drawn_height=plan.height)
+        timer = StageTimer(stage_threads(shapes, plan.drawn.width, plan.drawn.height, device, self.threads))
+        yield Started(request=plan.request, drawn_width=plan.drawn.width, drawn_height=plan.drawn.height)
         notes, self._notes = [*self._notes, *plan.notes], []
         yield from (Note(message=message) for message in notes)
         prompt = yield from self._encode(plan, timer)
@@ -241,7 +242,7 @@ class Model:
         yield from self._load("decoder", timer, index)
         yield StageStarted(stage="decode", index=index)
         with timer.timed("decode"):
-            image = to_image(decode(self.parts.autoencoder, latent, *plan.size))
+            image = to_image(decode(self.parts.autoencoder, latent, plan.size))
         yield timer.done("decode", index)
         self._free("decoder")
         return image
@@ -259,15 +260,17 @@ class Model:
 
     def _check_memory(self, plan: Plan) -> None:
         """Refuse what can't fit, and decide `frugal` unless somebody has; parts that are loaded count as free."""
-        size = (plan.width, plan.height)
+        drawn = plan.drawn
         loaded = [stage for stage, part in _PART.items() if self.parts.is_loaded(part)]
-        fit = check_fit(Shapes.of(self.spec), *size, self.precision, plan.branches, loaded)
-        if fit.warning is not None and size not in self._warned:
-            self._warned.add(size)
+        fit = check_fit(
+            Shapes.of(self.spec), drawn.width, drawn.height, self.precision, plan.branches, loaded
+        )
+        if fit.warning is not None and drawn not in self._warned:
+            self._warned.add(drawn)
             self._notes.append(fit.warning)
-        self._frees_itself = self._frees_itself or self.frugal is None
+        self._frugal_by_memory = self._frugal_by_memory or self.frugal is None
         if (
-            self._frees_itself and not self.frugal
+            self._frugal_by_memory and not self.frugal
         ):  # once parts had to be freed after their stage, they always are
             self.frugal = not fit.at_once
             for name in _PART.values() if self.frugal else ():

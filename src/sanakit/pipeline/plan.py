@@ -7,12 +7,15 @@ carry it out, for one image after the other or, in a batch, for the images of ma
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 from sanakit.base.errors import RequestError
 from sanakit.base.sizes import Size, nearest_bucket
 from sanakit.flow import SOLVERS, Clock, Guidance, Schedule, SolverSpec
 from sanakit.pipeline.request import Defaults, ImageRequest
 from sanakit.weights import ModelSpec
+
+T = TypeVar("T")
 
 PAG_BLOCKS = {28: (14,), 20: (8,)}
 """Depth -> the blocks that the official code perturbs; other depths take the middle one."""
@@ -25,8 +28,9 @@ DIFFUSERS_PAG_BLOCKS = (0,)
 class Plan:
     """How the images of a request are drawn.
 
-    request            the request with every field filled; its size is that of the images
-    width, height      pixels that the transformer draws: a trained size if model and request want one
+    request            the request with every field filled
+    size               of the images
+    drawn              the size that the transformer draws: a trained one if model and request want it
     latent_shape       [C, h, w]
     schedule, solver   how the checkpoint is sampled, and by what
     sigmas             noise levels, steps + 1 falling numbers
@@ -36,12 +40,12 @@ class Plan:
     pag_blocks         the transformer blocks that PAG perturbs
     instruct           whether the instruction that the model was trained with goes before the prompt
     seeds              one for each image
-    notes              sentences about parts of the request that have no effect, or an unusual one
+    notes              sentences about parts of the request that have no effect or an unusual one
     """
 
     request: ImageRequest
-    width: int
-    height: int
+    size: Size
+    drawn: Size
     latent_shape: tuple[int, int, int]
     schedule: Schedule
     solver: SolverSpec
@@ -53,11 +57,6 @@ class Plan:
     instruct: bool
     seeds: range
     notes: tuple[str, ...]
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height of the images, in pixels."""
-        return self.request.width or self.width, self.request.height or self.height
 
     @property
     def steps(self) -> int:
@@ -82,27 +81,27 @@ def make_plan(spec: ModelSpec, request: ImageRequest) -> Plan:
     """
     request = request.complete(defaults_of(spec))
     _check_blocks(spec, request)
-    width, height = drawn_size(spec, request)
-    ratio, steps, wish = spec.autoencoder.ratio, request.steps or 1, request.guidance or 0.0
-    solver = SOLVERS[request.solver or spec.schedule.solver]
+    size = Size(_filled(request.width), _filled(request.height))
+    drawn, ratio = _drawn_size(spec, size, request.bins), spec.autoencoder.ratio
+    solver, steps, scale = SOLVERS[_filled(request.solver)], _filled(request.steps), _filled(request.guidance)
     # Models that read the guidance scale as an input have no unconditional branch.
-    scale = wish if wish > 1 and not spec.transformer.guidance_embed else 1.0
-    guidance = Guidance(scale=scale, interval=request.cfg_interval, pag=request.pag)
+    uncond = scale > 1 and not spec.transformer.guidance_embed
+    guidance = Guidance(scale=scale if uncond else 1.0, interval=request.cfg_interval, pag=request.pag)
     return Plan(
         request=request,
-        width=width,
-        height=height,
-        latent_shape=(spec.transformer.latent_channels, height // ratio, width // ratio),
+        size=size,
+        drawn=drawn,
+        latent_shape=(spec.transformer.latent_channels, drawn.height // ratio, drawn.width // ratio),
         schedule=spec.schedule,
         solver=solver,
         sigmas=tuple(solver.sigmas(spec.schedule, steps)),
-        clock=model_clock(spec, solver, steps),
+        clock=_model_clock(spec, solver, steps),
         guidance=guidance,
-        guidance_input=wish,
-        pag_blocks=pag_blocks(spec, request),
+        guidance_input=scale,
+        pag_blocks=_pag_blocks(spec, request),
         instruct=spec.instruct and request.chi,
         seeds=range(request.seed, request.seed + request.count),
-        notes=tuple(_notes(spec, request, solver, scale > 1)),
+        notes=tuple(_notes(spec, request, solver, uncond)),
     )
 
 
@@ -113,20 +112,21 @@ def defaults_of(spec: ModelSpec) -> Defaults:
     return Defaults(width=side, height=side, steps=steps, solver=spec.schedule.solver)
 
 
-def drawn_size(spec: ModelSpec, request: ImageRequest) -> tuple[int, int]:
-    """Return (width, height) in pixels that the transformer draws for a complete request.
-
-    Raises RequestError if the size doesn't fit the autoencoder and the patches.
-    """
-    width, height = request.width or 0, request.height or 0
-    if spec.bins and request.bins:
-        height, width = nearest_bucket(spec.transformer.sample_size * 32, height, width)
-    Size(width, height).check(spec.autoencoder.ratio * spec.transformer.patch_size)
-    return width, height
+def _filled(value: T | None) -> T:
+    """A field of a complete request."""
+    assert value is not None
+    return value
 
 
-def model_clock(spec: ModelSpec, solver: SolverSpec, steps: int) -> Clock:
-    """Return the time that the transformer reads at a noise level.
+def _drawn_size(spec: ModelSpec, size: Size, bins: bool) -> Size:
+    if spec.bins and bins:
+        height, width = nearest_bucket(spec.transformer.sample_size * 32, size.height, size.width)
+        size = Size(width, height)
+    return size.check(spec.autoencoder.ratio * spec.transformer.patch_size)
+
+
+def _model_clock(spec: ModelSpec, solver: SolverSpec, steps: int) -> Clock:
+    """The time that the transformer reads at a noise level.
 
     Consistency models read the noise level itself, models that scale time on their own exact thousandths; else the
     solver decides, and the official dialect wants whole thousandths from all.
@@ -138,8 +138,8 @@ def model_clock(spec: ModelSpec, solver: SolverSpec, steps: int) -> Clock:
     return solver.clock(spec.schedule, steps, spec.dialect.integer_time)
 
 
-def pag_blocks(spec: ModelSpec, request: ImageRequest) -> tuple[int, ...]:
-    """Return the blocks that PAG perturbs; in a folder made for it, those of diffusers' pipeline by default."""
+def _pag_blocks(spec: ModelSpec, request: ImageRequest) -> tuple[int, ...]:
+    """The blocks that PAG perturbs; in a folder made for it, those of diffusers' pipeline by default."""
     if request.pag_blocks is not None:
         return request.pag_blocks
     depth = spec.transformer.depth
