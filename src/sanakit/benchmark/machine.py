@@ -12,8 +12,8 @@ from sanakit.base.chip import this_chip
 from sanakit.base.heap import keep_no_pages, keep_pages
 from sanakit.base.precision import CPU
 from sanakit.base.threads import available_cores
-from sanakit.benchmark.timing import median_seconds
 from sanakit.base.units import dtype_name
+from sanakit.benchmark.timing import median_seconds
 from sanakit.kernels.choice import Problem, select
 from sanakit.kernels.int8_matmul import onednn
 
