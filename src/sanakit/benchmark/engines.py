@@ -68,11 +68,11 @@ class Peer:
         if missing:
             raise RequestError(
                 f"{spec.name} needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not "
-                f"installed: pip install {' '.join(missing)}, or leave {spec.name} out."
+                f"installed: pip install {' '.join(missing)}, or leave {spec.name} out"
             )
         if device not in self.devices:
             raise RequestError(
-                f"{spec.name} runs on {' and '.join(self.devices)}, not on {device}: leave it out."
+                f"{spec.name} runs on {' and '.join(self.devices)}, not on {device}: leave it out"
             )
 
 

@@ -166,7 +166,7 @@ def _check(stage: str, exact: str, errors: dict[str, float], bounds: dict[str, f
         if not error <= bounds[name]:
             raise NumericsError(
                 f"benchmark of {stage}: {name} differs from {exact} by {error:.1%} of its size, so their times can't "
-                "be compared."
+                "be compared"
             )
 
 

@@ -144,7 +144,7 @@ def random_text_encoder(config: TextConfig, dtype: torch.dtype) -> nn.Module:
 
 
 def shared_encoder(workload: Workload, dtype: torch.dtype, encoders: Encoders) -> nn.Module:
-    """Return the encoder of a dtype from `encoders`, where it is put if it isn't there yet."""
+    """Return the encoder of a dtype from `encoders`; build it and put it there if it is missing."""
     if dtype not in encoders:
         encoders[dtype] = random_text_encoder(workload.shapes.text, dtype).to(workload.device)
     return encoders[dtype]

@@ -1,4 +1,4 @@
-"""Where training looks: densities of times u in (0, 1) before the shift (arXiv 2403.03206, section 3.1).
+"""The times that training draws: densities of times u in (0, 1) before the shift (arXiv 2403.03206, section 3.1).
 
     logit_normal   u = sigmoid(N(mean, std))                        SANA: mean 0, std 1
     uniform        u = U
@@ -30,7 +30,7 @@ _MODE_LOW, _MODE_HIGH = -1.0, 2 / (math.pi - 2)
 
 @dataclass(frozen=True, kw_only=True)
 class TimeDensity:
-    """A density and its numbers. Raises ConfigError where they give no times in [0, 1].
+    """A density and its numbers. Raises ConfigError if they give times outside of [0, 1].
 
     Attributes:
         name: which density.
@@ -77,5 +77,5 @@ def draw_times(
 
 
 def even_times(n: int) -> Tensor:
-    """The middles of n equal parts of (0, 1), [n] float32 on the CPU: the times of a validation that draws none."""
+    """Return the middles of n equal parts of (0, 1), [n] float32 on the CPU: times of a validation that draws none."""
     return (torch.arange(n, dtype=torch.float32, device="cpu") + 0.5) / n

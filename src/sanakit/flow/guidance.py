@@ -34,12 +34,12 @@ Branch = Literal["uncond", "cond", "perturbed"]
 
 
 def cfg(uncond: Tensor, cond: Tensor, scale: float) -> Tensor:
-    """Classifier-free guidance u + g (c - u) [B, ...]."""
+    """Return classifier-free guidance u + g (c - u) [B, ...]."""
     return uncond + scale * (cond - uncond)
 
 
 def pag(guided: Tensor, cond: Tensor, perturbed: Tensor, scale: float) -> Tensor:
-    """Perturbed-attention guidance on top of `guided` (the conditional answer or that of CFG): + p (c - q) [B, ...]."""
+    """Add perturbed-attention guidance p (c - q) to `guided`, the conditional answer or that of CFG [B, ...]."""
     return guided + scale * (cond - perturbed)
 
 

@@ -1,4 +1,4 @@
-"""Paths between data and noise: where a point lies at time t, and the velocity a network learns there.
+"""Paths between data and noise: the point at time t, and the velocity that a network learns there.
 
     linear   x_t = (1-t) x0 + t n          dx/dt = n - x0                t in [0, 1]        (SANA, eq. 1; SiT)
     trig     x_a = cos(a) x0 + sin(a) n    dx/da = cos(a) n - sin(a) x0  a in [0, pi/2]     (sCM, section 3)
@@ -42,12 +42,12 @@ class LinearPath:
     """The straight path of flow matching, which the SANA checkpoints were trained on."""
 
     def point(self, x0: Tensor, noise: Tensor, t: Time) -> Tensor:
-        """(1-t) x0 + t noise, for x0 and noise [B, ...]."""
+        """Return (1-t) x0 + t noise for x0 and noise [B, ...]."""
         t = broadcast_time(t, x0)
         return (1 - t) * x0 + t * noise
 
     def target(self, x0: Tensor, noise: Tensor, t: Time = 0.0) -> Tensor:
-        """The velocity noise - x0 [B, ...]; it is the same at every t."""
+        """Return the velocity noise - x0 [B, ...], the same at every t."""
         return noise - x0
 
 
@@ -56,12 +56,12 @@ class TrigPath:
     """The circular path of TrigFlow, which keeps unit variance; times are angles in radians."""
 
     def point(self, x0: Tensor, noise: Tensor, t: Time) -> Tensor:
-        """cos(t) x0 + sin(t) noise, for x0 and noise [B, ...]."""
+        """Return cos(t) x0 + sin(t) noise for x0 and noise [B, ...]."""
         t = broadcast_time(t, x0)
         return _cos(t) * x0 + _sin(t) * noise
 
     def target(self, x0: Tensor, noise: Tensor, t: Time) -> Tensor:
-        """cos(t) noise - sin(t) x0 [B, ...]."""
+        """Return cos(t) noise - sin(t) x0 [B, ...]."""
         t = broadcast_time(t, x0)
         return _cos(t) * noise - _sin(t) * x0
 
@@ -74,20 +74,20 @@ def broadcast_time(t: Time, like: Tensor) -> Time:
 
 
 def time_from_angle(angle: T) -> T:
-    """The linear time s = sin/(sin+cos) of the ray that the angle (radians) points at."""
+    """Return the linear time s = sin/(sin+cos) of the ray that the angle (radians) points at."""
     sin, cos = _sin(angle), _cos(angle)
     return sin / (sin + cos)
 
 
 def angle_from_time(s: T) -> T:
-    """The angle atan2(s, 1-s) in radians; the inverse of `time_from_angle`."""
+    """Return the angle atan2(s, 1-s) in radians; the inverse of `time_from_angle`."""
     if isinstance(s, Tensor):
         return torch.atan2(s, 1 - s)
     return math.atan2(s, 1 - s)
 
 
 def linear_scale(s: T) -> T:
-    """The factor r = sqrt(s^2 + (1-s)^2): a trig point times r is the linear point at time s."""
+    """Return the factor r = sqrt(s^2 + (1-s)^2): a trig point times r is the linear point at time s."""
     square = s * s + (1 - s) * (1 - s)
     return torch.sqrt(square) if isinstance(square, Tensor) else math.sqrt(square)
 

@@ -1,15 +1,15 @@
-"""Times: the noise levels at which a sampler stops and at which training looks, from one shift.
+"""Times: the noise levels of samplers and of training, from one shift.
 
 High resolutions need more noise to hide the same structure, so SANA moves every time u in [0, 1] to
 
     t(u) = a u / (1 + (a-1) u),       that is       logit t = logit u + ln a
 
-(a = 3 for most checkpoints, 6 at 4K, 8 for video). `ShiftedTimes(a)` holds a once and gives both the descending
-grids of the solvers and the density of training times: with u = sigmoid(N(mean, std)) the shifted time is again
+(a = 3 for most checkpoints, 6 at 4K, 8 for video). `ShiftedTimes(a)` holds a once and gives both the falling
+noise levels of the solvers and the times of training: with u = sigmoid(N(mean, std)) the shifted time is again
 logit-normal, with mean + ln a.
 
 Sources: Esser et al. 2024, "Scaling rectified flow transformers", arXiv:2403.03206, sections 3.1 and 5.3.2;
-Xie et al. 2024, "SANA", arXiv:2410.10629, section 3.4. The grids are those of diffusers' schedulers, to the bit.
+Xie et al. 2024, "SANA", arXiv:2410.10629, section 3.4. The noise levels are those of diffusers' schedulers, to the bit.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["SIGMA_MIN", "TRAIN_STEPS", "ShiftedTimes", "check_steps"]
 U = TypeVar("U", float, Tensor)
 
 TRAIN_STEPS = 1000
-"""Steps of the training clock: the checkpoints' model time is 1000 t, and no grid starts above u = 0.999."""
+"""Steps of the training clock: the checkpoints' model time is 1000 t, and DPM-Solver++ starts at u = 0.999."""
 
 SIGMA_MIN = 0.010001329705119133
 """The last noise level when a scheduler config asks for `sigma_min` in place of zero.
@@ -48,7 +48,7 @@ class ShiftedTimes:
             raise ConfigError(f"the flow shift must be a positive number, not {self.shift!r}")
 
     def sigmas(self, steps: int, final: float = 0.0) -> Tensor:
-        """Noise levels of the DPM solver, [steps+1] float32 on the CPU, descending, `final` last.
+        """Return the noise levels of the DPM solver, [steps+1] float32 on the CPU, descending, `final` last.
 
         u runs evenly from 0.999 to 0, is shifted in float64 and rounded to float32, exactly as diffusers'
         DPMSolverMultistepScheduler does with use_flow_sigmas. Raises RequestError for steps < 1.
@@ -56,17 +56,17 @@ class ShiftedTimes:
         return _float32([*self._levels(steps), final])
 
     def timesteps(self, steps: int) -> list[int]:
-        """The integer model times of `sigmas`, one per step: 1000 t cut to an integer, as diffusers has them.
+        """Return the integer model times of `sigmas`, one per step: 1000 t cut to an integer, as diffusers has them.
 
-        They are cut before the rounding to float32, which matters where 1000 t is a whole number.
+        They are cut before the rounding to float32, which matters if 1000 t is a whole number.
         """
         return [int(level * TRAIN_STEPS) for level in self._levels(steps)]
 
     def euler_sigmas(self, steps: int) -> Tensor:
-        """Noise levels of diffusers' FlowMatchEulerDiscreteScheduler, [steps+1] float32, from 1 to 0.
+        """Return the noise levels of diffusers' FlowMatchEulerDiscreteScheduler, [steps+1] float32, from 1 to 0.
 
         That scheduler spreads its times evenly between ends that are already shifted, then shifts them again, so
-        its last step is longer than the DPM grid's. Raises RequestError for steps < 1.
+        its last step is longer than that of the DPM solver. Raises RequestError for steps < 1.
         """
         check_steps(steps)
         lowest = torch.ones(1, device="cpu") / TRAIN_STEPS
@@ -99,7 +99,7 @@ class ShiftedTimes:
         return [self.shifted(1.0 - alpha) for alpha in alphas][:0:-1]
 
     def shifted(self, u: U) -> U:
-        """t(u), of one time or of a tensor of them."""
+        """Return t(u) for one time or a tensor of them."""
         return self.shift * u / (1 + (self.shift - 1) * u)
 
 

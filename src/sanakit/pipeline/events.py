@@ -1,7 +1,7 @@
-"""What happens while pictures are drawn, as small frozen values.
+"""What happens while images are drawn, as small frozen values.
 
 A generation yields these in order: `Started`, then for each stage `StageStarted`, any `Step`s, `StageDone`, after the
-last stage of a picture `PictureDone`, and at the end `Done`, or `Cancelled` where the caller asked to stop. A `Note`
+last stage of an image `PictureDone`, and at the end `Done`, or `Cancelled` if the caller asked to stop. A `Note`
 may come anywhere. Progress bars, previews and cancelling are things a caller does between two events.
 """
 
@@ -22,7 +22,7 @@ Stage = Literal["load", "text", "denoise", "decode"]
 
 @dataclass(frozen=True, kw_only=True)
 class Started:
-    """The request with every open field filled, and the size in pixels that the transformer really draws."""
+    """The request with every open field filled, and the size in pixels that the transformer draws."""
 
     request: ImageRequest
     drawn_width: int
@@ -38,7 +38,7 @@ class Note:
 
 @dataclass(frozen=True, kw_only=True)
 class StageStarted:
-    """A stage begins for picture `index`; `total` steps follow where they can be counted, else 0."""
+    """A stage begins for image `index`; `total` steps follow, 0 if they can't be counted."""
 
     stage: Stage
     index: int = 0
@@ -47,7 +47,7 @@ class StageStarted:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """Step `index` (0-based) of `total` is done; `latent` [1,C,h,w] is the present estimate of the clean latent."""
+    """Step `index` (0-based) of `total` is done; `latent` [1,C,h,w] is the current estimate of the clean latent."""
 
     stage: Stage
     index: int
@@ -66,7 +66,7 @@ class StageDone:
 
 @dataclass(frozen=True, kw_only=True)
 class PictureDone:
-    """Picture `index` is ready; `request` draws exactly this one alone."""
+    """Image `index` is ready; `request` draws exactly this one alone."""
 
     index: int
     seed: int
@@ -76,14 +76,14 @@ class PictureDone:
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """All pictures are ready; `timings` are seconds per stage, summed over the pictures."""
+    """All images are ready; `timings` are seconds per stage, summed over the images."""
 
     timings: Mapping[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cancelled:
-    """The caller asked to stop; `finished` pictures had been handed over."""
+    """The caller asked to stop; `finished` images had been handed over."""
 
     finished: int
     timings: Mapping[str, float]

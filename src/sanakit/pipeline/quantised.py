@@ -27,10 +27,10 @@ def write_int8_folder(
 ) -> QuantReport:
     """Write the model `found` to `target`, wide linear layers of its transformer in int8, the rest copied as it is.
 
-    Files that are no part of a model are left out. The folder appears, or changes, all at once.
+    Files that aren't part of a model are left out. The folder appears, or changes, all at once.
     variant: which weights of the transformer are rounded. max_shard_size: of its files, as in `save_weights`.
-    Returns which layers were rounded, and why the others were not. Raises OutputError when the folder is occupied and
-    `force` is false; ConfigError where a file leads out of the model; RequestError when the model is no folder, is in
+    Returns which layers were rounded, and why the others were not. Raises OutputError if the folder is occupied and
+    `force` is false; ConfigError if a file leads out of the model; RequestError if the model isn't a folder, is in
     int8 already or has no layer to round.
     """
     source = found.transformer_source

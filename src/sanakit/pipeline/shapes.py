@@ -76,7 +76,7 @@ def _transformer_parameters(config: TransformerConfig) -> int:
 
 
 def gemma_parameters(config: TextConfig) -> int:
-    """The parameters of a Gemma-2 decoder by its configuration; building one would import transformers."""
+    """Return the parameters of a Gemma-2 decoder by its configuration; building one would import transformers."""
     width, heads, kv_heads = (
         config["hidden_size"],
         config["num_attention_heads"],
