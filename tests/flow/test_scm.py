@@ -12,8 +12,7 @@ from torch import Tensor
 
 from sanakit.base import RequestError
 from sanakit.flow import drive
-from sanakit.flow.path import TrigPath, angle_from_time, linear_scale, time_from_angle
-from sanakit.flow.prediction import trig_from_velocity
+from sanakit.flow.path import TrigPath, angle_from_time, linear_scale, time_from_angle, trig_from_velocity
 from sanakit.flow.scm import scm, scm_sigmas
 from tests.flow.toys import sample
 from tests.oracles.bounds import within

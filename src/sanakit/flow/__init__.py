@@ -1,10 +1,9 @@
-"""The flow, which knows no network: paths, times, predictions, guidance and solvers.
+"""The flow, which knows no network: paths, times, guidance and solvers.
 
-path        points and targets between data and noise       times      noise levels, and the shift of times
+path        points and velocities between data and noise    times      noise levels, and the shift of times
 densities   the times that training draws                   schedule   how a checkpoint is sampled, its model time
-prediction  from a velocity to the clean sample             guidance   CFG, its interval, PAG
 sampling    what a solver asks and who answers              solvers    the table of solvers
-dpm, euler, scm   the solvers, a file each
+guidance    CFG, its interval, PAG                          dpm, euler, scm   the solvers, a file each
 """
 
 from sanakit.flow.densities import DensityName, TimeDensity, draw_times, even_times

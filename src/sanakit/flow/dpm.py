@@ -30,7 +30,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from sanakit.base.errors import RequestError
-from sanakit.flow.prediction import x0_from_velocity
+from sanakit.flow.path import x0_from_velocity
 from sanakit.flow.sampling import Query, Solver, check_sigmas
 from sanakit.flow.schedule import Schedule
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from sanakit.base.errors import RequestError
-from sanakit.flow.prediction import x0_from_velocity
+from sanakit.flow.path import x0_from_velocity
 
 __all__ = ["Denoise", "Noise", "Query", "Solver", "State", "check_sigmas", "drive"]
 

@@ -19,8 +19,14 @@ import torch
 from torch import Tensor
 
 from sanakit.base.errors import RequestError
-from sanakit.flow.path import TrigPath, angle_from_time, linear_scale, time_from_angle
-from sanakit.flow.prediction import trig_from_velocity, x0_from_trig
+from sanakit.flow.path import (
+    TrigPath,
+    angle_from_time,
+    linear_scale,
+    time_from_angle,
+    trig_from_velocity,
+    x0_from_trig,
+)
 from sanakit.flow.sampling import Noise, Query, Solver, check_sigmas
 from sanakit.flow.times import check_steps
 
