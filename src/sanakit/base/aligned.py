@@ -1,8 +1,8 @@
-"""Where tensors of the CPU begin: products of matrices sum in an order that depends on it.
+"""Alignment of CPU tensors: matrix products sum in an order that depends on the address of their operands.
 
-MKL and oneDNN take the values before the first boundary of a vector register apart, so that the same numbers at another
-address give a result that differs in its last bit. torch allocates at multiples of 64 bytes; what lies in a mapped file
-or is a view of something larger need not begin there.
+MKL and oneDNN treat the values before the first vector-register boundary separately, so the same numbers at another
+address give a result that differs in its last bit. torch allocates at multiples of 64 bytes; tensors in a mapped file,
+and views of larger tensors, need not begin there.
 """
 
 from __future__ import annotations
@@ -16,17 +16,14 @@ ALIGNMENT = 64
 
 
 def aligned(tensor: Tensor) -> Tensor:
-    """The tensor itself where it lies as torch would have allocated it, else a copy that does.
-
-    That is: contiguous, and on a CPU beginning at a multiple of `ALIGNMENT`.
-    """
+    """Return the tensor if it is contiguous and, on a CPU, begins at a multiple of `ALIGNMENT`, else such a copy."""
     return (
         tensor if is_aligned(tensor) else tensor.detach().contiguous().reshape(-1).clone().view(tensor.shape)
     )
 
 
 def is_aligned(tensor: Tensor) -> bool:
-    """Whether a tensor is contiguous (in every stride, those of single rows included) and begins where it should."""
+    """Whether a tensor is contiguous (in every stride, even of dimensions of size 1) and aligned."""
     if tensor.stride() != _strides(tensor.shape):
         return False
     return tensor.device.type != "cpu" or tensor.data_ptr() % ALIGNMENT == 0

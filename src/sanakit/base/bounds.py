@@ -114,7 +114,7 @@ def check_value(hint: Any, value: Any, key: str) -> None:
 
 
 def bounds_of(hint: Any) -> Bounds | None:
-    """The bounds in a type, also where None is allowed beside it; None where it has none."""
+    """The bounds in a type, also if the type allows None; None if it has none."""
     for option in _options(hint):
         if get_origin(option) is Annotated:
             return next((each for each in option.__metadata__ if isinstance(each, Bounds)), None)

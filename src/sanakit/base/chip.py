@@ -58,12 +58,12 @@ class Chip:
 
     @property
     def bf16_unit(self) -> str | None:
-        """What multiplies bf16 in hardware, by its name; None where nothing does."""
+        """What multiplies bf16 in hardware, by its name; None if nothing does."""
         return next((name for feature, name in _BF16.items() if feature in self.features), None)
 
     @property
     def int8_unit(self) -> str | None:
-        """What multiplies int8 into sums of int32 in hardware, by its name; None where nothing does."""
+        """What multiplies int8 into sums of int32 in hardware, by its name; None if nothing does."""
         return next((name for feature, name in _INT8.items() if feature in self.features), None)
 
     @property
@@ -102,7 +102,7 @@ def detect() -> Chip:
 
 
 def read_listing(source: str = "/proc/cpuinfo") -> dict[str, frozenset[str] | str]:
-    """Name and features of the first CPU as Linux lists them; nothing where the system does not."""
+    """Name and features of the first CPU as Linux lists them; nothing if the system does not."""
     try:
         text = Path(source).read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,6 +1,9 @@
-"""The two dialects of SANA checkpoints, as data: what the official code and diffusers do differently.
+"""Dialects: the numerical conventions in which the official code and diffusers read the same weights, as data.
 
-A checkpoint is best drawn in the dialect of the code that wrote its format; both were trained as one.
+The two implementations differ in a few details that no tensor records: the mask of the unconditional prompt, whether
+prompts are lower-cased, whether times are truncated to whole numbers, and three epsilons. A checkpoint is in the
+dialect of the code that wrote its format, and generates that code's pictures only if it is read in that dialect.
+Networks take these values from their configuration and never ask which dialect they are in.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True)
 class Dialect:
-    """One reading of the same weights.
+    """One set of conventions.
 
     null_mask: mask of the unconditional branch, its "own" or that of the "prompt".
     lowercase: prompts are lower-cased and stripped before tokenising.

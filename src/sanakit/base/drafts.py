@@ -36,11 +36,11 @@ _NAME_LENGTH = (
     40  # of the target's name that a draft repeats: names end at 255 bytes, and a character has up to four
 )
 _SUFFIX_LENGTH = 12
-_AGE = 24 * 3600.0  # seconds after which a draft is nobody's where there are no locks
+_AGE = 24 * 3600.0  # seconds after which a draft counts as abandoned on systems without locks
 
 _AT_FDCWD = -100
 _NOREPLACE, _EXCHANGE = 1, 2  # flags of renameat2(2)
-# What says that this system or file system does not know the call, not that the names are at fault.
+# Errors that mean the system or file system lacks the call, not that the names are wrong.
 _UNKNOWN = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM)
 
 
@@ -57,7 +57,7 @@ def is_draft(name: str) -> bool:
 
 @contextmanager
 def draft_file(target: Path) -> Iterator[Path]:
-    """An empty file beside `target`, with its suffix, to write into; what still has the name at the end is removed.
+    """Create an empty file beside `target`, with its suffix, to write into; it is removed at the end unless renamed.
 
     Raises OSError.
     """
@@ -83,7 +83,7 @@ def draft_file(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def draft_folder(target: Path, inside: bool = False) -> Iterator[Path]:
-    """An empty folder beside `target` (or in it) to fill; what still has the name at the end is removed.
+    """Create an empty folder beside `target` (or in it) to fill; it is removed at the end unless renamed.
 
     Raises OSError.
     """
@@ -102,7 +102,7 @@ def draft_folder(target: Path, inside: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[bool]:
-    """Hold the lock of a folder that is there; False where it has gone. Without locks nothing is held."""
+    """Hold the lock of a folder that is there; False if it has gone. Without locks nothing is held."""
     handle = -1
     try:
         handle = os.open(folder, os.O_RDONLY)
@@ -136,7 +136,7 @@ def sweep(folder: Path, kinds: Container[str] = ("part", "old", "new")) -> list[
 
 
 def mend(folder: Path) -> None:
-    """Give a folder its name back that stepped aside for another one when its process was killed."""
+    """Restore the name of a folder that was moved aside when its process was killed."""
     if not folder.exists():
         sweep(folder.parent, ("old",))
 
@@ -144,7 +144,7 @@ def mend(folder: Path) -> None:
 def move_out(full: Path) -> None:
     """Move the files of a folder into its parent, over those of the same names, and remove those it says are gone.
 
-    May be called again where it was interrupted. Raises OSError.
+    May be called again after an interruption. Raises OSError.
     """
     listed, home = full / GONE, full.parent.resolve()
     gone = parse_json(listed.read_text(encoding="utf-8")) if listed.exists() else []
@@ -162,7 +162,7 @@ def move_out(full: Path) -> None:
 
 
 def _remove(draft: Path, target: Path, kind: str) -> bool:
-    """Remove one draft where nobody holds it; whether it was removed."""
+    """Remove one draft if nobody holds it; return whether it was removed."""
     if draft.is_symlink():
         return False
     is_folder = draft.is_dir()
@@ -189,12 +189,12 @@ def _remove(draft: Path, target: Path, kind: str) -> bool:
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Swap what two names stand for, in one step. False where that can't be had here. Raises OSError."""
+    """Exchange two names in one step. False if this system can't. Raises OSError."""
     return _rename(one, other, _EXCHANGE)
 
 
 def rename_new(source: Path, target: Path) -> bool:
-    """Give a file or folder a name that nothing has, in one step. False where that can't be had here.
+    """Rename a file or folder to an unused name, in one step. False if this system can't.
 
     Raises FileExistsError where something has the name, and OSError.
     """
@@ -215,7 +215,7 @@ def _rename(source: Path, target: Path, flag: int) -> bool:
 
 @cache
 def _renameat2() -> Any:
-    """The C library's function; None where there is none."""
+    """The C library's function; None if there is none."""
     try:
         return getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     except (OSError, TypeError):

@@ -2,11 +2,11 @@
 
     SanakitError                  exit code 1
     ├── NumericsError             NaN or Inf left a stage
-    └── InputError                exit code 2: the caller can put it right
+    └── InputError                exit code 2: the caller can fix it
         ├── RequestError          a value in the request (size, steps, prompt, seed, device)
         ├── ConfigError           a config file or a configuration value
         ├── WeightsError          weights that are missing, truncated or mismatched
-        ├── ModelNotFoundError    a name that is no folder, no hub id and no shipped model
+        ├── ModelNotFoundError    a name that isn't a folder, hub id or shipped model
         ├── DataError             a set of pictures to train on
         ├── OutputError           a path that can't be written
         ├── ShortageError         more memory than there is
@@ -31,7 +31,7 @@ class NumericsError(SanakitError):
 
 
 class InputError(SanakitError):
-    """What the caller gave can't be used; nothing was written."""
+    """Bad input from the caller; nothing was written."""
 
     exit_code: ClassVar[int] = 2
 
@@ -49,11 +49,11 @@ class WeightsError(InputError):
 
 
 class ModelNotFoundError(InputError):
-    """No model answers to the name."""
+    """No model has that name."""
 
 
 class DataError(InputError):
-    """A set of pictures is missing, empty, or of no form that is read here."""
+    """A set of pictures is missing, empty, or of an unknown form."""
 
 
 class OutputError(InputError):
@@ -61,8 +61,8 @@ class OutputError(InputError):
 
 
 class ShortageError(InputError):
-    """There is not the memory that was asked for."""
+    """There is not enough memory."""
 
 
 class PictureError(InputError):
-    """A picture can't be read, or carries no request that could be read back."""
+    """A picture can't be read, or holds no request."""

@@ -86,7 +86,7 @@ def _takes_name(draft: Path, path: Path) -> bool:
 
 
 def _is_linked(draft: Path, path: Path) -> bool:
-    """A hard link under the new name. False where the file system has none. Raises FileExistsError."""
+    """A hard link under the new name. False if the file system has none. Raises FileExistsError."""
     try:
         os.link(draft, path)
     except FileExistsError:
@@ -178,7 +178,7 @@ def sync(path: Path) -> None:
 
 
 def user_path(name: str | Path) -> Path:
-    """`~` and `~user` replaced by home folders; as it is where there is no such user or no home."""
+    """`~` and `~user` replaced by home folders; unchanged if there is no such user or no home."""
     return Path(os.path.expanduser(name))  # noqa: PTH111  Path.expanduser raises for an unknown user
 
 

@@ -1,4 +1,4 @@
-"""Where large tensors on CPUs get their memory: a heap that keeps its pages.
+"""The heap for large CPU tensors: it keeps its pages.
 
 The C library's allocator asks the system for fresh pages for every tensor above a few MiB and hands them back when the
 tensor dies; the system clears them each time. A decoder that moves through maps of 128 MiB spends more on that than on
@@ -16,17 +16,17 @@ _STANDARD = {_TRIM_THRESHOLD: 128 * 1024, _MMAP_MAX: 65536}
 
 
 def keep_pages() -> bool:
-    """From now on, freed memory of this process stays with it. False where the C library can't (not glibc)."""
+    """Let this process keep freed memory from now on. False if the C library can't (not glibc)."""
     return _set({_TRIM_THRESHOLD: _LARGEST, _MMAP_MAX: 0})
 
 
 def keep_no_pages() -> bool:
-    """Undo `keep_pages`: glibc's own settings. False where there are none."""
+    """Undo `keep_pages`: glibc's own settings. False if there are none."""
     return _set(_STANDARD) and give_back()
 
 
 def give_back() -> bool:
-    """Return free memory to the system; costs a few milliseconds. False where the C library can't."""
+    """Return free memory to the system; costs a few milliseconds. False if the C library can't."""
     trim = getattr(_c_library(), "malloc_trim", None)
     if trim is None:
         return False
@@ -35,7 +35,7 @@ def give_back() -> bool:
 
 
 def free_bytes() -> int:
-    """Bytes that this process holds and does not use, which the system counts as taken; 0 where nothing tells."""
+    """Bytes that this process holds without using them; 0 if unknown."""
     library = _c_library()
     info = getattr(library, "mallinfo2", None)
     if info is None:

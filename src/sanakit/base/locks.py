@@ -70,7 +70,7 @@ def hold(path: Path, doing: str, *, wait: float = 0.0) -> Iterator[None]:
 
 
 def _take(path: Path, doing: str) -> int | None:
-    """The open lock file, locked; None where another holds it."""
+    """The open lock file, locked; None if another holds it."""
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         locked = try_lock(handle)

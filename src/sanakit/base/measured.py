@@ -34,18 +34,18 @@ T = TypeVar("T")
 
 def folder() -> Path:
     """Where measurements are kept: `$XDG_CACHE_HOME/sanakit/measured`, else below `~/.cache`."""
-    told = os.environ.get("XDG_CACHE_HOME", "")
+    given = os.environ.get("XDG_CACHE_HOME", "")
     try:
-        base = Path(told) if os.path.isabs(told) else Path.home() / ".cache"
+        base = Path(given) if os.path.isabs(given) else Path.home() / ".cache"
     except RuntimeError:  # no home
         base = Path(tempfile.gettempdir()) / f"cache-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
     return base / "sanakit" / "measured"
 
 
 def remember(question: str, machine: str, measure: Callable[[], float]) -> tuple[float, Path | None]:
-    """The number kept for a question on a machine, else what `measure` gives, kept from now on.
+    """Return the stored number for a question on a machine, else measure and store it.
 
-    Returns it with the file that holds it, None where none could be written.
+    With it comes the file that holds it, None if none could be written.
     """
     path = folder() / f"{question}-{hashlib.sha256(machine.encode()).hexdigest()[:16]}.json"
     kept = _read(path, machine)
@@ -63,7 +63,7 @@ def remember(question: str, machine: str, measure: Callable[[], float]) -> tuple
 
 
 def _read(path: Path, machine: str) -> float | None:
-    """The number in a file; None where there is none, or it is damaged or of another machine."""
+    """The number in a file; None if there is none, or it is damaged or of another machine."""
     try:
         found = read_object(path)
         value = float(found["value"])
@@ -73,9 +73,9 @@ def _read(path: Path, machine: str) -> float | None:
 
 
 def on_one_core(work: Callable[[], T]) -> T:
-    """What `work` returns, run without gradients and, where OpenMP can be told so, on one core.
+    """Run `work` without gradients and, if OpenMP allows, on one core; return its result.
 
-    The number of threads of the caller, and of everyone else, stays as it is. MKL is not told.
+    The number of threads of the caller, and of all others, is unchanged. MKL's is not set.
     """
 
     def run() -> T:
@@ -92,7 +92,7 @@ def on_one_core(work: Callable[[], T]) -> T:
 
 @cache
 def _setter() -> Callable[[int], Any] | None:
-    """OpenMP's `omp_set_num_threads`, which counts for the thread that calls it; None where it can't be found."""
+    """OpenMP's `omp_set_num_threads`, which counts for the thread that calls it; None if it can't be found."""
     try:
         return getattr(ctypes.CDLL(None), "omp_set_num_threads", None)
     except (OSError, TypeError):  # systems that do not load the process itself by this way

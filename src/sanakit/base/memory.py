@@ -48,7 +48,7 @@ def raise_shortage(error: BaseException, doing: str) -> None:
 
 
 def process_left(proc: Path = Path("/proc/self")) -> int | None:
-    """Bytes that the limits of the shell leave to this process; None where there are none."""
+    """Bytes that the limits of the shell leave to this process; None if there are none."""
     try:
         resource: Any = import_module("resource")
         pages = [int(number) for number in (proc / "statm").read_text(encoding="ascii").split()]
@@ -111,7 +111,7 @@ def _pair(folder: Path, limit: str, used: str, cached: tuple[str, ...]) -> Itera
 
 
 def _cached(folder: Path, names: tuple[str, ...]) -> int:
-    """Bytes of files in memory, which the system gives up where programs need them."""
+    """Bytes of files in memory, which the system frees if programs need them."""
     try:
         lines = [line.split() for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines()]
         return sum(int(value) for name, value in lines if name in names)

@@ -36,7 +36,7 @@ _ISLANDS = "norms, the sums of linear attention and the solver stay in fp32"
 
 @dataclass(frozen=True)
 class Precision:
-    """Where the model runs and in what, and why."""
+    """Device and dtype of a model, and the reason."""
 
     device: torch.device
     dtype: torch.dtype
@@ -46,10 +46,10 @@ class Precision:
 def decide(device: str | None = None, dtype: str | None = None) -> Precision:
     """Choose device and dtype; None or "auto" means: the best this machine has.
 
-    CPU: bf16 where the processor has a unit for it (AMX or AVX512-BF16) and a product was measured to be faster by it
-    on this machine (once, see `base.measured`), else fp32. CUDA: bf16 where supported, else fp32. MPS: fp32. fp16 only
+    CPU: bf16 if the processor has a unit for it (AMX or AVX512-BF16) and a product was measured to be faster with it
+    on this machine (once, see `base.measured`), else fp32. CUDA: bf16 if supported, else fp32. MPS: fp32. fp16 only
     on request.
-    Raises RequestError for an unknown name or a device that is not there.
+    Raises RequestError for an unknown name or a missing device.
     """
     place, why_place = _device(device)
     kind, why_kind = _dtype(place, dtype)
@@ -86,8 +86,8 @@ def _dtype(device: torch.device, name: str | None) -> tuple[torch.dtype, str]:
         return dtype, "fp32 as asked"
     word, chip = "bf16" if dtype == torch.bfloat16 else "fp16", this_chip()
     slow = device.type == "cpu" and dtype == torch.bfloat16 and chip.x86 and chip.bf16_unit is None
-    told = ", though this CPU has no unit for it and fp32 is faster here" if slow else ""
-    return dtype, f"{word} as asked{told}, with fp32 islands: {_ISLANDS}"
+    remark = ", though this CPU has no unit for it and fp32 is faster here" if slow else ""
+    return dtype, f"{word} as asked{remark}, with fp32 islands: {_ISLANDS}"
 
 
 def _best_dtype(device: torch.device) -> tuple[torch.dtype, str]:
@@ -101,7 +101,7 @@ def _best_dtype(device: torch.device) -> tuple[torch.dtype, str]:
 
 
 def _best_on_cpu(chip: Chip) -> tuple[torch.dtype, str]:
-    """bf16 where the CPU has a unit for it and a product was measured to be faster by it, else fp32."""
+    """bf16 if the CPU has a unit for it and a product was measured to be faster with it, else fp32."""
     if chip.bf16_unit is None:
         return torch.float32, "fp32, because the CPU has neither AMX nor AVX512-BF16"
     if not chip.onednn:
@@ -111,14 +111,14 @@ def _best_on_cpu(chip: Chip) -> tuple[torch.dtype, str]:
         )
     gain, kept = bf16_gain(chip)
     where = f"measured, kept in {kept}" if kept else "measured; it could not be kept"
-    told = f"products with the CPU's {chip.bf16_unit} take {1 / gain:.2f} of the time of fp32 ({where})"
+    remark = f"products with the CPU's {chip.bf16_unit} take {1 / gain:.2f} of the time of fp32 ({where})"
     if gain < ENOUGH:
-        return torch.float32, f"fp32, because {told}"
-    return torch.bfloat16, f"bf16, because {told}; {_ISLANDS}"
+        return torch.float32, f"fp32, because {remark}"
+    return torch.bfloat16, f"bf16, because {remark}; {_ISLANDS}"
 
 
 def bf16_gain(chip: Chip) -> tuple[float, Path | None]:
-    """How many times as fast as in fp32 a product is in bf16, and where that is kept: measured once per machine."""
+    """Speed of a product in bf16 relative to fp32, and the file that stores it: measured once per machine."""
     facts = (str(chip), " ".join(sorted(chip.features)), f"torch {torch.__version__}")
     return remember("bf16", "; ".join(facts), _measured_gain)
 

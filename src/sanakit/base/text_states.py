@@ -16,7 +16,7 @@ from sanakit.base.errors import SanakitError
 class TextStates:
     """Token states of a batch of prompts.
 
-    states: [B, L, C], any floating dtype. mask: [B, L] bool, True where a token is real.
+    states: [B, L, C], any floating dtype. mask: [B, L] bool, True if a token is real.
     Raises SanakitError when the shapes do not belong together.
     """
 

@@ -1,7 +1,7 @@
-"""How many threads of a CPU a piece of work gets: by its size, the machine and what the user says.
+"""How many CPU threads a piece of work gets: by its size, the machine and the user's settings.
 
-Never by the load of the moment: the number of threads decides how sums are split, and with that the last bits of a
-picture. The number is set around a piece of work and set back behind it.
+The current load never counts: the number of threads decides how sums are split, and so the last bits of a picture. The
+number is set for a piece of work and restored after it.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from sanakit.base.errors import RequestError
 T = TypeVar("T")
 
 SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-"""What users set in the environment; torch has read it, and then nothing is changed."""
+"""Environment variables that torch reads; if a user has set one, nothing is changed."""
 
 SMALL = 2e8
-"""Operations of one product that are too few to share among all cores.
+"""Below so many operations, one product is too small to share among all cores.
 
 On one core of 50 to 100 G operations/s they take 2 to 4 ms. Threads that share less meet at a barrier more often than a
 system that has other work as well lets both of them run: its turns last about as long.
@@ -40,17 +40,17 @@ _GROUPS = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True)
 class Threads:
-    """How many, and why."""
+    """A number of threads, and the reason."""
 
     count: int
     reason: str
 
 
 def choose_threads(operations: float, asked: int | None = None) -> Threads:
-    """Threads for work whose widest product has so many operations; a multiplication and a sum are two.
+    """Choose threads for work whose widest product has so many operations; a multiplication and a sum are two.
 
-    asked: wins. Otherwise what the environment names (see `SETTINGS`); otherwise `FEW` for small work (one on one
-    core), and for other work as many as torch has now, but no more than the container may use.
+    asked: takes precedence. Otherwise the environment decides (see `SETTINGS`); otherwise `FEW` for small work (one
+    on one core), and for other work as many as torch has now, but no more than the container may use.
     """
     if asked is not None:
         return Threads(asked, "as asked")
@@ -67,7 +67,7 @@ def choose_threads(operations: float, asked: int | None = None) -> Threads:
 
 
 def check_threads(asked: int | None) -> int | None:
-    """`asked`; raises RequestError where it is less than 1."""
+    """Return `asked`; raise RequestError if it is less than 1."""
     if asked is not None and asked < 1:
         raise RequestError(f"threads must be 1 or more, not {asked}")
     return asked
@@ -75,9 +75,9 @@ def check_threads(asked: int | None) -> int | None:
 
 @contextmanager
 def use_threads(count: int) -> Iterator[None]:
-    """torch works on `count` threads inside of the block, and on as many as before behind it.
+    """Run torch on `count` threads inside the block, and restore the number afterwards.
 
-    The number belongs to the thread of Python that calls, and to those that begin to use torch meanwhile.
+    The number belongs to the calling Python thread, and to those that start to use torch meanwhile.
     """
     before = torch.get_num_threads()
     if count == before:
@@ -91,7 +91,7 @@ def use_threads(count: int) -> Iterator[None]:
 
 
 def on_threads(count: int, items: Generator[T]) -> Generator[T]:
-    """The same items, each made on `count` threads; between two of them the caller has its own number."""
+    """Yield the same items, each computed on `count` threads; between two of them the caller's number is restored."""
     with closing(items):
         while True:
             with use_threads(count):

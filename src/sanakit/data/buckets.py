@@ -37,7 +37,7 @@ _SCALED_FROM = 1024
 
 @dataclass(frozen=True, kw_only=True)
 class BucketRule:
-    """How pictures are dealt to sizes.
+    """How sizes are assigned to pictures.
 
     Attributes:
         bases: sides in pixels of the square sizes; several for a multi-scale set. Multiples of 32.
@@ -75,7 +75,7 @@ def _scaled(side: int, base: int) -> int:
 
 
 def bucket_for(item: Item, rule: BucketRule) -> Bucket:
-    """The (height, width) that an item is trained at."""
+    """The (height, width) at which an item is trained."""
     return _bucket_for(item.height, item.width, rule)
 
 
@@ -108,7 +108,7 @@ def merge_small(buckets: Sequence[Bucket], least: int) -> list[Bucket]:
     """The bucket of every item, with those of fewer than `least` items joined to their nearest neighbour.
 
     The smallest goes first; the neighbour is nearest in aspect ratio and area (sum of the differences of logarithms).
-    The same items and `least` always give the same result. What is left is one bucket where all are small.
+    The same items and `least` always give the same result. If all are small, one bucket is left.
     """
     counts = Counter(buckets)
     moved: dict[Bucket, Bucket] = {}
@@ -186,7 +186,7 @@ def picture_tensor(data: bytes, crop: Crop) -> Tensor:
 
     Rotated as EXIF says; alpha is laid on white; 16-bit grey is scaled to 8 bits; palettes, grey and CMYK become RGB;
     of an animation the first frame counts; colour profiles are not applied. Bicubic with antialiasing, as published.
-    Raises PictureError where the picture is broken, of an unknown form, or larger than `picture.MOST_PIXELS`.
+    Raises PictureError where the picture is broken, of an unknown form, or larger than `image.MOST_PIXELS`.
     """
     resized = (crop.resized_width, crop.resized_height)
     box = (crop.left, crop.top, crop.left + crop.width, crop.top + crop.height)

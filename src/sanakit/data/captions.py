@@ -84,7 +84,7 @@ def record_of(data: bytes, name: str, start: int = 0) -> dict[str, Any]:
 
 
 def captions_of(record: Mapping[str, Any], name: str, report: Reporter) -> list[Caption]:
-    """The captions of a record; none where it has no field for them. Raises CaptionError where it has a wrong one.
+    """The captions of a record; none if it has no field for them. Raises CaptionError where it has a wrong one.
 
     A score that can't be one is reported, and its caption counts as unscored.
     """
@@ -109,7 +109,7 @@ def write_labels(path: Path, added: Mapping[str, Sequence[Caption]]) -> None:
     """Add captions to a table in JSONL, in one step. What is there stays.
 
     Lines of the form {"key", "captions": [...]} for the keys of `added` are merged with it; every other line is kept
-    as it is, byte by byte, even where it can't be read. Raises OutputError.
+    byte by byte, even if it can't be parsed. Raises OutputError.
     """
     with hold(path.with_name(f".{path.name}.lock"), "writes captions", wait=_PATIENCE):
         kept: list[bytes] = []
@@ -153,7 +153,7 @@ def _line(key: str, captions: Iterable[Caption]) -> bytes:
 
 
 def _captions(text: str, score: float | None, source: str) -> list[Caption]:
-    """One caption, without control characters; none where nothing is left."""
+    """One caption, without control characters; none if nothing is left."""
     plain = "".join(" " if unicodedata.category(letter) == "Cc" else letter for letter in printable(text))
     clean = " ".join(plain.split())
     return [Caption(text=clean, score=score, source=source)] if clean else []
@@ -164,7 +164,7 @@ def _source(value: object) -> str:
 
 
 def _score(value: object, name: str, report: Reporter) -> float | None:
-    """A finite number of at most 100 either way, also as text, as CSV has it; None where there is none."""
+    """A finite number of at most 100 either way, also as text, as CSV has it; None if there is none."""
     if value is None or value == "":
         return None
     try:

@@ -50,7 +50,7 @@ KINDS: Mapping[str, Kind] = {
     "recaptioned": Kind(
         "pictures that are there again with another caption", "nothing, if both captions are true", "note"
     ),
-    "cropped": Kind("pictures that lose much to the crop", "crop them by hand where it matters", "note"),
+    "cropped": Kind("pictures that lose much to the crop", "crop them by hand if it matters", "note"),
     "lost": Kind("texts of pictures that are not there", "nothing, or mend the file names", "note"),
     "moved": Kind(
         "tables with absolute or foreign paths", "nothing, if the right pictures were found", "note"

@@ -29,7 +29,7 @@ SUFFIXES = frozenset(
 """Lower-case endings of the files that count as pictures."""
 
 MOST_PIXELS = 178_956_970
-"""Larger pictures are refused before they are decoded: this is where Pillow, too, suspects a decompression bomb."""
+"""Larger pictures are refused before they are decoded; Pillow suspects a decompression bomb at the same size."""
 
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM")
 _ORIENTATION = 0x0112
@@ -59,7 +59,7 @@ class UnknownFormError(PictureError):
 def picture_size(data: bytes, tail: bytes | None = None) -> tuple[int, int]:
     """(width, height) in pixels of the upright picture, from the head of a file.
 
-    tail: the file's last bytes, where `data` is not all of it. Raises PictureError.
+    tail: the file's last bytes, if `data` is not all of it. Raises PictureError.
     """
     image = _open(data)
     width, height = image.size
@@ -98,7 +98,7 @@ def thumbnail(
 
 
 def ignore_warnings() -> None:
-    """From now on Pillow's warnings of odd EXIF data and the like, once a picture, are not printed: for commands."""
+    """Silence Pillow's warnings about odd EXIF data and the like (one per picture); for commands."""
     warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
@@ -170,7 +170,7 @@ def _decode(data: bytes, wanted: tuple[int, int]) -> Image.Image:
 
 
 def _orientation(image: Image.Image, data: bytes) -> int:
-    """1 to 8, as in EXIF; 1 where nothing is said or what is said can't be read. data: the end of the file.
+    """1 to 8, as in EXIF; 1 if nothing is said or what is said can't be read. data: the end of the file.
 
     Of a PNG its head counts, then what stands behind its pixels.
     """
@@ -185,7 +185,7 @@ def _orientation(image: Image.Image, data: bytes) -> int:
         else:
             exif = image.getexif()
         found = exif.get(_ORIENTATION, 1)
-    except Exception:  # EXIF is written by everybody: what can't be parsed says nothing
+    except Exception:  # EXIF comes from many programs: if it can't be parsed, it is ignored
         return 1
     return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
@@ -240,7 +240,7 @@ def _grey16(image: Image.Image, clear: Any) -> tuple[Image.Image, NDArray[np.boo
 def _is_clear(image: Image.Image, clear: Any, bits: int) -> NDArray[np.bool_] | None:
     """Which pixels have the one colour that is transparent; it is given in the numbers that the file stores.
 
-    None where what is given is no colour. Of a sample of 16 bits the upper 8 are left.
+    None if what is given is no colour. Of a sample of 16 bits the upper 8 are left.
     """
     colour = np.array(clear if isinstance(clear, tuple) else (clear,), dtype=object)
     if not all(isinstance(part, int) for part in colour.tolist()):

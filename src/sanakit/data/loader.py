@@ -141,8 +141,8 @@ class PictureReader:
 class Prefetch(Generic[T]):
     """`produce(step)` for the step that is asked for and the `ahead - 1` after it; a jump cancels the rest.
 
-    produce: called in threads, several at once; its result depends on the step alone. An error in it is raised where
-    the step is asked for. Raises ConfigError for less than one worker or step.
+    produce: called in threads, several at once; its result depends on the step alone. An error in it is raised when
+    the step is requested. Raises ConfigError for less than one worker or step.
     """
 
     def __init__(self, produce: Callable[[int], T], *, workers: int = 2, ahead: int = 4) -> None:

@@ -1,7 +1,7 @@
-"""What a PNG holds besides its pixels: left out before decoding, but for its orientation and its transparency.
+"""The chunks of a PNG besides its pixels: removed before decoding, except orientation and transparency.
 
-Pillow refuses a PNG whose profile or texts are larger than 1 MiB once inflated, and reads what stands behind the
-pixels only when it has decoded them.
+Pillow refuses a PNG whose profile or texts are larger than 1 MiB once inflated, and reads chunks after the pixels only
+once it has decoded them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ TAIL = 64 * 1024
 
 _KEPT = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
-_SPEAKS_OF_ORIENTATION = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0", b"Raw profile type APP1\0")
+_ORIENTATION_KEYS = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0", b"Raw profile type APP1\0")
 _MOST_TEXT = 1024 * 1024  # bytes, where Pillow's own limit is
 _MOST_EXIF = 64 * 1024
 
@@ -28,7 +28,7 @@ def pixels_only(data: bytes) -> bytes:
     end = len(SIGNATURE)
     whole = True
     for kind, start, end in _chunks(data):
-        if kind in _KEPT or _tells_orientation(kind, data[start + 8 : end - 4]):
+        if kind in _KEPT or _may_hold_orientation(kind, data[start + 8 : end - 4]):
             kept.append(data[start:end])
         else:
             whole = False
@@ -66,11 +66,11 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         start = end
 
 
-def _tells_orientation(kind: bytes, content: bytes) -> bool:
+def _may_hold_orientation(kind: bytes, content: bytes) -> bool:
     """Whether a chunk may say how the picture is turned, and can be inflated without harm."""
     if kind == b"eXIf":
         return len(content) <= _MOST_EXIF
-    if kind not in _TEXTS or not content.startswith(_SPEAKS_OF_ORIENTATION) or len(content) > _MOST_TEXT:
+    if kind not in _TEXTS or not content.startswith(_ORIENTATION_KEYS) or len(content) > _MOST_TEXT:
         return False
     packed = kind == b"zTXt" or (kind == b"iTXt" and content[content.index(0) + 1 :][:1] == b"\1")
     return not packed or len(content) * 1100 <= _MOST_TEXT or _inflates(content)

@@ -1,4 +1,4 @@
-"""Tables that speak of pictures: JSON lines and CSV, each record of one picture that it names.
+"""Tables of captions: JSON lines and CSV; each record names its picture.
 
 A record names its picture by `key`, or by `file_name` (also `file`, `image`, `path`) relative to its table. A path of
 another machine, absolute or with backslashes, is looked for by its end.
@@ -80,7 +80,7 @@ def names_picture(record: Mapping[str, Any]) -> bool:
 def _key_of(record: Mapping[str, Any], folder: str, name: str, builder: SetBuilder, moved: list[str]) -> str:
     """The key of the picture that a record speaks of. Raises CaptionError where it names none.
 
-    moved: takes a sentence where the picture was found by the end of a path only.
+    moved: collects a sentence if the picture was found only by the end of a path.
     """
     if isinstance(record.get("key"), str):
         return builder.find(record["key"]) or printable(record["key"])
@@ -105,7 +105,7 @@ def _key_of(record: Mapping[str, Any], folder: str, name: str, builder: SetBuild
 
 
 def _keys(folder: str, given: str) -> list[str]:
-    """The keys that a path relative to a folder may mean: without its ending, and as it is where that is part of it."""
+    """The keys that a path relative to a folder may mean: without its ending, and with it if that is part."""
     path = posixpath.normpath(posixpath.join(folder, given))
     stem, ending = posixpath.splitext(path)
     return [stem, path] if ending[1:].lower() not in SUFFIXES else [stem]
@@ -142,7 +142,7 @@ def _transcoded(file: BinaryIO, name: str, shown: str) -> Iterator[tuple[bytes, 
 
 
 def _skip_line(file: BinaryIO) -> bool:
-    """Go to the next line; False where none comes within what a table may spend on a line."""
+    """Go to the next line; False if none comes within what a table may spend on a line."""
     for _ in range(64):
         rest = file.readline(MOST_CAPTION)
         if not rest or rest.endswith(b"\n"):

@@ -94,7 +94,7 @@ def _header(file: BinaryIO, at: int, size: int) -> _Header | None:
 
 
 def _number(field: bytes) -> int | None:
-    """A number in octal digits, or in base 256 where the first bit says so; None for anything else."""
+    """Parse octal digits, or base 256 if the first bit is set; None for anything else."""
     if field[0] & 0x80:
         found = int.from_bytes(bytes([field[0] & 0x7F]) + field[1:])
         return None if field[0] & 0x40 else found  # negative
@@ -105,7 +105,7 @@ def _number(field: bytes) -> int | None:
 
 
 def _said(file: BinaryIO, kind: bytes, start: int, size: int) -> dict[str, str]:
-    """What an extended header says of the next member; nothing where it is too long or can't be read."""
+    """What an extended header says of the next member; nothing if it is too long or can't be read."""
     if kind in (b"K", b"g") or size > _LONGEST_HEADER:
         return {}
     file.seek(start)
@@ -137,7 +137,7 @@ def _size_of(said: dict[str, str], size: int, at: int) -> int:
 
 
 def _skip_sparse_map(file: BinaryIO, at: int) -> int:
-    """Where the data of an old sparse member begins: behind blocks that say where they belong."""
+    """The start of the data of an old sparse member, after the blocks of its map."""
     file.seek(at + 482)
     more, start = file.read(1), at + _BLOCK
     while more.strip(b"\0"):

@@ -88,7 +88,7 @@ def _sight(
 
 
 def relation_between(scene: Scene, first: int = 0, second: int = 1) -> str | None:
-    """The one clear relation of the first object to the second, or None where a reader could doubt it.
+    """The one clear relation of the first object to the second, or None if a reader could doubt it.
 
     Beside: centres at least 0.25 of the picture's width apart and nearly equally far. In front or behind: at least
     1.2 apart in depth and within 0.3 of the width of each other.
@@ -170,7 +170,7 @@ def _draw_mixed(draw: random.Random, count: int) -> list[SceneObject]:
 
 
 def _place(draw: random.Random, scene: Scene, relation: str | None) -> Scene | None:
-    """The scene with its objects placed and turned, or None where chance finds no clear arrangement."""
+    """The scene with its objects placed and turned, or None if chance finds no clear arrangement."""
     camera = camera_of(scene)
     for _ in range(_TRIES * MAX_OBJECTS):
         items: list[SceneObject] = []

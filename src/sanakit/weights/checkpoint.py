@@ -1,7 +1,7 @@
 """One file with the weights of one network: of `torch.save` or safetensors, told apart by their bytes, not their names.
 
-What wrappers put around names is taken off (DDP, FSDP, torch.compile, ComfyUI), and of a trainer's file one part is
-taken: the weights or their moving average.
+Prefixes of wrappers are removed from names (DDP, FSDP, torch.compile, ComfyUI), and one part of a trainer's file is
+read: the weights or their moving average.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ def is_checkpoint_name(path: Path) -> bool:
 def open_checkpoint(path: Path, part: Part | None = None, *, verify: bool = False) -> Checkpoint:
     """Open a file of weights.
 
-    part: which weights of a trainer's file; None for "model" (as the official code does), or "ema" where there is
+    part: which weights of a trainer's file; None for "model" (as the official code does), or "ema" if there is
     nothing else. verify: read all of the file first and compare its checksums.
-    Raises WeightsError, one sentence, as `open_torch_file` and `open_files`, and where the part is not there.
+    Raises WeightsError, one sentence, as `open_torch_file` and `open_files`, and if the part is missing.
     """
     if _is_safetensors(path):
         weights = open_files([path])
@@ -84,7 +84,7 @@ def _is_safetensors(path: Path) -> bool:
 
 
 def _choose(file: TorchFile, part: Part | None) -> tuple[dict[object, object], tuple[str, ...]]:
-    """The entries of the part asked for, and a note where there was a choice. Raises WeightsError."""
+    """The entries of the requested part, and a note if there was a choice. Raises WeightsError."""
     tree = file.mapping()
     found: dict[Part, str] = {}
     for name, keys in _PARTS.items():

@@ -35,9 +35,9 @@ def fetch(
     *,
     index: str,
 ) -> tuple[Path | None, str]:
-    """The local folder of a hub model: online if possible, else from the cache; and why it is not online.
+    """The local folder of a hub model, online if possible, else from the cache; and why not online.
 
-    choose: of all files with their bytes those to have. index: the file whose place in the cache tells the folder.
+    choose: selects from all files with their sizes. index: the file whose path in the cache gives the folder.
     """
     why = "the hub is offline (HF_HUB_OFFLINE) and it is not in the cache"
     if not constants.HF_HUB_OFFLINE:
@@ -57,7 +57,7 @@ def fetch(
 
 
 def _downloaded(repo: str, revision: str | None, files: Iterable[str], whole: Path | None) -> Path:
-    """The folder of fetched files. whole: the index where all of them are cached, so that no refusal matters."""
+    """The folder of downloaded files. whole: the cached index if all of them are cached, so that failing is harmless."""
     try:
         return download(repo, revision, files)
     except ModelNotFoundError:
@@ -67,7 +67,7 @@ def _downloaded(repo: str, revision: str | None, files: Iterable[str], whole: Pa
 
 
 def failure_reason(error: Exception) -> str:
-    """Why the hub did not give what was asked, in words."""
+    """Why the hub failed, in words."""
     kind = type(error).__name__
     refusal = _cache_refusal(error)
     if refusal is not None:
@@ -84,7 +84,7 @@ def failure_reason(error: Exception) -> str:
 
 
 def _cache_refusal(error: BaseException | None) -> str | None:
-    """What the disk said, where that is why a download failed; clients wrap it, and the one in Rust has only words."""
+    """The disk error behind a failed download, if any; clients wrap it, and the one in Rust has only its text."""
     while error is not None:
         number = getattr(error, "errno", None)
         if number in _DISK:
@@ -145,7 +145,7 @@ def snapshot_files(repo: str, sizes: Mapping[str, int]) -> dict[str, int]:
 
 
 def download(repo: str, revision: str | None, files: Iterable[str]) -> Path:
-    """Fetch files of a repository; returns the folder they lie in. Raises ModelNotFoundError."""
+    """Download files of a repository; return their folder. Raises ModelNotFoundError."""
     try:
         # By its name, not its commit: only names are found again offline.
         return Path(huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=list(files)))

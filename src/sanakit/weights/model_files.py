@@ -62,7 +62,7 @@ def copy_known(path: Path, model: Path, target: Path) -> None:
 
 
 def check_own(path: Path, model: Path) -> bool:
-    """Whether a name stands for a file. Raises ConfigError where the file lies outside the model."""
+    """Return whether a name stands for a file. Raises ConfigError where the file lies outside the model."""
     real, home = path.resolve(), model.resolve()
     homes = [home]
     if home.parent.name == "snapshots":  # the hub's cache keeps bytes beside its snapshots
@@ -73,7 +73,7 @@ def check_own(path: Path, model: Path) -> bool:
 
 
 def read_words(spec: ModelSpec) -> frozenset[str]:
-    """The words that a model was trained on; empty where its folder does not say, or can't be read."""
+    """The words that a model was trained on; empty if its folder does not say, or can't be read."""
     try:
         with (spec.folder / WORDS_FILE).open("rb") as file:
             return frozenset(file.read(_MOST).decode("utf-8", "replace").split())

@@ -1,7 +1,7 @@
-"""What a model folder holds, read from its configuration files alone: no weights are opened.
+"""The description of a model folder, read from its configuration files alone: no weights are opened.
 
 The folder is diffusers' (`model_index.json` and one folder per component). Three facts about a checkpoint have no
-place there and lie in an optional `sanakit.json` beside it: dialect, instruction, size bins. diffusers ignores it.
+place there and are in an optional `sanakit.json` beside it: dialect, instruction, size bins. diffusers ignores it.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ class ModelSpec:
     instruct: prompts are preceded by the instruction the checkpoint was trained with. bins: sizes are rounded to the
     trained aspect ratios. pag: the folder is one for perturbed attention guidance. text_config: the text encoder's
     config.json as it is. variant: which weights of each component, None for the plain ones or the only ones.
-    notes: sentences on fields of the configuration that were passed over, on components without the variant, and on
-    what was taken for granted about a file of weights.
+    notes: sentences about ignored fields of the configuration, components without the variant, and assumptions
+    about a file of weights.
     other_autoencoder, other_text, other_tokenizer: folders of components in the place of those in `folder`
     (`weights.parts`).
     """
@@ -128,7 +128,7 @@ def read_model_spec(
     hints: what the user says about such a file, see `describe_file`. variant: which weights of a folder, such as fp16.
     ignore: fields of configuration files to read as if they were not there. Raises ConfigError for missing, malformed
     or contradictory configuration files, and for a field in `ignore` that no file has; WeightsError for an unreadable
-    file, and where no component has the variant; RequestError for hints about a folder.
+    file, and if no component has the variant; RequestError for hints about a folder.
     """
     hints = hints or Hints(cross_heads=cross_heads)
     if path.is_dir():
@@ -233,7 +233,7 @@ def read_autoencoder_config(folder: Path) -> AutoencoderConfig:
 def _read_extra(
     data: Mapping[str, Any], transformer: TransformerConfig, where: str
 ) -> tuple[Dialect, bool, bool]:
-    """Dialect, instruct, bins; without a word about bins, sizes are binned where diffusers has a table."""
+    """Dialect, instruct, bins; if bins is missing, sizes are binned if diffusers has a table."""
     fields = Fields(data, _EXTRA, where)
     dialect = _DIALECTS[str(fields.choice("dialect", _DIALECTS))]
     instruct = fields.flag("instruct")
@@ -308,7 +308,7 @@ def index_config(
 
 
 def extra_config(spec: ModelSpec) -> dict[str, Any] | None:
-    """sanakit.json, or None when every value is what a folder without it means."""
+    """sanakit.json, or None if every value is the default of a folder without it."""
     values = {"dialect": spec.dialect.name, "instruct": spec.instruct, "bins": spec.bins}
     default = _read_extra({}, spec.transformer, EXTRA_FILE)
     return None if (spec.dialect, spec.instruct, spec.bins) == default else values

@@ -26,19 +26,17 @@ def resolve(
     variant: str | None = None,
     revision: str | None = None,
 ) -> Path:
-    """The local path that a name stands for; hub models are fetched into the hub's own cache.
+    """Find the local path of a name; hub models are downloaded into the hub's own cache.
 
     announce is called with the sizes and the licence before anything is downloaded (raise in it to refuse).
     variant and revision are the hub's. `HF_HUB_OFFLINE=1` is respected: only what is cached is found then.
-    Raises ModelNotFoundError, with near names, when nothing answers to the name.
+    Raises ModelNotFoundError, with similar names, if no model has the name.
     """
     text = str(name)
     if text == TOYBOX:  # a folder of that name is ./toybox
         return _shipped()
     path = user_path(name)
-    if text and (
-        is_folder(path) or is_file(path)
-    ):  # what is here is never asked for elsewhere, whatever its name
+    if text and (is_folder(path) or is_file(path)):  # a local path takes precedence over any hub name
         return path
     if text in PUBLISHED:
         return _from_hub(PUBLISHED[text].repo, announce, variant or PUBLISHED[text].variant, revision)
@@ -55,10 +53,10 @@ def resolve_snapshot(
     announce: Callable[[str], object] = lambda text: None,
     revision: str | None = None,
 ) -> Path:
-    """The folder of a model that `transformers` loads; hub models are fetched into the hub's own cache.
+    """Find the folder of a model that `transformers` loads; hub models are downloaded into the hub's own cache.
 
     announce is called with the size before anything is downloaded (raise in it to refuse).
-    Raises ModelNotFoundError for what is no folder with a config.json and no hub id, and where the hub refuses.
+    Raises ModelNotFoundError for a folder without a config.json, an unknown name, and if the hub refuses.
     """
     text = str(name)
     path = user_path(name)
@@ -99,7 +97,7 @@ def _default_variant(repo: str) -> str | None:
 
 
 def _shipped() -> Path:
-    """The folder inside the package, found without importing the toy world's code."""
+    """The folder inside the package, found without importing the code of Toybox."""
     folder = Path(str(resources.files("sanakit"))) / "toybox" / "model"
     if not (folder / "model_index.json").is_file():
         raise ModelNotFoundError(

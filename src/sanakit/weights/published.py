@@ -20,7 +20,7 @@ _LICENCE = (
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """One repository. variant: the files to fetch, where it has them. licence: a note, not advice; read the card."""
+    """One repository. variant: the files to download, if it has them. licence: a note, not advice; read the card."""
 
     repo: str
     variant: str | None = None

@@ -148,7 +148,7 @@ def _renamed(row: Row, ours: Callable[[str], str], theirs: Callable[[str], str])
 class Table:
     """All rows of one format for one configuration.
 
-    Raises ValueError at once when a key of either side is named twice: such a table is a mistake of its author.
+    Raises ValueError at once when a key of either side is named twice: such a table is a programming error.
     """
 
     def __init__(self, rows: Iterable[Row]) -> None:
@@ -181,7 +181,7 @@ class Table:
     def stream_theirs(
         self, ours: Mapping[str, Tensor], where: str = "the model"
     ) -> Iterator[tuple[str, Tensor]]:
-        """Their (name, tensor) pairs one by one, as views of ours where possible. Raises like `stream_ours`."""
+        """Their (name, tensor) pairs one by one, as views of ours if possible. Raises like `stream_ours`."""
         check_keys(ours.keys(), self.our_keys, where)
         for row in self.kept:
             yield from zip(row.their_keys, row.to_theirs(ours[row.ours]), strict=True)

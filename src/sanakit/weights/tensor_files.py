@@ -36,7 +36,7 @@ class TensorFile:
         self._file: Any = None
 
     def __getitem__(self, key: str) -> Tensor:
-        """A tensor that lies in the mapped file. Raises WeightsError."""
+        """Return a tensor in the mapped file. Raises WeightsError."""
         try:
             if self._file is None:
                 self._file = safe_open(self.path, framework="pt", device="cpu")
@@ -73,7 +73,7 @@ class Weights(Mapping[str, Tensor]):
 
     @property
     def bytes(self) -> int:
-        """Bytes of all tensors as they lie in the files."""
+        """Bytes of all tensors in the files."""
         return sum(entry.end - entry.begin for entry in self.entries.values())
 
 
@@ -160,7 +160,7 @@ def open_files(paths: list[Path]) -> Weights:
 
 
 def check_variant(name: str) -> None:
-    """Raises WeightsError for what can't be part of a file's name."""
+    """Raise WeightsError if the variant can't be part of a file name."""
     if not _WORD.fullmatch(name):
         raise WeightsError(f"a variant is a word such as fp16 or bf16, not {quoted(name)}")
 
@@ -171,7 +171,7 @@ def has_variant(folder: Path, stem: str, variant: str) -> bool:
 
 
 def variant_of(folder: Path, stem: str, variant: str | None) -> str | None:
-    """The variant to open in one component: None (the plain weights, or the only ones) where it lacks the one asked."""
+    """The variant to open in one component; None (the plain or the only weights) if it lacks the requested one."""
     return variant if variant is not None and has_variant(folder, stem, variant) else None
 
 

@@ -64,7 +64,7 @@ class TorchFile:
     records: dict[str, Record] = field(default_factory=dict)
 
     def verify(self) -> bool:
-        """Reads all of the file and compares it with its checksums; False where it has none. Raises WeightsError."""
+        """Reads all of the file and compares it with its checksums; False if it has none. Raises WeightsError."""
         return checksums(self.data, self.records, str(self.path)) if self.records else False
 
     def mapping(self, value: object = None) -> dict[object, object]:
@@ -203,7 +203,7 @@ def open_torch_file(path: Path) -> TorchFile:
 
 
 def read_pth(path: Path, part: str = "state_dict") -> dict[str, Tensor]:
-    """The tensors of a file of `torch.save`, mapped: of `part` where the file has parts, else of the file.
+    """The tensors of a file of `torch.save`, mapped: of `part` if the file has parts, else of the file.
 
     Raises WeightsError when the file is missing or damaged, holds code or objects, lacks the part, or the part is no
     mapping of names to tensors.

@@ -141,7 +141,7 @@ def _check_layout(heads: list[tuple[int, int]], end: int) -> None:
 def checksums(data: memoryview, records: dict[str, Record], where: str) -> bool:
     """Compares the bytes of all records with their CRC-32. Raises WeightsError for the first that differs.
 
-    Returns False where the file has none to compare with: PyTorch can be told to write zeros.
+    Returns False if the file has none to compare with: PyTorch can be told to write zeros.
     """
     if not any(record.crc for record in records.values()):
         return False

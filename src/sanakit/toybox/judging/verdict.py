@@ -40,7 +40,7 @@ def judge(spec: SceneSpec, reading: Reading) -> Verdict:
 
 
 def _assignments(wanted: list[GroupSpec], objects: tuple[Found, ...]) -> Iterator[tuple[Found | None, ...]]:
-    """Every way to give each wanted thing an object of its own, or none where there are too few."""
+    """Every way to give each wanted thing an object of its own, or none if there are too few."""
     seats: list[Found | None] = [*objects, *[None] * max(0, len(wanted) - len(objects))]
     return permutations(seats, len(wanted))
 
@@ -59,7 +59,7 @@ def is_said(group: GroupSpec, item: Found) -> bool:
 
 
 def related(spec: SceneSpec, seats: tuple[Found | None, ...]) -> bool:
-    """Whether the first two objects stand as the prompt says; True where it says nothing."""
+    """Whether the first two objects stand as the prompt says; True if it says nothing."""
     if spec.relation is None:
         return True
     first, second = seats[0], seats[1]
