@@ -57,7 +57,7 @@ def fetch(
 
 
 def _downloaded(repo: str, revision: str | None, files: Iterable[str], whole: Path | None) -> Path:
-    """The folder of downloaded files. whole: the cached index if all of them are cached, so that failing is harmless."""
+    """The folder of downloaded files. whole: the cached index if all files are cached, so that failing is harmless."""
     try:
         return download(repo, revision, files)
     except ModelNotFoundError:
