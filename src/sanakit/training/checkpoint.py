@@ -124,7 +124,7 @@ class Checkpoints:
     def _in_step(self, step: int, act: Callable[[], None]) -> None:
         """Do a part of writing; no process goes on before all have done theirs.
 
-        Raises OutputError on every process where one of them fails, so that none waits for it.
+        Raises OutputError on every process if one of them fails, so that none waits for it.
         """
         fault: BaseException | None = None
         try:

@@ -37,8 +37,10 @@ STATE: dict[OptimizerName, float] = {"adamw": 8.0, "came": 4.1, "came-8bit": 1.2
 
 _FLOAT = 4
 _LATER = 80 * 2**20  # libraries loaded once training begins: measured 79 MB with TensorBoard and Gemma's code
-_WRITING = 2  # copies of what a checkpoint holds that torch's writer makes; a third one where the run goes on meanwhile
-_STARTED = 350 * 2**20  # torch and its libraries, where the system does not tell what is resident
+_WRITING = (
+    2  # copies of what a checkpoint holds that torch's writer makes; a third one if the run goes on meanwhile
+)
+_STARTED = 350 * 2**20  # torch and its libraries, if the system does not tell what is resident
 
 
 def train_operations(forward: Callable[[], object]) -> float:
@@ -194,7 +196,7 @@ class Memory:
 def step_memory(
     parameters: int, trained: int, optimizer: OptimizerName, activations: int, half: bool, share: int = 1
 ) -> Memory:
-    """Of the network and its step. share: processes that hold it together. half: computed in bf16."""
+    """Memory of the network and its step. share: processes that hold it together. half: computed in bf16."""
     state = round(trained * STATE[optimizer] / share)
     return Memory(
         weights=parameters * _FLOAT // share, gradients=trained * _FLOAT // share,
@@ -204,12 +206,12 @@ def step_memory(
 
 
 def writing_bytes(network: int, behind: bool) -> int:
-    """Of the copies that writing a checkpoint takes. behind: while the run goes on."""
+    """Bytes of the copies that writing a checkpoint takes. behind: while the run goes on."""
     return network * (_WRITING + behind)
 
 
 def program_bytes() -> int:
-    """What this process holds now, or about what torch takes where the system does not tell, and will load yet."""
+    """Bytes that this process holds (if the system does not tell, about what torch takes) and will still load."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     except (OSError, ValueError, IndexError):

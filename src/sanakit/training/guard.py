@@ -113,7 +113,7 @@ class Guard:
 def dump_batch(folder: Path, step: int, rank: int, batch: object) -> Path:
     """Write what this process saw at a step, to be read with `torch.load(..., weights_only=True)`.
 
-    Of very many skipped steps the first fifty are kept. Returns where it is, or would be. Raises OutputError.
+    Only the first fifty skipped steps are kept. Returns the path, written or not. Raises OutputError.
     """
     home = ensure_writable_folder(folder / _FOLDER)
     path = home / f"step-{step:08d}-{rank}.pt"

@@ -126,7 +126,7 @@ def _group(hint: Any) -> tuple[type | None, str]:
 
 
 def _words(hint: Any) -> str:
-    """Of a value; "" for a group of keys. For a group that a name may stand for, those of the name."""
+    """The type of a value in words; "" for a group of keys, unless a name may stand for it."""
     if _group(hint)[1]:
         return ""
     words = [

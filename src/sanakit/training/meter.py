@@ -108,7 +108,7 @@ class Pace:
 
 
 def times_due(step: int, steps: int, every: int) -> int:
-    """How often something that is done every so many steps is still due; at `step` itself it has not been done yet."""
+    """Count how often something done every so many steps is still due; at `step` it has not been done yet."""
     return steps // every - step // every + (step > 0 and step % every == 0) if step <= steps else 0
 
 
@@ -123,7 +123,7 @@ class Speed:
         self._operations, self.rate = operations, rate
 
     def operations(self, batch: Any) -> float:
-        """Those of a micro-batch; 0 if they are not counted."""
+        """Operations of a micro-batch; 0 if they are not counted."""
         return self._operations(batch) if self._operations else 0.0
 
     def share(self, reached: float, device: torch.device, dtype: torch.dtype | None) -> float | None:

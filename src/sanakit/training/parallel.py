@@ -40,7 +40,7 @@ class World:
 
     @property
     def leads(self) -> bool:
-        """Whether this process writes and prints."""
+        """True for the process that writes and prints."""
         return self.rank == 0
 
     def share(self, count: int) -> slice:

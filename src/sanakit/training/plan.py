@@ -31,7 +31,7 @@ class Plan:
         work: what the task will take. epochs: how each phase walks over the set. lr: of this batch.
         begins: the step it goes on from.
         pictures, faults: of the set. free: bytes that are free on the device, if that is known.
-        disk: bytes that are free where the run's folder is, if that is known.
+        disk: free bytes on the disk of the run's folder, if that is known.
         program: bytes that this process holds already.
         rate: operations per second of this machine's products in the dtype of the run.
         changed: what has become of the set since the run began, "" if there is nothing to say.

@@ -62,7 +62,7 @@ class Reading:
 
     @property
     def unfit(self) -> bool:
-        """Whether the encoder can't tell the captions apart, or knows too few of their words."""
+        """True if the encoder can't tell the captions apart, or knows too few of their words."""
         return self.closed and (self._blurred or self.pieces > _UNKNOWN * self.words)
 
     @property

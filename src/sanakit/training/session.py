@@ -99,7 +99,7 @@ class Session:
 
     @cached_property
     def changed(self) -> SetChange:
-        """How the set has changed since the run that goes on began."""
+        """Changes of the set since the run that goes on began."""
         return set_change(self.config.folder, self.task.pictures) if self.begins else SetChange()
 
     @cached_property
@@ -221,7 +221,7 @@ def first_step(config: TrainConfig, resume: bool) -> int:
 
 
 def free_bytes(folder: Path) -> int | None:
-    """Bytes that are free where a folder is, or will be; None if the system does not tell."""
+    """Free bytes on the disk of a folder, existing or not; None if the system does not tell."""
     there = next((path for path in (folder, *folder.absolute().parents) if path.is_dir()), folder)
     try:
         return shutil.disk_usage(there).free

@@ -133,7 +133,7 @@ def _yaml(value: object) -> str:
 
 
 def write_starter(path: Path, text: str) -> None:
-    """Write a new file. Raises OutputError if there is one already, or where it can't be written."""
+    """Write a new file. Raises OutputError if there is one already, or it can't be written."""
 
     def alone() -> Iterator[Path]:
         yield path

@@ -59,7 +59,7 @@ class Trainer:
 
     Args:
         model: holds every tensor that a checkpoint keeps; wrapped and sharded already.
-        config: of the run; what is read of it is how long it is, how fast, and where it is kept.
+        config: of the run. The trainer reads its length, rates, limits, saving and folder, and nothing of its pictures.
         players: who learns, the main one first; () for one player with all of the model and the config's optimiser.
         dtype: of the autocast; None for float32.
         world: this process among others.
@@ -214,7 +214,7 @@ class Trainer:
         return Message(step=self.step, text="saving")
 
     def _left(self, hooks: Sequence[Hook]) -> float | None:
-        """Seconds expected to the end."""
+        """Expected seconds to the end."""
         known = {hook.name: (hook.every, hook.expected) for hook in hooks}
         return self.pace.left(self.step, self.config.steps, known)
 
@@ -258,11 +258,11 @@ class Trainer:
             self.step += 1
             return
         with meter.step():
-            messages = list(self._act(losses, batches, meter))
+            messages = list(self._take_step(losses, batches, meter))
         self.pace.step(meter.last)
         yield from messages
 
-    def _act(self, losses: Losses, batches: Batches, meter: Meter) -> Iterator[Event]:
+    def _take_step(self, losses: Losses, batches: Batches, meter: Meter) -> Iterator[Event]:
         """Take a step, or skip it, or go back."""
         factor = self._schedule()
         self.lr = [player.set_rate(factor) for player in self.players][0]

@@ -1,4 +1,4 @@
-"""What training an autoencoder minimises: pixels, structure, patches that look real, and the size of the latent."""
+"""Losses of an autoencoder and its critic: pixels, structure, patches that look real, and the size of the latent."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Autoencoding:
         return parts | self.critic_loss(pixels, made) if self.plays(batch.step) else parts
 
     def plays(self, step: int) -> bool:
-        """Whether the critic takes part in a step."""
+        """Return whether the critic takes part in a step."""
         return self.critic is not None and step >= self.weights.adversarial_start
 
     def reconstruct(self, pixels: Tensor, generator: torch.Generator | None = None) -> Reconstruction:
@@ -115,7 +115,7 @@ class Autoencoding:
         return {"loss": loss + weights.latent * latent} | {k: part.detach() for k, part in parts.items()}
 
     def _adversarial(self, reconstruction: Tensor, made: Reconstruction) -> dict[str, Tensor]:
-        """How real the patches look, with gradients for the autoencoder alone, and the weight of that."""
+        """The adversarial loss of the patches, with gradients for the autoencoder alone, and its adaptive weight."""
         critic = self._critic()
         critic.requires_grad_(False)
         adversarial = hinge_generator(critic(made.pixels))

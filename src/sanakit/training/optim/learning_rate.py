@@ -14,7 +14,7 @@ from typing import Literal
 from sanakit.base.errors import ConfigError
 
 BatchRule = Literal["none", "sqrt", "linear"]
-"""How a learning rate grows with the batch."""
+"""The growth of a learning rate with the batch."""
 
 
 def lr_for_batch(lr: float, batch: int, rule: BatchRule = "none", base: int = 256) -> float:
