@@ -23,28 +23,27 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime.jit import JITFunction
 
 from sanakit.kernels import tuning
-from sanakit.kernels.int8_matmul import triton as int8
 from sanakit.kernels.linear_attention import triton as attention
 from sanakit.kernels.mix_ffn import triton as mix
 from sanakit.kernels.modulated_norm import triton as norm
-from sanakit.kernels.qk_norm import triton as qk
-from sanakit.kernels.rms_norm import triton as residual
+from sanakit.kernels.quant_matmul import triton as quant
+from sanakit.kernels.rms_norm import triton as rms
 
 CHIPS = (80, 90, 100)
 
 BUDGET: dict[str, tuple[int, int]] = {
-    "linear_attention.sums": (192, 0),
-    "linear_attention.answer": (96, 0),
-    "linear_attention.into_query": (160, 0),
-    "linear_attention.into_sums": (208, 0),
-    "linear_attention.sums_backward": (144, 0),
-    "normed_attention.sums": (224, 0),
-    "normed_attention.answer": (176, 0),
-    "normed_attention.into_query": (176, 0),
-    "normed_attention.into_sums": (240, 0),
-    "normed_attention.sums_backward": (144, 0),
-    "qk_norm.spreads": (48, 0),
-    "qk_norm.backward": (112, 0),
+    "linear_attention.kv_state": (192, 0),
+    "linear_attention.output": (96, 0),
+    "linear_attention.backward_query": (160, 0),
+    "linear_attention.backward_state": (208, 0),
+    "linear_attention.kv_state_backward": (144, 0),
+    "normed_attention.kv_state": (224, 0),
+    "normed_attention.output": (176, 0),
+    "normed_attention.backward_query": (176, 0),
+    "normed_attention.backward_state": (240, 0),
+    "normed_attention.kv_state_backward": (144, 0),
+    "qk_norm.rstd": (48, 0),
+    "qk_norm.norm_backward": (112, 0),
     "mix_ffn.forward": (128, 16),
     "mix_ffn.gather": (80, 0),
     "modulated_norm.forward": (48, 0),
@@ -91,14 +90,14 @@ class Absent:
         return 0
 
 
-def attend(width: int, norm: attention.Norm = attention.BARE) -> None:
+def attend(width: int, norm: attention.Norm = attention.NO_NORM) -> None:
     """Linear attention, both ways."""
     q, k, v = torch.empty(1, 128, 2, 3 * width, dtype=BF16).split(width, dim=-1)
     mask = torch.ones(1, 128, dtype=torch.bool)
-    s, z = attention.sums(k, v, None, norm)
-    attention.sums(k, v, mask, norm)
-    attention.answer_backward(attention.answer(q, s, z, 1e-15, norm), q, s, z, 1e-15, norm)
-    attention.sums_backward(s, z, k, v, None, norm)
+    s, z = attention.kv_state(k, v, None, norm)
+    attention.kv_state(k, v, mask, norm)
+    attention.output_backward(attention.output(q, s, z, 1e-15, norm), q, s, z, 1e-15, norm)
+    attention.kv_state_backward(s, z, k, v, None, norm)
 
 
 def attend_normed(width: int) -> None:
@@ -109,7 +108,7 @@ def attend_normed(width: int) -> None:
 def qk_normalise(width: int) -> None:
     """What qk-norm does outside the attention, both ways."""
     x = torch.empty(1, 128, width // 32, 32, dtype=BF16)
-    qk.backward(x, x, qk.spreads(x, 1e-5), torch.empty(width, dtype=BF16))
+    rms.qk_norm_backward(x, x, rms.rstd(x, 1e-5), torch.empty(width, dtype=BF16))
 
 
 def mix_middle(hidden: int) -> None:
@@ -117,7 +116,7 @@ def mix_middle(hidden: int) -> None:
     x = torch.empty(1, 2 * hidden, 32, 32, dtype=BF16).contiguous(memory_format=torch.channels_last)
     filters, bias = torch.empty(9, 2 * hidden, dtype=BF16), torch.empty(2 * hidden, dtype=BF16)
     grad = mix.forward(x, filters, bias)
-    mix.into_inputs(mix.into_middle(grad, x, filters, bias), x, filters)
+    mix.backward_to_inputs(mix.backward_to_conv(grad, x, filters, bias), x, filters)
 
 
 def modulate(width: int) -> None:
@@ -129,22 +128,22 @@ def modulate(width: int) -> None:
 def add_and_modulate(width: int) -> None:
     """The same of a sum behind a gate, both ways, and rounded to int8."""
     x, three = torch.empty(2, 64, width, dtype=BF16), torch.empty(3, 2, width, dtype=BF16)
-    total, out = norm.residual(x, x, *three, 1e-6)
-    norm.gated_backward(out, total, total, x, three[0], three[2], 1e-6)
-    norm.rounded(x, x, *three, 1e-6)
+    total, out = norm.forward_sum(x, x, *three, 1e-6)
+    norm.backward_gated(out, total, total, x, three[0], three[2], 1e-6)
+    norm.forward_sum_quant(x, x, *three, 1e-6)
 
 
 def product(width: int) -> None:
     """Rounding of tokens and the int8 product."""
-    weight, steps = torch.empty(5 * width, width, dtype=torch.int8), torch.empty(5 * width)
-    values, per_token = int8.quantise(torch.empty(256, width, dtype=BF16))
-    int8.multiply(values, per_token, weight, steps, torch.empty(5 * width, dtype=BF16), "silu", BF16)
+    weight, scales = torch.empty(5 * width, width, dtype=torch.int8), torch.empty(5 * width)
+    values, per_token = quant.quantise(torch.empty(256, width, dtype=BF16))
+    quant.multiply(values, per_token, weight, scales, torch.empty(5 * width, dtype=BF16), "silu", BF16)
 
 
 def normalise(channels: int) -> None:
     """The autoencoder's norm."""
     x, w = torch.empty(1, channels, 32, 32, dtype=BF16), torch.empty(channels, dtype=BF16)
-    residual.rms_norm(x, x, w, w, 1e-5)
+    rms.rms_norm(x, x, w, w, 1e-5)
 
 
 CASES: dict[str, tuple[Callable[[int], None], tuple[int, ...]]] = {

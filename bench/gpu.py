@@ -29,18 +29,17 @@ from sanakit.benchmark.run import difference
 from sanakit.benchmark.timing import median_seconds
 from sanakit.benchmark.workload import random_transformer
 from sanakit.kernels import QKNorm
-from sanakit.kernels.int8_matmul import gpu as int8
-from sanakit.kernels.int8_matmul import reference as int8_reference
+from sanakit.kernels.conv import quarters, split_taps, upsample_conv
 from sanakit.kernels.linear_attention import gpu as attention
 from sanakit.kernels.linear_attention import reference as attention_reference
 from sanakit.kernels.mix_ffn import gpu as mix
 from sanakit.kernels.mix_ffn import reference as mix_reference
 from sanakit.kernels.modulated_norm import gpu as norm
 from sanakit.kernels.modulated_norm import reference as norm_reference
-from sanakit.kernels.rms_norm import gpu as residual
-from sanakit.kernels.rms_norm import reference as residual_reference
-from sanakit.kernels.upsample_conv import quarters
-from sanakit.kernels.upsample_conv import reference as upsample_reference
+from sanakit.kernels.quant_matmul import gpu as quant
+from sanakit.kernels.quant_matmul.reference import quantise_rows
+from sanakit.kernels.rms_norm import gpu as rms
+from sanakit.kernels.rms_norm import reference as rms_reference
 from sanakit.transformer import PRESETS
 
 ROUNDS = 20
@@ -99,8 +98,8 @@ def cases(device: str, small: bool) -> Iterator[Case]:
     joined, norms = normal(batch, side * side * (1 if small else 4), 3 * width), normal(2, width)
     yield Case(
         name=f"qk-norm and attention, {batch} x {joined.shape[1]} x {width // 32} x 32",
-        ours=lambda x, w: normed(attention.linear_attention, x, w),
-        plain=lambda x, w: normed(attention_reference.linear_attention, x, w),
+        ours=lambda x, w: normed(attention.qk_norm_linear_attention, x, w),
+        plain=lambda x, w: normed(attention_reference.qk_norm_linear_attention, x, w),
         inputs=(joined, norms), bytes=joined.nbytes * (3 + 1) / 3,
     )  # fmt: skip
     for scale in (1,) if small else (1, 4):
@@ -126,18 +125,18 @@ def cases(device: str, small: bool) -> Iterator[Case]:
         inputs=(x, more, gate, shift, scale), bytes=4 * x.nbytes,
     )  # fmt: skip
     rows = x.flatten(0, 1)
-    weight, steps = int8_reference.quantise_rows(normal(5 * width, width))
-    wide = {cast: (weight * steps[:, None]).to(cast) for cast in (dtype, torch.float32)}
+    weight, scales = quantise_rows(normal(5 * width, width))
+    wide = {cast: (weight * scales[:, None]).to(cast) for cast in (dtype, torch.float32)}
     yield Case(
         name=f"int8 product, {len(rows)} x {width} x {5 * width}",
-        ours=lambda x: int8.int8_matmul(x, weight, steps, None),
+        ours=lambda x: quant.int8_matmul(x, weight, scales, None),
         plain=lambda x: F.linear(x, wide[x.dtype]),
         inputs=(rows,), operations=2.0 * rows.numel() * 5 * width, backward=False,
     )  # fmt: skip
     yield Case(
         name=f"norm that rounds and int8 product, {len(rows)} x {width} x {5 * width}",
-        ours=lambda x: int8.int8_matmul(
-            norm.add_norm_modulate(x, None, None, shift, scale, 1e-6, rounds=True)[1], weight, steps, None
+        ours=lambda x: quant.int8_matmul(
+            norm.add_norm_modulate_quant(x, None, None, shift, scale, 1e-6)[1], weight, scales, None
         ),
         plain=lambda x: F.linear(
             norm_reference.modulated_norm(x, shift.to(x.dtype), scale.to(x.dtype)), wide[x.dtype]
@@ -148,19 +147,19 @@ def cases(device: str, small: bool) -> Iterator[Case]:
     x = normal(1, channels, pixels, pixels).contiguous(memory_format=torch.channels_last)
     yield Case(
         name=f"residual norm, {channels} x {pixels}^2",
-        ours=lambda x, r, w, b: residual.rms_norm(x, r, w, b, 1e-5),
-        plain=lambda x, r, w, b: residual_reference.rms_norm(x, r, w, b, 1e-5),
+        ours=lambda x, r, w, b: rms.rms_norm(x, r, w, b, 1e-5),
+        plain=lambda x, r, w, b: rms_reference.rms_norm(x, r, w, b, 1e-5),
         inputs=(x, normal(*x.shape), normal(channels), normal(channels)), bytes=3 * x.nbytes, backward=False,
     )  # fmt: skip
     small_map = normal(1, 2 * channels, pixels // 2, pixels // 2).contiguous(
         memory_format=torch.channels_last
     )
     filters = normal(channels, 2 * channels, 3, 3) / (18 * channels) ** 0.5
-    four = quarters.prepare(filters)
+    four = split_taps(filters)
     yield Case(
         name=f"upsampling, {2 * channels} to {channels} x {pixels}^2",
-        ours=lambda x: quarters.upsample_conv(x, four, None, True),
-        plain=lambda x: upsample_reference.upsample_conv(x, filters.to(x.dtype), None, True),
+        ours=lambda x: quarters(x, four, None, True),
+        plain=lambda x: upsample_conv(x, filters.to(x.dtype), None, True),
         inputs=(small_map,), operations=2.0 * 4 * 2 * channels * channels * pixels**2, backward=False,
     )  # fmt: skip
 
@@ -168,7 +167,7 @@ def cases(device: str, small: bool) -> Iterator[Case]:
 def normed(attend: Callable[..., Tensor], joined: Tensor, weights: Tensor) -> Tensor:
     """Attention of heads of 32, queries and keys normalised: [B, N, 3D], weights [2, D]."""
     query, key, value = (part.unflatten(-1, (-1, 32)) for part in joined.chunk(3, dim=-1))
-    return attend(query, key, value, norm=QKNorm(weights[0], weights[1], 1e-5))
+    return attend(query, key, value, 1e-15, None, None, None, QKNorm(weights[0], weights[1], 1e-5))
 
 
 def check(case: Case) -> float:

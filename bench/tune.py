@@ -21,17 +21,16 @@ from triton.errors import TritonError
 from bench.gpu import TOLERANCE, seconds
 from sanakit.benchmark.run import difference
 from sanakit.kernels import tuning
-from sanakit.kernels.int8_matmul import reference as int8_reference
-from sanakit.kernels.int8_matmul import triton as int8
 from sanakit.kernels.linear_attention import triton as attention
 from sanakit.kernels.mix_ffn import triton as mix
 from sanakit.kernels.modulated_norm import triton as norm
-from sanakit.kernels.qk_norm import triton as qk
-from sanakit.kernels.rms_norm import triton as residual
+from sanakit.kernels.quant_matmul import triton as quant
+from sanakit.kernels.quant_matmul.reference import quantise_rows
+from sanakit.kernels.rms_norm import triton as rms
 
 CANDIDATES: dict[str, dict[str, tuple[int, ...]]] = {
     "linear_attention": {"tokens": (32, 64, 128), "warps": (4, 8), "stages": (1, 2, 3)},
-    "qk_norm.spreads": {"values": (2048, 4096, 8192), "warps": (2, 4, 8)},
+    "qk_norm.rstd": {"values": (2048, 4096, 8192), "warps": (2, 4, 8)},
     "qk_norm.backward": {"warps": (4, 8, 16)},
     "mix_ffn.walk": {"columns": (4, 8, 16), "channels": (32, 64, 128), "warps": (2, 4, 8)},
     "mix_ffn.gather": {"columns": (2, 4, 8), "channels": (32, 64, 128), "warps": (2, 4, 8)},
@@ -70,22 +69,22 @@ def jobs(device: str, small: bool) -> Iterator[Job]:
     for width in (16,) if small else (1152, 2240):
         x, both = normal(batch, tokens, width), normal(3, batch, width)
         heads, size = x.unflatten(-1, (-1, 8)), _padded(width)
-        spread = qk.spreads(heads, 1e-5)
-        yield Job(kernel="qk_norm.spreads", size=size, run=lambda h=heads: qk.spreads(h, 1e-5))
+        rstd = rms.rstd(heads, 1e-5)
+        yield Job(kernel="qk_norm.rstd", size=size, run=lambda h=heads: rms.rstd(h, 1e-5))
         yield Job(
             kernel="qk_norm.backward", size=size,
-            run=lambda h=heads, s=spread, w=both[0, 0]: qk.backward(h.clone(), h, s, w)[0],
+            run=lambda h=heads, s=rstd, w=both[0, 0]: rms.qk_norm_backward(h.clone(), h, s, w)[0],
         )  # fmt: skip
         yield Job(
             kernel="modulated_norm", size=size,
-            run=lambda x=x, m=both: norm.residual(x, x, *m, 1e-6)[1] + norm.backward(x, x, m[1], 1e-6)[0],
+            run=lambda x=x, m=both: norm.forward_sum(x, x, *m, 1e-6)[1] + norm.backward(x, x, m[1], 1e-6)[0],
         )  # fmt: skip
-        yield Job(kernel="int8_matmul.quantise", size=size, run=lambda x=x: int8.quantise(x[0])[1])
-        values, steps = int8.quantise(x.flatten(0, 1))
-        weight = int8_reference.quantise_rows(normal(5 * width, width))
+        yield Job(kernel="int8_matmul.quantise", size=size, run=lambda x=x: quant.quantise(x[0])[1])
+        values, scales = quant.quantise(x.flatten(0, 1))
+        weight = quantise_rows(normal(5 * width, width))
         yield Job(
             kernel="int8_matmul.multiply", size=width,
-            run=lambda v=values, s=steps, w=weight: int8.multiply(v, s, *w, None, "none", torch.bfloat16),
+            run=lambda v=values, s=scales, w=weight: quant.multiply(v, s, *w, None, "none", torch.bfloat16),
         )  # fmt: skip
         hidden = (2 if small else 5) * width
         maps = normal(batch, hidden, side, side).contiguous(memory_format=torch.channels_last)
@@ -95,23 +94,23 @@ def jobs(device: str, small: bool) -> Iterator[Job]:
         )  # fmt: skip
         yield Job(
             kernel="mix_ffn.gather", size=hidden,
-            run=lambda m=maps, f=filters: mix.into_inputs(m, m, f)[0],
+            run=lambda m=maps, f=filters: mix.backward_to_inputs(m, m, f)[0],
         )  # fmt: skip
     for channels in (8,) if small else (128, 1024):
         picture = normal(1, channels, 4 * side, 4 * side).contiguous(memory_format=torch.channels_last)
         weight = normal(channels)
         yield Job(
             kernel="rms_norm", size=_padded(channels),
-            run=lambda p=picture, w=weight: residual.rms_norm(p, p, w, w, 1e-5),
+            run=lambda p=picture, w=weight: rms.rms_norm(p, p, w, w, 1e-5),
         )  # fmt: skip
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Both ways: a training step and a picture want the same tile."""
-    product, total = attention.sums(key, value, None)
-    out = attention.answer(query, product, total, 1e-15)
-    attention.answer_backward(out, query, product, total, 1e-15)
-    attention.sums_backward(product, total, key, value, None)
+    product, total = attention.kv_state(key, value, None)
+    out = attention.output(query, product, total, 1e-15)
+    attention.output_backward(out, query, product, total, 1e-15)
+    attention.kv_state_backward(product, total, key, value, None)
     return out
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from sanakit.base.sizes import Grid
 from sanakit.kernels import QKNorm
 from sanakit.kernels.linear_attention.reference import rotate_pairs
-from sanakit.kernels.qk_norm.reference import normalised
+from sanakit.kernels.rms_norm.reference import qk_norm
 from sanakit.layers import LinearSelfAttention
 from sanakit.transformer import SanaTransformer, TransformerConfig
 
@@ -41,8 +41,8 @@ def softmax_mix(
     turned (arXiv 2104.09864). norm: of queries and keys. Returns [B, N, H, D].
     """
     if norm is not None:
-        query = normalised(query, norm.query, norm.eps)
-        key = normalised(key, norm.key, norm.eps)
+        query = qk_norm(query, norm.query, norm.eps)
+        key = qk_norm(key, norm.key, norm.eps)
     if angles is not None:
         query, key = (rotate_pairs(part.float(), angles).to(part.dtype) for part in (query, key))
     mixed = F.scaled_dot_product_attention(*(part.transpose(1, 2) for part in (query, key, value)))

@@ -61,13 +61,13 @@ def _fixed_seed() -> None:
 @pytest.fixture
 def triton_everywhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A table whose Triton rows refuse nothing: what runs where there is a GPU, through Triton's interpreter."""
-    from sanakit.kernels import choice
+    from sanakit.kernels import choice, table
 
     rows = tuple(
-        replace(row, refuses=lambda _: None) if row.name == "triton" else row for row in choice.TABLE
+        replace(row, unsupported=lambda _: None) if row.name == "triton" else row for row in table.TABLE
     )
-    monkeypatch.setattr(choice, "TABLE", rows)
-    monkeypatch.setattr(choice, "failure", lambda *_: None)  # the interpreter is too slow for a trial
+    monkeypatch.setattr(table, "TABLE", rows)
+    monkeypatch.setattr(table, "failure", lambda *_: None)  # the interpreter is too slow for a trial
     choice._select.cache_clear()
     yield
     choice._select.cache_clear()

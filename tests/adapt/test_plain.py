@@ -24,7 +24,7 @@ ON_GPU = Problem("linear_attention", "cuda", torch.bfloat16, (("rotary", 0), ("w
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A machine on which Triton's kernels run, as far as the table can tell."""
-    monkeypatch.setattr("sanakit.kernels.gpu.why_not", lambda: None)
+    monkeypatch.setattr("sanakit.kernels.gpu.unavailable", lambda: None)
     monkeypatch.setattr("sanakit.pipeline.engine.why_no_kernels", lambda: None)
     choice._select.cache_clear()
     yield

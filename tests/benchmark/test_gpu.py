@@ -42,8 +42,8 @@ def test_it_walks_through_every_kernel(small: Path, capsys: pytest.CaptureFixtur
 def test_a_wrong_kernel_is_not_timed(
     small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    right = gpu.residual.rms_norm
-    monkeypatch.setattr(gpu.residual, "rms_norm", lambda *a: torch.roll(right(*a), 1, dims=0) + 0.1)
+    right = gpu.rms.rms_norm
+    monkeypatch.setattr(gpu.rms, "rms_norm", lambda *a: torch.roll(right(*a), 1, dims=0) + 0.1)
     with pytest.raises(SystemExit, match="residual norm, 16 x 8.*differs from the reference"):
         gpu.main()
     assert "agree" not in capsys.readouterr().out

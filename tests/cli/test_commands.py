@@ -202,7 +202,7 @@ def test_doctor_says_why_no_kernel_of_a_gpu_runs(sana: Sana, tmp_path: Path, mon
     from sanakit.kernels import gpu, tuning
     from sanakit.kernels.linear_attention import gpu as attention_gpu
 
-    monkeypatch.setattr(gpu, "told", lambda: "no Triton kernel runs, which needs a newer NVIDIA driver")
+    monkeypatch.setattr(gpu, "describe", lambda: "no Triton kernel runs, which needs a newer NVIDIA driver")
     table = tmp_path / "tuning.json"
     table.write_text("[", encoding="utf-8")
     monkeypatch.setattr(tuning, "USER", table)

@@ -35,7 +35,7 @@ class Machine:
 def forget() -> None:
     from sanakit.kernels import choice
 
-    gpu.why_not.cache_clear()
+    gpu.unavailable.cache_clear()
     choice._select.cache_clear()
 
 
@@ -71,7 +71,7 @@ def test_without_cuda(machine: Machine, driver: int, built: str | None, words: s
     machine.gpu(None, driver, built)
     assert refusal("gated_depthwise", "triton") == f"refuses: {words}"
     assert refusal("fp8_matmul", "scaled") == f"refuses: {words}"
-    assert gpu.told() == f"no Triton kernel runs, which {words}"
+    assert gpu.describe() == f"no Triton kernel runs, which {words}"
 
 
 def test_a_chip_without_bf16(machine: Machine) -> None:
@@ -85,7 +85,7 @@ def test_a_chip_without_fp8(machine: Machine) -> None:
     machine.gpu((8, 0))
     assert refusal("fp8_matmul", "scaled") == f"refuses: {OLD.format('9.0', '8.0')}"
     assert refusal("int8_matmul", "triton") == "chosen"
-    assert gpu.told() == "a card, compute capability 8.0: Triton kernels run"
+    assert gpu.describe() == "a card, compute capability 8.0: Triton kernels run"
 
 
 def test_heads_that_no_kernel_holds(machine: Machine) -> None:

@@ -15,9 +15,6 @@ pytest.importorskip("triton", reason="Triton has no wheel for this system, and i
 
 from sanakit import kernels
 from sanakit.kernels import AttentionState, QKNorm, choice, gpu
-from sanakit.kernels.int8_matmul import gpu as int8_gpu
-from sanakit.kernels.int8_matmul import reference as int8
-from sanakit.kernels.int8_matmul import triton as int8_kernels
 from sanakit.kernels.linear_attention import gpu as attention_gpu
 from sanakit.kernels.linear_attention import reference as attention
 from sanakit.kernels.mix_ffn import gpu as mix_gpu
@@ -25,6 +22,9 @@ from sanakit.kernels.mix_ffn import reference as mix
 from sanakit.kernels.modulated_norm import gpu as norm_gpu
 from sanakit.kernels.modulated_norm import reference as norm
 from sanakit.kernels.problem import Problem
+from sanakit.kernels.quant_matmul import gpu as int8_gpu
+from sanakit.kernels.quant_matmul import reference as int8
+from sanakit.kernels.quant_matmul import triton as int8_kernels
 from sanakit.kernels.rms_norm import gpu as residual_gpu
 from sanakit.kernels.rms_norm import reference as residual
 from sanakit.layers import LinearSelfAttention
@@ -110,7 +110,7 @@ def test_linear_attention_normalises_on_its_way(
         return forward
 
     same_gradients(
-        run(attention_gpu.linear_attention), run(attention.linear_attention), [joined, weights],
+        run(attention_gpu.qk_norm_linear_attention), run(attention.qk_norm_linear_attention), [joined, weights],
         3 * TOLERANCE[dtype],
     )  # fmt: skip
 
@@ -217,14 +217,14 @@ def test_a_sum_before_a_norm_is_as_wide_as_torch_makes_it(gated: bool) -> None:
 def test_a_norm_that_rounds_gives_what_the_product_would_have_made(dtype: torch.dtype, adds: bool) -> None:
     x, gate, shift, scale = (torch.randn(2, n, 100).to(dtype) for n in (5, 1, 1, 1))
     added = (torch.randn_like(x), gate) if adds else (None, None)
-    total, tokens = norm_gpu.add_norm_modulate(x, *added, shift, scale, 1e-6, rounds=True)
+    total, tokens = norm_gpu.add_norm_modulate_quant(x, *added, shift, scale, 1e-6)
     if adds:
         wanted, plain = norm_gpu.add_norm_modulate(x, *added, shift, scale, 1e-6)
     else:
         wanted, plain = x, norm_gpu.modulated_norm(x, shift, scale)
     assert torch.equal(total, wanted)
-    values, steps = int8.quantise_tokens(plain)
-    assert torch.equal(tokens.values, values) and torch.equal(tokens.steps, steps)
+    values, scales = int8.quantise_tokens(plain)
+    assert torch.equal(tokens.values, values) and torch.equal(tokens.scales, scales)
     weight, per_output = int8.quantise_rows(torch.randn(7, 100))
     bias = torch.randn(7).to(dtype)
     for run in (int8_gpu.int8_matmul, int8.int8_matmul):
@@ -251,10 +251,10 @@ def test_residual_norm(dtype: torch.dtype, size: tuple[int, ...], adds: bool) ->
 def test_tokens_are_rounded_as_the_reference_rounds(dtype: torch.dtype) -> None:
     x = (torch.randn(40, 300) * torch.logspace(-6, 4, 40)[:, None]).to(dtype)
     x[3] = 0
-    values, steps = int8_kernels.quantise(x)
+    values, scales = int8_kernels.quantise(x)
     wanted, wanted_steps = int8.quantise_tokens(x)
     assert torch.equal(values, wanted)
-    assert torch.equal(steps, wanted_steps)
+    assert torch.equal(scales, wanted_steps)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -263,17 +263,17 @@ def test_tokens_are_rounded_as_the_reference_rounds(dtype: torch.dtype) -> None:
 def test_int8_product(dtype: torch.dtype, size: tuple[int, ...], act: str) -> None:
     tokens, inputs, outputs = size
     x, bias = torch.randn(tokens, inputs).to(dtype), torch.randn(outputs).to(dtype)
-    weight, steps = int8.quantise_rows(torch.randn(outputs, inputs))
+    weight, scales = int8.quantise_rows(torch.randn(outputs, inputs))
     for b in (bias, None):
-        got = int8_gpu.int8_matmul(x, weight, steps, b, act)
-        near(got, int8.int8_matmul(x.double(), weight, steps, b, act), TOLERANCE[dtype])
+        got = int8_gpu.int8_matmul(x, weight, scales, b, act)
+        near(got, int8.int8_matmul(x.double(), weight, scales, b, act), TOLERANCE[dtype])
 
 
 def test_int8_product_has_the_gradient_of_the_reference() -> None:
-    weight, steps = int8.quantise_rows(torch.randn(9, 20))
+    weight, scales = int8.quantise_rows(torch.randn(9, 20))
     same_gradients(
-        lambda x, b: int8_gpu.int8_matmul(x, weight, steps, b, "silu"),
-        lambda x, b: int8.int8_matmul(x, weight, steps, b, "silu"),
+        lambda x, b: int8_gpu.int8_matmul(x, weight, scales, b, "silu"),
+        lambda x, b: int8.int8_matmul(x, weight, scales, b, "silu"),
         [torch.randn(2, 3, 20), torch.randn(9)], 1e-5,
     )  # fmt: skip
 
@@ -284,8 +284,8 @@ def test_what_is_not_finite_stays_visible(bad: float) -> None:
     x = torch.randn(1, 6, 2, 4)
     x[0, 2, 1, 0] = bad
     assert not bool(torch.isfinite(attention_gpu.linear_attention(x, x, x)[:, :, 1]).any())
-    weight, steps = int8.quantise_rows(torch.randn(5, 4))
-    product = int8_gpu.int8_matmul(x[:, :, 1], weight, steps, None)
+    weight, scales = int8.quantise_rows(torch.randn(5, 4))
+    product = int8_gpu.int8_matmul(x[:, :, 1], weight, scales, None)
     assert bool(product[0, 2].isnan().all()) and bool(product[0, :2].isfinite().all())
 
 
@@ -321,12 +321,12 @@ def operators_in(run: Callable[..., Tensor], *inputs: Tensor) -> set[str]:
 def test_a_compiler_is_given_the_operators_of_the_table(triton_everywhere: None) -> None:
     q, w, x = torch.randn(1, 6, 2, 4), torch.randn(8), _last(torch.randn(1, 4, 2, 3))
     attend = operators_in(lambda q, w: kernels.linear_attention(q, q, q, norm=QKNorm(w, w, 1e-5)), q, w)
-    assert attend == {"token_spread", "attention_sums", "attention_answer"}
+    assert attend == {"token_rstd", "attention_kv_state", "attention_output"}
     mixed = operators_in(lambda x, w: kernels.gated_depthwise(x, w, None), x, torch.randn(4, 1, 3, 3))
-    assert mixed == {"gated_middle"}
-    weight, steps = int8.quantise_rows(torch.randn(5, 4))
-    product = operators_in(lambda x: kernels.int8_matmul(x, weight, steps, None, "silu"), torch.randn(3, 4))
-    assert product == {"int8_product_gpu"}
+    assert mixed == {"gated_depthwise"}
+    weight, scales = int8.quantise_rows(torch.randn(5, 4))
+    product = operators_in(lambda x: kernels.int8_matmul(x, weight, scales, None, "silu"), torch.randn(3, 4))
+    assert product == {"int8_matmul_gpu"}
     with choice.avoid("triton"):
         assert operators_in(lambda q: kernels.linear_attention(q, q, q), q) == set()
 
@@ -339,7 +339,7 @@ def test_a_layer_with_qk_norm_runs_on_the_row_that_normalises(triton_everywhere:
     x, found = torch.randn(2, 5, 24), []
     for row in ("triton", "heads_first"):
         layer.zero_grad()
-        with choice.force("linear_attention", row), choice.force("rms_norm", "reference"):
+        with choice.force("qk_norm_linear_attention", row), choice.force("rms_norm", "reference"):
             out = layer(x)
         out.square().sum().backward()
         found.append([out, *(parameter.grad for parameter in layer.parameters())])
@@ -357,21 +357,21 @@ def test_kernels_are_launched_where_their_tensors_are(monkeypatch: pytest.Monkey
 
 def test_every_row_says_why_it_does_not_run_here() -> None:
     cuda = Problem("linear_attention", "cuda", torch.bfloat16, (("rotary", 1),))
-    assert attention_gpu.refuses(cuda) == "turns no rotary angles"
+    assert attention_gpu.unsupported(cuda) == "turns no rotary angles"
     wide = Problem("linear_attention", "cuda", torch.bfloat16, (("rotary", 0), ("width", 256)))
-    assert "at most 128" in (attention_gpu.refuses(wide) or "")
-    assert gpu.refuses(Problem("x", "cpu", torch.bfloat16)) == "runs on CUDA GPUs only"
-    assert "float64" in (gpu.refuses(Problem("x", "cuda", torch.float64)) or "")
+    assert "at most 128" in (attention_gpu.unsupported(wide) or "")
+    assert gpu.unsupported(Problem("x", "cpu", torch.bfloat16)) == "runs on CUDA GPUs only"
+    assert "float64" in (gpu.unsupported(Problem("x", "cuda", torch.float64)) or "")
 
 
 def test_an_old_gpu_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    gpu.why_not.cache_clear()
+    gpu.unavailable.cache_clear()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
     try:
-        assert gpu.why_not() == "needs a GPU of compute capability 8.0 or newer, and this one has 7.5"
+        assert gpu.unavailable() == "needs a GPU of compute capability 8.0 or newer, and this one has 7.5"
     finally:
-        gpu.why_not.cache_clear()
+        gpu.unavailable.cache_clear()
 
 
 def _last(x: Tensor) -> Tensor:

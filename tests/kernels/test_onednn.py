@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sanakit.base import ConfigError
 from sanakit.base.chip import Chip
-from sanakit.kernels import choice, depthwise_glu
+from sanakit.kernels import choice, depthwise_glu, table
 from sanakit.kernels.choice import Problem
 from sanakit.kernels.linear import Act
 from tests.oracles import chips
@@ -17,10 +17,10 @@ from tests.oracles import chips
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 
 
-def rows(op: str, dtype: torch.dtype) -> list[choice.Implementation]:
+def rows(op: str, dtype: torch.dtype) -> list[table.Implementation]:
     """The rows of an operator that take a problem on this machine; the reference is always among them."""
     problem = Problem(op, "cpu", dtype)
-    return [row for row in choice.TABLE if row.op == op and row.refusal(problem) is None]
+    return [row for row in table.TABLE if row.op == op and row.refusal(problem) is None]
 
 
 def near(got: Tensor, wanted: Tensor, tolerance: float) -> None:

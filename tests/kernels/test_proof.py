@@ -12,10 +12,10 @@ from torch import Tensor
 
 from sanakit.base.chip import this_chip
 from sanakit.base.errors import ConfigError
-from sanakit.kernels import choice, proof
+from sanakit.kernels import choice, proof, table
 from sanakit.kernels.choice import Implementation, Problem, explain, force, select
-from sanakit.kernels.int8_matmul import onednn as int8_onednn
-from sanakit.kernels.linear import reference as linear
+from sanakit.kernels.linear import linear
+from sanakit.kernels.quant_matmul import cpu as quant_cpu
 from tests.oracles.chips import AVX2, on
 
 KEPT = (choice._select, proof._failure, proof.half_slowness)
@@ -34,7 +34,7 @@ def fresh() -> Iterator[None]:
 
 def put_first(monkeypatch: pytest.MonkeyPatch, run: Callable[..., Tensor], op: str = "linear") -> None:
     """A table whose first row of an operator is `run`, which refuses nothing."""
-    monkeypatch.setattr(choice, "TABLE", (Implementation(op, "eager", run), *choice.TABLE))
+    monkeypatch.setattr(table, "TABLE", (Implementation(op, "eager", run), *table.TABLE))
 
 
 def fails(x: Tensor, weight: Tensor, bias: Tensor | None, act: str) -> Tensor:
@@ -42,17 +42,17 @@ def fails(x: Tensor, weight: Tensor, bias: Tensor | None, act: str) -> Tensor:
 
 
 def errs(x: Tensor, weight: Tensor, bias: Tensor | None, act: str) -> Tensor:
-    return linear.linear(x, weight, bias, act) * 1.001
+    return linear(x, weight, bias, act) * 1.001
 
 
 def breaks(x: Tensor, weight: Tensor, bias: Tensor | None, act: str) -> Tensor:
-    return linear.linear(x, weight, bias, act) * float("nan")
+    return linear(x, weight, bias, act) * float("nan")
 
 
 def crawls(x: Tensor, weight: Tensor, bias: Tensor | None, act: str) -> Tensor:
     """As a reference loop does: right, and hundreds of times slower."""
     time.sleep(0.02)
-    return linear.linear(x, weight, bias, act)
+    return linear(x, weight, bias, act)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_row_that_keeps_its_word_is_taken_and_tried_once(monkeypatch: pytest.M
 
     def keeps(x: Tensor, weight: Tensor, bias: Tensor | None, act: str) -> Tensor:
         calls.append(x.shape)
-        return linear.linear(x, weight, bias, act)
+        return linear(x, weight, bias, act)
 
     put_first(monkeypatch, keeps)
     assert select("linear", FLOAT).name == "eager"
@@ -114,7 +114,7 @@ def test_trials_touch_nothing_around_them(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_every_row_that_is_taken_here_equals_its_reference(op: str, dtype: torch.dtype) -> None:
     """Whatever a row says of this machine: one that is wrong on it is not taken."""
-    rows = [row for row in choice.TABLE if row.op == op]
+    rows = [row for row in table.TABLE if row.op == op]
     problem, sample = Problem(op, "cpu", dtype), proof.SAMPLES[op](dtype)
     for row in rows:
         if row.refusal(problem) is None:
@@ -123,15 +123,18 @@ def test_every_row_that_is_taken_here_equals_its_reference(op: str, dtype: torch
 
 
 def test_operators_of_libraries_have_a_sample() -> None:
-    """A row whose folder calls oneDNN's operators is tried: a new one can't be forgotten."""
+    """A row that calls oneDNN's operators is tried: a new one can't be forgotten."""
     from pathlib import Path
 
     folder = Path(choice.__file__).parent
-    through = {
-        row.op for row in choice.TABLE if row.refuses.__module__.endswith("onednn") or "onednn" in row.name
+    through = {row.op for row in table.TABLE if "onednn" in row.name}
+    calls = ("torch.ops.onednn.", "torch.ops.mkldnn._convolution", "torch.ops.mkldnn._linear")
+    files = {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*.py")
+        if any(call in path.read_text(encoding="utf-8") for call in calls)
     }
-    files = {path.parent.name for path in folder.rglob("onednn.py")}
-    assert files == {"linear", "conv", "mix_ffn", "int8_matmul"}
+    assert files == {"linear.py", "conv.py", "mix_ffn/cpu.py", "quant_matmul/cpu.py"}
     assert through == set(proof.SAMPLES)
 
 
@@ -139,16 +142,18 @@ def test_units_that_overflow_are_found_by_the_sample(monkeypatch: pytest.MonkeyP
     """AVX2 sums pairs of unsigned by signed products in int16: a row that trusted it would be wrong by nearly all."""
 
     def saturating(
-        values: Tensor, weight: Tensor, steps: Tensor, zeros: Tensor, dtype: torch.dtype
+        values: Tensor, weight: Tensor, scales: Tensor, zeros: Tensor, dtype: torch.dtype
     ) -> Tensor:
         products = (values.int() + 128)[:, None, :] * weight.int()[None]
         pairs = torch.nn.functional.pad(products, (0, products.shape[-1] % 2)).unflatten(-1, (-1, 2)).sum(-1)
         sums = pairs.clamp(-(2**15), 2**15 - 1).sum(-1) - 128 * weight.int().sum(-1)
-        return (sums * steps).to(dtype)
+        return (sums * scales).to(dtype)
 
-    monkeypatch.setattr(int8_onednn, "multiply", saturating)
-    row = replace(choice._row("int8_matmul", "onednn"), refuses=lambda _: None, prepare=lambda weight: weight)
-    reference = choice._rows("int8_matmul")[-1]
+    monkeypatch.setattr(quant_cpu, "multiply", saturating)
+    row = replace(
+        table.row_of("int8_matmul", "onednn"), unsupported=lambda _: None, prepare=lambda weight: weight
+    )
+    reference = table.rows_of("int8_matmul")[-1]
     with on(monkeypatch, AVX2) as chip:
         assert "wrong numbers" in str(
             proof.failure("int8_matmul", row.ready, reference.ready, torch.float32, chip)

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from sanakit.base import ConfigError
-from sanakit.kernels import AttentionState, choice, gated_depthwise, linear_attention, modulated_norm
+from sanakit.kernels import AttentionState, choice, gated_depthwise, linear_attention, modulated_norm, table
 from sanakit.kernels.linear_attention.reference import rotate_pairs
-from sanakit.kernels.mix_ffn.compiled import depthwise
-from sanakit.kernels.mix_ffn.compiled import gated_depthwise as compiled
+from sanakit.kernels.mix_ffn.cpu import depthwise
+from sanakit.kernels.mix_ffn.cpu import gated_depthwise as compiled
 
 SIZES = [(1, 1, 1, 1), (2, 7, 3, 5), (3, 33, 2, 32), (1, 65, 1, 112)]
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
@@ -249,8 +249,8 @@ def test_layers_go_through_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
         called.append(args)
         return torch.zeros(1, 4, 1, 2)
 
-    row = choice.Implementation("linear_attention", "spy", spy)
-    monkeypatch.setattr(choice, "TABLE", (row, *choice.TABLE))
+    row = table.Implementation("linear_attention", "spy", spy)
+    monkeypatch.setattr(table, "TABLE", (row, *table.TABLE))
     choice._select.cache_clear()
     q = torch.randn(1, 4, 1, 2)
     assert linear_attention(q, q, q).abs().sum() == 0

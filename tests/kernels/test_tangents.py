@@ -10,10 +10,12 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from sanakit import kernels
-from sanakit.kernels import QKNorm, choice
-from sanakit.kernels.choice import Problem, explain, select
-from sanakit.kernels.fp8_matmul import quantise_rows as to_fp8
-from sanakit.kernels.int8_matmul import quantise_rows as to_int8
+from sanakit.base.errors import ConfigError
+from sanakit.kernels import QKNorm, choice, table
+from sanakit.kernels.choice import Problem, explain, prepare, select
+from sanakit.kernels.linear_attention import reference as attention
+from sanakit.kernels.quant_matmul.reference import quantise_rows as to_int8
+from sanakit.kernels.quant_matmul.reference import quantise_rows_fp8 as to_fp8
 
 # torch itself scripts its rules for tangents when they are first used.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning")
@@ -29,11 +31,18 @@ def numbers(*shape: int) -> Tensor:
 def arguments() -> dict[str, tuple[Tensor, tuple[object, ...]]]:
     """Operator -> its first argument, which gets a tangent, and the others."""
     maps, tokens, modulation = numbers(1, 6, 4, 5), numbers(2, 5, 8), numbers(1, 1, 8)
+    norm = QKNorm(numbers(8), numbers(8), 1e-5)
     return {
         "linear_attention": (numbers(1, 7, 2, 4), (numbers(1, 7, 2, 4), numbers(1, 7, 2, 4))),
+        "qk_norm_linear_attention": (
+            numbers(1, 7, 2, 4),
+            (numbers(1, 7, 2, 4), numbers(1, 7, 2, 4), 1e-6, None, None, None, norm),
+        ),
         "gated_depthwise": (maps, (numbers(6, 1, 3, 3), numbers(6))),
         "depthwise_glu": (maps, (numbers(1, 6, 4, 5), numbers(12, 1, 3, 3), numbers(12))),
         "modulated_norm": (tokens, (modulation, numbers(1, 1, 8))),
+        "add_norm_modulate": (tokens, (numbers(2, 5, 8), modulation, modulation, numbers(1, 1, 8))),
+        "add_norm_modulate_quant": (tokens, (numbers(2, 5, 8), modulation, modulation, numbers(1, 1, 8))),
         "linear": (tokens, (numbers(3, 8), numbers(3), "silu")),
         "int8_matmul": (tokens, (*to_int8(numbers(16, 8)), numbers(16), "silu")),
         "fp8_matmul": (tokens, (*to_fp8(numbers(16, 8)), numbers(16), "silu")),
@@ -43,14 +52,19 @@ def arguments() -> dict[str, tuple[Tensor, tuple[object, ...]]]:
     }
 
 
-FACTS = {"modulated_norm": {"modulations": 1}}
+FACTS = {op: {"shared": 1} for op in ("modulated_norm", "add_norm_modulate", "add_norm_modulate_quant")}
 
 
-def tangent_of(run: Callable[..., Tensor], x: Tensor, rest: tuple[object, ...]) -> Tensor:
+def tangent_of(run: Callable[..., object], x: Tensor, rest: tuple[object, ...]) -> Tensor:
     """The derivative of `run` in a direction of its first argument."""
     direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(7))
-    found: Tensor = torch.func.jvp(lambda first: run(first, *rest), (x,), (direction,))[1]
+    found: Tensor = torch.func.jvp(lambda first: joined(run(first, *rest)), (x,), (direction,))[1]
     return found
+
+
+def joined(results: object) -> Tensor:
+    """The results of an operator, of which some have two, as one tensor."""
+    return torch.cat(results) if isinstance(results, tuple) else results
 
 
 def near(got: Tensor, wanted: Tensor) -> None:
@@ -62,10 +76,10 @@ def test_every_operator_is_tried() -> None:
     assert set(arguments()) == set(choice.operators())
 
 
-@pytest.mark.parametrize("row", choice.TABLE, ids=lambda row: f"{row.op}-{row.name}")
-def test_a_row_gives_the_tangent_of_the_reference_or_refuses(row: choice.Implementation) -> None:
+@pytest.mark.parametrize("row", table.TABLE, ids=lambda row: f"{row.op}-{row.name}")
+def test_a_row_gives_the_tangent_of_the_reference_or_refuses(row: table.Implementation) -> None:
     x, rest = arguments()[row.op]
-    reference = choice._rows(row.op)[-1]
+    reference = table.rows_of(row.op)[-1]
     with forward_ad.dual_level():
         refusal = row.refusal(Problem.of(row.op, x, **FACTS.get(row.op, {})))
     if refusal is None:
@@ -79,34 +93,28 @@ def test_a_row_gives_the_tangent_of_the_reference_or_refuses(row: choice.Impleme
 def test_an_operator_gives_the_tangent_of_its_reference(triton_everywhere: None, op: str) -> None:
     """Also where Triton's row is the first, which knows nothing of tangents."""
     x, rest = arguments()[op]
-    reference = choice._rows(op)[-1].run
+    reference = table.rows_of(op)[-1].run
     near(tangent_of(getattr(kernels, op), x, rest), tangent_of(reference, x, rest))
     with forward_ad.dual_level():
-        dual = getattr(kernels, op)(forward_ad.make_dual(x, x.cos()), *rest)
-        found = forward_ad.unpack_dual(dual).tangent
-        dual = reference(forward_ad.make_dual(x, x.cos()), *rest)
-        near(found, forward_ad.unpack_dual(dual).tangent)
+        dual = forward_ad.make_dual(x, x.cos())
+        found, wanted = (joined(run(dual, *rest)) for run in (getattr(kernels, op), reference))
+        near(forward_ad.unpack_dual(found).tangent, forward_ad.unpack_dual(wanted).tangent)
 
 
-def test_fused_forms_give_the_tangent_of_their_parts(triton_everywhere: None) -> None:
-    q, weight = numbers(1, 7, 2, 4), numbers(8)
-    x, m, norm = numbers(2, 5, 8), numbers(1, 1, 8), QKNorm(weight, weight, 1e-5)
+def test_attention_with_a_norm_gives_the_tangent_of_its_reference(triton_everywhere: None) -> None:
+    x, rest = arguments()["qk_norm_linear_attention"]
+    wanted = tangent_of(attention.qk_norm_linear_attention, x, rest)
+    near(tangent_of(kernels.linear_attention, x, rest), wanted)
 
-    def attend(x: Tensor) -> Tensor:
-        return kernels.linear_attention(x, q, q, norm=norm)
 
-    def enter(x: Tensor) -> Tensor:
-        return torch.cat(kernels.add_norm_modulate(x, x, m, m, m))
-
-    def enter_int8(x: Tensor) -> Tensor:
-        total, normal = kernels.add_norm_modulate_quant(x, x, m, m, m)
-        assert isinstance(normal, Tensor)
-        return torch.cat((total, normal))
-
-    for run, given in ((attend, q), (enter, x), (enter_int8, x)):
-        found = tangent_of(run, given, ())
-        with choice.avoid("triton"):
-            near(found, tangent_of(run, given, ()))
+def test_a_packed_layer_refuses_instead_of_losing_the_tangent() -> None:
+    product = prepare("linear", numbers(16, 8))
+    if product.row.forward_ad:
+        pytest.skip("no row lays out weights on this CPU")
+    with pytest.raises(
+        ConfigError, match="prepared for the row onednn, which has no forward-mode derivative"
+    ):
+        torch.func.jvp(lambda x: product(x, None), (numbers(2, 8),), (numbers(2, 8),))
 
 
 def test_triton_says_why_and_only_while_tangents_are_asked_for(triton_everywhere: None) -> None:

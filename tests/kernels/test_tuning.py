@@ -30,7 +30,7 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_defaults_need_no_run(table: Path) -> None:
     assert tuning.launch("modulated_norm", 2048, CPU) == {"warps": 4}
     assert tuning.launch("linear_attention", 128, CPU) == {"tokens": 32, "warps": 8, "stages": 1}
-    assert tuning.told() == "defaults that ship"
+    assert tuning.describe() == "defaults that ship"
     assert not table.exists()
 
 
@@ -49,7 +49,7 @@ def test_what_was_measured_comes_first_and_only_on_its_chip(
     tuning.keep({"qk_norm.backward": {"sm_90": {"2048": WARPS}}})
     assert tuning.launch("modulated_norm", 2048, CPU) == WARPS
     assert tuning.launch("qk_norm.backward", 2048, CPU) == WARPS
-    assert tuning.told() == f"measured for sm_90 ({table}), defaults that ship for the rest"
+    assert tuning.describe() == f"measured for sm_90 ({table}), defaults that ship for the rest"
     monkeypatch.setattr(tuning, "chip", lambda device: "sm_80")
     assert tuning.launch("modulated_norm", 2048, CPU) == {"warps": 4}
 
@@ -86,7 +86,7 @@ def test_a_broken_table_is_one_sentence_and_the_defaults(table: Path, text: str)
     table.write_text(text, encoding="utf-8")
     with pytest.warns(UserWarning, match="defaults that ship are used"):
         assert tuning.launch("modulated_norm", 64, CPU) == {"warps": 4}
-    assert BROKEN[text] in tuning.told() and str(table) in tuning.told()
+    assert BROKEN[text] in tuning.describe() and str(table) in tuning.describe()
     with pytest.raises(ConfigError):
         tuning.keep({})
     assert table.read_text(encoding="utf-8") == text
@@ -101,3 +101,12 @@ def test_what_no_kernel_could_use_is_not_kept(table: Path) -> None:
 def test_an_unknown_kernel_is_named(table: Path) -> None:
     with pytest.raises(ConfigError, match="no launch parameters of absent"):
         tuning.launch("absent", 1, CPU)
+
+
+def test_a_table_with_former_names_of_kernels_is_read(table: Path) -> None:
+    table.parent.mkdir()
+    former = {"residual_norm": {"sm_90": {"128": {"values": 2048, "warps": 2}}}}
+    table.write_text(json.dumps(former), encoding="utf-8")
+    assert tuning.launch("rms_norm", 128, CPU) == {"values": 2048, "warps": 2}
+    tuning.keep({"modulated_norm": {"sm_90": {"2048": WARPS}}})
+    assert set(json.loads(table.read_text(encoding="utf-8"))) == {"rms_norm", "modulated_norm"}

@@ -11,7 +11,7 @@ from sanakit.adapt.pack import PackedMixFFN, PackedUpsample
 from sanakit.base import RequestError
 from sanakit.base.chip import Chip
 from sanakit.base.precision import Precision
-from sanakit.kernels import choice
+from sanakit.kernels import choice, table
 from sanakit.kernels.choice import Problem
 from sanakit.layers import Upsample
 from sanakit.pipeline import ImageRequest
@@ -152,7 +152,7 @@ def test_chips_without_int8_say_so(
 
 def test_chips_whose_int8_is_slow_after_all_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """The chip has the unit, oneDNN walks through its reference loop: tried, found slow, told."""
-    monkeypatch.setattr(choice, "failure", lambda op, *rest: SLOW if op == "int8_matmul" else None)
+    monkeypatch.setattr(table, "failure", lambda op, *rest: SLOW if op == "int8_matmul" else None)
     choice._select.cache_clear()
     with chips.on(monkeypatch, chips.VNNI):
         remark = int8_remark(CPU)

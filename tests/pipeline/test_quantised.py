@@ -57,7 +57,7 @@ def test_a_folder_in_int8_says_what_it_saves_where_there_are_no_units(
 def test_plain_torch_draws_it_too_in_any_dtype(folder: Path) -> None:
     model = open_model(folder, fast="off")
     layer = unwrapped(model.parts.transformer).blocks[0].attention.qkv
-    assert (layer.weight.dtype, layer.steps.dtype) == (torch.int8, torch.float32)
+    assert (layer.weight.dtype, layer.scales.dtype) == (torch.int8, torch.float32)
     assert model.images(REQUEST)
 
 

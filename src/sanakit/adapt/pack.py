@@ -18,7 +18,7 @@ from sanakit.adapt.quantise import RARE, Int8Linear, reason_to_keep
 from sanakit.autoencoder.blocks import GatedConv
 from sanakit.base.sizes import Grid
 from sanakit.kernels import depthwise_glu
-from sanakit.kernels.choice import Problem, explain, select
+from sanakit.kernels.choice import Prepared, Problem, explain, prepare, select
 from sanakit.kernels.linear import Act
 from sanakit.layers.block import MixFFN
 from sanakit.layers.resample import Upsample
@@ -70,27 +70,24 @@ def _packed(name: str, module: nn.Module, able: set[str]) -> Callable[[], nn.Mod
 
 
 Dense = nn.Linear | nn.Conv2d  # of 1x1
-Product = Callable[[Tensor, Tensor, Tensor | None, Act], Tensor]
 
 
 class PackedLinear(nn.Module):
-    """A linear layer, and perhaps a SiLU behind it, by a row of the table; `prepared` is what that row asked for."""
+    """A linear layer, and perhaps a SiLU behind it, by a row of the table that has laid out the weight."""
 
-    def __init__(self, run: Product, prepared: Tensor, bias: Tensor | None, outputs: int, act: Act) -> None:
+    def __init__(self, product: Prepared, bias: Tensor | None, outputs: int, act: Act) -> None:
         super().__init__()
-        self.run, self.prepared, self.bias = run, prepared, bias
+        self.product, self.bias = product, bias
         self.out_features, self.act = outputs, act
 
     @classmethod
     def of(cls, weight: Tensor, bias: Tensor | None, act: Act = "none") -> PackedLinear:
         """weight [O, K], bias [O]."""
-        row = select("linear", Problem.of("linear", weight))
-        prepared = weight.detach() if row.prepare is None else row.prepare(weight.detach())
-        return cls(row.run, prepared, _copy(bias), len(weight), act)
+        return cls(prepare("linear", weight), _copy(bias), len(weight), act)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., K] -> [..., O]."""
-        return self.run(x, self.prepared, self.bias, self.act)
+        return self.product(x, self.bias, self.act)
 
 
 class PackedMix(nn.Module):
@@ -155,13 +152,12 @@ class PackedUpsample(nn.Module):
     def __init__(self, up: Upsample) -> None:
         super().__init__()
         weight = up.conv.weight.detach()
-        row = select("upsample_conv", Problem.of("upsample_conv", weight))
-        self.run, self.shortcut, self.bias = row.run, up.shortcut, _copy(up.conv.bias)
-        self.prepared = weight if row.prepare is None else row.prepare(weight)
+        self.upsample = prepare("upsample_conv", weight)
+        self.bias, self.shortcut = _copy(up.conv.bias), up.shortcut
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, h, w] -> [B, D, 2h, 2w]."""
-        return self.run(x, self.prepared, self.bias, self.shortcut)
+        return self.upsample(x, self.bias, self.shortcut)
 
 
 def _copy(tensor: Tensor | None) -> Tensor | None:

@@ -15,9 +15,8 @@ from torch import Tensor, nn
 
 from sanakit.base.errors import WeightsError
 from sanakit.kernels import QuantTokens, add_norm_modulate_quant, fp8_matmul, int8_matmul, prepare_int8
-from sanakit.kernels.fp8_matmul import quantise_rows as quantise_rows_fp8
-from sanakit.kernels.int8_matmul import quantise_rows as quantise_rows_int8
 from sanakit.kernels.linear import Act
+from sanakit.kernels.quant_matmul.reference import quantise_rows, quantise_rows_fp8
 from sanakit.layers import AdaLN, LinearBlock, LinearSelfAttention, MixFFN, Modulation
 
 _ONE_ROW = "one row per step: nothing to gain, and every block reads it"
@@ -35,7 +34,7 @@ KEPT: dict[str, str] = {
     "*.cross.kv": "runs once per picture",
     "*.cross.q": "reads tokens before any norm: with cross.out as much error as all else, and no time saved",
     "*.cross.out": "as cross.q",
-    "head.out": "its rounding would stand in the picture",
+    "head.out": "its error goes straight into the output",
 }
 """Names of layers of the transformer (`*` for any) that are not quantised, and why."""
 
@@ -52,14 +51,14 @@ class QuantLinear(nn.Module):
     """
 
     weight: Tensor
-    steps: Tensor
+    scales: Tensor
 
     def __init__(
-        self, weight: Tensor, steps: Tensor, bias: nn.Parameter | Tensor | None, act: Act = "none"
+        self, weight: Tensor, scales: Tensor, bias: nn.Parameter | Tensor | None, act: Act = "none"
     ) -> None:
         super().__init__()
         self.register_buffer("weight", weight)
-        self.register_buffer("steps", steps)
+        self.register_buffer("scales", scales)
         self.bias, self.act = bias, act
 
     @property
@@ -72,24 +71,24 @@ class Int8Linear(QuantLinear):
     """With weights in int8."""
 
     def __init__(
-        self, weight: Tensor, steps: Tensor, bias: nn.Parameter | Tensor | None, act: Act = "none"
+        self, weight: Tensor, scales: Tensor, bias: nn.Parameter | Tensor | None, act: Act = "none"
     ) -> None:
-        super().__init__(weight, steps, bias, act)
+        super().__init__(weight, scales, bias, act)
         self._prepared: dict[torch.dtype, Tensor | None] = {}
 
     @classmethod
     def of(cls, linear: nn.Linear) -> Int8Linear:
         """A linear layer, rounded."""
-        weight, steps = quantise_rows_int8(linear.weight.detach())
-        return cls(weight, steps, linear.bias)
+        weight, scales = quantise_rows(linear.weight.detach())
+        return cls(weight, scales, linear.bias)
 
     def forward(self, x: Tensor | QuantTokens) -> Tensor:
         """[..., K], perhaps rounded already -> [..., O] in the dtype of x."""
         if isinstance(x, QuantTokens):
-            return int8_matmul(x, self.weight, self.steps, self.bias, self.act)
+            return int8_matmul(x, self.weight, self.scales, self.bias, self.act)
         if x.dtype not in self._prepared:
             self.prepare(x.dtype)
-        return int8_matmul(x, self.weight, self.steps, self.bias, self.act, self._prepared[x.dtype])
+        return int8_matmul(x, self.weight, self.scales, self.bias, self.act, self._prepared[x.dtype])
 
     def prepare(self, dtype: torch.dtype) -> None:
         """Make of the weight what the row for tokens of a dtype wants, so that the first product need not."""
@@ -100,8 +99,8 @@ class Int8Linear(QuantLinear):
         """The first and the second half of the outputs as layers of their own, each with an activation."""
         biases = (None, None) if self.bias is None else self.bias.detach().chunk(2)
         first, second = (
-            Int8Linear(weight, steps, bias, act)
-            for weight, steps, bias in zip(self.weight.chunk(2), self.steps.chunk(2), biases, strict=True)
+            Int8Linear(weight, scales, bias, act)
+            for weight, scales, bias in zip(self.weight.chunk(2), self.scales.chunk(2), biases, strict=True)
         )
         return first, second
 
@@ -112,12 +111,12 @@ class Fp8Linear(QuantLinear):
     @classmethod
     def of(cls, linear: nn.Linear) -> Fp8Linear:
         """A linear layer, rounded."""
-        weight, steps = quantise_rows_fp8(linear.weight.detach())
-        return cls(weight, steps, linear.bias)
+        weight, scales = quantise_rows_fp8(linear.weight.detach())
+        return cls(weight, scales, linear.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., K] -> [..., O] in the dtype of x."""
-        return fp8_matmul(x, self.weight, self.steps, self.bias, self.act)
+        return fp8_matmul(x, self.weight, self.scales, self.bias, self.act)
 
 
 def expect_int8(model: nn.Module, names: Iterable[str]) -> None:
@@ -130,8 +129,8 @@ def expect_int8(model: nn.Module, names: Iterable[str]) -> None:
         if name not in linears:
             raise WeightsError(f"the weights have {name!r} in int8, which is no linear layer of this model")
         weight = torch.empty_like(linears[name].weight, dtype=torch.int8)
-        steps = torch.empty(len(weight), dtype=torch.float32, device=weight.device)
-        model.set_submodule(name, Int8Linear(weight, steps, linears[name].bias))
+        scales = torch.empty(len(weight), dtype=torch.float32, device=weight.device)
+        model.set_submodule(name, Int8Linear(weight, scales, linears[name].bias))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,8 @@ from sanakit.base.precision import CPU
 from sanakit.base.threads import available_cores
 from sanakit.base.units import dtype_name
 from sanakit.benchmark.timing import median_seconds
-from sanakit.kernels.choice import Problem, select
-from sanakit.kernels.int8_matmul import onednn
+from sanakit.kernels.choice import Problem, prepare, select
+from sanakit.kernels.quant_matmul import cpu as quant_cpu
 
 SHAPES = ((2048, 1152, 1152), (2048, 1152, 5760), (2048, 2880, 1152), (4096, 2240, 6720))
 """Tokens, inputs and outputs of products as they occur; the best of them is the machine's rate."""
@@ -96,10 +96,9 @@ def _rate(dtype: torch.dtype, device: torch.device, tokens: int, inputs: int, ou
     """Operations per second of the faster of plain and packed products of one shape."""
     x = torch.randn(tokens, inputs, device=device).to(dtype)
     weight = torch.randn(outputs, inputs, device=device).to(dtype)
-    row = select("linear", Problem.of("linear", x))
-    prepared = weight if row.prepare is None else row.prepare(weight)
+    product = prepare("linear", weight)
     plain = median_seconds(lambda: torch.nn.functional.linear(x, weight), device=device)
-    packed = median_seconds(lambda: row.run(x, prepared, None), device=device)
+    packed = median_seconds(lambda: product(x, None), device=device)
     return 2 * tokens * inputs * outputs / min(plain, packed)
 
 
@@ -107,9 +106,9 @@ def _int8_cpu(tokens: int, inputs: int, outputs: int, shift: int = 0) -> float:
     """The bare product of two int8 matrices, without rounding its inputs."""
     x = torch.randint(-127, 128, (tokens, inputs), dtype=torch.int16) + shift
     x = x.to(torch.uint8 if shift else torch.int8)
-    packed = onednn.pack(torch.randint(-127, 128, (outputs, inputs), dtype=torch.int8))
-    steps, none = torch.ones(outputs), torch.zeros(outputs, dtype=torch.int32)
-    seconds = median_seconds(lambda: onednn.multiply(x, packed, steps, none, torch.bfloat16))
+    packed = quant_cpu.pack(torch.randint(-127, 128, (outputs, inputs), dtype=torch.int8))
+    scales, zeros = torch.ones(outputs), torch.zeros(outputs, dtype=torch.int32)
+    seconds = median_seconds(lambda: quant_cpu.multiply(x, packed, scales, zeros, torch.bfloat16))
     return 2 * tokens * inputs * outputs / seconds
 
 
@@ -124,7 +123,7 @@ def _int8_gpu(tokens: int, inputs: int, outputs: int) -> float:
 
 _INT8: dict[str, Callable[[int, int, int], float]] = {
     "onednn": _int8_cpu,
-    "onednn-shifted": partial(_int8_cpu, shift=onednn.SHIFT),
+    "onednn-shifted": partial(_int8_cpu, shift=quant_cpu.SHIFT),
     "triton": _int8_gpu,
 }
 """Row of the table for int8 products -> what measures their rate."""

@@ -17,7 +17,8 @@ from sanakit.base.precision import Precision
 from sanakit.base.text_states import TextStates
 from sanakit.benchmark.timing import median_seconds
 from sanakit.benchmark.workload import WORDS, random_transformer
-from sanakit.kernels import choice
+from sanakit.kernels.choice import Problem
+from sanakit.kernels.table import rows_of
 from sanakit.layers.attention import LinearSelfAttention
 from sanakit.pipeline.engine import choose_engine, edit
 from sanakit.transformer import TextKV, TransformerConfig
@@ -106,8 +107,8 @@ def attention_table(rounds: int, dtype: torch.dtype = torch.float32) -> dict[str
     query, key, value = (torch.randn(4, 4096, 16, 64).to(dtype) for _ in range(3))
     q, k, v = (x.transpose(1, 2) for x in (query, key, value))
     found = {"softmax": median_seconds(lambda: F.scaled_dot_product_attention(q, k, v), rounds)}
-    problem = choice.Problem.of("linear_attention", value)
-    for row in choice.TABLE:
-        if row.op == "linear_attention" and row.refuses(problem) is None:
+    problem = Problem.of("linear_attention", value)
+    for row in rows_of("linear_attention"):
+        if row.unsupported(problem) is None:
             found[f"linear, {row.name}"] = median_seconds(partial(row.run, query, key, value), rounds)
     return found

@@ -59,8 +59,8 @@ def doctor(
         "int8": int8_told(precision),
         "cpu": str(this_chip()),
         "threads": _threads(),
-        "gpu": gpu.told(),
-        "tuning": tuning.told(),
+        "gpu": gpu.describe(),
+        "tuning": tuning.describe(),
         "kernels": _kernels(shapes, precision),
         "memory": _memory(name, shapes, size, precision),
         "stage_threads": _stage_threads(shapes, size, precision),
@@ -104,7 +104,7 @@ def _kernels(shapes: Shapes, precision: Precision) -> list[str]:
 
     network = shapes.transformer
     attention = (("rotary", int(network.rotary)), ("width", network.width // network.heads))
-    facts = {"linear_attention": attention}
+    facts = {"linear_attention": attention, "qk_norm_linear_attention": attention}
     place = (precision.device.type, precision.dtype)
     problems = [Problem(op, *place, facts.get(op, ())) for op in operators()]
     return [line for problem in problems for line in explain(problem)]

@@ -1,10 +1,9 @@
-"""The operators that SANA spends its time in: one folder each, a plain-torch reference first, fast rows beside it.
+"""The operators that SANA spends its time in: a plain-torch reference each, and faster rows beside it.
 
-A reference is the documentation of its operator: it is what every faster implementation is tested against.
+A reference is the documentation of its operator, and what every faster implementation is tested against.
 """
 
-from sanakit.kernels.int8_matmul import QuantTokens
-from sanakit.kernels.linear_attention import AttentionState
+from sanakit.kernels.linear_attention.reference import AttentionState
 from sanakit.kernels.ops import (
     add_norm_modulate,
     add_norm_modulate_quant,
@@ -18,12 +17,15 @@ from sanakit.kernels.ops import (
     prepare_int8,
     rms_norm,
 )
-from sanakit.kernels.qk_norm import QKNorm
+from sanakit.kernels.quant_matmul.reference import QuantTokens
+from sanakit.kernels.rms_norm.reference import QKNorm
 
 __all__ = [
     "AttentionState",
     "QKNorm",
     "QuantTokens",
+    "add_norm_modulate",
+    "add_norm_modulate_quant",
     "conv",
     "depthwise_glu",
     "fp8_matmul",
@@ -33,6 +35,4 @@ __all__ = [
     "modulated_norm",
     "prepare_int8",
     "rms_norm",
-    "add_norm_modulate",
-    "add_norm_modulate_quant",
 ]

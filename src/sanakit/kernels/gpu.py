@@ -1,4 +1,4 @@
-"""What the Triton rows of the table have in common: when they refuse, in words, and how work is cut into pieces."""
+"""Support for Triton rows: why they do not run, in words, importing kernels late, and cutting work into pieces."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ PROGRAMS_PER_UNIT = 4
 """Programs that keep a multiprocessor busy while others wait for memory."""
 
 
-def refuses(problem: Problem) -> str | None:
-    """Why no kernel runs on this problem; None where one does."""
+def unsupported(problem: Problem) -> str | None:
+    """Return why no Triton kernel runs a problem, or None."""
     if problem.device != "cuda":
         return "runs on CUDA GPUs only"
     if problem.dtype not in (torch.bfloat16, torch.float16, torch.float32):
         return f"has no kernel for {dtype_name(problem.dtype)}"
-    return why_not()
+    return unavailable()
 
 
 @cache
-def why_not() -> str | None:
-    """Why Triton's kernels can't run on this machine's GPU; None where they can."""
+def unavailable() -> str | None:
+    """Return why Triton's kernels can't run on this machine's GPU, or None."""
     if find_spec("triton") is None:
         return "needs the package triton, which is not installed"
-    return why_no_chip(OLDEST)
+    return unsupported_chip(OLDEST)
 
 
-def why_no_chip(oldest: tuple[int, int]) -> str | None:
-    """Why there is no GPU of a compute capability or a newer one; None where there is."""
+def unsupported_chip(oldest: tuple[int, int]) -> str | None:
+    """Return why there is no GPU of a compute capability or a newer one, or None."""
     if not torch.cuda.is_available():
         return _why_no_cuda()
     found = torch.cuda.get_device_capability()
@@ -49,21 +49,20 @@ def why_no_chip(oldest: tuple[int, int]) -> str | None:
 
 
 def _why_no_cuda() -> str:
-    """Which of the things that torch needs of a CUDA GPU is missing."""
+    """Say which of the things that torch needs for a CUDA GPU is missing."""
     built = torch.version.cuda
     if built is None:
         return f"needs a torch built for CUDA, and this one is {torch.__version__}"
     served = _driver()
-    if (
-        0 < served[0] < int(built.partition(".")[0])
-    ):  # within a major version, older drivers serve newer builds
+    # Within a major version, older drivers serve newer builds.
+    if 0 < served[0] < int(built.partition(".")[0]):
         have = ".".join(map(str, served))
         return f"needs a newer NVIDIA driver: this one serves CUDA {have}, and torch was built for {built}"
     return "needs a CUDA GPU and its driver"
 
 
 def _driver() -> tuple[int, int]:
-    """The newest CUDA that the driver serves; (0, 0) where there is none."""
+    """Return the newest CUDA that the driver serves; (0, 0) without a driver."""
     try:
         version = int(torch._C._cuda_getDriverVersion())  # type: ignore[attr-defined]
     except (AttributeError, RuntimeError):  # a torch without CUDA; no driver
@@ -71,16 +70,16 @@ def _driver() -> tuple[int, int]:
     return version // 1000, version % 1000 // 10
 
 
-def told() -> str:
-    """What the kernels have of this machine's GPU, or why they have none, for `sanakit doctor`."""
-    reason = why_not()
+def describe() -> str:
+    """Describe the GPU that Triton kernels run on, or say why none runs, for `sanakit doctor`."""
+    reason = unavailable()
     if reason is not None:
         return f"no Triton kernel runs, which {reason}"
     major, minor = torch.cuda.get_device_capability()
     return f"{torch.cuda.get_device_name()}, compute capability {major}.{minor}: Triton kernels run"
 
 
-class Later:
+class LazyModule:
     """A module of kernels, imported when first used: importing Triton takes a second, and few machines have it.
 
     Its functions launch on the GPU of their first tensor, which need not be the current one.
@@ -100,7 +99,7 @@ class Later:
 
 
 def dense_last(x: Tensor) -> Tensor:
-    """`x`, copied only where values along its last axis do not lie side by side."""
+    """Return `x`, copied only if values along its last axis do not lie side by side in memory."""
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
@@ -118,12 +117,12 @@ def pieces(length: int, tile: int, programs: int, device: torch.device) -> tuple
 
 @cache
 def units(device: torch.device) -> int:
-    """Multiprocessors of a GPU; of the interpreter, which runs kernels on CPUs for tests, two."""
+    """Return the number of multiprocessors of a GPU; two for the interpreter, which runs kernels on CPUs for tests."""
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 2
 
 
 def operand(x: Tensor) -> object:
-    """The dtype, as Triton names it, in which values of `x` enter tensor cores: their own.
+    """Return the dtype, as Triton names it, in which values of `x` enter tensor cores: their own.
 
     The interpreter can't multiply bf16; it gets the same values in float32.
     """

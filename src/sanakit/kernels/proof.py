@@ -1,7 +1,7 @@
-"""Whether a row does here what it is chosen for: run on a small problem beside the reference, once per process.
+"""Trials on CPUs: a row runs a small problem beside the reference, once per process, before it is chosen.
 
 A library that has an operator need not have it for this chip: it may walk through a reference loop hundreds of times
-slower than plain torch, or overflow. What a row says about the chip is believed only as far as this bears it out.
+slower than plain torch, or overflow. So what a row says about the chip is tried.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ _ERROR = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 1e-2}
 
 
 def failure(op: str, row: Ready, reference: Ready, dtype: torch.dtype, chip: Chip) -> str | None:
-    """Why a row is not to be trusted with an operator on this machine's CPU; None where it is.
+    """Return why a row is not to be trusted with an operator on this machine's CPU, or None.
 
     row, reference: make a call of the operator's sample; rows of operators without one are taken at their word. chip:
-    what the answer is kept for.
+    the key under which the answer is kept.
     """
     known = op in SAMPLES and dtype in _ERROR
     return _failure(op, row, reference, dtype, chip) if known else None
@@ -67,9 +67,9 @@ def _try(op: str, row: Ready, reference: Ready, dtype: torch.dtype) -> str | Non
 
 @cache
 def half_slowness(dtype: torch.dtype, chip: Chip) -> float | None:
-    """How many times as long as in float32 torch's own products take in half precision; None where that is not much.
+    """Return how many times as long torch's own products take in half precision as in float32; None if not many.
 
-    Of a linear layer and a convolution, the slower. chip: what the answer is kept for.
+    Of a linear layer and a convolution, the slower. chip: the key under which the answer is kept.
     """
 
     def compare() -> list[float | None]:
@@ -82,7 +82,7 @@ def half_slowness(dtype: torch.dtype, chip: Chip) -> float | None:
             (partial(F.conv2d, padding=1), (x, weight)),
         ):
             half = tuple(tensor.to(dtype) for tensor in full)
-            call(*half), call(*full)  # what is made at first use does not count
+            call(*half), call(*full)  # the first call also sets things up, and does not count
             found.append(_slowness(partial(call, *half), partial(call, *full), _HALF, 0.0))
         return found
 
@@ -92,24 +92,24 @@ def half_slowness(dtype: torch.dtype, chip: Chip) -> float | None:
 def _slowness(
     run: Callable[[], object], plain: Callable[[], object], times: float = SLOWER, slack: float = SLACK
 ) -> float | None:
-    """How many times as long as `plain` something takes; None where it is no more than `times`, and `slack` seconds.
+    """Return how many times as long as `plain` a call takes; None if no more than `times`, and `slack` seconds.
 
     Others on the machine only add to a time, so the best of some rounds counts, and what looks slow is tried again.
     """
     best = [float("inf"), float("inf")]
     for _ in range(_TRIES):
         for _ in range(_ROUNDS):
-            for place, call in enumerate((plain, run)):
+            for index, call in enumerate((plain, run)):
                 begun = time.perf_counter()
                 call()
-                best[place] = min(best[place], time.perf_counter() - begun)
+                best[index] = min(best[index], time.perf_counter() - begun)
             if best[1] <= times * best[0] + slack:
                 return None
     return best[1] / best[0]
 
 
 def _numbers(*shape: int, dtype: torch.dtype, seed: int) -> Tensor:
-    """Of a generator of its own, so that no caller's random numbers change."""
+    """Draw from a generator of its own, so that no caller's random numbers change."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
 
 

@@ -32,7 +32,10 @@ Launch = Mapping[str, int]
 Table = dict[str, dict[str, dict[str, dict[str, int]]]]
 
 _ANY = "any"
-_PATIENCE = 10.0  # seconds that one who writes waits for another
+_RENAMED = {"residual_norm": "rms_norm", "qk_norm.spreads": "qk_norm.rstd"}
+"""Former names of kernels, which tables measured with them still have."""
+
+_PATIENCE = 10.0  # seconds to wait while another process writes the table
 _COUNTS = ("group", "stages")
 """Parameters that need not be powers of two."""
 
@@ -40,7 +43,7 @@ _tried: ContextVar[tuple[tuple[str, Launch], ...]] = ContextVar("tried", default
 
 
 def launch(kernel: str, size: int, device: torch.device) -> Launch:
-    """The parameters of a kernel for work of a size on a device: tried, measured, or those that ship."""
+    """Return the parameters of a kernel for work of a size on a device: tried, measured, or those that ship."""
     tried = dict(_tried.get()).get(kernel)
     return _found(kernel, size, chip(device)) if tried is None else tried
 
@@ -57,7 +60,7 @@ def trying(kernel: str, parameters: Launch) -> Iterator[None]:
 
 @cache
 def chip(device: torch.device) -> str:
-    """What a GPU's entries are listed under; "any" for the interpreter."""
+    """Return the name that a GPU's entries are listed under; "any" for the interpreter."""
     if device.type != "cuda":
         return _ANY
     major, minor = torch.cuda.get_device_capability(device)
@@ -67,7 +70,7 @@ def chip(device: torch.device) -> str:
 def keep(measured: Table) -> Path:
     """Add entries to the user's table, over those of the same kernel, chip and size.
 
-    Returns its path. Raises OutputError where it can't be written, ConfigError where an entry, old or new, is none.
+    Returns its path. Raises OutputError if it can't be written, ConfigError if an entry, old or new, is not valid.
     """
     path = user_path(USER)
     table: Table = {}
@@ -84,7 +87,7 @@ def keep(measured: Table) -> Path:
 
 
 def trouble() -> str | None:
-    """What is wrong with the user's table, in one sentence; None where nothing is, or there is none."""
+    """Return what is wrong with the user's table, in one sentence; None if nothing is, or there is no table."""
     path = user_path(USER)
     try:
         _check(_read(path), path)
@@ -93,8 +96,8 @@ def trouble() -> str | None:
     return None
 
 
-def told() -> str:
-    """Where launch parameters come from, for `sanakit doctor`."""
+def describe() -> str:
+    """Say where launch parameters come from, for `sanakit doctor`."""
     wrong = trouble()
     if wrong is not None:
         return wrong
@@ -106,7 +109,7 @@ def told() -> str:
 
 
 def forget() -> None:
-    """Read the tables again when they are next asked."""
+    """Forget the tables, so that they are read again."""
     _tables.cache_clear()
     _found.cache_clear()
 
@@ -122,14 +125,14 @@ def _found(kernel: str, size: int, name: str) -> Launch:
 
 
 def _class(sizes: dict[str, dict[str, int]], size: int) -> Launch:
-    """The entry of the smallest listed size that is not below `size`, else of the largest."""
+    """Return the entry of the smallest listed size that is not below `size`, else of the largest."""
     listed = sorted(map(int, sizes))
     return sizes[str(next((each for each in listed if each >= size), listed[-1]))]
 
 
 @cache
 def _tables() -> tuple[Table, Table]:
-    """The user's and the one that ships. A broken table of the user's is left out with a warning."""
+    """Return the user's table and the one that ships. A broken table of the user's is left out with a warning."""
     wrong = trouble()
     if wrong is not None:
         warnings.warn(wrong, stacklevel=2)
@@ -137,17 +140,17 @@ def _tables() -> tuple[Table, Table]:
 
 
 def _read(path: Path) -> Table:
-    """A table; empty where there is no file. Raises ConfigError for what is no JSON object."""
+    """Read a table; empty without a file. Raises ConfigError if the file is not a JSON object."""
     if not path.is_file():
         return {}
     try:
-        return read_object(path)
+        return {_RENAMED.get(kernel, kernel): chips for kernel, chips in read_object(path).items()}
     except (OSError, ValueError) as error:
         raise ConfigError(f"the table of launch parameters {path} can't be read ({error})") from None
 
 
 def _check(table: Any, path: Path) -> None:
-    """Raises ConfigError for the first entry of a user's table that no kernel could use."""
+    """Raise ConfigError for the first entry of a user's table that no kernel could use."""
     shipped = _read(SHIPPED)
     for kernel, chips in table.items():
         if kernel not in shipped or not isinstance(chips, dict):
@@ -165,7 +168,7 @@ def _check(table: Any, path: Path) -> None:
 
 
 def _usable(parameters: Any, wanted: set[str]) -> bool:
-    """Whether these are the parameters of a kernel: whole numbers, powers of two where they are sizes."""
+    """Return whether these are the parameters of a kernel: whole numbers, and powers of two if they are sizes."""
     if not isinstance(parameters, dict) or set(parameters) != wanted:
         return False
     return all(

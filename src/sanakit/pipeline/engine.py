@@ -20,7 +20,7 @@ from sanakit.base.heap import keep_pages
 from sanakit.base.precision import Precision
 from sanakit.base.units import dtype_name
 from sanakit.kernels.choice import Problem, explain, select
-from sanakit.kernels.gpu import why_not as why_no_kernels
+from sanakit.kernels.gpu import unavailable as why_no_kernels
 from sanakit.kernels.proof import half_slowness
 
 Edit = Callable[[Any], object]

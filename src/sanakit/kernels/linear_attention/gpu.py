@@ -1,4 +1,4 @@
-"""The two passes of linear attention as operators of torch, with gradients; see `triton.py`."""
+"""The two passes of linear attention as operators of torch, with gradients; see `triton.py` for the kernels."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ import torch
 from torch import Tensor
 
 from sanakit.kernels import gpu
-from sanakit.kernels.gpu import Later, dense_last
-from sanakit.kernels.linear_attention.state import AttentionState
+from sanakit.kernels.gpu import LazyModule, dense_last
+from sanakit.kernels.linear_attention.reference import AttentionState, hide
 from sanakit.kernels.problem import Problem
-from sanakit.kernels.qk_norm import QKNorm
+from sanakit.kernels.rms_norm.gpu import kernels as norm_kernels
+from sanakit.kernels.rms_norm.gpu import token_rstd
+from sanakit.kernels.rms_norm.reference import QKNorm
 
-kernels = Later("sanakit.kernels.linear_attention.triton")
-norms = Later("sanakit.kernels.qk_norm.triton")
+kernels = LazyModule("sanakit.kernels.linear_attention.triton")
 
 WIDEST = 128
-"""Values of a head beyond which its sums do not fit the registers of a program."""
+"""Values of a head beyond which its state does not fit the registers of a program."""
 
 
-def refuses(problem: Problem) -> str | None:
-    """Why this row does not run a problem; None where it does."""
+def unsupported(problem: Problem) -> str | None:
+    """Return why this row does not run a problem, or None."""
     if problem.fact("rotary"):
         return "turns no rotary angles"
     if (problem.fact("width") or 0) > WIDEST:
         return f"holds heads of at most {WIDEST} values, and these have {problem.fact('width')}"
-    return gpu.refuses(problem)
+    return gpu.unsupported(problem)
 
 
 def linear_attention(
@@ -41,120 +42,114 @@ def linear_attention(
 ) -> Tensor:
     """As the reference, without angles: [B, N, H, D] each -> [B, N, H, E]. A norm is applied where q and k are read."""
     query, key, value = map(dense_last, (query, key, value))
-    spreads = (None, None)
+    query_norm: tuple[Tensor | None, Tensor | None] = (None, None)
+    key_norm = query_norm
     if norm is not None:
-        key = key if mask is None else key.masked_fill(~mask[:, :, None, None], 0)
-        spreads = (token_spread(query.detach(), norm.eps), token_spread(key.detach(), norm.eps))
-    weights = (None, None) if norm is None else (norm.query, norm.key)
-    product, total = attention_sums(key, value, mask, spreads[1], weights[1])
+        key = hide(key, mask)
+        query_norm = token_rstd(query.detach(), norm.eps), norm.query
+        key_norm = token_rstd(key.detach(), norm.eps), norm.key
+    product, total = attention_kv_state(key, value, mask, *key_norm)
     if state is not None:
         product, total = state.extend(product, total)
-    out: Tensor = attention_answer(query, product, total, eps, spreads[0], weights[0])
+    out: Tensor = attention_output(query, product, total, eps, *query_norm)
     return out.to(value.dtype)
 
 
-@torch.library.custom_op("sanakit::token_spread", mutates_args=())
-def token_spread(x: Tensor, eps: float) -> Tensor:
-    """x [B, N, H, D] -> 1 / rms of each token over all heads, [B, N] in float32; without a gradient of its own."""
-    return norms.spreads(x, eps)
+qk_norm_linear_attention = linear_attention
+"""The same with a norm."""
 
 
-@torch.library.custom_op("sanakit::attention_sums", mutates_args=())
-def attention_sums(
-    key: Tensor, value: Tensor, mask: Tensor | None, spread: Tensor | None, weight: Tensor | None
+@torch.library.custom_op("sanakit::attention_kv_state", mutates_args=())
+def attention_kv_state(
+    key: Tensor, value: Tensor, mask: Tensor | None, rstd: Tensor | None, weight: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """key [B, N, H, D], value [B, N, H, E], mask [B, N] or None -> S [B, H, D, E], z [B, H, D], float32.
 
-    spread: `token_spread` of the key, whose gradient is counted as the key's; weight: [H*D]. None for no norm.
+    rstd: `token_rstd` of the key, whose gradient is counted as the key's; weight: [H*D]. None for no norm.
     """
-    return kernels.sums(key, value, mask, (spread, weight))
+    return kernels.kv_state(key, value, mask, (rstd, weight))
 
 
-@torch.library.custom_op("sanakit::attention_answer", mutates_args=())
-def attention_answer(
-    query: Tensor, product: Tensor, total: Tensor, eps: float, spread: Tensor | None, weight: Tensor | None
+@torch.library.custom_op("sanakit::attention_output", mutates_args=())
+def attention_output(
+    query: Tensor, product: Tensor, total: Tensor, eps: float, rstd: Tensor | None, weight: Tensor | None
 ) -> Tensor:
-    """query [B, N, H, D], S, z -> [B, N, H, E]; spread and weight as in `attention_sums`, of the query."""
-    return kernels.answer(query, product, total, eps, (spread, weight))
+    """query [B, N, H, D], S, z -> [B, N, H, E]; rstd and weight as in `attention_kv_state`, of the query."""
+    return kernels.output(query, product, total, eps, (rstd, weight))
 
 
-@torch.library.custom_op("sanakit::attention_sums_backward", mutates_args=())
-def attention_sums_backward(
-    into_product: Tensor,
-    into_total: Tensor,
+@torch.library.custom_op("sanakit::attention_kv_state_backward", mutates_args=())
+def attention_kv_state_backward(
+    dproduct: Tensor,
+    dtotal: Tensor,
     key: Tensor,
     value: Tensor,
     mask: Tensor | None,
-    spread: Tensor | None,
+    rstd: Tensor | None,
     weight: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of key, value and weight, the last empty where there is none."""
-    norm = (spread, weight)
-    into_key, into_value = kernels.sums_backward(into_product, into_total, key, value, mask, norm)
-    into_key, into_weight = _through_norm(into_key, key, *norm)
-    return into_key, into_value, into_weight
+    norm = (rstd, weight)
+    dkey, dvalue = kernels.kv_state_backward(dproduct, dtotal, key, value, mask, norm)
+    dkey, dweight = _through_norm(dkey, key, *norm)
+    return dkey, dvalue, dweight
 
 
-@torch.library.custom_op("sanakit::attention_answer_backward", mutates_args=())
-def attention_answer_backward(
+@torch.library.custom_op("sanakit::attention_output_backward", mutates_args=())
+def attention_output_backward(
     grad: Tensor,
     query: Tensor,
     product: Tensor,
     total: Tensor,
     eps: float,
-    spread: Tensor | None,
+    rstd: Tensor | None,
     weight: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of query, S, z and weight, the last empty where there is none."""
-    norm = (spread, weight)
-    into_query, *into_sums = kernels.answer_backward(grad, query, product, total, eps, norm)
-    into_query, into_weight = _through_norm(into_query, query, *norm)
-    return into_query, *into_sums, into_weight
+    norm = (rstd, weight)
+    dquery, *dstate = kernels.output_backward(grad, query, product, total, eps, norm)
+    dquery, dweight = _through_norm(dquery, query, *norm)
+    return dquery, *dstate, dweight
 
 
 def _through_norm(
-    grad: Tensor, x: Tensor, spread: Tensor | None, weight: Tensor | None
+    grad: Tensor, x: Tensor, rstd: Tensor | None, weight: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """The gradient of what was normalised -> those of x and of the weight."""
-    if spread is None or weight is None:
+    if rstd is None or weight is None:
         return grad, grad.new_empty(0)
-    into_x, into_weight = norms.backward(grad, x, spread, weight)
-    return into_x, into_weight.to(weight.dtype)
+    dx, dweight = norm_kernels.qk_norm_backward(grad, x, rstd, weight)
+    return dx, dweight.to(weight.dtype)
 
 
-@token_spread.register_fake
-def _(x: Tensor, eps: float) -> Tensor:
-    return x.new_empty(x.shape[:2], dtype=torch.float32)
-
-
-@attention_sums.register_fake
+@attention_kv_state.register_fake
 def _(
-    key: Tensor, value: Tensor, mask: Tensor | None, spread: Tensor | None, weight: Tensor | None
+    key: Tensor, value: Tensor, mask: Tensor | None, rstd: Tensor | None, weight: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     batch, _, heads, width = key.shape
     product = key.new_empty(batch, heads, width, value.shape[-1], dtype=torch.float32)
     return product, key.new_empty(batch, heads, width, dtype=torch.float32)
 
 
-@attention_answer.register_fake
+@attention_output.register_fake
 def _(
-    query: Tensor, product: Tensor, total: Tensor, eps: float, spread: Tensor | None, weight: Tensor | None
+    query: Tensor, product: Tensor, total: Tensor, eps: float, rstd: Tensor | None, weight: Tensor | None
 ) -> Tensor:
     return query.new_empty(*query.shape[:-1], product.shape[-1])
 
 
-@attention_sums_backward.register_fake
+@attention_kv_state_backward.register_fake
 def _(
-    into_product: Tensor, into_total: Tensor, key: Tensor, value: Tensor, mask: Tensor | None,
-    spread: Tensor | None, weight: Tensor | None,
+    dproduct: Tensor, dtotal: Tensor, key: Tensor, value: Tensor, mask: Tensor | None,
+    rstd: Tensor | None, weight: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     return key.new_empty(key.shape), value.new_empty(value.shape), _like(weight, key)
 
 
-@attention_answer_backward.register_fake
+@attention_output_backward.register_fake
 def _(
     grad: Tensor, query: Tensor, product: Tensor, total: Tensor, eps: float,
-    spread: Tensor | None, weight: Tensor | None,
+    rstd: Tensor | None, weight: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     states = product.new_empty(product.shape), total.new_empty(total.shape)
     return query.new_empty(query.shape), *states, _like(weight, query)
@@ -164,29 +159,29 @@ def _like(weight: Tensor | None, x: Tensor) -> Tensor:
     return x.new_empty(0) if weight is None else weight.new_empty(weight.shape)
 
 
-def _keep_sums(ctx: Any, inputs: tuple[Tensor | None, ...], output: object) -> None:
+def _save_state(ctx: Any, inputs: tuple[Tensor | None, ...], output: object) -> None:
     ctx.save_for_backward(*inputs)
 
 
-def _into_sums(ctx: Any, into_product: Tensor, into_total: Tensor) -> tuple[Tensor | None, ...]:
-    into_key, into_value, into_weight = attention_sums_backward(into_product, into_total, *ctx.saved_tensors)
-    return into_key, into_value, None, None, _or_none(into_weight)
+def _backward_state(ctx: Any, dproduct: Tensor, dtotal: Tensor) -> tuple[Tensor | None, ...]:
+    dkey, dvalue, dweight = attention_kv_state_backward(dproduct, dtotal, *ctx.saved_tensors)
+    return dkey, dvalue, None, None, _or_none(dweight)
 
 
-def _keep_answer(ctx: Any, inputs: tuple[Any, ...], output: object) -> None:
+def _save_output(ctx: Any, inputs: tuple[Any, ...], output: object) -> None:
     query, product, total, ctx.eps, *norm = inputs
     ctx.save_for_backward(query, product, total, *norm)
 
 
-def _into_answer(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    *tensors, spread, weight = ctx.saved_tensors
-    *found, into_weight = attention_answer_backward(grad, *tensors, ctx.eps, spread, weight)
-    return *found, None, None, _or_none(into_weight)
+def _backward_output(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    *tensors, rstd, weight = ctx.saved_tensors
+    *found, dweight = attention_output_backward(grad, *tensors, ctx.eps, rstd, weight)
+    return *found, None, None, _or_none(dweight)
 
 
 def _or_none(gradient: Tensor) -> Tensor | None:
     return gradient if gradient.numel() else None
 
 
-attention_sums.register_autograd(_into_sums, setup_context=_keep_sums)
-attention_answer.register_autograd(_into_answer, setup_context=_keep_answer)
+attention_kv_state.register_autograd(_backward_state, setup_context=_save_state)
+attention_output.register_autograd(_backward_output, setup_context=_save_output)

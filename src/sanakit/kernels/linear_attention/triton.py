@@ -1,18 +1,22 @@
 """ReLU linear attention on GPUs: two passes over memory, products on tensor cores, sums in float32.
 
-The sums over keys and values are one pass, split over the sequence where batch x heads alone would leave the chip idle;
-the answers to the queries are the other. Both read q, k, v where the projection left them: [B, N, H, D] of any strides,
-D any size. What is rounded is what the reference rounds: the inputs to their own dtype and the result.
-Where queries and keys are normalised over all heads (qk-norm), a token's 1 / rms comes in as `spread` [B, N] and the
-weight as [H*D]: both are multiplied in on loading, and gradients are those of the normalised values, which
-`qk_norm/triton.py` carries on.
-With S = sum_j k_j^T v_j, z = sum_j k_j, both after the ReLU, the gradients of o = q S / (q z + eps) are
+The state (the sums over keys and values) is one pass, split over the sequence if batch x heads alone would leave the
+chip idle; the output for the queries is the other. Both read q, k, v where the projection left them: [B, N, H, D] of
+any strides, D any size. Rounded is what the reference rounds: the inputs to their own dtype and the result. With a
+qk-norm, rstd = 1 / rms of a token comes in as [B, N] and the weight as [H*D]: both are multiplied in on loading, and
+gradients are those of the normalised values, from which `rms_norm/triton.py` goes on. With S = sum_j k_j^T v_j, z =
+sum_j k_j, both after the ReLU, and o = q S / c with c = q z + eps, the gradients are
 
-    g = do / (q z + eps)      c = -(do . o) / (q z + eps)
-    dq = g S^T + c z          dS = sum_n q_n^T g_n     dz = sum_n c_n q_n
+    g = do / c                dc = -(do . o) / c
+    dq = g S^T + dc z         dS = sum_n q_n^T g_n     dz = sum_n dc_n q_n
     dk = v dS^T + dz          dv = k dS
 
-Letters: B batch, N tokens, H heads, D and E their key and value width, P pieces of the sequence.
+Letters: B batch, N tokens, H heads, D and E their key and value width, P pieces of the sequence. Parameters:
+`product` is S, `total` is z. `kb`, `kn`, `kh`: values from one sample, token, head of the key to the next, and so q
+for the query, v the value, o the output, g the gradient of the output, dq, dk, dv their gradients. `heads`, `n`:
+counts of heads and tokens; `length`, `parts`: tokens of a piece, and pieces. DP, EP: D and E up to powers of two that
+tensor cores take. WIDE: precision of products of float32; NARROW: the dtype in which values of the inputs enter
+tensor cores.
 """
 
 from __future__ import annotations
@@ -28,19 +32,19 @@ from sanakit.kernels.gpu import dense_last, operand, pieces
 from sanakit.kernels.tuning import launch
 
 Norm = tuple[Tensor | None, Tensor | None]
-"""1 / rms of each token [B, N] and the weight [H*D] of a qk-norm; None and None where there is none."""
+"""1 / rms of each token [B, N] and the weight [H*D] of a qk-norm; None and None without one."""
 
-BARE: Norm = (None, None)
+NO_NORM: Norm = (None, None)
 
 
-def sums(key: Tensor, value: Tensor, mask: Tensor | None, norm: Norm = BARE) -> tuple[Tensor, Tensor]:
+def kv_state(key: Tensor, value: Tensor, mask: Tensor | None, norm: Norm = NO_NORM) -> tuple[Tensor, Tensor]:
     """key [B, N, H, D], value [B, N, H, E], mask [B, N] bool -> S [B, H, D, E] and z [B, H, D] in float32."""
     (batch, tokens, heads, width), outputs = key.shape, value.shape[-1]
     sizes = _sizes(key, width, outputs)
     parts, length = pieces(tokens, int(sizes["TOKENS"]), batch * heads, key.device)
     product = key.new_empty(batch, heads, parts, width, outputs, dtype=torch.float32)
     total = key.new_empty(batch, heads, parts, width, dtype=torch.float32)
-    _sums[(batch * heads, parts)](
+    _kv_state[(batch * heads, parts)](
         key, value, value if mask is None else mask, *_given(norm, key), product, total,
         *key.stride()[:3], *value.stride()[:3], heads, tokens, length, parts,
         HAS_MASK=mask is not None, HAS_NORM=norm[0] is not None, **sizes,
@@ -48,73 +52,74 @@ def sums(key: Tensor, value: Tensor, mask: Tensor | None, norm: Norm = BARE) -> 
     return product.sum(2), total.sum(2)
 
 
-def answer(query: Tensor, product: Tensor, total: Tensor, eps: float, norm: Norm = BARE) -> Tensor:
+def output(query: Tensor, product: Tensor, total: Tensor, eps: float, norm: Norm = NO_NORM) -> Tensor:
     """query [B, N, H, D], S [B, H, D, E], z [B, H, D] -> [B, N, H, E] in the dtype of the query."""
     (batch, tokens, heads, width), outputs = query.shape, product.shape[-1]
     out, sizes = query.new_empty(batch, tokens, heads, outputs), _sizes(query, width, outputs)
-    _answer[(batch * heads, triton.cdiv(tokens, sizes["TOKENS"]))](
+    _output[(batch * heads, triton.cdiv(tokens, sizes["TOKENS"]))](
         query, *_given(norm, query), product.contiguous(), total.contiguous(), out,
         *query.stride()[:3], *out.stride()[:3], heads, tokens, eps, HAS_NORM=norm[0] is not None, **sizes,
     )  # fmt: skip
     return out
 
 
-def answer_backward(
-    grad: Tensor, query: Tensor, product: Tensor, total: Tensor, eps: float, norm: Norm = BARE
+def output_backward(
+    grad: Tensor, query: Tensor, product: Tensor, total: Tensor, eps: float, norm: Norm = NO_NORM
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradient of `answer` [B, N, H, E] -> those of the query, normalised, of S and of z.
+    """The gradient of `output` [B, N, H, E] -> those of the query, normalised, of S and of z.
 
     Two kernels: S and its gradient do not fit the registers of one.
     """
     (batch, tokens, heads, width), outputs = query.shape, product.shape[-1]
     grad, total = dense_last(grad), total.contiguous()
-    into_query = query.new_empty(query.shape)
-    slopes = total.new_empty(batch, heads, tokens)  # c
+    dquery = query.new_empty(query.shape)
+    dc = total.new_empty(batch, heads, tokens)  # of the denominator
     sizes = _sizes(query, width, outputs)
-    _into_query[(batch * heads, triton.cdiv(tokens, sizes["TOKENS"]))](
-        grad, query, *_given(norm, query), product.contiguous(), total, into_query, slopes,
-        *grad.stride()[:3], *query.stride()[:3], *into_query.stride()[:3], heads, tokens, eps,
+    _backward_query[(batch * heads, triton.cdiv(tokens, sizes["TOKENS"]))](
+        grad, query, *_given(norm, query), product.contiguous(), total, dquery, dc,
+        *grad.stride()[:3], *query.stride()[:3], *dquery.stride()[:3], heads, tokens, eps,
         HAS_NORM=norm[0] is not None, **sizes,
     )  # fmt: skip
     parts, length = pieces(tokens, sizes["TOKENS"], batch * heads, query.device)
-    into_product = product.new_empty(batch, heads, parts, width, outputs)
-    into_total = total.new_empty(batch, heads, parts, width)
-    _into_sums[(batch * heads, parts)](
-        grad, query, *_given(norm, query), total, slopes, into_product, into_total,
+    dproduct = product.new_empty(batch, heads, parts, width, outputs)
+    dtotal = total.new_empty(batch, heads, parts, width)
+    _backward_state[(batch * heads, parts)](
+        grad, query, *_given(norm, query), total, dc, dproduct, dtotal,
         *grad.stride()[:3], *query.stride()[:3], heads, tokens, length, parts, eps,
         HAS_NORM=norm[0] is not None, **sizes,
     )  # fmt: skip
-    return into_query, into_product.sum(2), into_total.sum(2)
+    return dquery, dproduct.sum(2), dtotal.sum(2)
 
 
-def sums_backward(
-    into_product: Tensor,
-    into_total: Tensor,
+def kv_state_backward(
+    dproduct: Tensor,
+    dtotal: Tensor,
     key: Tensor,
     value: Tensor,
     mask: Tensor | None,
-    norm: Norm = BARE,
+    norm: Norm = NO_NORM,
 ) -> tuple[Tensor, Tensor]:
-    """The gradients of `sums` -> those of the key, normalised, and of the value."""
+    """The gradients of `kv_state` -> those of the key, normalised, and of the value."""
     (batch, tokens, heads, width), outputs = key.shape, value.shape[-1]
-    into_key, into_value = key.new_empty(key.shape), value.new_empty(value.shape)
+    dkey, dvalue = key.new_empty(key.shape), value.new_empty(value.shape)
     sizes = _sizes(key, width, outputs)
-    _sums_backward[(batch * heads, triton.cdiv(tokens, sizes["TOKENS"]))](
-        into_product.contiguous(), into_total.contiguous(), key, value, value if mask is None else mask,
-        *_given(norm, key), into_key, into_value, *key.stride()[:3], *value.stride()[:3],
-        *into_key.stride()[:3], *into_value.stride()[:3], heads, tokens,
+    _kv_state_backward[(batch * heads, triton.cdiv(tokens, sizes["TOKENS"]))](
+        dproduct.contiguous(), dtotal.contiguous(), key, value, value if mask is None else mask,
+        *_given(norm, key), dkey, dvalue, *key.stride()[:3], *value.stride()[:3],
+        *dkey.stride()[:3], *dvalue.stride()[:3], heads, tokens,
         HAS_MASK=mask is not None, HAS_NORM=norm[0] is not None, **sizes,
     )  # fmt: skip
-    return into_key, into_value
+    return dkey, dvalue
 
 
 def _given(norm: Norm, x: Tensor) -> tuple[Tensor, Tensor]:
-    """What a kernel gets for a norm; where there is none, something that it does not read."""
+    """What a kernel gets for a norm; without one, something that it does not read."""
     return x if norm[0] is None else norm[0], x if norm[1] is None else norm[1]
 
 
 def _sizes(x: Tensor, width: int, outputs: int) -> dict[str, Any]:
     """What is fixed when a kernel is compiled. Half precision enters tensor cores as it is, float32 stays exact."""
+    # Tensor cores take no side shorter than 16.
     padded = [max(16, triton.next_power_of_2(size)) for size in (width, outputs)]
     chosen = launch("linear_attention", max(padded), x.device)  # wide heads need the registers for S
     return {
@@ -146,12 +151,12 @@ def _relu(x):
 
 @triton.jit
 def _normed(
-    x, spread, weight, row, head, tokens, last, D: tl.constexpr, DP: tl.constexpr, HAS_NORM: tl.constexpr
+    x, rstd, weight, row, head, tokens, last, D: tl.constexpr, DP: tl.constexpr, HAS_NORM: tl.constexpr
 ):
-    """[T, DP] times 1 / rms of its tokens and the weight of its head; as it is where there is no norm."""
+    """[T, DP] times 1 / rms of its tokens and the weight of its head; as it is without a norm."""
     if HAS_NORM:
         d = tl.arange(0, DP)
-        r = tl.load(spread + row + tokens, mask=tokens < last, other=0.0)
+        r = tl.load(rstd + row + tokens, mask=tokens < last, other=0.0)
         w = tl.load(weight + head * D + d, mask=d < D, other=0.0).to(tl.float32)
         x = x.to(tl.float32) * r[:, None] * w[None, :]
     return x
@@ -166,27 +171,29 @@ def _save(base, x, tokens, last, stride, WIDTH: tl.constexpr, PADDED: tl.constex
 
 
 @triton.jit
-def _load_state(product, total, place, D: tl.constexpr, E: tl.constexpr, DP: tl.constexpr, EP: tl.constexpr):
+def _load_state(
+    product, total, head_index, D: tl.constexpr, E: tl.constexpr, DP: tl.constexpr, EP: tl.constexpr
+):
     """S [DP, EP] and z [DP] of one head, padded by zeros."""
     d, e = tl.arange(0, DP), tl.arange(0, EP)
-    at = place * D * E + d[:, None] * E + e[None, :]
+    at = head_index * D * E + d[:, None] * E + e[None, :]
     s = tl.load(product + at, mask=(d < D)[:, None] & (e < E)[None, :], other=0.0)
-    return s, tl.load(total + place * D + d, mask=d < D, other=0.0)
+    return s, tl.load(total + head_index * D + d, mask=d < D, other=0.0)
 
 
 @triton.jit
 def _save_state(
-    product, total, s, z, place, D: tl.constexpr, E: tl.constexpr, DP: tl.constexpr, EP: tl.constexpr
+    product, total, s, z, head_index, D: tl.constexpr, E: tl.constexpr, DP: tl.constexpr, EP: tl.constexpr
 ):
     d, e = tl.arange(0, DP), tl.arange(0, EP)
-    at = place * D * E + d[:, None] * E + e[None, :]
+    at = head_index * D * E + d[:, None] * E + e[None, :]
     tl.store(product + at, s, mask=(d < D)[:, None] & (e < E)[None, :])
-    tl.store(total + place * D + d, z, mask=d < D)
+    tl.store(total + head_index * D + d, z, mask=d < D)
 
 
 @triton.jit
-def _seen(mask, sample, tokens, n, HAS_MASK: tl.constexpr):
-    """1 for tokens that anyone may see, 0 for the others [T]."""
+def _visible(mask, sample, tokens, n, HAS_MASK: tl.constexpr):
+    """[T]: which tokens exist and are not hidden by the mask."""
     seen = tokens < n
     if HAS_MASK:
         seen = seen & (tl.load(mask + sample * n + tokens, mask=seen, other=0) != 0)
@@ -194,8 +201,8 @@ def _seen(mask, sample, tokens, n, HAS_MASK: tl.constexpr):
 
 
 @triton.jit
-def _sums(
-    key, value, mask, spread, weight, product, total, kb, kn, kh, vb, vn, vh, heads, n, length, parts,
+def _kv_state(
+    key, value, mask, rstd, weight, product, total, kb, kn, kh, vb, vn, vh, heads, n, length, parts,
     D: tl.constexpr, E: tl.constexpr, DP: tl.constexpr, EP: tl.constexpr,
     TOKENS: tl.constexpr, WIDE: tl.constexpr, NARROW: tl.constexpr, HAS_MASK: tl.constexpr,
     HAS_NORM: tl.constexpr,
@@ -208,10 +215,10 @@ def _sums(
     for start in range(part * length, last, TOKENS):
         tokens = start + tl.arange(0, TOKENS)
         k = _load(keys, tokens, last, kn, D, DP)
-        k = _relu(_normed(k, spread, weight, sample * n, head, tokens, last, D, DP, HAS_NORM))
+        k = _relu(_normed(k, rstd, weight, sample * n, head, tokens, last, D, DP, HAS_NORM))
         v = _load(values, tokens, last, vn, E, EP).to(tl.float32)
         if HAS_MASK:
-            seen = _seen(mask, sample, tokens, n, HAS_MASK)[:, None]
+            seen = _visible(mask, sample, tokens, n, HAS_MASK)[:, None]
             k, v = tl.where(seen, k, 0.0), tl.where(seen, v, 0.0)
         s = tl.dot(tl.trans(k.to(NARROW)), v.to(NARROW), s, input_precision="ieee")
         z += tl.sum(k, 0)
@@ -219,8 +226,8 @@ def _sums(
 
 
 @triton.jit
-def _answer(
-    query, spread, weight, product, total, out, qb, qn, qh, ob, on, oh, heads, n, eps,
+def _output(
+    query, rstd, weight, product, total, out, qb, qn, qh, ob, on, oh, heads, n, eps,
     D: tl.constexpr, E: tl.constexpr, DP: tl.constexpr, EP: tl.constexpr,
     TOKENS: tl.constexpr, WIDE: tl.constexpr, NARROW: tl.constexpr, HAS_NORM: tl.constexpr,
 ):  # fmt: skip
@@ -228,15 +235,15 @@ def _answer(
     sample, head = pair // heads, pair % heads
     s, z = _load_state(product, total, pair, D, E, DP, EP)
     q = _load(query + sample * qb + head * qh, tokens, n, qn, D, DP)
-    q = _relu(_normed(q, spread, weight, sample * n, head, tokens, n, D, DP, HAS_NORM))
+    q = _relu(_normed(q, rstd, weight, sample * n, head, tokens, n, D, DP, HAS_NORM))
     mixed = tl.dot(q, s, input_precision=WIDE) / (tl.sum(q * z[None, :], 1) + eps)[:, None]
     _save(out + sample * ob + head * oh, mixed, tokens, n, on, E, EP)
 
 
 @triton.jit
-def _into_query(
-    grad, query, spread, weight, product, total, into_query, slopes,
-    gb, gn, gh, qb, qn, qh, ib, in_, ih, heads, n, eps,
+def _backward_query(
+    grad, query, rstd, weight, product, total, dquery, dc,
+    gb, gn, gh, qb, qn, qh, dqb, dqn, dqh, heads, n, eps,
     D: tl.constexpr, E: tl.constexpr, DP: tl.constexpr, EP: tl.constexpr,
     TOKENS: tl.constexpr, WIDE: tl.constexpr, NARROW: tl.constexpr, HAS_NORM: tl.constexpr,
 ):  # fmt: skip
@@ -244,19 +251,19 @@ def _into_query(
     sample, head = pair // heads, pair % heads
     s, z = _load_state(product, total, pair, D, E, DP, EP)
     q = _load(query + sample * qb + head * qh, tokens, n, qn, D, DP)
-    q = _relu(_normed(q, spread, weight, sample * n, head, tokens, n, D, DP, HAS_NORM))
+    q = _relu(_normed(q, rstd, weight, sample * n, head, tokens, n, D, DP, HAS_NORM))
     below = tl.sum(q * z[None, :], 1) + eps
     g = _load(grad + sample * gb + head * gh, tokens, n, gn, E, EP).to(tl.float32) / below[:, None]
     back = tl.dot(g, tl.trans(s), input_precision=WIDE)  # g S^T, [T, D]
-    c = -tl.sum(back * q, 1) / below
-    dq = back + c[:, None] * z[None, :]
-    _save(into_query + sample * ib + head * ih, tl.where(q > 0, dq, 0.0), tokens, n, in_, D, DP)
-    tl.store(slopes + pair * n + tokens, c, mask=tokens < n)
+    dc_n = -tl.sum(back * q, 1) / below
+    dq = back + dc_n[:, None] * z[None, :]
+    _save(dquery + sample * dqb + head * dqh, tl.where(q > 0, dq, 0.0), tokens, n, dqn, D, DP)
+    tl.store(dc + pair * n + tokens, dc_n, mask=tokens < n)
 
 
 @triton.jit
-def _into_sums(
-    grad, query, spread, weight, total, slopes, into_product, into_total,
+def _backward_state(
+    grad, query, rstd, weight, total, dc, dproduct, dtotal,
     gb, gn, gh, qb, qn, qh, heads, n, length, parts, eps,
     D: tl.constexpr, E: tl.constexpr, DP: tl.constexpr, EP: tl.constexpr,
     TOKENS: tl.constexpr, WIDE: tl.constexpr, NARROW: tl.constexpr, HAS_NORM: tl.constexpr,
@@ -269,32 +276,32 @@ def _into_sums(
     for start in range(part * length, last, TOKENS):
         tokens = start + tl.arange(0, TOKENS)
         q = _load(query + sample * qb + head * qh, tokens, last, qn, D, DP)
-        q = _relu(_normed(q, spread, weight, sample * n, head, tokens, last, D, DP, HAS_NORM))
+        q = _relu(_normed(q, rstd, weight, sample * n, head, tokens, last, D, DP, HAS_NORM))
         do = _load(grad + sample * gb + head * gh, tokens, last, gn, E, EP).to(tl.float32)
-        c = tl.load(slopes + pair * n + tokens, mask=tokens < last, other=0.0)
+        dc_n = tl.load(dc + pair * n + tokens, mask=tokens < last, other=0.0)
         g = do / (tl.sum(q * z[None, :], 1) + eps)[:, None]
         ds = tl.dot(tl.trans(q), g, ds, input_precision=WIDE)
-        dz += tl.sum(c[:, None] * q, 0)
-    _save_state(into_product, into_total, ds, dz, pair * parts + part, D, E, DP, EP)
+        dz += tl.sum(dc_n[:, None] * q, 0)
+    _save_state(dproduct, dtotal, ds, dz, pair * parts + part, D, E, DP, EP)
 
 
 @triton.jit
-def _sums_backward(
-    into_product, into_total, key, value, mask, spread, weight, into_key, into_value,
-    kb, kn, kh, vb, vn, vh, ikb, ikn, ikh, ivb, ivn, ivh, heads, n,
+def _kv_state_backward(
+    dproduct, dtotal, key, value, mask, rstd, weight, dkey, dvalue,
+    kb, kn, kh, vb, vn, vh, dkb, dkn, dkh, dvb, dvn, dvh, heads, n,
     D: tl.constexpr, E: tl.constexpr, DP: tl.constexpr, EP: tl.constexpr,
     TOKENS: tl.constexpr, WIDE: tl.constexpr, NARROW: tl.constexpr, HAS_MASK: tl.constexpr,
     HAS_NORM: tl.constexpr,
 ):  # fmt: skip
     pair, tokens = tl.program_id(0).to(tl.int64), tl.program_id(1) * TOKENS + tl.arange(0, TOKENS)
     sample, head = pair // heads, pair % heads
-    ds, dz = _load_state(into_product, into_total, pair, D, E, DP, EP)
+    ds, dz = _load_state(dproduct, dtotal, pair, D, E, DP, EP)
     k = _load(key + sample * kb + head * kh, tokens, n, kn, D, DP)
-    k = _relu(_normed(k, spread, weight, sample * n, head, tokens, n, D, DP, HAS_NORM))
+    k = _relu(_normed(k, rstd, weight, sample * n, head, tokens, n, D, DP, HAS_NORM))
     v = _load(value + sample * vb + head * vh, tokens, n, vn, E, EP).to(tl.float32)
-    seen = _seen(mask, sample, tokens, n, HAS_MASK)[:, None]
+    seen = _visible(mask, sample, tokens, n, HAS_MASK)[:, None]
     k, v = tl.where(seen, k, 0.0), tl.where(seen, v, 0.0)
     dk = tl.dot(v, tl.trans(ds), input_precision=WIDE) + dz[None, :]
     dv = tl.dot(k, ds, input_precision=WIDE)
-    _save(into_key + sample * ikb + head * ikh, tl.where(k > 0, dk, 0.0), tokens, n, ikn, D, DP)
-    _save(into_value + sample * ivb + head * ivh, tl.where(seen, dv, 0.0), tokens, n, ivn, E, EP)
+    _save(dkey + sample * dkb + head * dkh, tl.where(k > 0, dk, 0.0), tokens, n, dkn, D, DP)
+    _save(dvalue + sample * dvb + head * dvh, tl.where(seen, dv, 0.0), tokens, n, dvn, E, EP)

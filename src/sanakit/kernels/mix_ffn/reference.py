@@ -1,4 +1,4 @@
-"""SiLU, depthwise 3x3 and gate of the Mix-FFN in plain torch: the definition that faster rows must equal.
+"""SiLU, depthwise 3x3 and gate of the Mix-FFN in plain torch.
 
 SANA (arXiv 2410.10629), section 2.2: the depthwise convolution sees neighbouring tokens, which is what lets the network
 do without positional embeddings. The first half of the channels is the value, the second half the gate.

@@ -2,10 +2,14 @@
 
 A program owns a strip of columns and channels and walks down the rows. Each row is read once for every column shift and
 adds to the three output rows that see it, so nothing is activated nine times and no row is kept. The backward pass is
-two walks: what reaches the convolution's result, from which the next gets the gradients of input, filters and bias.
-Maps are channels last, filters [9, 2F]: channels lie side by side wherever a program reads.
+two walks: the gradient of the convolution's result, from which the next gets those of input, filters and bias.
+Maps are channels last, filters [9, 2F]: channels lie side by side in memory wherever a program reads.
 
-Letters: B batch, h/w position, F hidden width (the convolution has 2F channels, values before gates).
+Letters: B batch, h/w position, F hidden width (the convolution has 2F channels, values before gates). Parameters:
+`columns`, `channels`, `gates`: indices [X] or [C] of what a program owns; `limit`: which channels exist; `stride`:
+values from one position to the next; `rows`, `parts`: rows of a program, and programs along the height; `first`,
+`last`: the rows it writes; `above`, `beside`, `below`: what one input row adds to the output rows above it, beside it
+and below it.
 """
 
 from __future__ import annotations
@@ -18,6 +22,9 @@ from torch import Tensor
 from sanakit.kernels.gpu import pieces
 from sanakit.kernels.tuning import launch
 
+_ROWS = 8
+"""Least rows of a program: of each part's rows, the one above and the one below are read twice."""
+
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x [B, 2F, h, w] channels last, weight [9, 2F], bias [2F] -> [B, F, h, w] channels last."""
@@ -27,28 +34,28 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return out
 
 
-def into_middle(grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def backward_to_conv(grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """The gradient of `forward` [B, F, h, w] -> that of the convolution's result [B, 2F, h, w]."""
-    middle = _map(x, x.shape[1])
-    _walk(x, weight, bias, grad, middle, backward=True)
-    return middle
+    dmixed = _map(x, x.shape[1])
+    _walk(x, weight, bias, grad, dmixed, backward=True)
+    return dmixed
 
 
-def into_inputs(middle: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def backward_to_inputs(dmixed: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The gradient of the convolution's result [B, 2F, h, w] -> those of x, weight [9, 2F] and bias [2F]."""
     batch, channels, height, width = x.shape
-    tile = _tile_of("mix_ffn.gather", x)
+    tile = _tile("mix_ffn.gather", x)
     strips, blocks = triton.cdiv(width, tile["COLUMNS"]), triton.cdiv(channels, tile["CHANNELS"])
-    parts, rows = pieces(height, 8, strips * blocks * batch, x.device)
-    into_x = _map(x, channels)
+    parts, rows = pieces(height, _ROWS, strips * blocks * batch, x.device)
+    dx = _map(x, channels)
     sums = x.new_empty(batch * parts * strips, 10, channels, dtype=torch.float32)
     _gather[(strips, blocks, batch * parts)](
-        middle, x, weight, into_x, sums, height, width, rows, parts, channels, **tile
+        dmixed, x, weight, dx, sums, height, width, rows, parts, channels, **tile
     )  # fmt: skip
-    return into_x, sums[:, :9].sum(0).to(weight.dtype), sums[:, 9].sum(0).to(weight.dtype)
+    return dx, sums[:, :9].sum(0).to(weight.dtype), sums[:, 9].sum(0).to(weight.dtype)
 
 
-def _tile_of(kernel: str, x: Tensor) -> dict[str, int]:
+def _tile(kernel: str, x: Tensor) -> dict[str, int]:
     """Columns and channels of a program, and its warps; the walk back keeps more values of each, so it has fewer."""
     chosen = launch(kernel, x.shape[1], x.device)
     return {"COLUMNS": chosen["columns"], "CHANNELS": chosen["channels"], "num_warps": chosen["warps"]}
@@ -63,9 +70,9 @@ def _map(x: Tensor, channels: int) -> Tensor:
 def _walk(x: Tensor, weight: Tensor, bias: Tensor | None, grad: Tensor, out: Tensor, backward: bool) -> None:
     """grad is read on the way back only."""
     batch, doubled, height, width = x.shape
-    tile = _tile_of("mix_ffn.walk", x)
+    tile = _tile("mix_ffn.walk", x)
     strips, blocks = triton.cdiv(width, tile["COLUMNS"]), triton.cdiv(doubled // 2, tile["CHANNELS"])
-    parts, rows = pieces(height, 8, strips * blocks * batch, x.device)
+    parts, rows = pieces(height, _ROWS, strips * blocks * batch, x.device)
     _forward[(strips, blocks, batch * parts)](
         x, weight, weight if bias is None else bias, grad, out, height, width, rows, parts, doubled // 2,
         HAS_BIAS=bias is not None, BACKWARD=backward, **tile,
@@ -78,14 +85,14 @@ def _silu(x):
 
 
 @triton.jit
-def _slope(x):
+def _dsilu(x):
     """The derivative of SiLU."""
     s = tl.sigmoid(x)
     return s * (1.0 + x * (1.0 - s))
 
 
 @triton.jit
-def _tile(base, y, columns, channels, h, w, stride, limit):
+def _load(base, y, columns, channels, h, w, stride, limit):
     """[X, C] of row y in float32, zero outside the map. channels: offsets of them; limit: which are there."""
     row = y + tl.zeros_like(columns)
     inside = ((row >= 0) & (row < h) & (columns >= 0) & (columns < w))[:, None] & limit[None, :]
@@ -94,8 +101,8 @@ def _tile(base, y, columns, channels, h, w, stride, limit):
 
 
 @triton.jit
-def _put(base, tile, y, columns, channels, first, last, w, stride, limit):
-    """The reverse of `_tile`, for rows from `first` to before `last`."""
+def _store(base, tile, y, columns, channels, first, last, w, stride, limit):
+    """The reverse of `_load`, for rows from `first` to before `last`."""
     row = y + tl.zeros_like(columns)
     inside = ((row >= first) & (row < last) & (columns < w))[:, None] & limit[None, :]
     at = (row * w + columns)[:, None].to(tl.int64) * stride + channels[None, :]
@@ -113,11 +120,11 @@ def _filter(weight, row: tl.constexpr, channels, stride, limit):
 
 
 @triton.jit
-def _seen(base, weight, y, columns, channels, h, w, stride, limit):
+def _contributions(base, weight, y, columns, channels, h, w, stride, limit):
     """What input row y adds to the output rows above it, beside it and below it."""
-    a = _silu(_tile(base, y, columns - 1, channels, h, w, stride, limit))
-    b = _silu(_tile(base, y, columns, channels, h, w, stride, limit))
-    c = _silu(_tile(base, y, columns + 1, channels, h, w, stride, limit))
+    a = _silu(_load(base, y, columns - 1, channels, h, w, stride, limit))
+    b = _silu(_load(base, y, columns, channels, h, w, stride, limit))
+    c = _silu(_load(base, y, columns + 1, channels, h, w, stride, limit))
     left, middle, right = _filter(weight, 2, channels, stride, limit)
     above = a * left + b * middle + c * right
     left, middle, right = _filter(weight, 1, channels, stride, limit)
@@ -145,24 +152,24 @@ def _forward(
     value, next_value, gate, next_gate = start, start, start_gate, start_gate
     for step in range(0, rows + 2):
         y = first - 1 + step
-        above, beside, below = _seen(base, weight, y, columns, values, h, w, stride, limit)
+        above, beside, below = _contributions(base, weight, y, columns, values, h, w, stride, limit)
         value, next_value, last_value = value + above, next_value + beside, start + below
-        above, beside, below = _seen(base, weight, y, columns, gates, h, w, stride, limit)
+        above, beside, below = _contributions(base, weight, y, columns, gates, h, w, stride, limit)
         gate, next_gate, last_gate = gate + above, next_gate + beside, start_gate + below
         if BACKWARD:
             target = out + sample * h * w * stride
-            do = _tile(grad + sample * h * w * hidden, y - 1, columns, values, h, w, hidden, limit)
-            _put(target, do * _silu(gate), y - 1, columns, values, first, last, w, stride, limit)
-            _put(target, do * value * _slope(gate), y - 1, columns, gates, first, last, w, stride, limit)
+            do = _load(grad + sample * h * w * hidden, y - 1, columns, values, h, w, hidden, limit)
+            _store(target, do * _silu(gate), y - 1, columns, values, first, last, w, stride, limit)
+            _store(target, do * value * _dsilu(gate), y - 1, columns, gates, first, last, w, stride, limit)
         else:
             target = out + sample * h * w * hidden
-            _put(target, value * _silu(gate), y - 1, columns, values, first, last, w, hidden, limit)
+            _store(target, value * _silu(gate), y - 1, columns, values, first, last, w, hidden, limit)
         value, next_value, gate, next_gate = next_value, last_value, next_gate, last_gate
 
 
 @triton.jit
 def _gather(
-    middle, x, weight, into_x, sums, h, w, rows, parts, width,
+    dmixed, x, weight, dx, sums, h, w, rows, parts, width,
     COLUMNS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
     columns = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
@@ -177,11 +184,11 @@ def _gather(
     above, beside, x_above, x_beside = none, none, none, none
     for step in range(0, rows + 2):
         y = first - 1 + step
-        a = _tile(middle + shift, y, columns - 1, channels, h, w, width, limit)
-        b = _tile(middle + shift, y, columns, channels, h, w, width, limit)
-        c = _tile(middle + shift, y, columns + 1, channels, h, w, width, limit)
+        a = _load(dmixed + shift, y, columns - 1, channels, h, w, width, limit)
+        b = _load(dmixed + shift, y, columns, channels, h, w, width, limit)
+        c = _load(dmixed + shift, y, columns + 1, channels, h, w, width, limit)
         row = y + 1
-        x_below = _tile(x + shift, row, columns, channels, tl.minimum(h, last), w, width, limit)
+        x_below = _load(x + shift, row, columns, channels, tl.minimum(h, last), w, width, limit)
         s_above, s_beside, s_below = _silu(x_above), _silu(x_beside), _silu(x_below)
         w00, w01, w02 = w00 + s_above * c, w01 + s_above * b, w02 + s_above * a
         w10, w11, w12 = w10 + s_beside * c, w11 + s_beside * b, w12 + s_beside * a
@@ -194,7 +201,7 @@ def _gather(
         beside += c * left + b * center + a * right
         left, center, right = _filter(weight, 2, channels, width, limit)
         below = c * left + b * center + a * right
-        _put(into_x + shift, above * _slope(x_above), y - 1, columns, channels, first, last, w, width, limit)
+        _store(dx + shift, above * _dsilu(x_above), y - 1, columns, channels, first, last, w, width, limit)
         above, beside, x_above, x_beside = beside, below, x_beside, x_below
     program = tl.program_id(2) * tl.num_programs(0) + tl.program_id(0)
     at = sums + program.to(tl.int64) * 10 * width + channels

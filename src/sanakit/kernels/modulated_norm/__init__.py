@@ -1,5 +1,9 @@
-"""LayerNorm without weights, then AdaLN shift and scale."""
+"""LayerNorm and modulation (adaLN), with the residual sum before it."""
 
-from sanakit.kernels.modulated_norm.reference import add, add_norm_modulate, modulated_norm
+from sanakit.kernels.modulated_norm.reference import (
+    add_norm_modulate,
+    add_norm_modulate_quant,
+    modulated_norm,
+)
 
-__all__ = ["add", "modulated_norm", "add_norm_modulate"]
+__all__ = ["add_norm_modulate", "add_norm_modulate_quant", "modulated_norm"]

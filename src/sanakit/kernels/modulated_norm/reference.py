@@ -1,4 +1,4 @@
-"""LayerNorm and modulation in plain torch: the definition that faster rows must equal.
+"""LayerNorm and modulation in plain torch.
 
 DiT (arXiv 2212.09748), section 3.2 (adaLN); SANA shares one modulation network between blocks (AdaLN-single).
 """
@@ -28,7 +28,7 @@ def modulated_norm(x: Tensor, shift: Tensor, scale: Tensor, eps: float = 1e-6) -
 def add_norm_modulate(
     x: Tensor, branch: Tensor | None, gate: Tensor | None, shift: Tensor, scale: Tensor, eps: float = 1e-6
 ) -> tuple[Tensor, Tensor]:
-    """Add what a branch gives, and normalise for the next one.
+    """Add the output of a branch to the residual stream, and normalise for the next branch.
 
     Args:
         x: [B, N, D].
@@ -45,8 +45,19 @@ def add_norm_modulate(
     return total, modulated_norm(total, shift, scale, eps)
 
 
+def add_norm_modulate_quant(
+    x: Tensor, branch: Tensor | None, gate: Tensor | None, shift: Tensor, scale: Tensor, eps: float = 1e-6
+) -> tuple[Tensor, Tensor]:
+    """As `add_norm_modulate`, before an int8 product.
+
+    A row may return the norm as `QuantTokens`, quantised on its way; otherwise the product quantises it, to the same
+    values (`quantise_tokens`).
+    """
+    return add_norm_modulate(x, branch, gate, shift, scale, eps)
+
+
 def add(x: Tensor, branch: Tensor | None, gate: Tensor | None) -> Tensor:
-    """x + gate * branch."""
+    """Return x + gate * branch."""
     if branch is None:
         return x
     return x + branch if gate is None else torch.addcmul(x, gate, branch)

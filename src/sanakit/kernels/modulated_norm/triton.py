@@ -1,13 +1,15 @@
 """LayerNorm and modulation on GPUs: a token is read once and written once; mean and variance in float32.
 
-What is added to the residual before the norm, perhaps behind a gate, is added here, and what an int8 product reads is
-rounded here: s = x + gate * b, y = h * (1 + scale) + shift with h = (s - mean) * r, r = 1 / sqrt(var + eps).
-With g = dy * (1 + scale) and ds' the gradient of the sum itself, the gradients are
+The branch that is added to the residual before the norm, perhaps behind a gate, is added here, and the input of an int8
+product is quantised here: s = x + gate * b, y = h * (1 + scale) + shift with h = (s - mean) * rstd and
+rstd = 1 / sqrt(var + eps). With g = dy * (1 + scale) and dresidual the gradient of the sum itself, the gradients are
 
-    ds = ds' + r * (g - mean(g) - h * mean(g * h))      dscale = sum_n dy * h      dshift = sum_n dy
-    dx = ds      db = gate * ds                          dgate = sum_n ds * b
+    ds = dresidual + rstd * (g - mean(g) - h * mean(g * h))      dscale = sum_n dy * h      dshift = sum_n dy
+    dx = ds      dbranch = gate * ds                             dgate = sum_n ds * b
 
-Letters: B batch, N tokens, D width, P pieces of the sequence.
+Letters: B batch, N tokens, D width, P pieces of the sequence. `total`: the sum s; `normal`: h; `gate_step` and the
+like: values from one sample's row to the next's, 0 if all samples share one. PADDED: D up to a power of two. A
+parameter that a kernel does not read (HAS_... is False) gets any other tensor.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import triton.language as tl
 from torch import Tensor
 
 from sanakit.kernels.gpu import pieces
-from sanakit.kernels.int8_matmul.triton import token_step, whole_steps
+from sanakit.kernels.quant_matmul.triton import quantised, token_scale
 from sanakit.kernels.tuning import launch
 
 
@@ -31,7 +33,7 @@ def forward(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
     return out
 
 
-def residual(
+def forward_sum(
     x: Tensor, branch: Tensor, gate: Tensor | None, shift: Tensor, scale: Tensor, eps: float
 ) -> tuple[Tensor, Tensor]:
     """x and branch [B, N, D], gate [B or 1, D] -> the sum and its norm [B, N, D]."""
@@ -40,73 +42,73 @@ def residual(
     return total, out
 
 
-def rounded(
+def forward_sum_quant(
     x: Tensor, branch: Tensor | None, gate: Tensor | None, shift: Tensor, scale: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The same -> the sum (empty without a branch), int8 [B, N, D] and steps [B, N] in float32."""
+    """The same -> the sum (empty without a branch), int8 [B, N, D] and scales [B, N] in float32."""
     total = x.new_empty(0) if branch is None else torch.empty_like(x)
-    values, steps = torch.empty_like(x, dtype=torch.int8), x.new_empty(x.shape[:2], dtype=torch.float32)
-    _launch(x, branch, gate, shift, scale, eps, total, values, steps)
-    return total, values, steps
+    values, scales = torch.empty_like(x, dtype=torch.int8), x.new_empty(x.shape[:2], dtype=torch.float32)
+    _launch(x, branch, gate, shift, scale, eps, total, values, scales)
+    return total, values, scales
 
 
 def backward(
-    grad: Tensor, x: Tensor, scale: Tensor, eps: float, onto: Tensor | None = None
+    grad: Tensor, x: Tensor, scale: Tensor, eps: float, dresidual: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradient of `forward` -> those of x, and of shift and scale for each sample [B, D] in float32.
 
-    onto: a gradient that x, a sum, has besides.
+    dresidual: a gradient that x, a sum, has besides.
     """
-    into_x, sums = _launch_back(grad, x, scale, eps, onto, None, None, x)
-    return into_x, sums[0], sums[1]
+    dx, sums = _launch_back(grad, x, scale, eps, dresidual, None, None, x)
+    return dx, sums[0], sums[1]
 
 
-def gated_backward(
-    grad: Tensor, onto: Tensor, total: Tensor, branch: Tensor, gate: Tensor, scale: Tensor, eps: float
+def backward_gated(
+    grad: Tensor, dresidual: Tensor, total: Tensor, branch: Tensor, gate: Tensor, scale: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of x and branch, and of gate, shift and scale for each sample [B, D] in float32."""
-    into_branch = torch.empty_like(total)
-    into_x, sums = _launch_back(grad, total, scale, eps, onto, branch, gate, into_branch)
-    return into_x, into_branch, sums[2], sums[0], sums[1]
+    dbranch = torch.empty_like(total)
+    dx, sums = _launch_back(grad, total, scale, eps, dresidual, branch, gate, dbranch)
+    return dx, dbranch, sums[2], sums[0], sums[1]
 
 
 def _launch(
     x: Tensor, branch: Tensor | None, gate: Tensor | None, shift: Tensor, scale: Tensor, eps: float,
-    total: Tensor, out: Tensor, steps: Tensor | None,
+    total: Tensor, out: Tensor, scales: Tensor | None,
 ) -> None:  # fmt: skip
     batch, tokens, width = x.shape
     _forward[(tokens, batch)](
-        x, _or(branch, x), _or(gate, x), shift, scale, total, out, _or(steps, x),
+        x, _or(branch, x), _or(gate, x), shift, scale, total, out, _or(scales, x),
         _step(gate), _step(shift), _step(scale), tokens, eps,
-        HAS_BRANCH=branch is not None, HAS_GATE=gate is not None, ROUNDS=steps is not None,
+        HAS_BRANCH=branch is not None, HAS_GATE=gate is not None, QUANTISES=scales is not None,
         D=width, **_sizes(x),
     )  # fmt: skip
 
 
 def _launch_back(
-    grad: Tensor, total: Tensor, scale: Tensor, eps: float, onto: Tensor | None,
-    branch: Tensor | None, gate: Tensor | None, into_branch: Tensor,
+    grad: Tensor, total: Tensor, scale: Tensor, eps: float, dresidual: Tensor | None,
+    branch: Tensor | None, gate: Tensor | None, dbranch: Tensor,
 ) -> tuple[Tensor, list[Tensor]]:  # fmt: skip
     """The gradient of what was normalised, and those of shift, scale and perhaps gate, [B, D] each."""
     batch, tokens, width = total.shape
     parts, length = pieces(tokens, 1, batch, total.device)
-    into_x = torch.empty_like(total)
+    dx = torch.empty_like(total)
     sums = total.new_empty(2 + (gate is not None), batch, parts, width, dtype=torch.float32)
     _backward[(parts, batch)](
-        grad, total, scale, _or(onto, total), _or(branch, total), _or(gate, total),
-        into_x, into_branch, sums[0], sums[1], sums[-1], _step(scale), _step(gate), tokens, length, eps,
-        HAS_MORE=onto is not None, HAS_GATE=gate is not None, D=width, **_sizes(total),
+        grad, total, scale, _or(dresidual, total), _or(branch, total), _or(gate, total),
+        dx, dbranch, sums[0], sums[1], sums[-1], _step(scale), _step(gate), tokens, length, eps,
+        HAS_RESIDUAL=dresidual is not None, HAS_GATE=gate is not None, D=width, **_sizes(total),
     )  # fmt: skip
-    return into_x, [part.sum(1) for part in sums]
+    return dx, [part.sum(1) for part in sums]
 
 
 def _or(x: Tensor | None, unread: Tensor) -> Tensor:
-    """What a kernel gets for `x`; where that is None, something that it does not read."""
+    """What a kernel gets for `x`; if that is None, something that it does not read."""
     return unread if x is None else x
 
 
 def _step(x: Tensor | None) -> int:
-    """From one sample's row to the next's: none where all share one."""
+    """From one sample's row to the next's: 0 if all share one."""
     return x.stride(0) if x is not None and x.shape[0] > 1 else 0
 
 
@@ -117,11 +119,11 @@ def _sizes(x: Tensor) -> dict[str, Any]:
 
 @triton.jit
 def _normal(values, eps, D: tl.constexpr, PADDED: tl.constexpr):
-    """A token less its mean and by its spread, and one over that spread."""
+    """A token less its mean, times rstd; and rstd."""
     d = tl.arange(0, PADDED)
     centred = tl.where(d < D, values - tl.sum(values, 0) / D, 0.0)
-    spread = tl.rsqrt(tl.sum(centred * centred, 0) / D + eps)
-    return centred * spread, spread
+    rstd = tl.rsqrt(tl.sum(centred * centred, 0) / D + eps)
+    return centred * rstd, rstd
 
 
 @triton.jit
@@ -132,8 +134,8 @@ def _row(base, d, D: tl.constexpr):
 
 @triton.jit
 def _forward(
-    x, branch, gate, shift, scale, total, out, steps, gate_step, shift_step, scale_step, n, eps,
-    HAS_BRANCH: tl.constexpr, HAS_GATE: tl.constexpr, ROUNDS: tl.constexpr, D: tl.constexpr, PADDED: tl.constexpr,
+    x, branch, gate, shift, scale, total, out, scales, gate_step, shift_step, scale_step, n, eps,
+    HAS_BRANCH: tl.constexpr, HAS_GATE: tl.constexpr, QUANTISES: tl.constexpr, D: tl.constexpr, PADDED: tl.constexpr,
 ):  # fmt: skip
     sample, d = tl.program_id(1).to(tl.int64), tl.arange(0, PADDED)
     token = sample * n + tl.program_id(0)
@@ -147,20 +149,20 @@ def _forward(
         values = kept.to(tl.float32)
     normal, _ = _normal(values, eps, D, PADDED)
     moved = normal * (1.0 + _row(scale + sample * scale_step, d, D)) + _row(shift + sample * shift_step, d, D)
-    if ROUNDS:
-        moved = moved.to(x.dtype.element_ty).to(tl.float32)  # what a product would have been given
-        step = token_step(moved)
-        tl.store(out + token * D + d, whole_steps(moved, step), mask=d < D)
-        tl.store(steps + token, step)
+    if QUANTISES:
+        moved = moved.to(x.dtype.element_ty).to(tl.float32)  # the input of the product without fusion
+        of_token = token_scale(moved)
+        tl.store(out + token * D + d, quantised(moved, of_token), mask=d < D)
+        tl.store(scales + token, of_token)
     else:
         tl.store(out + token * D + d, moved.to(out.dtype.element_ty), mask=d < D)
 
 
 @triton.jit
 def _backward(
-    grad, total, scale, onto, branch, gate, into_x, into_branch, into_shift, into_scale, into_gate,
+    grad, total, scale, dresidual, branch, gate, dx, dbranch, dshift, dscale, dgate,
     scale_step, gate_step, n, length, eps,
-    HAS_MORE: tl.constexpr, HAS_GATE: tl.constexpr, D: tl.constexpr, PADDED: tl.constexpr,
+    HAS_RESIDUAL: tl.constexpr, HAS_GATE: tl.constexpr, D: tl.constexpr, PADDED: tl.constexpr,
 ):  # fmt: skip
     sample, part, d = tl.program_id(1).to(tl.int64), tl.program_id(0), tl.arange(0, PADDED)
     factor = 1.0 + _row(scale + sample * scale_step, d, D)
@@ -170,20 +172,20 @@ def _backward(
         opened = _row(gate + sample * gate_step, d, D)
     for token in range(part * length, tl.minimum(n, (part + 1) * length)):
         row = (sample * n + token) * D
-        normal, spread = _normal(_row(total + row, d, D), eps, D, PADDED)
+        normal, rstd = _normal(_row(total + row, d, D), eps, D, PADDED)
         dy = _row(grad + row, d, D)
         g = dy * factor
-        ds = spread * (g - tl.sum(g, 0) / D - normal * (tl.sum(g * normal, 0) / D))
-        if HAS_MORE:
-            ds += _row(onto + row, d, D)
-        tl.store(into_x + row + d, ds.to(into_x.dtype.element_ty), mask=d < D)
+        ds = rstd * (g - tl.sum(g, 0) / D - normal * (tl.sum(g * normal, 0) / D))
+        if HAS_RESIDUAL:
+            ds += _row(dresidual + row, d, D)
+        tl.store(dx + row + d, ds.to(dx.dtype.element_ty), mask=d < D)
         if HAS_GATE:
-            tl.store(into_branch + row + d, (ds * opened).to(into_branch.dtype.element_ty), mask=d < D)
+            tl.store(dbranch + row + d, (ds * opened).to(dbranch.dtype.element_ty), mask=d < D)
             gates += ds * _row(branch + row, d, D)
         shifts += dy
         scales += dy * normal
     place = (sample * tl.num_programs(0) + part) * D
-    tl.store(into_shift + place + d, shifts, mask=d < D)
-    tl.store(into_scale + place + d, scales, mask=d < D)
+    tl.store(dshift + place + d, shifts, mask=d < D)
+    tl.store(dscale + place + d, scales, mask=d < D)
     if HAS_GATE:
-        tl.store(into_gate + place + d, gates, mask=d < D)
+        tl.store(dgate + place + d, gates, mask=d < D)

@@ -1,5 +1,5 @@
-"""What ends a branch of DC-AE: RMS norm over channels, then the residual."""
+"""RMS norms: of a map"s channels, with the residual that ends a branch of DC-AE, and of queries and keys."""
 
-from sanakit.kernels.rms_norm.reference import rms_norm
+from sanakit.kernels.rms_norm.reference import QKNorm, qk_norm, rms_norm
 
-__all__ = ["rms_norm"]
+__all__ = ["QKNorm", "qk_norm", "rms_norm"]

@@ -1,20 +1,18 @@
-"""RMS norm over channels and a residual as an operator of torch, for drawing; see `triton.py`."""
+"""RMS norms as operators of torch: of a map's channels with a residual, for inference, and a token's rstd for qk-norm.
+
+See `triton.py` for the kernels.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from sanakit.kernels import gpu
-from sanakit.kernels.gpu import Later
-from sanakit.kernels.problem import Problem
+from sanakit.kernels.gpu import LazyModule, unsupported
 
-kernels = Later("sanakit.kernels.rms_norm.triton")
+__all__ = ["kernels", "rms_norm", "token_rstd", "unsupported"]
 
-
-def refuses(problem: Problem) -> str | None:
-    """Why this row does not run a problem; None where it does."""
-    return "has no backward pass" if problem.fact("training") else gpu.refuses(problem)
+kernels = LazyModule("sanakit.kernels.rms_norm.triton")
 
 
 @torch.library.custom_op("sanakit::rms_norm", mutates_args=())
@@ -26,3 +24,14 @@ def rms_norm(x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor | 
 @rms_norm.register_fake
 def _(x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor | None, eps: float) -> Tensor:
     return torch.empty_like(x, memory_format=torch.channels_last)
+
+
+@torch.library.custom_op("sanakit::token_rstd", mutates_args=())
+def token_rstd(x: Tensor, eps: float) -> Tensor:
+    """x [B, N, H, D] -> 1 / rms of each token over all heads, [B, N] in float32; without a gradient of its own."""
+    return kernels.rstd(x, eps)
+
+
+@token_rstd.register_fake
+def _(x: Tensor, eps: float) -> Tensor:
+    return x.new_empty(x.shape[:2], dtype=torch.float32)

@@ -1,6 +1,6 @@
-"""The same on CPUs, a piece of the map at a time: what plain torch takes six passes over memory for stays in the cache.
+"""RMS norms on CPUs, a piece of the map at a time: plain torch's six passes over memory become one.
 
-Between its operations only rounding is left out: the sum is rounded to the dtype of x once, at its end.
+Intermediate results stay in float32: the sum is rounded to the dtype of x once, at its end.
 """
 
 from __future__ import annotations
@@ -8,17 +8,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sanakit.kernels.problem import Problem
+from sanakit.kernels.problem import Problem, needs_grad, takes_tangents
+from sanakit.kernels.rms_norm import reference
 
 _PIECE = 1 << 18
 """Values in a piece: 1 MiB in float32, so that a core's second cache holds it with what is added."""
 
 
-def refuses(problem: Problem) -> str | None:
-    """Why this row does not run a problem; None where it does."""
-    if problem.device != "cpu":
-        return "is made for the caches of CPUs"
-    return "has no backward pass" if problem.fact("training") else None
+def unsupported(problem: Problem) -> str | None:
+    """Return why this row does not run a problem, or None."""
+    return None if problem.device == "cpu" else "is made for the caches of CPUs"
 
 
 def rms_norm(x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor | None, eps: float) -> Tensor:
@@ -41,6 +40,13 @@ def rms_norm(x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor | 
     return out
 
 
+def qk_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """As the reference, with every derivative: [B, N, H, D], [H*D] -> [B, N, H, D]."""
+    if needs_grad(x, weight) or takes_tangents():
+        return reference.qk_norm(x, weight, eps)
+    return rms_norm(reference.tokens_as_map(x, weight), None, weight, None, eps).reshape(x.shape)
+
+
 def rows_of(x: Tensor) -> Tensor:
-    """[B, C, h, w] -> [B*h*w, C], without a copy where x is channels last."""
+    """[B, C, h, w] -> [B*h*w, C], without a copy if x is channels last."""
     return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
