@@ -70,7 +70,7 @@ def test_soft_cap_is_applied_and_nothing_is_trained_mode() -> None:
 )
 def test_broken_configurations_are_refused(change: dict[str, Any]) -> None:
     config = small_gemma(vocab=300, width=16, layers=2, heads=4, kv_heads=2, head_dim=8, ffn=32)
-    with pytest.raises(ConfigError, match=r"^The text encoder") as caught:
+    with pytest.raises(ConfigError, match=r"^the text encoder") as caught:
         build_gemma({**config, **change}, device="meta")
     assert "\n" not in str(caught.value)
 
