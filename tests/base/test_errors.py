@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 
 import pytest
 
@@ -12,8 +13,7 @@ from sanakit.base.dialect import DIFFUSERS, OFFICIAL
 
 
 def test_exit_codes() -> None:
-    for name in errors.__all__:
-        error = getattr(errors, name)
+    for name, error in inspect.getmembers(errors, inspect.isclass):
         assert issubclass(error, errors.SanakitError)
         assert error.exit_code == (2 if issubclass(error, errors.InputError) else 1)
         assert getattr(sanakit, name) is error

@@ -1,4 +1,4 @@
-"""`python -m sanakit.cli`: the command line where the console script is not installed."""
+"""`python -m sanakit.cli`: the command line without the console script."""
 
 from sanakit.cli.app import main
 

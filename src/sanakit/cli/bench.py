@@ -89,7 +89,9 @@ def bench(
     machine = measure_machine(workload.device)
     say("\n".join(machine.lines()))
     say(report.HEADER)
-    rows, without = _told(run(model, workload, wanted, chosen, machine, rounds, notify, minutes * 60))
+    rows, without = _print_results(
+        run(model, workload, wanted, chosen, machine, rounds, notify, minutes * 60)
+    )
     say("\n".join(report.ratios(rows)))
     if full:
         _growth(workload, rounds)
@@ -108,8 +110,8 @@ def _check(rounds: int, minutes: float) -> None:
         raise RequestError(f"minutes must be more than 0, not {minutes:g}")
 
 
-def _told(results: Iterator[Row | Skipped]) -> tuple[list[Row], list[Skipped]]:
-    """Prints each as it comes; rows, and who was left out. Raises RequestError where nobody was timed."""
+def _print_results(results: Iterator[Row | Skipped]) -> tuple[list[Row], list[Skipped]]:
+    """Print results as they come; return rows and skipped engines. Raises RequestError if nothing was timed."""
     from sanakit.base.errors import RequestError
     from sanakit.benchmark import Skipped, report
 
@@ -128,7 +130,7 @@ def _told(results: Iterator[Row | Skipped]) -> tuple[list[Row], list[Skipped]]:
 
 
 def _engines(named: str | None, full: bool, device: str) -> list[EngineSpec]:
-    """Those that were named, which must be able to run; else the usual ones, with optional peers where they are."""
+    """Return the named engines, which must be able to run; else the usual ones and installed optional peers."""
     from sanakit.benchmark import engines as known
     from sanakit.benchmark.peers import PEERS
 

@@ -97,7 +97,9 @@ def convert(
         return
     options = {"dtype": _dtype(dtype), "force": force}
     ignored = o.parse_fields(ignore_config_fields)
-    _tell(target, _convert(source, target, hints, options, parts, variant, shard_size, ignored), as_json)
+    _print_result(
+        target, _convert(source, target, hints, options, parts, variant, shard_size, ignored), as_json
+    )
 
 
 def _convert(
@@ -130,7 +132,7 @@ def _convert(
     )  # fmt: skip
 
 
-def _tell(target: Path, config: Any, as_json: bool) -> None:
+def _print_result(target: Path, config: Any, as_json: bool) -> None:
     facts = {
         name: getattr(config, name)
         for name in ("depth", "width", "latent_channels")

@@ -141,7 +141,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
     lines += ["", f"{'cpu':16}{found['cpu']}"]
     lines += [f"{'device':16}{found['device']}, {found['threads']} CPU threads"]
     lines += [
-        f"{'threads':16}{', '.join(f'{stage} {told}' for stage, told in found['stage_threads'].items())}"
+        f"{'threads':16}{', '.join(f'{stage} {threads}' for stage, threads in found['stage_threads'].items())}"
     ]
     lines += [f"{'dtype':16}{found['dtype']}", f"{'reason':16}{found['reason']}"]
     lines += [f"{'engine':16}{found['engine']}: {found['engine_reason']}"]

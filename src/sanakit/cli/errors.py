@@ -49,7 +49,7 @@ _USERS = frozenset(
     {errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS}
     | {errno.ELOOP, errno.EEXIST, errno.EINVAL, errno.ENOSPC, errno.EDQUOT}
 )
-"""Why the system refuses a path, where the user can put it right."""
+"""Reasons of the system to refuse a path that the user can put right."""
 
 
 def exit_code(error: Exception) -> int:
@@ -64,12 +64,12 @@ def _is_about_a_path(error: Exception) -> bool:
 
 
 def _is_about_a_home(error: Exception) -> bool:
-    """What pathlib raises for the home of a user who is not here."""
+    """Whether pathlib raised it because a path names the home of an unknown user."""
     return type(error) is RuntimeError and str(error).startswith("Could not determine home directory")
 
 
 def describe(error: Exception) -> str:
-    """One line that says what went wrong, and for errors that nobody foresaw how to see more."""
+    """Return one line that says what went wrong and, for unexpected errors, how to see more."""
     text = printable(error) or type(error).__name__
     if isinstance(getattr(error, "exit_code", None), int):
         return text if text.endswith((".", "!", "?")) else f"{text}."
@@ -84,7 +84,7 @@ def describe(error: Exception) -> str:
 
 
 def _lack(error: Exception) -> str | None:
-    """What there was too little of, memory or room on a disk, and what to do; None for any other error."""
+    """Return what ran out, memory or disk, and what to do; None for any other error."""
     if is_shortage(error):
         return f"not enough memory: {ADVICE}"
     if isinstance(error, OSError) and error.errno in _FULL:
@@ -94,6 +94,6 @@ def _lack(error: Exception) -> str | None:
 
 
 def _leave_quietly() -> NoReturn:
-    """The reader of our output has gone: nothing more can be said, and Python must not try at exit."""
+    """End without a word: nobody reads our output any more, and Python must not try to flush it at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""`sanakit evaluate toybox`: how often a model draws what it is told, by the judge that ships."""
+"""`sanakit evaluate toybox`: how often a model draws what the prompt asks for, by the judge that ships."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class _Drawing:
         self.model, self.fields = model, fields
 
     def check(self, trial: Trial, seed: int) -> None:
-        """Raises RequestError where the model cannot draw with these options, before anything is drawn."""
+        """Raise RequestError if the model can't draw with these options, before anything is drawn."""
         self.model.generate(self._request(trial, seed))
 
     def __call__(self, trial: Trial, seed: int) -> Image:

@@ -164,7 +164,7 @@ def given_fields(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def hints_of(config: Path | None, like_model: str | None, weights: str | None, **numbers: Any) -> Hints:
-    """What was said about a file of weights. Raises RequestError."""
+    """Return the options about a file of weights as one value. Raises RequestError."""
     from sanakit.weights import Hints
 
     if weights not in (None, "model", "ema"):
@@ -190,7 +190,7 @@ def parse_blocks(text: str) -> tuple[int, ...]:
 
 
 def parse_fields(text: str | None) -> tuple[str, ...]:
-    """`a, b` -> ("a", "b"): names of fields. Raises RequestError where there is none between two commas."""
+    """`a, b` -> ("a", "b"): names of fields. Raises RequestError for an empty name."""
     names = () if text is None else tuple(name.strip() for name in text.split(","))
     if not all(names):
         raise RequestError(f"--ignore-config-fields takes names with commas, not {quoted(text)}")

@@ -42,7 +42,7 @@ class _Task:
     figures: Mapping[str, str] = field(default_factory=dict)
 
     def left(self) -> float | None:
-        """Seconds left: as told, else by the pace since the task began; None if nothing is known yet."""
+        """Seconds left: as given, else by the pace since the task began; None if nothing is known yet."""
         if self.remaining is not None or self.done <= self.first:
             return self.remaining
         return (time.monotonic() - self.began) / (self.done - self.first) * max(0, self.total - self.done)

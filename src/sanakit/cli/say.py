@@ -1,4 +1,4 @@
-"""The one place where a command prints: no character, closed pipe or full disk behind stdout ends work that is done.
+"""The only place that prints: no character, closed pipe or full disk behind stdout stops the work of a command.
 
 Lines are cleaned of what a terminal would obey (`base.echo`). Characters that the terminal's encoding lacks (`·` and
 bars on cp932 and cp1252) are written in ASCII.
@@ -33,7 +33,7 @@ _BLOCKS = range(0x2580, 0x25A0)  # block elements: the parts of bars and sparkli
 
 
 def say(text: object, err: bool = False) -> bool:
-    """Prints `text` and a line break on stdout, or stderr; False, and no error, where it can't be taken any more."""
+    """Print `text` on stdout, or stderr; return False, without an error, if the stream can't be written any more."""
     try:
         print(printable_lines(text), file=sys.stderr if err else sys.stdout, flush=True)
     except (OSError, ValueError) as error:  # ValueError: the file object was closed
@@ -58,7 +58,7 @@ def seconds_since_start() -> float:
 
 
 def prepare_streams() -> None:
-    """Makes stdout and stderr of this process able to take any text. Called once, by the console script."""
+    """Make stdout and stderr of this process able to take any text. Called once, by the console script."""
     codecs.register_error(ERRORS, _in_plain)
     for number, name in enumerate(("stdout", "stderr"), start=1):
         stream = getattr(sys, name)

@@ -107,7 +107,7 @@ def cache(
         dtype,
         threads,
     )
-    _tell(reports, out, as_json)
+    _print_reports(reports, out, as_json)
 
 
 def _fill(
@@ -170,7 +170,7 @@ def _warn(cache: TensorCache) -> None:
 
 
 def _follow(walk: Generator[FillReport]) -> list[FillReport]:
-    """Both walks with a bar each; whatever happens, what was made is written."""
+    """Encode pictures, then captions, with a bar each; whatever happens, finished entries are written."""
     from sanakit.cli.progress import ProgressBar
     from sanakit.training.signals import interruptible
 
@@ -182,17 +182,17 @@ def _follow(walk: Generator[FillReport]) -> list[FillReport]:
     return list(last.values())
 
 
-def _tell(reports: list[FillReport], out: Path, as_json: bool) -> None:
-    """What was made, reused and skipped, of pictures and captions."""
+def _print_reports(reports: list[FillReport], out: Path, as_json: bool) -> None:
+    """Print how many pictures and captions were made, reused and skipped."""
     skipped = [one for report in reports for one in report.skipped]
     if as_json:
-        told: dict[str, Any] = {"cache": str(out)}
+        facts: dict[str, Any] = {"cache": str(out)}
         for report in reports:
-            told[_NOUNS[report.kind]] = {
+            facts[_NOUNS[report.kind]] = {
                 "made": report.made, "reused": report.reused, "skipped": len(report.skipped),
             }  # fmt: skip
-        told["faults"] = [{"key": one.key, "text": one.text} for one in skipped]
-        say(json.dumps(told))
+        facts["faults"] = [{"key": one.key, "text": one.text} for one in skipped]
+        say(json.dumps(facts))
         return
     for report in reports:
         counts = f"{report.made} made, {report.reused} reused, {len(report.skipped)} skipped"
@@ -203,7 +203,7 @@ def _tell(reports: list[FillReport], out: Path, as_json: bool) -> None:
 
 
 def _verify(out: Path, as_json: bool) -> None:
-    """Prints what is not whole; exit code 1 where a shard is broken."""
+    """Print the shards that are not intact; end with exit code 1 if one is broken."""
     from sanakit.cli.progress import ProgressBar
     from sanakit.data.cache.store import verify
 

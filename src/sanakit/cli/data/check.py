@@ -178,7 +178,7 @@ def _check_numbers(tolerance: float, workers: int | None) -> None:
 
 
 def _tokenizer(model: str | None) -> CountTokens | None:
-    """The tokenizer of a model on this machine; None where only a name was given, whose files may not be here."""
+    """Return the tokenizer of a model on this machine; None for a mere name, whose files may not be here."""
     from sanakit.data import token_counter
     from sanakit.weights import read_model_spec, resolve
 
@@ -189,7 +189,7 @@ def _tokenizer(model: str | None) -> CountTokens | None:
 
 
 def _reading(model: str | None, pictures: PictureSet) -> Reading | None:
-    """How the text encoder of a model on this machine reads the captions; None where only a name was given."""
+    """Measure how a model on this machine reads the captions with its text encoder; None for a mere name."""
     from sanakit.base.precision import decide
     from sanakit.data.cache import captions_of
     from sanakit.training.reading import read_set

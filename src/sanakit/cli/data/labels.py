@@ -69,7 +69,7 @@ def caption(
     pictures = _open(path, batch, every)
     wanted = [index for index, item in enumerate(pictures) if lacks_caption(item, model)]
     report = _label(pictures, wanted, chosen, batch, every, _spread(ray, workers, gpus))
-    _tell(report, "captioned", {"had a caption of this model": len(pictures) - len(wanted)}, as_json)
+    _print_report(report, "captioned", {"had a caption of this model": len(pictures) - len(wanted)}, as_json)
 
 
 def score(
@@ -107,7 +107,7 @@ def score(
     bare = sum(not item.captions for item in pictures)
     report = _label(pictures, wanted, chosen, batch, every, _spread(ray, workers, gpus))
     others = {"had scores": len(pictures) - len(wanted) - bare, "have no caption": bare}
-    _tell(report, "scored", others, as_json)
+    _print_report(report, "scored", others, as_json)
 
 
 def filter_set(
@@ -138,10 +138,10 @@ def filter_set(
     for key in unlisted[:5]:
         note(f"{key!r} has a line break in its name and can't be listed")
     keys = [key for key in keys if key not in unlisted]
-    told = {"list": str(out), "chosen": len(keys), "pictures": len(pictures), "unscored": unscored}
+    facts = {"list": str(out), "chosen": len(keys), "pictures": len(pictures), "unscored": unscored}
     words = f"{out}  ({len(keys)} of {len(pictures)} pictures score above {score:g}"
     words += f"; {unscored} have no score and are not among them)" if unscored else ")"
-    say(json.dumps(told) if as_json else words)
+    say(json.dumps(facts) if as_json else words)
 
 
 def _open(path: Path, batch: int, every: int) -> PictureSet:
@@ -156,7 +156,7 @@ def _open(path: Path, batch: int, every: int) -> PictureSet:
 
 
 def _spread(ray: bool, workers: int | None, gpus: float | None) -> dict[str, Any] | None:
-    """Arguments for a Ray job, None for this process alone."""
+    """Return arguments for a Ray job; None for this process alone."""
     from sanakit.base.errors import RequestError
 
     if not ray and (workers is not None or gpus is not None):
@@ -174,7 +174,7 @@ def _label(
     every: int,
     spread: dict[str, Any] | None,
 ) -> LabelReport | None:
-    """Labels the wanted items; the model is loaded only where there are some."""
+    """Label the wanted items; without any, the model is not loaded."""
     from sanakit.cli.progress import ProgressBar
     from sanakit.data.labels.models import fetch_model, load_labeller
     from sanakit.data.labels.ray import label_with_ray
@@ -196,8 +196,8 @@ def _label(
     return last
 
 
-def _tell(report: LabelReport | None, done: str, others: dict[str, int], as_json: bool) -> None:
-    """What was done, what was there before, and what could not be: the first few in words."""
+def _print_report(report: LabelReport | None, done: str, others: dict[str, int], as_json: bool) -> None:
+    """Print how many pictures were labelled, how many had labels, and the first few faults."""
     faults = report.faults if report else ()
     written = report.written if report else 0
     if as_json:
