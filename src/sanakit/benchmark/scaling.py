@@ -77,7 +77,8 @@ def growth(
         network = random_transformer(replace(config, depth=DEPTH), dtype)
         if kind == "softmax":
             for block in network.blocks:
-                block.attention = SoftmaxSelfAttention(block.attention)  # type: ignore[arg-type]
+                linear: Any = block.attention
+                block.attention = SoftmaxSelfAttention(linear)
         precision = Precision(torch.device("cpu"), dtype, "as asked")
         model: Any = edit(network, "transformer", choose_engine("auto", precision))
         text = TextStates(

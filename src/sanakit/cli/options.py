@@ -131,7 +131,8 @@ def request_options(*names: str) -> Callable[[Command], Command]:
         first = [one for one in others if one.name in ("prompt", "world")]
         rest = [one for one in others if one not in first]
         parameters = [*first, *options, *rest]
-        command.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        changed: Any = command
+        changed.__signature__ = signature.replace(
             parameters=[one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in parameters]
         )
         return command
@@ -169,7 +170,8 @@ def hints_of(config: Path | None, like_model: str | None, weights: str | None, *
 
     if weights not in (None, "model", "ema"):
         raise RequestError(f"--weights is model or ema, not {weights[:40]!r}")
-    return Hints(config=config, like_model=like_model, weights=weights, **numbers)  # type: ignore[arg-type]
+    part: Any = weights
+    return Hints(config=config, like_model=like_model, weights=part, **numbers)
 
 
 def parse_interval(text: str) -> tuple[float, float]:

@@ -163,12 +163,12 @@ def _source(value: object) -> str:
     return " ".join(printable(value).split())[:_LONGEST_SOURCE] if isinstance(value, str) else ""
 
 
-def _score(value: object, name: str, report: Reporter) -> float | None:
+def _score(value: Any, name: str, report: Reporter) -> float | None:
     """A finite number of at most 100 either way, also as text, as CSV has it; None if there is none."""
     if value is None or value == "":
         return None
     try:
-        found = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
+        found = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
         found = math.nan
     if abs(found) <= _BEST_SCORE:

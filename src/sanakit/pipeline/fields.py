@@ -102,7 +102,7 @@ def number(high: float) -> Check:
     """Return a check for numbers from 0 to `high`."""
 
     def check(name: str, value: object) -> None:
-        if not (_is_finite(value) and 0 <= value <= high):  # type: ignore[operator]
+        if not (isinstance(value, int | float) and _is_finite(value) and 0 <= value <= high):
             raise RequestError(f"{name} must be a number from 0 to {high:g}, not {quoted(value)}")
 
     return check

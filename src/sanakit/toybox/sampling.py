@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from sanakit.toybox.camera import FOCAL, camera_of, project, screen_points
+from sanakit.toybox.camera import FOCAL, Camera, camera_of, project, screen_points
 from sanakit.toybox.grammar import (
     COLOURS,
     FLOORS,
@@ -196,6 +196,6 @@ def _collide(items: list[SceneObject]) -> bool:
     )
 
 
-def _off(camera, item: SceneObject) -> bool:  # type: ignore[no-untyped-def]
+def _off(camera: Camera, item: SceneObject) -> bool:
     u, v, _ = project(camera, (item.x, 0.0, item.z))
     return abs(u) > 0.9 or v < -0.95

@@ -49,7 +49,8 @@ def read_config(source: Path, changes: Iterable[str] = ()) -> TrainConfig:
 def build(kind: type[T], values: Mapping[str, Any], where: str = "") -> T:
     """A config of this class from nested mappings. Raises ConfigError, naming the key."""
     typed = typed_values(kind, values, where)
-    needed = (f for f in fields(kind) if f.init and f.default is MISSING and f.default_factory is MISSING)  # type: ignore[arg-type]
+    config: Any = kind  # a dataclass
+    needed = (f for f in fields(config) if f.init and f.default is MISSING and f.default_factory is MISSING)
     missing = [field.name for field in needed if field.name not in values]
     if missing:
         raise ConfigError(f"{where}{missing[0]} is missing")

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Literal
+from typing import Any, Literal
 
 Signal = Literal["stop", "save", "preview"]
 SIGNALS: tuple[Signal, ...] = ("stop", "save", "preview")
@@ -38,7 +38,7 @@ class SignalHandler:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._signals: set[Signal] = set()
-        self._before: dict[int, signal.Handlers | object] = {}
+        self._before: dict[int, Any] = {}
         self._numbers = {
             getattr(signal, name): meaning for name, meaning in _MEANINGS.items() if hasattr(signal, name)
         }
@@ -71,7 +71,7 @@ class SignalHandler:
 
     def _release(self, numbers: Iterable[int]) -> None:
         for number in [n for n in numbers if n in self._before]:
-            signal.signal(number, self._before.pop(number))  # type: ignore[arg-type]
+            signal.signal(number, self._before.pop(number))
 
 
 @contextmanager

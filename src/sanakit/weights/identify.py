@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from sanakit.autoencoder import AutoencoderConfig
 from sanakit.base.dialect import OFFICIAL
@@ -66,15 +67,15 @@ class Hints:
     @classmethod
     def from_texts(cls, texts: Mapping[str, str]) -> Hints:
         """Read the metadata of a picture. Raises RequestError for values that `texts` never writes."""
-        part = texts.get("part")
+        part: Any = texts.get("part")
         if part not in (None, "model", "ema"):
             raise RequestError(f"the picture names weights that no file has: {part[:40]!r}")
         config = texts.get("config")
         return cls(config=None if config is None else Path(config), like_model=texts.get("like_model"),
-                   weights=part)  # type: ignore[arg-type]  # fmt: skip
+                   weights=part)  # fmt: skip
 
     @property
-    def numbers(self) -> dict[str, float]:
+    def numbers(self) -> dict[str, Any]:
         """The single values that were given."""
         named = {name: getattr(self, name) for name in ("cross_heads", "sample_size", "position_scale")}
         return {name: value for name, value in named.items() if value is not None}
@@ -101,7 +102,7 @@ def describe_file(
         found, notes = read_description(description_file(path)), ()
     else:
         found, notes = _known(path, shapes, facts, hints)
-    found = replace(found, transformer=replace(found.transformer, **hints.numbers))  # type: ignore[arg-type]
+    found = replace(found, transformer=replace(found.transformer, **hints.numbers))
     check_fit(found, replace(facts, side=None) if hints.sample_size else facts, str(path))
     if found.schedule is None:
         found = replace(found, schedule=_schedule_of(found.transformer))

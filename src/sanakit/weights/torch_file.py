@@ -12,6 +12,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -105,7 +106,8 @@ class TorchFile:
 
     def _view(self, arguments: tuple[object, ...], named_dtype: bool) -> Tensor:
         """A tensor over its storage. Raises ValueError, in words, for numbers that do not fit."""
-        stored, offset, size, stride = arguments[:4]
+        stored, geometry = arguments[0], arguments[1:4]
+        offset, size, stride = cast(tuple[Any, Any, Any], geometry)
         if not isinstance(stored, Persistent):
             raise TypeError
         kind, storage_key, _, _, *view = _reference(stored)
@@ -116,9 +118,9 @@ class TorchFile:
         count = (end - begin) // dtype.itemsize
         _check_geometry(offset, size, stride, count)
         if not count:
-            return torch.empty(size, dtype=dtype)  # type: ignore[call-overload,no-any-return]
+            return torch.empty(size, dtype=dtype)
         flat = torch.frombuffer(self.data, dtype=dtype, count=count, offset=begin)
-        return flat.as_strided(size, stride, offset)  # type: ignore[arg-type]
+        return flat.as_strided(size, stride, offset)
 
 
 def _kind(value: object) -> str:

@@ -78,7 +78,7 @@ def picture_encoder(spec: ModelSpec, precision: Precision) -> EncodePictures:
         model = DCAE(spec.autoencoder)
     folder, device = spec.autoencoder_folder, precision.device
     load_autoencoder(model, spec.autoencoder, folder, dtype=dtype, device=device)
-    model.decoder = None  # type: ignore[assignment]  # encoding needs the encoder only
+    del model.decoder  # encoding needs the encoder only
     model.eval().requires_grad_(False)
 
     @torch.inference_mode()

@@ -68,7 +68,8 @@ class Judge(nn.Module):
         self.norm = nn.GroupNorm(1, before)
         self.cells = nn.Conv2d(before, 1 + 2 + 1 + sum(map(len, WORDS.values())), 1)
         self.place = nn.Linear(before, sum(map(len, PLACE.values())))
-        nn.init.constant_(self.cells.bias[:1], -4.0)  # type: ignore[index]  # most cells are empty
+        assert self.cells.bias is not None
+        nn.init.constant_(self.cells.bias[:1], -4.0)  # most cells are empty
 
     def forward(self, pictures: Tensor) -> Maps:
         """pictures: [B, 3, 256, 256] in 0..1."""

@@ -114,10 +114,10 @@ def optimiser_bytes(optimizer: Optimizer) -> int:
 
 
 def _bytes(kept: Any) -> int:
+    if hasattr(kept, "device_mesh"):
+        return _bytes(kept.to_local())
     if not isinstance(kept, Tensor):
         return 0
-    if hasattr(kept, "device_mesh"):
-        return _bytes(kept.to_local())  # type: ignore[attr-defined]
     if hasattr(kept, "__tensor_flatten__"):
         parts, _ = kept.__tensor_flatten__()
         return sum(_bytes(getattr(kept, name)) for name in parts)

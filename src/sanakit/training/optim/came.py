@@ -87,7 +87,7 @@ class CAME(Optimizer):
         if not self.state[parameter]:
             self.state[parameter] = fresh_state(parameter, layout, group["block"], group["last_axes"])
         weight = layout.local(parameter)
-        grad = layout.local(parameter.grad).float()  # type: ignore[arg-type]
+        grad = layout.local(parameter.grad).float()
         state = {name: layout.local(kept) for name, kept in self.state[parameter].items()}
         shape = seen_as(parameter.shape, group["last_axes"])
         if shape is not None:

@@ -26,9 +26,10 @@ class Layout:
     placements: tuple[Any, ...] = ()
     cut: tuple[int, ...] = ()
 
-    def local(self, x: Tensor) -> Tensor:
+    def local(self, x: Any) -> Tensor:
         """This process's part of a tensor."""
-        return x if self.mesh is None else x.to_local()  # type: ignore[attr-defined]
+        part: Tensor = x if self.mesh is None else x.to_local()
+        return part
 
     def total(self, x: Tensor) -> Tensor:
         """The sum of x over all processes that hold rows, in place."""
@@ -60,13 +61,13 @@ class Layout:
 _WHOLE = Layout()
 
 
-def layout_of(parameter: Tensor) -> Layout:
+def layout_of(parameter: Any) -> Layout:
     """The layout of a parameter. Raises ConfigError if it is cut along anything but its first axis."""
     if not hasattr(
         parameter, "device_mesh"
     ):  # only DTensors have one, and not every build of torch has DTensors
         return _WHOLE
-    placements = parameter.placements  # type: ignore[attr-defined]
+    placements = parameter.placements
     cut = tuple(axis for axis, placement in enumerate(placements) if not placement.is_replicate())
     if not all(placements[axis].is_shard(0) for axis in cut):
         raise ConfigError(

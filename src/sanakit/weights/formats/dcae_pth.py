@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from sanakit.autoencoder import PRESETS, AutoencoderConfig, Stage
 from sanakit.base.errors import ConfigError, WeightsError
@@ -109,11 +110,11 @@ def fits(config: AutoencoderConfig, seen: AutoencoderConfig) -> bool:
 
 def _without_empty(config: AutoencoderConfig) -> AutoencoderConfig:
     """A stage without blocks has no width; the scales of residual blocks are none."""
-    halves = {
+    halves: dict[str, Any] = {
         half: tuple(stage if stage.depth else Stage("res", stages[1].width, 0) for stage in stages)
         for half, stages in (("encoder", config.encoder), ("decoder", config.decoder))
     }
-    return replace(config, **halves)  # type: ignore[arg-type]
+    return replace(config, **halves)
 
 
 def read_shapes(shapes: Mapping[str, Sequence[int]], where: str) -> AutoencoderConfig:
