@@ -22,7 +22,7 @@ from sanakit.base.units import dtype_name
 from sanakit.pipeline.components import Components, PartName, fingerprint
 from sanakit.pipeline.decoder import decode, to_image
 from sanakit.pipeline.denoiser import denoise
-from sanakit.pipeline.engine import choose_engine, int8_remark
+from sanakit.pipeline.engine import Engine, choose_engine, int8_remark
 from sanakit.pipeline.events import (
     Cancelled,
     Done,
@@ -57,8 +57,8 @@ class Origin:
     hints: Hints = field(default_factory=Hints)
     ignored: tuple[str, ...] = ()
 
-    def texts(self, spec: ModelSpec) -> dict[str, str]:
-        """Return those that were given, as texts."""
+    def provenance(self, spec: ModelSpec, precision: Precision, engine: Engine) -> dict[str, str]:
+        """Return how images of the model are made, as texts: these arguments if given, weights and machine."""
         given = {
             "model": self.name or str(spec.folder),
             "parts": self.parts,
@@ -67,7 +67,14 @@ class Origin:
             "ignore_config_fields": ",".join(self.ignored) or None,
             **self.hints.texts,
         }
-        return {name: value for name, value in given.items() if value is not None}
+        return {name: value for name, value in given.items() if value is not None} | {
+            "weights": fingerprint(spec),
+            "version": __version__,
+            "torch": torch.__version__,
+            "device": precision.device.type,
+            "dtype": dtype_name(precision.dtype),
+            "engine": engine.name,
+        }
 
 
 def load(
@@ -146,9 +153,7 @@ class Model:
         self._prompts = LruCache[PromptStates](_PROMPTS_KEPT)
         self._frugal_by_memory = False
         self._warned: set[Size] = set()
-        in_int8 = self.engine.quantise == "int8" or bool(int8_layers(spec.transformer_source))
-        remark = int8_remark(precision) if in_int8 else None
-        self._notes: list[str] = [*spec.notes, *([] if remark is None else [remark])]
+        self._notes = _first_notes(spec, precision, self.engine)  # for the next request
 
     @property
     def defaults(self) -> Defaults:
@@ -158,14 +163,7 @@ class Model:
     @cached_property
     def provenance(self) -> dict[str, str]:
         """How images of this model are made, as texts for `Record`."""
-        return self.origin.texts(self.spec) | {
-            "weights": fingerprint(self.spec),
-            "version": __version__,
-            "torch": torch.__version__,
-            "device": self.precision.device.type,
-            "dtype": dtype_name(self.precision.dtype),
-            "engine": self.engine.name,
-        }
+        return self.origin.provenance(self.spec, self.precision, self.engine)
 
     def final_prompt(self, request: ImageRequest) -> str:
         """Return the very text that the text encoder reads for a request."""
@@ -275,3 +273,10 @@ class Model:
             self.frugal = not fit.at_once
             for name in _PART.values() if self.frugal else ():
                 self.parts.release(name)
+
+
+def _first_notes(spec: ModelSpec, precision: Precision, engine: Engine) -> list[str]:
+    """Sentences that the first request begins with: what was read past in files, and whether int8 saves time."""
+    in_int8 = engine.quantise == "int8" or bool(int8_layers(spec.transformer_source))
+    remark = int8_remark(precision) if in_int8 else None
+    return list(spec.notes) if remark is None else [*spec.notes, remark]
