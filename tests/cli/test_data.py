@@ -83,7 +83,7 @@ def test_names_of_models_give_sizes_but_no_tokenizer(sana: Sana, tmp_path: Path)
 REFUSED = {
     "no such path": (["absent"], "there is nothing at absent"),
     "an empty folder": (["empty"], "there is no picture in empty"),
-    "a file that is no tar": (["none.tar"], "none.tar is no tar file"),
+    "a file that is no tar": (["none.tar"], "none.tar isn't a tar file"),
     "a file that is no set": (["note.txt"], "neither a folder nor a tar shard"),
     "a pattern without a shard": (["x-{0..9}.tar"], "there is nothing at x-{0..9}.tar"),
     "another set that is absent": (["set", "--against", "absent"], "there is nothing at absent"),

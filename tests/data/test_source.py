@@ -274,7 +274,7 @@ def test_a_long_head_is_read_to_its_end(tmp_path: Path) -> None:
         ("absent", "nothing at"),
         ("a-{0..3}.tar", "nothing at"),
         ("file.txt", "neither a folder nor a tar shard"),
-        ("none.tar", "none.tar is no tar file"),
+        ("none.tar", "none.tar isn't a tar file"),
         ("empty", "no picture in"),
     ],
 )

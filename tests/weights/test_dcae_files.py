@@ -137,5 +137,5 @@ def test_files_that_are_almost_a_dcae(tmp_path: Path) -> None:
         {"encoder.project_in.conv.weight": (1,)},
         {"encoder.stages.99.op_list.0.main.conv1.conv.weight": ()},
     ):
-        with pytest.raises(WeightsError, match="no DC-AE"):
+        with pytest.raises(WeightsError, match="isn't a DC-AE"):
             dcae_pth.infer_config(odd)

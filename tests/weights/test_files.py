@@ -170,7 +170,7 @@ def test_damaged_shards(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="disagrees with its shards about scalar"):
         open_weights(tmp_path)
     edit_index(tmp_path, lambda names: names.update(scalar="../secret.safetensors"))
-    with pytest.raises(WeightsError, match="no safetensors file beside it"):
+    with pytest.raises(WeightsError, match="isn't a safetensors file beside it"):
         open_weights(tmp_path)
     edit_index(tmp_path, lambda names: names.clear())
     with pytest.raises(WeightsError, match="has no weight_map"):

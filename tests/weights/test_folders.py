@@ -253,7 +253,7 @@ def test_contradictions_between_files(
 def test_a_folder_without_parts_names_the_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"model_index\.json is missing"):
         read_model_spec(tmp_path)
-    with pytest.raises(ConfigError, match=r"no model folder and no \.pth"):
+    with pytest.raises(ConfigError, match=r"isn't a model folder, a \.pth"):
         read_model_spec(tmp_path / "none")
 
 

@@ -170,8 +170,8 @@ ENTRIES = [("a/data.pkl", h.state_dict({"a": h.tensor("0", 3, (3,), (1,))})), ("
         (lambda path: h.raw_zip(path, [(f"{i}", b"") for i in range(3)]), "holds no data.pkl"),
         (lambda path: path.write_bytes(b"PK\x03\x04" + bytes(100)), "truncated or damaged"),
         (lambda path: path.write_bytes(b""), "is empty"),
-        (lambda path: path.mkdir(), "no regular file"),
-        (lambda path: os.mkfifo(path), "no regular file"),
+        (lambda path: path.mkdir(), "a regular file"),
+        (lambda path: os.mkfifo(path), "a regular file"),
     ],
 )  # fmt: skip
 def test_zips_that_are_no_checkpoints(tmp_path: Path, write: Callable[[Path], object], words: str) -> None:

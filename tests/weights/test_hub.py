@@ -71,5 +71,5 @@ def test_folders_are_taken_as_they_are(tmp_path: Path) -> None:
     (tmp_path / "config.json").unlink()
     with pytest.raises(ModelNotFoundError, match=r"holds no config\.json"):
         resolve_snapshot(tmp_path)
-    with pytest.raises(ModelNotFoundError, match="no folder and no hub id"):
+    with pytest.raises(ModelNotFoundError, match="isn't a folder or a hub id"):
         resolve_snapshot(tmp_path / "gone")

@@ -131,7 +131,7 @@ def test_a_cache_that_can_not_be_written_is_told_as_such(
 
 def test_a_repository_of_another_layout(hub: Hub) -> None:
     (hub.remote / REPO / "model_index.json").unlink()
-    with pytest.raises(ModelNotFoundError, match=r"no diffusers folder .* \.pth"):
+    with pytest.raises(ModelNotFoundError, match=r"isn't a diffusers folder .* \.pth"):
         resolve(REPO)
 
 

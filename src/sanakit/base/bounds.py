@@ -36,7 +36,7 @@ _SHOWN = 80  # characters of a value that a message repeats
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a number may be, or a text or path that must not be empty.
+    """The allowed values of a number, or that a text or path must not be empty.
 
     least, most: it may reach them. above, below: it may not. off: 0 is allowed as well and means "off".
     """
@@ -50,13 +50,13 @@ class Bounds:
     @property
     def words(self) -> str:
         """`at least 1 and at most 4096`."""
-        told = (
+        limits_given = (
             ("at least", self.least),
             ("above", self.above),
             ("at most", self.most),
             ("below", self.below),
         )
-        parts = " and ".join(f"{word} {_number(limit)}" for word, limit in told if limit is not None)
+        parts = " and ".join(f"{word} {_number(limit)}" for word, limit in limits_given if limit is not None)
         return f"0 (off) or {parts}" if self.off else parts
 
     def holds(self, value: float) -> bool:

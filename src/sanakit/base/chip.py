@@ -1,6 +1,6 @@
-"""What the CPU is and what may be used of it, as one value: whoever decides by the machine asks here.
+"""The CPU and its usable features, as one value: all decisions that depend on the machine use it.
 
-`detect` is the one function that tests replace to see what another machine would be told.
+`detect` is the one function that tests replace to act as another machine.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _INSTRUCTIONS = {
     "avx512_bf16": "AVX512-BF16", "amx_bf16": "AMX-BF16", "amx_int8": "AMX-INT8",
     "asimd": "NEON", "asimddp": "dot product", "i8mm": "I8MM", "bf16": "BF16", "sve": "SVE",
 }  # fmt: skip
-"""What networks gain by, as Linux names it -> as people do."""
+"""Features that speed networks up: Linux's name -> the common name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,12 +58,12 @@ class Chip:
 
     @property
     def bf16_unit(self) -> str | None:
-        """What multiplies bf16 in hardware, by its name; None if nothing does."""
+        """The name of the unit that multiplies bf16; None if there is none."""
         return next((name for feature, name in _BF16.items() if feature in self.features), None)
 
     @property
     def int8_unit(self) -> str | None:
-        """What multiplies int8 into sums of int32 in hardware, by its name; None if nothing does."""
+        """The name of the unit that multiplies int8 into int32 sums; None if there is none."""
         return next((name for feature, name in _INT8.items() if feature in self.features), None)
 
     @property
@@ -86,12 +86,12 @@ def this_chip() -> Chip:
 
 @cache
 def detect() -> Chip:
-    """What does not change while a process runs: all but whether oneDNN was switched off meanwhile."""
+    """The facts that don't change while a process runs; only oneDNN may be switched off."""
     listing = read_listing()
     # Not in every torch, but where it is, on every system.
-    told: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    features = {name.lower() for name, there in told.items() if there is True}
-    name = str(told.get("cpu_name") or listing.get("name") or platform.processor() or "unknown")
+    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    features = {name.lower() for name, there in capabilities.items() if there is True}
+    name = str(capabilities.get("cpu_name") or listing.get("name") or platform.processor() or "unknown")
     return Chip(
         name=" ".join(name.split()),
         arch=platform.machine(),

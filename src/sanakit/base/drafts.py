@@ -119,7 +119,7 @@ def locked(folder: Path) -> Iterator[bool]:
 def sweep(folder: Path, kinds: Container[str] = ("part", "old", "new")) -> list[Path]:
     """Remove the drafts in a folder that no process holds, and finish what was being replaced.
 
-    Returns what was removed. What can't be removed stays; nothing is raised.
+    Returns the removed paths. Whatever can't be removed stays; nothing is raised.
     """
     try:
         with os.scandir(folder) as entries:

@@ -17,7 +17,7 @@ ADVICE = (
     "close other programs or raise the limit of this one, or choose a smaller size, model or dtype (bf16); "
     "`sanakit doctor` estimates what is needed"
 )
-# What libraries say that know no MemoryError: torch on a CPU, its file mapping, safetensors, CUDA, C++.
+# Messages of libraries that raise no MemoryError: torch on a CPU, its file mapping, safetensors, CUDA, C++.
 _WORDS = (
     "can't allocate memory",
     "cannot allocate memory",

@@ -79,7 +79,7 @@ def record_of(data: bytes, name: str, start: int = 0) -> dict[str, Any]:
     except ValueError as error:  # nested too deep, or a whole number of more than 4,300 digits
         raise CaptionError("record", f"{name} can't be read as JSON: {str(error).split(';')[0]}") from None
     if not isinstance(record, dict):
-        raise CaptionError("record", f"{name} is no JSON object")
+        raise CaptionError("record", f"{name} isn't a JSON object")
     return record
 
 
@@ -98,7 +98,7 @@ def captions_of(record: Mapping[str, Any], name: str, report: Reporter) -> list[
         if not isinstance(given, list):
             whole = {"score": record.get("score"), "source": record.get("source"), **whole}
         if not isinstance(whole.get("text"), str):
-            raise CaptionError("record", f"the field {field!r} of {name} holds something that is no text")
+            raise CaptionError("record", f"the field {field!r} of {name} holds something other than text")
         found += _captions(
             whole["text"], _score(whole.get("score"), name, report), _source(whole.get("source"))
         )
@@ -173,7 +173,7 @@ def _score(value: Any, name: str, report: Reporter) -> float | None:
         found = math.nan
     if abs(found) <= _BEST_SCORE:
         return found
-    report("score", f"the score of {name} is no number from -100 to 100: its caption counts as unscored")
+    report("score", f"the score of {name} isn't a number from -100 to 100: its caption counts as unscored")
     return None
 
 

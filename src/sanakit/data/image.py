@@ -116,9 +116,9 @@ def _open(data: bytes) -> Image.Image:
     except MemoryError:
         raise PictureError("there is not enough memory for it") from None
     except Exception as error:  # Pillow's plug-ins raise whatever a broken file makes them trip over
-        raise PictureError(f"it is no picture that can be read ({_reason(error)})") from None
+        raise PictureError(f"it can't be read as a picture ({_reason(error)})") from None
     if image is None:
-        raise PictureError("it is no picture of a known form, or its head is broken")
+        raise PictureError("it isn't a picture of a known form, or its head is broken")
     if image.width < 1 or image.height < 1:
         raise PictureError(f"it has {image.width} x {image.height} pixels")
     if image.width * image.height > MOST_PIXELS:
@@ -145,7 +145,7 @@ def _identify(data: bytes) -> Image.Image | None:
         except (SyntaxError, IndexError, TypeError, struct.error):  # as Pillow has it: not of this form
             continue
     if not known:
-        raise UnknownFormError("it is no picture of a known form")
+        raise UnknownFormError("it isn't a picture of a known form")
     return None
 
 

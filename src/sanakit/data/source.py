@@ -201,7 +201,7 @@ def _new(
     for path, prefix in below:
         real = os.path.realpath(path)
         if real in above:
-            builder.add_fault(prefix, "ignored", f"{prefix} leads to {real}, which the set itself lies in")
+            builder.add_fault(prefix, "ignored", f"{prefix} leads to {real}, which contains the set itself")
         elif prefix.count("/") > _DEEPEST:
             builder.add_fault(prefix, "ignored", f"{prefix[:200]} lies more than {_DEEPEST} folders deep")
         elif real not in seen:

@@ -178,7 +178,7 @@ def _csv(lines: Iterable[tuple[bytes, int] | CaptionError], shown: str, separato
         except StopIteration:
             break
         except csv.Error as error:
-            yield CaptionError("record", f"record {number - 1} of {shown} is no CSV ({error})")
+            yield CaptionError("record", f"record {number - 1} of {shown} isn't CSV ({error})")
             continue
         yield from faults
         faults.clear()

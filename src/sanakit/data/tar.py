@@ -21,7 +21,7 @@ _WITHOUT_DATA = (b"1", b"2", b"3", b"4", b"5", b"6")
 
 
 class TarError(ValueError):
-    """What is wrong with a tar file, in words that go on after its name; `at` is the byte."""
+    """What is wrong with a tar file, as the rest of a sentence that begins with its name; `at` is the byte."""
 
     def __init__(self, at: int, message: str) -> None:
         super().__init__(message)
@@ -77,7 +77,7 @@ def _header(file: BinaryIO, at: int, size: int) -> _Header | None:
     block = file.read(_BLOCK)
     if len(block) < _BLOCK:
         if at == 0:
-            raise TarError(0, "is no tar file (it is too short)")
+            raise TarError(0, "isn't a tar file (it is too short)")
         raise TarError(size, f"ends at byte {size} without an end mark: it may have been cut")
     if not block.strip(b"\0"):
         return None
@@ -86,7 +86,7 @@ def _header(file: BinaryIO, at: int, size: int) -> _Header | None:
     signed = sum(byte - 256 if byte > 127 else byte for byte in plain)
     if number is None or said not in (sum(plain), signed):
         damage = f"is damaged at byte {at} of {size}: what follows is not read"
-        raise TarError(at, damage if at else "is no tar file (it does not begin with a header)")
+        raise TarError(at, damage if at else "isn't a tar file (it does not begin with a header)")
     name = _text(block[:100])
     if block[257:263] == b"ustar\0" and block[345]:
         name = f"{_text(block[345:500])}/{name}"
@@ -105,7 +105,7 @@ def _number(field: bytes) -> int | None:
 
 
 def _said(file: BinaryIO, kind: bytes, start: int, size: int) -> dict[str, str]:
-    """What an extended header says of the next member; nothing if it is too long or can't be read."""
+    """Read what an extended header states about the next member; nothing if it is too long or can't be read."""
     if kind in (b"K", b"g") or size > _LONGEST_HEADER:
         return {}
     file.seek(start)
@@ -147,7 +147,7 @@ def _skip_sparse_map(file: BinaryIO, at: int) -> int:
 
 
 def _check_rest(file: BinaryIO, at: int, size: int) -> None:
-    """What follows the end mark is zeros that fill a block of tape; else shards were joined, or one is damaged."""
+    """Check that only zeros follow the end mark, as padding; else shards were joined, or one is damaged."""
     file.seek(at)
     padding = file.read(64 * 1024)
     if padding.strip(b"\0") or size - at > 1024 * 1024:

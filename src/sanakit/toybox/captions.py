@@ -169,7 +169,7 @@ def name_group(group: GroupSpec) -> str:
 
 
 def parse(text: str) -> SceneSpec:
-    """What a caption says. The inverse of every phrasing of this module.
+    """Parse a caption: the inverse of every phrasing of this module.
 
     Raises:
         RequestError: if a part of the text is not in the grammar.

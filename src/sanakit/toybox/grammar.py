@@ -85,7 +85,7 @@ class GroupSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class SceneSpec:
-    """What a caption says: groups of objects, perhaps a relation between the first and the second, floor, light."""
+    """The content of a caption: groups of objects, perhaps a relation of the first to the second, floor, light."""
 
     groups: tuple[GroupSpec, ...] = field(default=())
     relation: str | None = None

@@ -105,7 +105,7 @@ def relation_between(scene: Scene, first: int = 0, second: int = 1) -> str | Non
 
 
 def is_clear(scene: Scene) -> bool:
-    """Whether every object is inside the frame, mostly unhidden and large enough to be told."""
+    """Whether every object is inside the frame, mostly visible and large enough to be recognised."""
     return all(s.inside and s.share >= MIN_VISIBLE and s.area >= MIN_AREA for s in view(scene))
 
 

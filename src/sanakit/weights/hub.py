@@ -108,7 +108,7 @@ def needed_files(repo: str, sizes: Mapping[str, int], variant: str | None) -> di
         chosen = _chosen(inside, stem, variant)
         if "model_index.json" not in sizes or not chosen:
             raise ModelNotFoundError(
-                f"{repo} is no diffusers folder with safetensors: for an official .pth, download it and give its path"
+                f"{repo} isn't a diffusers folder with safetensors: for an official .pth, download it and give its path"
             )
         needed |= {f"{folder}/{name}": sizes[f"{folder}/{name}"] for name in chosen}
     return needed

@@ -243,7 +243,7 @@ def read_pickle(data: bytes, where: str) -> tuple[object, list[Persistent], int]
             count += 1
             if count > _MAX_OPERATIONS:
                 raise WeightsError(
-                    f"{where} is no checkpoint: its pickle has over {_MAX_OPERATIONS} operations"
+                    f"{where} isn't a checkpoint: its pickle has over {_MAX_OPERATIONS} operations"
                 )
             _OPERATIONS[operation.name](machine, argument)
         (value,) = machine.stack

@@ -62,7 +62,7 @@ def copy_known(path: Path, model: Path, target: Path) -> None:
 
 
 def check_own(path: Path, model: Path) -> bool:
-    """Return whether a name stands for a file. Raises ConfigError where the file lies outside the model."""
+    """Return whether a name stands for a file. Raises ConfigError if the file is outside the model."""
     real, home = path.resolve(), model.resolve()
     homes = [home]
     if home.parent.name == "snapshots":  # the hub's cache keeps bytes beside its snapshots

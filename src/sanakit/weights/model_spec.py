@@ -137,7 +137,7 @@ def read_model_spec(
                                "and --weights out")  # fmt: skip
         return _read_folder(path, variant, frozenset(ignore))
     if not path.is_file():
-        raise ConfigError(f"{path} is no model folder and no .pth or other file of weights")
+        raise ConfigError(f"{path} isn't a model folder, a .pth or another file of weights")
     if parts is None:
         raise ConfigError(
             f"{path} holds a transformer only: give a whole model for the rest (--parts NAME), or make one of it by "
@@ -215,7 +215,7 @@ def _pipeline_of(data: Mapping[str, Any], where: str) -> str:
 
 
 def _check_index(data: Mapping[str, Any], where: str, reading: Reading) -> None:
-    """Raises ConfigError for components that are unknown here, and for what is no library and class."""
+    """Raises ConfigError for components that are unknown here, and for anything but a library and a class."""
     # A pair of nulls is a component that the folder does without.
     plain = {key: None if value == [None, None] else value for key, value in data.items()}
     for part, value in known_fields(plain, _PARTS, where, reading, _HARMLESS).items():

@@ -43,7 +43,7 @@ def resolve(
     if is_hub_id(text):
         return _from_hub(text, announce, variant or _default_variant(text), revision)
     raise ModelNotFoundError(
-        f"no model {quoted(text, 200)}: it is no folder, no .pth and no hub id; {_near(text)}"
+        f"no model {quoted(text, 200)}: it isn't a folder, a .pth or a hub id; {_near(text)}"
     )
 
 
@@ -66,7 +66,7 @@ def resolve_snapshot(
         return path
     if not is_hub_id(text):
         raise ModelNotFoundError(
-            f"no model {quoted(text, 200)}: it is no folder and no hub id (such as openai/clip-vit-base-patch32)"
+            f"no model {quoted(text, 200)}: it isn't a folder or a hub id (such as openai/clip-vit-base-patch32)"
         )
     found, why = fetch(
         text, announce, revision, lambda sizes: snapshot_files(text, sizes), index="config.json"

@@ -51,8 +51,8 @@ def with_text_encoder(spec: ModelSpec, source: Path, *, widen: bool = False) -> 
     extra = source / EXTRA_FILE
     instruct = spec.instruct
     if (source / _INDEX).exists():
-        told = read_json(extra).get("instruct", True) if extra.exists() else True
-        instruct = told if isinstance(told, bool) else True
+        stated = read_json(extra).get("instruct", True) if extra.exists() else True
+        instruct = stated if isinstance(stated, bool) else True
     return replace(
         spec, transformer=transformer, text_config=config, instruct=instruct,
         other_text=folder, other_tokenizer=tokenizer,

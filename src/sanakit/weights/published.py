@@ -64,7 +64,7 @@ def _design(name: str) -> Design:
 
 
 def _teacher(name: str) -> Design:
-    """What Sprint was distilled from: a flow model that reads times from 0 to 1."""
+    """The teacher of Sprint: a flow model that reads times from 0 to 1."""
     student = PRESETS[name]
     return Design(
         transformer=replace(student, guidance_embed=False, time_scale=0.001), schedule=Schedule(shift=3.0)

@@ -1,4 +1,4 @@
-"""Checkpoint formats as tables: each row says how one of our tensors lies in a foreign file, and has an inverse.
+"""Checkpoint formats as tables: each row says how one of our tensors is stored in a foreign file, and has an inverse.
 
     Rename   one tensor, another name
     Join     several of theirs, stacked on dimension 0, are one of ours

@@ -66,7 +66,7 @@ def read_header(path: Path) -> dict[str, Entry]:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise WeightsError(f"{path} is no regular file: give the path of a safetensors file")
+            raise WeightsError(f"{path} isn't a regular file: give the path of a safetensors file")
         size = status.st_size
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")

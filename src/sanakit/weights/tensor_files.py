@@ -124,7 +124,7 @@ def _weight_map(index: Path) -> dict[str, str]:
         raise WeightsError(f"{index} has no weight_map: fetch it again")
     for name in weight_map.values():
         if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
-            raise WeightsError(f"{index} names {str(name)[:80]!r}, which is no safetensors file beside it")
+            raise WeightsError(f"{index} names {str(name)[:80]!r}, which isn't a safetensors file beside it")
     return weight_map
 
 

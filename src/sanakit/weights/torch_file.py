@@ -41,10 +41,10 @@ _REBUILDERS = {"_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3"}
 
 
 def map_file(path: Path) -> memoryview:
-    """The bytes of a file, mapped privately. Raises WeightsError for what is no regular file, or is empty."""
+    """The bytes of a file, mapped privately. Raises WeightsError for a file that isn't regular, or is empty."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise WeightsError(f"{path} is no regular file: give the path of a checkpoint")
+            raise WeightsError(f"{path} isn't a regular file: give the path of a checkpoint")
         with path.open("rb") as file:
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
     except OSError as error:
@@ -76,7 +76,7 @@ class TorchFile:
         return value
 
     def tensors(self, entries: Mapping[object, object]) -> dict[str, Tensor]:
-        """Those of a mapping from `tree`. Raises WeightsError for what is no plain tensor of numbers in the file."""
+        """The tensors of a mapping from `tree`. Raises WeightsError for anything but a plain tensor in the file."""
         found: dict[str, Tensor] = {}
         total = 0
         for key, value in entries.items():
@@ -231,7 +231,7 @@ def _open_zip(path: Path, data: memoryview) -> TorchFile:
     if order is not None and bytes(data[order.begin : order.end][:16]) != b"little":
         raise WeightsError(f"{path} was saved on a big-endian machine: save it again on another")
     if record.end - record.begin > _MAX_PICKLE:
-        raise WeightsError(f"{path} is no checkpoint: its pickle has more than {_MAX_PICKLE >> 20} MiB")
+        raise WeightsError(f"{path} isn't a checkpoint: its pickle has more than {_MAX_PICKLE >> 20} MiB")
     checksums(data, {"data.pkl": record}, where)
     tree, persistent, _ = read_pickle(bytes(data[record.begin : record.end]), where)
     storages = {

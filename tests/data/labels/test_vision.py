@@ -78,7 +78,7 @@ def test_what_is_no_such_model(models: Path, tmp_path: Path) -> None:
         vision_scorer(models / "llava", CPU)
     with pytest.raises(ModelNotFoundError, match="holds no config.json"):
         load_scorer(LabelModel(task="score", name=str(tmp_path)))
-    with pytest.raises(ModelNotFoundError, match="no folder and no hub id"):
+    with pytest.raises(ModelNotFoundError, match="isn't a folder or a hub id"):
         load_scorer(LabelModel(task="score", name="clip"))
     with pytest.raises(ModelNotFoundError, match="hub is offline"):
         load_captioner(LabelModel(task="caption", name="someone/vlm"))

@@ -1,6 +1,6 @@
 """The judge's network: 256 px pictures in, a 16 x 16 map of what stands where out (as CenterNet, arXiv 1904.07850).
 
-Each cell says whether an object's middle lies in it, and what that object would be; the whole picture says floor and
+Each cell predicts whether an object's centre is in it, and its attributes; the whole picture predicts floor and
 light.
 Letters: B batch, G = 16 cells a side, C channels.
 """
@@ -22,7 +22,7 @@ _WIDTHS, _DEPTHS = (32, 64, 112), (1, 2, 4)
 
 
 class Maps(NamedTuple):
-    """What the network says, as logits.
+    """The network's output, as logits.
 
     presence [B, G, G]; words[name] [B, classes, G, G]; offset [B, 2, G, G], the middle (u, v) within its cell in 0..1;
     depth [B, G, G], distance from the middle of the stage in world units; place[name] [B, classes];

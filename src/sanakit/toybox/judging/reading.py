@@ -1,4 +1,4 @@
-"""From the network's maps to a list of objects: peaks of presence, and what is said there.
+"""From the network's maps to a list of objects: peaks of presence, and the attributes there.
 
 `accuracies` compares readings with the scenes that were rendered.
 """
@@ -44,7 +44,7 @@ class Found:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """What a picture shows: its objects, the surest first, its floor and its light, and how sure those two are."""
+    """Contents of a picture: its objects, most certain first, its floor and light with their certainty."""
 
     objects: tuple[Found, ...]
     floor: str

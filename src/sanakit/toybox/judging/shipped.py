@@ -45,10 +45,10 @@ def load_judge(folder: Path = FOLDER) -> ShippedJudge:
     assign(network, pairs, dtype=torch.float32, where=str(folder))
     try:
         features = aligned(weights["features"].float())
-        told = read_object(folder / f"{STEM}.json")
+        stored = read_object(folder / f"{STEM}.json")
         accuracy = {
             condition: {name: (int(right), int(of)) for name, (right, of) in table.items()}
-            for condition, table in told.items()
+            for condition, table in stored.items()
         }
     except (KeyError, OSError, ValueError, TypeError, AttributeError) as error:
         raise WeightsError(f"{folder} lacks a part of the judge: {error}") from error

@@ -1,4 +1,4 @@
-"""What the judge should say about a scene: the same maps that its network gives, made from the scene itself."""
+"""Training targets of the judge: the maps that its network should produce, made from the scene itself."""
 
 from __future__ import annotations
 

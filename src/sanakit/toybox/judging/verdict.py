@@ -15,7 +15,7 @@ BESIDE, BEHIND = 0.125, 0.6  # of the width and world units: half of what a capt
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What a picture gets for a prompt.
+    """The verdict on a picture for a prompt.
 
     correct: whether all of it is seen. faults: one short sentence for each thing that is not as said. score: mean
     probability, 0..1, of the words that were said, read at the objects that fit best.
@@ -30,7 +30,7 @@ def judge(spec: SceneSpec, reading: Reading) -> Verdict:
     """Hold a reading to what was asked.
 
     Every thing of the prompt needs an object of its own. Where a prompt counts ("three green cones"), there must be
-    exactly that many; things beside those that were asked for are no fault, as in GenEval (arXiv 2310.11513).
+    exactly that many; additional things are not a fault, as in GenEval (arXiv 2310.11513).
     """
     faults = [*_place_faults(spec, reading)]
     wanted = [group for group in spec.groups for _ in range(group.count)]

@@ -118,7 +118,7 @@ def _without_empty(config: AutoencoderConfig) -> AutoencoderConfig:
 
 
 def read_shapes(shapes: Mapping[str, Sequence[int]], where: str) -> AutoencoderConfig:
-    """What the tensors tell, the rest at its default. Raises WeightsError when they make no DC-AE."""
+    """The configuration shown by the tensors, the rest at its default. Raises WeightsError if they aren't a DC-AE."""
     try:
         encoder, decoder = (_half(shapes, half) for half in ("encoder", "decoder"))
         scales = [tuple(shape) for key, shape in shapes.items() if re.search(r"aggreg\.0\.1\.weight$", key)]
@@ -134,7 +134,7 @@ def read_shapes(shapes: Mapping[str, Sequence[int]], where: str) -> AutoencoderC
         )
     except (LookupError, ValueError, ZeroDivisionError, ConfigError) as error:
         reason = f" ({error})" if isinstance(error, ConfigError) else ""
-        raise WeightsError(f"{where} is no DC-AE with its authors' names{reason}") from error
+        raise WeightsError(f"{where} isn't a DC-AE with its authors' names{reason}") from error
 
 
 def _half(shapes: Mapping[str, Sequence[int]], half: str) -> tuple[Stage, ...]:

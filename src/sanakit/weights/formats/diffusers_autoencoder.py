@@ -38,7 +38,7 @@ DEFAULTS: dict[str, Any] = {
     "decoder_conv_act_fn": "relu",
     "scaling_factor": 1.0,
 }
-# What other autoencoders and later releases may write, at the value that is computed here anyway.
+# Fields of other autoencoders and later releases, at the value that is computed here.
 _HARMLESS: dict[str, tuple[object, ...]] = {
     "force_upcast": (False, True),
     "out_channels": (3,),

@@ -76,7 +76,7 @@ _DEFAULTS = {"dpm": _DPM, "euler": _EULER, "scm": _SCM}
 _OFF = ("thresholding", "use_beta_sigmas", "use_dynamic_shifting", "use_exponential_sigmas", "use_karras_sigmas",
         "use_lu_lambdas", "rescale_betas_zero_snr", "stochastic_sampling", "invert_sigmas")  # fmt: skip
 _BETAS = ("beta_start", "beta_end", "beta_schedule", "trained_betas")
-# What other schedulers and later releases may write, at the value that is computed here anyway.
+# Fields of other schedulers and later releases, at the value that is computed here.
 _HARMLESS: dict[str, tuple[object, ...]] = {
     "clip_sample": (False,),
     "eta": (0.0,),

@@ -39,7 +39,7 @@ DEFAULTS: dict[str, Any] = {
     "qk_norm": None,
     "timestep_scale": 1.0,
 }
-# What relatives of this class and later releases may write, at the value that is computed here anyway.
+# Fields of related classes and later releases, at the value that is computed here.
 _HARMLESS: dict[str, tuple[object, ...]] = {
     "attention_dropout": (0.0,),
     "attention_out_bias": (True,),

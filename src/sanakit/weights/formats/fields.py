@@ -27,7 +27,7 @@ MAX_WIDTH = 1 << 16
 
 _MAX_BYTES = 16 * 2**20
 _MAX_DEPTH = 64  # no configuration nests deeper than five; Python's own limit depends on who calls
-# Bookkeeping of any release, for every class: what the library was told and no part of what is computed.
+# Bookkeeping of any release, for every class: settings of the library that don't change the computation.
 _ANYWHERE: dict[str, tuple[object, ...]] = {
     "dtype": ("float32", "float16", "bfloat16"),
     "torch_dtype": ("float32", "float16", "bfloat16"),
@@ -44,7 +44,7 @@ def _warn(text: str) -> None:
 class Reading:
     """How fields are met that are unknown here.
 
-    ignore: names of fields to read as if they were not there. note: is told of every field that was passed over.
+    ignore: names of fields to read as if they were not there. note: is called with every field that was ignored.
     """
 
     ignore: frozenset[str] = frozenset()
@@ -63,9 +63,11 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         found = path.stat()
         if found.st_size > _MAX_BYTES:
-            raise ConfigError(f"{path} is larger than {_MAX_BYTES >> 20} MiB: that is no configuration file")
+            raise ConfigError(
+                f"{path} is larger than {_MAX_BYTES >> 20} MiB: that isn't a configuration file"
+            )
         if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
-            raise ConfigError(f"{path} can't be read: it is no regular file")
+            raise ConfigError(f"{path} can't be read: it isn't a regular file")
         data = parse_json(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise ConfigError(
@@ -78,7 +80,7 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ConfigError(f"{path} should hold a JSON object, not a {type(data).__name__}")
     if not _is_shallow(data):
-        raise ConfigError(f"{path} is nested more than {_MAX_DEPTH} deep: that is no configuration file")
+        raise ConfigError(f"{path} is nested more than {_MAX_DEPTH} deep: that isn't a configuration file")
     return data
 
 
