@@ -87,7 +87,7 @@ ODD = {
         header("p", b"L", b"%011o\0" % 9000, b"n" * 9000) + header("x.png", b"0", b"0" * 11), "name that is too long",
     ),
     "empty": (header("x.png", b"0", b"0" * 11), "x.png: it is empty"),
-    "no picture": (header("x.png", b"0", b"%011o\0" % 9, b"no pixels"), "x.png: it is no picture"),
+    "no picture": (header("x.png", b"0", b"%011o\0" % 9, b"no pixels"), "a picture of a known form"),
     "again": (header("good.png", b"0", b"%011o\0" % len(DATA), DATA), "good.png has the name of another picture"),
     "tar in tar": (header("in.tar", b"0", b"%011o\0" % 10240, END), "1 file .tar, the first is"),
     "foreign": (header("x.heic", b"0", b"%011o\0" % 4, b"heic"), "1 file .heic, the first is"),
