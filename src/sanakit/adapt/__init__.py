@@ -1,4 +1,4 @@
-"""Edits of a model that is built: its parts are replaced, its code is not."""
+"""Edits of a built model: its modules are replaced or wrapped, its code is not."""
 
 from sanakit.adapt.pack import PackedLinear, PackReport, pack
 from sanakit.adapt.quantise import Int8Linear, QuantReport, expect_int8, quantise

@@ -31,7 +31,7 @@ _GRAPHS = 64  # sizes and batches in one process before torch.compile gives up
 
 
 def why_not() -> str | None:
-    """Why nothing can be compiled on this machine; None where it can."""
+    """Return why nothing can be compiled on this machine, or None if it can."""
     _name_cache()
     from torch._inductor.cpp_builder import get_cpp_compiler
 
@@ -71,26 +71,26 @@ def compile_blocks(model: SanaTransformer, backend: str = "inductor") -> Compile
 
 
 def keeps() -> bool:
-    """Whether what is compiled stays for the next process; it does not where there is no home folder to write in."""
+    """Return whether compiled blocks are kept for the next process: not without a home folder that can be written."""
     _name_cache()
     return _DRAFT not in os.environ[_VARIABLE]
 
 
 def _name_cache() -> None:
-    """Before torch's compiler is first imported, which else names a folder that the system may clear."""
+    """Set the folder before torch's compiler is imported, which would name one that the system may clear."""
     if not os.environ.get(_VARIABLE):
         os.environ[_VARIABLE] = str(_cache())
 
 
 def _cache() -> Path:
-    """The folder of compiled blocks, or where it can't be written one that goes with this process."""
+    """Return the folder of compiled blocks; if it can't be written, one that is removed with this process."""
     folder = user_path(CACHE)
     try:
         if folder.is_absolute():
             return ensure_writable_folder(folder)
     except OutputError:
         pass
-    # A new one, for whatever lies in a folder with a known name under /tmp, anybody may have put there.
+    # A new one: anybody may have written to a folder with a known name under /tmp.
     try:
         made = Path(tempfile.mkdtemp(prefix=_DRAFT))
     except OSError as error:

@@ -1,8 +1,8 @@
 """CUDA graphs: all kernels of a step, or of a decode, recorded once for each shape and launched as one.
 
-At 1,024 tokens a GPU finishes a kernel sooner than Python asks for the next. A recording reads and writes fixed memory:
-inputs are copied in, the result is copied out. The text of a picture is an input as well, padded to a multiple of
-`TEXT_STEP` tokens, so that another prompt needs no other recording.
+At 1,024 tokens a GPU finishes a kernel before Python launches the next. A recording reads and writes fixed memory:
+inputs are copied in, the result is copied out. Keys and values of the text are inputs as well, padded to a multiple of
+`TEXT_STEP` tokens, so that another prompt needs no new recording.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Recorder = Callable[[Callable[[], Tensor]], Recording]
 
 
 def record_cuda(run: Callable[[], Tensor]) -> Recording:
-    """Record what `run` launches; twice unrecorded first, for what is compiled or chosen at the first call."""
+    """Record what `run` launches; it runs twice before, since kernels are compiled and chosen at the first call."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -43,7 +43,7 @@ def record_cuda(run: Callable[[], Tensor]) -> Recording:
 
 @dataclass(frozen=True, eq=False)
 class _Kept:
-    """One recording: where its inputs are read, where its result lies, and what runs it."""
+    """A recording: the memory of its inputs and of its result, and the call that replays it."""
 
     inputs: tuple[Tensor, ...]
     out: Tensor
@@ -73,7 +73,7 @@ class Recorded:
 
 
 class _Form(NamedTuple):
-    """What a step depends on besides its tensors: which of them there are, and the blocks that are perturbed."""
+    """The launches of a step besides its shapes: optional tensors that are given, and blocks that are perturbed."""
 
     single: bool
     guided: bool

@@ -36,7 +36,7 @@ class PackReport:
 
 
 def pack(model: nn.Module) -> PackReport:
-    """Replace what there is a packed form of, in place: for drawing, once the weights are loaded."""
+    """Replace modules that have a packed form, in place: for inference, once the weights are loaded."""
     weight = next(model.parameters())
     ops = ["linear", *("upsample_conv" for module in model.modules() if isinstance(module, Upsample))]
     problems = [Problem.of(op, weight) for op in dict.fromkeys(ops)]
@@ -55,7 +55,7 @@ def pack(model: nn.Module) -> PackReport:
 
 
 def _packed(name: str, module: nn.Module, able: set[str]) -> Callable[[], nn.Module] | None:
-    """What builds the packed form of a module, by the operators that have a row for it; None where it stays."""
+    """Return what builds the packed form of a module, by the operators that have a row for it; None to leave it."""
     if isinstance(module, Upsample):
         return partial(PackedUpsample, module) if "upsample_conv" in able and not module.shuffle else None
     if "linear" not in able:
@@ -73,7 +73,7 @@ Dense = nn.Linear | nn.Conv2d  # of 1x1
 
 
 class PackedLinear(nn.Module):
-    """A linear layer, and perhaps a SiLU behind it, by a row of the table that has laid out the weight."""
+    """A linear layer with an optional SiLU behind it, by a row of the table that has laid out the weight."""
 
     def __init__(self, product: Prepared, bias: Tensor | None, outputs: int, act: Act) -> None:
         super().__init__()

@@ -45,9 +45,9 @@ _MULTIPLE = 16  # of the scaled matmul's inputs and outputs
 
 
 class QuantLinear(nn.Module):
-    """A linear layer with rounded weights [O, K] and a step per output; activations are rounded on the way in.
+    """A linear layer with quantised weights [O, K] and a scale per output; it quantises its activations.
 
-    act: "silu" or "none", on the way out.
+    act: applied to the output, "silu" or "none".
     """
 
     weight: Tensor
@@ -68,7 +68,7 @@ class QuantLinear(nn.Module):
 
 
 class Int8Linear(QuantLinear):
-    """With weights in int8."""
+    """A linear layer with weights in int8."""
 
     def __init__(
         self, weight: Tensor, scales: Tensor, bias: nn.Parameter | Tensor | None, act: Act = "none"
@@ -78,12 +78,12 @@ class Int8Linear(QuantLinear):
 
     @classmethod
     def of(cls, linear: nn.Linear) -> Int8Linear:
-        """A linear layer, rounded."""
+        """Quantise a linear layer."""
         weight, scales = quantise_rows(linear.weight.detach())
         return cls(weight, scales, linear.bias)
 
     def forward(self, x: Tensor | QuantTokens) -> Tensor:
-        """[..., K], perhaps rounded already -> [..., O] in the dtype of x."""
+        """[..., K], quantised already or not -> [..., O] in the dtype of x."""
         if isinstance(x, QuantTokens):
             return int8_matmul(x, self.weight, self.scales, self.bias, self.act)
         if x.dtype not in self._prepared:
@@ -91,12 +91,12 @@ class Int8Linear(QuantLinear):
         return int8_matmul(x, self.weight, self.scales, self.bias, self.act, self._prepared[x.dtype])
 
     def prepare(self, dtype: torch.dtype) -> None:
-        """Make of the weight what the row for tokens of a dtype wants, so that the first product need not."""
+        """Lay the weight out for the row that multiplies tokens of a dtype, so that the first product need not."""
         like = torch.empty(0, dtype=dtype, device=self.weight.device)
         self._prepared[dtype] = prepare_int8(self.weight, like)
 
     def halves(self, act: Act) -> tuple[Int8Linear, Int8Linear]:
-        """The first and the second half of the outputs as layers of their own, each with an activation."""
+        """Return the first and the second half of the outputs as layers, each with an activation."""
         biases = (None, None) if self.bias is None else self.bias.detach().chunk(2)
         first, second = (
             Int8Linear(weight, scales, bias, act)
@@ -106,11 +106,11 @@ class Int8Linear(QuantLinear):
 
 
 class Fp8Linear(QuantLinear):
-    """With weights in e4m3."""
+    """A linear layer with weights in e4m3."""
 
     @classmethod
     def of(cls, linear: nn.Linear) -> Fp8Linear:
-        """A linear layer, rounded."""
+        """Quantise a linear layer."""
         weight, scales = quantise_rows_fp8(linear.weight.detach())
         return cls(weight, scales, linear.bias)
 
@@ -122,7 +122,7 @@ class Fp8Linear(QuantLinear):
 def expect_int8(model: nn.Module, names: Iterable[str]) -> None:
     """Replace the linear layers `names` of a model on the meta device by int8 ones, in place, to be loaded.
 
-    Raises WeightsError where a name is no linear layer of the model.
+    Raises WeightsError if a name isn't a linear layer of the model.
     """
     linears = dict(_linears(model))
     for name in names:
@@ -135,7 +135,7 @@ def expect_int8(model: nn.Module, names: Iterable[str]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class QuantReport:
-    """What `quantise` did: names of the layers it replaced, and name -> reason of those it left."""
+    """Names of the layers that `quantise` replaced, and name -> reason for those it left."""
 
     replaced: tuple[str, ...]
     kept: dict[str, str]
@@ -148,9 +148,9 @@ def quantise(
     build: Callable[[nn.Linear], nn.Module] = Int8Linear.of,
     multiple: int = 1,
 ) -> QuantReport:
-    """Replace the linear layers of `model` by rounded ones, in place, but for those that `kept` names.
+    """Replace the linear layers of `model` by quantised ones, in place, except those that `kept` names.
 
-    build: makes a rounded layer. multiple: of which inputs and outputs must be.
+    smallest: inputs below which a layer stays. build: quantises a layer. multiple: must divide its inputs and outputs.
     """
     replaced: list[str] = []
     left: dict[str, str] = {}
@@ -174,12 +174,12 @@ def to_fp8(model: nn.Module, kept: dict[str, str] = KEPT) -> QuantReport:
 
 
 def reason_to_keep(name: str, kept: dict[str, str]) -> str | None:
-    """Why the layer `name` stays, by the first pattern that it fits; None where none does."""
+    """Return why the layer `name` stays, by the first pattern that matches; None if none does."""
     return next((why for pattern, why in kept.items() if fnmatchcase(name, pattern)), None)
 
 
 class QuantAdaLN(AdaLN):
-    """`AdaLN` that hands quantised tokens to an int8 layer, on rows of the table that quantise as they normalise."""
+    """`AdaLN` for an int8 layer: the norm is quantised if a row of the table does both at once."""
 
     def forward(
         self, x: Tensor, modulation: Modulation, branch: Tensor | None = None
@@ -189,7 +189,7 @@ class QuantAdaLN(AdaLN):
 
 
 def fuse_quantisation(model: nn.Module) -> None:
-    """Let the norms of blocks round for the int8 layers that read them, in place, where the table has such a row."""
+    """Let the norms of blocks quantise for the int8 layers that read them, in place, if the table has such a row."""
     for block in model.modules():
         if not isinstance(block, LinearBlock):
             continue

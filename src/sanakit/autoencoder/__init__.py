@@ -1,4 +1,4 @@
-"""DC-AE: pictures to deeply compressed latents and back (f32c32: 1024 px is 32 x 32 positions of 32 channels)."""
+"""DC-AE: images to deeply compressed latents and back (f32c32: 1024 px is 32 x 32 positions of 32 channels)."""
 
 from sanakit.autoencoder.config import AutoencoderConfig, Stage
 from sanakit.autoencoder.model import DCAE, LatentDecoder

@@ -1,4 +1,4 @@
-"""What a DC-AE is built from: stages from full resolution (first) to the latent's (last), for both halves."""
+"""The configuration of a DC-AE: stages of both halves, from full resolution (first) to that of the latent (last)."""
 
 from __future__ import annotations
 

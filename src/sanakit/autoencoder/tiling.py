@@ -30,7 +30,7 @@ class Decodes(Protocol):
 
 
 def _starts(length: int, tile: int, stride: int) -> list[int]:
-    """Where tiles begin so that they cover `length`; the last one is moved back to end with it."""
+    """Return the starts of tiles that cover `length`; the last one is moved back to end with it."""
     if length <= tile:
         return [0]
     return [*range(0, length - tile, stride), length - tile]
@@ -104,7 +104,7 @@ BAND = 1 << 26
 def in_bands(run: Callable[[Tensor], Tensor], x: Tensor, *, width: int, reach: int) -> Tensor:
     """`run(x)`, for a `run` that doubles the resolution and sees `reach` rows of its output to either side.
 
-    Maps that fit one band, other devices, and whatever wants a gradient run at once.
+    Maps that fit one band, maps on other devices and maps that need a gradient run at once.
 
     Args:
         run: [B, C, h, w] -> [B, D, 2h, 2w].

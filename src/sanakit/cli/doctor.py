@@ -42,7 +42,7 @@ def doctor(
     from sanakit.base.chip import this_chip
     from sanakit.base.precision import decide
     from sanakit.kernels import gpu, tuning
-    from sanakit.pipeline.engine import choose_engine, int8_told
+    from sanakit.pipeline.engine import choose_engine, describe_int8
     from sanakit.pipeline.shapes import shapes_of
 
     name = "toybox" if model is None else model
@@ -56,7 +56,7 @@ def doctor(
         "reason": precision.reason,
         "engine": engine.name,
         "engine_reason": engine.reason,
-        "int8": int8_told(precision),
+        "int8": describe_int8(precision),
         "cpu": str(this_chip()),
         "threads": _threads(),
         "gpu": gpu.describe(),

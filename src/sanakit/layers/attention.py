@@ -47,7 +47,7 @@ class LinearSelfAttention(nn.Module):
         Args:
             x: tokens, normalised and modulated; quantised ones if `qkv` takes them.
             rope: [N, D/heads/2] rotary angles or None.
-            perturbed: [B] bool, samples in which every token attends to itself alone (the perturbed branch of
+            perturbed: [B] bool, samples in which every token attends only to itself (the perturbed branch of
                 perturbed-attention guidance, arXiv 2403.17377); None for none.
         """
         query, key, value = (part.unflatten(-1, (self.heads, -1)) for part in self.qkv(x).chunk(3, dim=-1))
@@ -115,7 +115,7 @@ class CrossAttention(nn.Module):
         Args:
             x: [B, N, D] image tokens.
             text: what `project_kv` gave, or the projected states [B, L, D] themselves.
-            mask: [M, L] bool (M = B for states), True where a state is real; None where all are.
+            mask: [M, L] bool (M = B for states), True for real states; None if all are real.
 
         Returns:
             [B, N, D].

@@ -22,7 +22,7 @@ class MixFFN(nn.Module):
         self.project = nn.Linear(hidden, width, bias=False)
 
     def forward(self, x: Tensor | QuantTokens, grid: Grid) -> Tensor:
-        """[B, N, D], rounded where `expand` takes that -> [B, N, D]; row-major over (frames, height, width)."""
+        """[B, N, D], quantised if `expand` takes that -> [B, N, D]; row-major over (frames, height, width)."""
         hidden = self.expand(x).reshape(
             -1, grid.height, grid.width, self.expand.out_features
         )  # [B*F, h, w, 2F]
@@ -34,7 +34,7 @@ class MixFFN(nn.Module):
 class LinearBlock(nn.Module):
     """The block of the figure (arXiv 2410.10629, figure 5). Its parts are handed in.
 
-    attention is called as `LinearSelfAttention`, ffn as `MixFFN`; others that are called so can stand in their places.
+    attention is called as `LinearSelfAttention`, ffn as `MixFFN`; other modules with these signatures can replace them.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class LinearBlock(nn.Module):
             x: [B, N, D] tokens.
             modulation: [B or 1, 1, 6, D] from time.
             text: keys and values of the text in this block, or the projected text [B, L, D].
-            mask: [M, L] bool, True where the text is real; see `CrossAttention`.
+            mask: [M, L] bool, True for real tokens; see `CrossAttention`.
             grid: how the N tokens lie in space.
             rope: [N, D/heads/2] rotary angles or None.
             perturbed: see `LinearSelfAttention`.

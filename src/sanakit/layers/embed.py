@@ -75,7 +75,7 @@ def position_table(
         channels: D, a multiple of 4; the first half encodes columns, the second rows, each [sin | cos].
         base: side of the token grid in training.
         scale: position interpolation of the checkpoint (1 for 2K, 2 for 4K).
-        device: where the table is wanted; it is computed on the CPU, once for each.
+        device: of the result. The table is computed on the CPU, once for each device.
 
     Returns:
         [1, h * w, D] float32, computed in float64.

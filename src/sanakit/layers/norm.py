@@ -35,7 +35,7 @@ class RMSNorm(nn.Module):
 
 
 class ChannelRMSNorm(nn.Module):
-    """RMS norm with weight and bias over the channel axis of a map, and perhaps a residual behind it."""
+    """RMS norm with weight and bias over the channel axis of a map, with an optional residual added to it."""
 
     def __init__(self, width: int, eps: float = 1e-5) -> None:
         super().__init__()

@@ -69,12 +69,12 @@ ENGINES: dict[str, Engine] = {
 
 
 def fast_of(name: str) -> str:
-    """The value of `--fast` that asks for the engine `name` of a PNG file."""
+    """Return the value of `--fast` that asks for the engine `name` of a PNG file."""
     return next((fast for fast, engine in ENGINES.items() if engine.name == name), "auto")
 
 
 def choose_engine(fast: str | None, precision: Precision) -> Engine:
-    """The engine for `fast`, "auto" or a name of `ENGINES`; None is auto.
+    """Return the engine for `fast`, "auto" or a name of `ENGINES`; None is auto.
 
     Raises RequestError for another name, and if what was asked for can't run on this machine.
     """
@@ -102,7 +102,7 @@ def _automatic(precision: Precision) -> Engine:
 
 
 def _slow_half(precision: Precision) -> str | None:
-    """Why products are better not computed in the dtype; None where the CPU has units for it."""
+    """Return why products are slow in the dtype, or None if the CPU has units for it."""
     if precision.device.type != "cpu" or precision.dtype not in (torch.bfloat16, torch.float16):
         return None
     times = half_slowness(precision.dtype, this_chip())
@@ -111,7 +111,7 @@ def _slow_half(precision: Precision) -> str | None:
 
 
 def _as_asked(engine: Engine, precision: Precision) -> Engine:
-    """The engine with its reason. Raises RequestError if it can't run."""
+    """Return the engine with its reason. Raises RequestError if it can't run."""
     refusal = _why_not(engine, precision)
     if refusal is not None:
         raise RequestError(f"{engine.name} was asked for, but it {refusal}: choose auto")
@@ -138,7 +138,7 @@ def _why_not(engine: Engine, precision: Precision) -> str | None:
 
 
 def _refusal(op: str, precision: Precision) -> str | None:
-    """Why no fast row of an operator runs here; None where one does."""
+    """Return why no fast row of an operator runs here, or None if one does."""
     problem = Problem(op, precision.device.type, precision.dtype)
     if select(op, problem).name != "reference":
         return None
@@ -146,7 +146,7 @@ def _refusal(op: str, precision: Precision) -> str | None:
 
 
 def _refusals(problem: Problem, without: tuple[str, ...] = ()) -> str:
-    """What rows of an operator say, each reason once with the rows that give it; `without`: rows passed over."""
+    """Return the refusals of an operator's rows, each reason once with the rows that give it, except rows `without`."""
     rows: dict[str, list[str]] = {}
     for line in explain(problem):
         _, row, verdict = line.split(": ", 2)
@@ -156,7 +156,7 @@ def _refusals(problem: Problem, without: tuple[str, ...] = ()) -> str:
 
 
 def int8_remark(precision: Precision) -> str | None:
-    """A sentence where int8 saves memory only, and why; None where its products are faster."""
+    """Return a sentence on why int8 only saves memory here, or None if its products are faster."""
     problem = Problem("int8_matmul", precision.device.type, precision.dtype)
     row = select("int8_matmul", problem).name
     if row not in SLOW_INT8:
@@ -165,14 +165,14 @@ def int8_remark(precision: Precision) -> str | None:
     return f"int8 saves memory but no time here, its layers are multiplied as {SLOW_INT8[row]}: {why}."
 
 
-def int8_told(precision: Precision) -> str:
-    """What int8 would be here, for `sanakit doctor`."""
+def describe_int8(precision: Precision) -> str:
+    """Return what int8 gains on this machine, for `sanakit doctor`."""
     row = select("int8_matmul", Problem("int8_matmul", precision.device.type, precision.dtype)).name
     return int8_remark(precision) or f"its products have units of their own here ({row})"
 
 
 def edit(module: nn.Module, part: str, engine: Engine) -> nn.Module:
-    """A loaded part in the form of the engine: edited in place, perhaps inside a `Runner`.
+    """Bring a loaded part into the form of the engine, in place; return it, inside a `Runner` if need be.
 
     part: "text", "transformer" or "decoder".
     """
@@ -183,7 +183,7 @@ def edit(module: nn.Module, part: str, engine: Engine) -> nn.Module:
 
 
 def edits(part: str, engine: Engine) -> list[Edit]:
-    """The edits of a part in the order in which they are made.
+    """Return the edits of a part in the order in which they are made.
 
     The text encoder is widened at most: it runs once per image, and packing costs as long as that.
     """

@@ -1,4 +1,4 @@
-"""A bounded cache by content, from which the least recently used goes first: of text states, here and in pipelines."""
+"""A bounded cache by content, for text states here and in the pipeline: the least recently used is dropped first."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class CacheInfo:
-    """How often values were found, how often they had to be computed, and how many are kept."""
+    """Numbers of hits and misses, and of the values that are kept."""
 
     hits: int
     misses: int
@@ -21,7 +21,7 @@ class CacheInfo:
 
 
 def content_key(*parts: str | int | bool) -> str:
-    """The sha256 (hex) of `parts` in their order; different parts never run together."""
+    """Return the sha256 (hex) of `parts` in their order; boundaries between parts count."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -35,7 +35,7 @@ class LruCache(Generic[T]):
         self._misses = 0
 
     def get(self, key: str) -> T | None:
-        """The value under `key`, or None; counted as a hit or a miss."""
+        """Return the value under `key`, or None; count a hit or a miss."""
         found = self._kept.get(key)
         if found is None:
             self._misses += 1

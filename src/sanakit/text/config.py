@@ -1,7 +1,7 @@
 """The configuration of a Gemma-2 text encoder: published values, small ones, and what a `config.json` may hold.
 
-A configuration is the plain dict that stands in `text_encoder/config.json`, so that it can be written to a folder as it
-is and be read by transformers. Fields that decide what is computed have bounds; the rest of a file is bookkeeping.
+A configuration is the plain dict of `text_encoder/config.json`, so that transformers can read it as it is written.
+Fields that decide what is computed have bounds; the rest of a file is bookkeeping.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ GEMMA_2_2B: Final[TextConfig] = {
 def small_gemma(
     *, vocab: int, width: int, layers: int, heads: int, kv_heads: int, head_dim: int, ffn: int
 ) -> TextConfig:
-    """The configuration of a small Gemma-2: everything but the sizes is as in `GEMMA_2_2B`.
+    """Return the configuration of a small Gemma-2: everything but the sizes is as in `GEMMA_2_2B`.
 
     Attention logits are scaled by head_dim**-0.5. Sizes are checked when the model is built (`build_gemma`).
     """

@@ -1,4 +1,4 @@
-"""Prompts to token states: Gemma-2 runs over the real tokens only, and what was computed once is remembered.
+"""Prompts to token states: Gemma-2 runs over the real tokens only, and its states are cached.
 
 Legend: B prompts, L kept tokens (at most `max_tokens`), C the width of the states.
 """
@@ -62,7 +62,7 @@ class TextEncoder:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is, and where states are made."""
+        """The device of the model and of the states."""
         return self.model.embed_tokens.weight.device
 
     @property
@@ -78,7 +78,7 @@ class TextEncoder:
         lowercase: bool,
         keep_padding: bool = False,
     ) -> TextStates:
-        """The kept states of each prompt, without gradient: [B, L, C], and the mask of real tokens.
+        """Return the kept states of each prompt, without gradient: [B, L, C], and the mask of real tokens.
 
         Every prompt runs alone and unpadded, so its states depend neither on its neighbours nor on what the cache
         holds. The result is as long as its longest prompt. With `keep_padding` all `max_tokens` positions are
@@ -87,7 +87,7 @@ class TextEncoder:
         """
         texts = _final(prompts, instruction, lowercase)
         limit = self._limit(instruction)
-        return TextStates.join([self._remembered(text, limit, keep_padding) for text in texts])
+        return TextStates.join([self._cached(text, limit, keep_padding) for text in texts])
 
     def encode_batch(
         self, prompts: Sequence[str], instruction: Instruction | None = None, *, lowercase: bool
@@ -103,20 +103,20 @@ class TextEncoder:
     def count_cut(
         self, prompt: str, instruction: Instruction | None = None, *, lowercase: bool = False
     ) -> int:
-        """How many tokens at the end of `prompt` do not fit and are cut; 0 when all of it is used."""
+        """Return how many tokens at the end of `prompt` don't fit and are cut; 0 if all of it is used."""
         tokens = self._count(rule.final_prompt(prompt, instruction, lowercase))
         return rule.tokens_cut(tokens, self._limit(instruction))
 
     def cache_clear(self) -> None:
-        """Forgets all states and sets the cache's counters to zero."""
+        """Drop all states and set the counters of the cache to zero."""
         self._cache.clear()
 
     def cache_info(self) -> CacheInfo:
         """Hits, misses and size of the cache."""
         return self._cache.info
 
-    def _remembered(self, text: str, limit: int, keep_padding: bool) -> TextStates:
-        """The states of one final prompt [1, L, C], from the cache or computed."""
+    def _cached(self, text: str, limit: int, keep_padding: bool) -> TextStates:
+        """Return the states of one final prompt [1, L, C], from the cache or computed."""
         weights = _weights_stamp(self.model)
         settings = (limit, self.max_tokens, keep_padding, str(self.device), str(self.dtype))
         key = content_key(self.model_id, weights, text, *settings)
@@ -152,7 +152,7 @@ class TextEncoder:
 
 
 def _final(prompts: Sequence[str], instruction: Instruction | None, lowercase: bool) -> list[str]:
-    """The texts to tokenise; a single string is one prompt, not a sequence of letters."""
+    """Return the texts to tokenise; a single string is one prompt, not a sequence of letters."""
     listed = [prompts] if isinstance(prompts, str) else list(prompts)
     if not listed:
         raise RequestError("there is no prompt to encode; give at least one")
@@ -160,13 +160,13 @@ def _final(prompts: Sequence[str], instruction: Instruction | None, lowercase: b
 
 
 def _weights_stamp(model: Gemma2Model) -> str:
-    """Differs after every in-place update or exchange of a weight, so that training never reads old states."""
+    """Return a stamp that changes with every in-place update or replacement of a weight."""
     stamps = ((w.data_ptr(), 0 if w.is_inference() else w._version) for w in model.parameters())
     return str(hash(tuple(stamps)))
 
 
 def _check_pair(model: Gemma2Model, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Refuses a tokenizer that gives an empty prompt no token, or ids that the model has no row for."""
+    """Raise ConfigError for a tokenizer without <bos>, or with ids that the model has no embedding for."""
     if not tokenizer("")["input_ids"]:
         raise ConfigError("the tokenizer must put a <bos> token in front of every prompt, but it does not")
     largest, rows = max(tokenizer.get_vocab().values()), int(model.config.vocab_size)
@@ -177,12 +177,12 @@ def _check_pair(model: Gemma2Model, tokenizer: PreTrainedTokenizerBase) -> None:
 def null_states(
     encoder: TextEncoder, dialect: Dialect, prompt_mask: Tensor, negative: str = ""
 ) -> TextStates:
-    """States and mask that stand for "no prompt" (or for a negative prompt) beside B prompts.
+    """Return states and mask that stand for "no prompt" (or for a negative prompt) beside B prompts.
 
     prompt_mask: [B, L] bool, the mask of the prompts' states. The negative prompt never has an instruction.
     dialect.null_mask "own" (diffusers): the real tokens of the negative prompt, [B, Ln, C]. "prompt" (official,
     as in training, where dropping a caption kept its mask): the states of the negative prompt padded to
-    `max_tokens`, seen through the prompts' mask, [B, L, C]; so padding is attended where the prompt has tokens.
+    `max_tokens`, seen through the prompts' mask, [B, L, C]; so padding is attended at the positions of prompt tokens.
     """
     batch, length = prompt_mask.shape
     if dialect.null_mask == "own":

@@ -1,4 +1,4 @@
-"""Builds the Gemma-2 decoder (no language-model head) that turns tokens into states."""
+"""The Gemma-2 decoder (no language-model head) that turns tokens into states."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 def build_gemma(config: TextConfig, device: torch.device | str | None = None) -> Gemma2Model:
-    """A Gemma2Model in evaluation mode, float32, with eager attention and random weights.
+    """Build a Gemma2Model in evaluation mode, float32, with eager attention and random weights.
 
-    config: the content of `text_encoder/config.json`. device: where the parameters live; "meta" gives them
-    shapes only, to be filled by `load_state_dict(..., assign=True)`. The constants (rotary frequencies, embedding
-    scale) are no part of any checkpoint and are real in every case.
+    config: the content of `text_encoder/config.json`. device: of the parameters; "meta" gives them shapes
+    only, to be filled by `load_state_dict(..., assign=True)`. The constants (rotary frequencies, embedding
+    scale) aren't part of any checkpoint and always have values.
     Raises ConfigError for another architecture, or sizes that are missing, of a wrong type or contradictory.
     """
     check_text_config(config)
@@ -41,7 +41,7 @@ def build_gemma(config: TextConfig, device: torch.device | str | None = None) ->
 
 
 def restore_constants(model: Gemma2Model) -> None:
-    """Gives rotary frequencies and embedding scale their float32 values back, in place.
+    """Restore the float32 values of rotary frequencies and embedding scale, in place.
 
     They are buffers outside the state dict: building on the meta device leaves them without values, and
     `model.to(torch.bfloat16)` rounds them, which turns every position.

@@ -1,7 +1,7 @@
 """From a prompt to the text that is tokenised, and the rule of which token states condition the transformer.
 
 The published checkpoints were trained with a long instruction (CHI, "complex human instruction", SANA paper
-section 2.3) in front of every prompt. The language model reads it; the picture model does not: of all token
+section 2.3) in front of every prompt. The language model reads it; the transformer doesn't: of all token
 states only the first (<bos>) and the last `max_tokens - 1` are kept.
 
     tokens  <bos> i i i i i i i i p p p p p p . . .      i instruction, p prompt, . padding
@@ -22,7 +22,7 @@ MAX_TOKENS = 300
 
 @dataclass(frozen=True)
 class Instruction:
-    """A text put directly in front of every prompt, without a separator. Raises ConfigError when empty."""
+    """A text put directly in front of every prompt, without a separator. Raises ConfigError if empty."""
 
     text: str
 
@@ -32,7 +32,7 @@ class Instruction:
 
     @classmethod
     def of(cls, lines: Sequence[str]) -> Instruction:
-        """The instruction made of several lines, joined by newlines as the checkpoints have it."""
+        """Return the instruction made of several lines, joined by newlines as the checkpoints have it."""
         return cls("\n".join(lines))
 
 
@@ -45,18 +45,18 @@ CHI = _load_chi()
 
 
 def clean_prompt(prompt: str, lowercase: bool) -> str:
-    """The prompt without white space at its ends; the diffusers dialect lower-cases it first."""
+    """Return the prompt without white space at its ends; the diffusers dialect lower-cases it first."""
     return (prompt.lower() if lowercase else prompt).strip()
 
 
 def final_prompt(prompt: str, instruction: Instruction | None, lowercase: bool) -> str:
-    """The very text that is tokenised. Only the prompt is lower-cased, never the instruction."""
+    """Return the text that is tokenised. Only the prompt is lower-cased, never the instruction."""
     cleaned = clean_prompt(prompt, lowercase)
     return cleaned if instruction is None else instruction.text + cleaned
 
 
 def length_limit(instruction_tokens: int, max_tokens: int = MAX_TOKENS) -> int:
-    """The number of tokens the language model reads at most, instruction and <bos> included.
+    """Return the number of tokens that the language model reads at most, instruction and <bos> included.
 
     `instruction_tokens` counts the instruction with its <bos>; 0 stands for no instruction. Two tokens of the
     instruction are among the kept ones: <bos> and the trailing space.
@@ -65,10 +65,10 @@ def length_limit(instruction_tokens: int, max_tokens: int = MAX_TOKENS) -> int:
 
 
 def kept_positions(limit: int, max_tokens: int = MAX_TOKENS) -> list[int]:
-    """The positions, out of `limit`, whose states condition the transformer: the first and the last ones."""
+    """Return the positions, out of `limit`, whose states condition the transformer: the first and the last ones."""
     return [0, *range(limit - max_tokens + 1, limit)]
 
 
 def tokens_cut(tokens: int, limit: int) -> int:
-    """How many tokens at the end of a prompt are lost when `tokens` of them meet a limit of `limit`."""
+    """Return how many of `tokens` at the end of a prompt are beyond `limit`."""
     return max(0, tokens - limit)

@@ -31,7 +31,7 @@ _BYTES = 256
 
 
 def load_tokenizer(folder: Path | str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a folder (`tokenizer.json` and its neighbours), never from the network.
+    """Load the tokenizer of a folder (`tokenizer.json` and its neighbours), never from the network.
 
     Raises ConfigError when the folder is missing or holds no readable tokenizer.
     """
@@ -49,14 +49,12 @@ def load_tokenizer(folder: Path | str) -> PreTrainedTokenizerBase:
         raise ConfigError(f"the tokenizer in {folder} can't be read: {reason}") from error
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         raise ConfigError(f"the folder {folder} holds no tokenizer")
-    tokenizer.model_max_length = (
-        VERY_LARGE_INTEGER  # of the file it is never obeyed: callers state their limits
-    )
+    tokenizer.model_max_length = VERY_LARGE_INTEGER  # that of the file is ignored: callers state their limits
     return tokenizer
 
 
 def train_tokenizer(lines: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer learnt from `lines`: lower-cased, <bos> in front, padded right.
+    """Train a byte-level BPE tokenizer on `lines`: lower-cased, <bos> in front, padded right.
 
     Every string encodes, since each of the 256 bytes is a token: <unk> never occurs. A word is the same token at
     the beginning of a text and inside it. The same lines give the same tokenizer. The vocabulary may stay below
@@ -98,7 +96,7 @@ def train_tokenizer(lines: Iterable[str], vocab_size: int) -> PreTrainedTokenize
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path | str) -> None:
-    """Writes the tokenizer's files into `folder`, which is made when missing.
+    """Write the tokenizer's files into `folder`, which is made if missing.
 
     Raises OutputError when the folder can't be written.
     """
@@ -117,10 +115,10 @@ def _name_for_everyone(path: Path) -> None:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Tokens:
-    """What a text encoder reads, without the encoder: small enough to travel with a batch.
+    """The input of a text encoder for a batch of prompts.
 
     ids: [B, N] int64, padded right. real: [B, N] bool, False at padding. kept: [B, L] int64, the positions among N
-    whose states condition the transformer. mask: [B, L] bool, False where a row keeps fewer than L.
+    whose states condition the transformer. mask: [B, L] bool, False beyond the tokens that a row keeps.
     """
 
     ids: Tensor
@@ -143,7 +141,7 @@ def tokenise(
     lowercase: bool,
     max_tokens: int = MAX_TOKENS,
 ) -> Tokens:
-    """The tokens of each prompt behind the instruction; the empty prompt is read without it, as drawing reads it."""
+    """Tokenise each prompt behind the instruction; the empty prompt is read without it, as in generation."""
     chosen = [(prompt, instruction if prompt else None) for prompt in prompts]
     limits = {how: limit_of(tokenizer, how, max_tokens) for _, how in chosen}
     rows = [
@@ -159,7 +157,7 @@ def tokenise(
 
 
 def read_tokens(model: Gemma2Model, tokens: Tokens) -> TextStates:
-    """The kept states, with gradient: [B, L, C]. The tokens must be where the model is."""
+    """Return the kept states [B, L, C], with gradient. The tokens must be on the device of the model."""
     output = model(input_ids=tokens.ids, attention_mask=tokens.real.long(), use_cache=False)
     states: Tensor = output.last_hidden_state
     places = tokens.kept[..., None].expand(-1, -1, states.shape[-1])
@@ -167,18 +165,18 @@ def read_tokens(model: Gemma2Model, tokens: Tokens) -> TextStates:
 
 
 def row_of(tokenizer: PreTrainedTokenizerBase, text: str, limit: int) -> list[int]:
-    """The ids of a final prompt, cut to `limit`."""
+    """Return the ids of a final prompt, cut to `limit`."""
     return list(tokenizer(text, truncation=True, max_length=limit)["input_ids"])
 
 
 def limit_of(tokenizer: PreTrainedTokenizerBase, instruction: Instruction | None, max_tokens: int) -> int:
-    """The number of tokens that the language model reads at most, instruction included."""
+    """Return the number of tokens that the language model reads at most, instruction included."""
     counted = 0 if instruction is None else len(tokenizer(instruction.text, verbose=False)["input_ids"])
     return rule.length_limit(counted, max_tokens)
 
 
 def _padded(rows: Sequence[Sequence[int]], fill: int) -> tuple[Tensor, Tensor]:
-    """Rows as [B, longest] int64, and where they are real."""
+    """Return rows as [B, longest] int64, padded with `fill`, and the mask of what is real."""
     length = max(len(row) for row in rows)
     values = torch.full((len(rows), length), fill)
     for index, row in enumerate(rows):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from transformers import Gemma2Model, PreTrainedTokenizerBase
 
 CLOSED = 16_384
-"""A vocabulary below this is a word list of its own: Toybox has 460 tokens, general ones have 30,000 (BERT) to 256,000
+"""A smaller vocabulary is a word list of its own: Toybox has 460 tokens, general ones have 30,000 (BERT) to 256,000
 (Gemma)."""
 
 _LETTERS = r"(?:\w[\u0300-\u036f]*)+"  # with marks that no letter is composed with
@@ -29,17 +29,17 @@ _WORD = re.compile(rf"{_LETTERS}(?:['’]{_LETTERS})*")
 
 
 def is_closed(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the vocabulary is so small that words which it reads in pieces are words that the model doesn't know."""
+    """Return whether the vocabulary is so small that the model doesn't know the words that are read in pieces."""
     return len(tokenizer.get_vocab()) < CLOSED
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a text in their order, in lower case."""
+    """Return the words of a text in their order, in lower case."""
     return [match[0].lower() for match in _WORD.finditer(_composed(text))]
 
 
 def tokens_per_word(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> dict[str, int]:
-    """Every word of the texts, in lower case, and by how many tokens it is read where it is read by the most."""
+    """Return every word of the texts, in lower case -> the largest number of tokens that it is read in."""
     found: dict[str, int] = {}
     for text in texts:
         for word, count in _counts(tokenizer, text):
@@ -48,12 +48,12 @@ def tokens_per_word(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) ->
 
 
 def words_in_pieces(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:
-    """The words of a prompt that are read in more than one token, each once, in lower case and in their order."""
+    """Return the words of a prompt that are read in more than one token, each once, in lower case, in order."""
     return [word for word, count in tokens_per_word(tokenizer, [text]).items() if count > 1]
 
 
 def _counts(tokenizer: PreTrainedTokenizerBase, text: str) -> Iterator[tuple[str, int]]:
-    """Each word, and the tokens that share a letter with it; a space before it is no letter."""
+    """Each word, and the tokens that share a letter with it; a space before it isn't a letter."""
     text = _composed(text)
     spans = [(start, end) for start, end in _spans(tokenizer, text) if text[start:end].strip()]
     for match in _WORD.finditer(text):
@@ -64,7 +64,7 @@ def _counts(tokenizer: PreTrainedTokenizerBase, text: str) -> Iterator[tuple[str
 
 
 def _composed(text: str) -> str:
-    """Letters and accents as one; in lower case where that has another number of letters, so that places agree."""
+    """Compose letters and accents; in lower case if that changes the number of letters, so that offsets agree."""
     found = unicodedata.normalize("NFC", text)
     lowered = found.lower()
     return found if len(lowered) == len(found) else lowered
@@ -75,11 +75,11 @@ def _spans(tokenizer: PreTrainedTokenizerBase, text: str) -> list[tuple[int, int
 
 
 MOST_WORDS = 8192
-"""New words at most, the most frequent first: beyond it most occur once, and one picture teaches no word."""
+"""New words at most, the most frequent first: beyond it most occur once, and one image doesn't teach a word."""
 
 
 def new_words(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], most: int = MOST_WORDS) -> list[str]:
-    """The words of the texts that are read in pieces: the most frequent first, then in the order of the alphabet."""
+    """Return the words of the texts that are read in pieces, the most frequent first, then in alphabetical order."""
     listed = list(texts)
     counts = Counter(word for text in listed for word in words_of(text))
     pieces = tokens_per_word(tokenizer, listed)
@@ -98,7 +98,7 @@ def add_words(tokenizer: PreTrainedTokenizerBase, words: Iterable[str]) -> int:
 
 
 def widened(config: TextConfig, tokenizer: PreTrainedTokenizerBase) -> TextConfig:
-    """The configuration with a row for every id of the tokenizer."""
+    """Return the configuration with a row for every id of the tokenizer."""
     rows = 1 + max(tokenizer.get_vocab().values())
     return {**config, "vocab_size": max(int(config["vocab_size"]), rows)}
 
