@@ -18,9 +18,9 @@ from torch import Tensor
 
 import sanakit
 from sanakit.flow import SOLVERS, Query, Solver, SolverSpec
-from sanakit.kernels import choice as kernel_table
-from sanakit.kernels import conv
-from sanakit.kernels.choice import Implementation
+from sanakit.kernels import conv, table
+from sanakit.kernels.problem import Problem
+from sanakit.kernels.table import Implementation
 from sanakit.pipeline import read_picture
 from sanakit.training import read_journal
 from sanakit.training.objectives.flow_matching import FlowMatching
@@ -69,19 +69,17 @@ def test_a_solver_is_a_generator_and_a_row(
 
 
 def test_a_kernel_is_a_row_in_front_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "a row in" in row_of("a kernel for CPUs")
+    assert "a row in `kernels/table.py`" in row_of("a row for CPUs")
     calls: list[int] = []
 
     def mine(x: Tensor, weight: Tensor, bias: Tensor | None, act: str) -> Tensor:
         calls.append(len(x))
         return torch.nn.functional.conv2d(x, weight, bias, padding=1)
 
-    def unsupported(problem: kernel_table.Problem) -> str | None:
+    def unsupported(problem: Problem) -> str | None:
         return None if problem.dtype == torch.float64 else "it multiplies float64 only"
 
-    monkeypatch.setattr(
-        kernel_table, "TABLE", (Implementation("conv", "mine", mine, unsupported), *kernel_table.TABLE)
-    )
+    monkeypatch.setattr(table, "TABLE", (Implementation("conv", "mine", mine, unsupported), *table.TABLE))
     x, weight = torch.randn(1, 4, 5, 5), torch.randn(4, 4, 3, 3)
     conv(x.double(), weight.double(), None)
     conv(x, weight, None)
