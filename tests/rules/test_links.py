@@ -24,3 +24,10 @@ def test_links_lead_somewhere(page: Path) -> None:
         if path.suffix == ".py" and text.startswith("`"):
             names = {getattr(node, "name", None) for node in ast.parse(path.read_text(encoding="utf-8")).body}
             assert text.strip("`") in names, f"{page.name}: {target} has no {text}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_are_named_are_there(page: Path) -> None:
+    named = re.findall(r"`((?:tests|src|bench|recipes|docs|examples)/[\w./-]+)`", page.read_text(encoding="utf-8"))
+    absent = sorted({name for name in named if not (ROOT / name).exists()})
+    assert not absent, f"{page.name} names {', '.join(absent)}"
