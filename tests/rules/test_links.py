@@ -28,6 +28,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_files_that_are_named_are_there(page: Path) -> None:
-    named = re.findall(r"`((?:tests|src|bench|recipes|docs|examples)/[\w./-]+)`", page.read_text(encoding="utf-8"))
+    named = re.findall(
+        r"`((?:tests|src|bench|recipes|docs|examples)/[\w./-]+)`", page.read_text(encoding="utf-8")
+    )
     absent = sorted({name for name in named if not (ROOT / name).exists()})
     assert not absent, f"{page.name} names {', '.join(absent)}"
