@@ -18,7 +18,8 @@ from torch import Tensor
 
 import sanakit
 from sanakit.flow import SOLVERS, Query, Solver, SolverSpec
-from sanakit.kernels import conv, table
+from sanakit.kernels import table
+from sanakit.kernels.choice import choose, explain, run
 from sanakit.kernels.problem import Problem
 from sanakit.kernels.table import Implementation
 from sanakit.pipeline import read_picture
@@ -70,20 +71,17 @@ def test_a_solver_is_a_generator_and_a_row(
 
 def test_a_kernel_is_a_row_in_front_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "a row in `kernels/table.py`" in row_of("a row for CPUs")
-    calls: list[int] = []
-
-    def mine(x: Tensor, weight: Tensor, bias: Tensor | None, act: str) -> Tensor:
-        calls.append(len(x))
-        return torch.nn.functional.conv2d(x, weight, bias, padding=1)
 
     def unsupported(problem: Problem) -> str | None:
         return None if problem.dtype == torch.float64 else "it multiplies float64 only"
 
-    monkeypatch.setattr(table, "TABLE", (Implementation("conv", "mine", mine, unsupported), *table.TABLE))
-    x, weight = torch.randn(1, 4, 5, 5), torch.randn(4, 4, 3, 3)
-    conv(x.double(), weight.double(), None)
-    conv(x, weight, None)
-    assert calls == [1]
+    mine = Implementation("conv", "mine", lambda x, *rest: x + 1, unsupported)
+    monkeypatch.setattr(table, "TABLE", (mine, *table.TABLE))
+    x = torch.zeros(1, 4, 5, 5)
+    # A fact that no other call states: choices are remembered for the rest of the process.
+    assert float(run("conv", x.double(), of_mine=1)(x.double()).sum()) == x.numel()
+    assert choose("conv", x, of_mine=1).name != "mine"
+    assert "conv: mine: refuses: it multiplies float64 only" in explain(Problem.of("conv", x, of_mine=1))
 
 
 MINE = "mine."
@@ -150,19 +148,19 @@ def test_an_option_of_a_picture_is_a_field(sana: Sana, tmp_path: Path) -> None:
     source.unlink()
     source.write_text(text[:last].rstrip() + f"\n{field}\n{text[last:]}")
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
         env = os.environ | {"PYTHONPATH": str(tmp_path / "src"), "COLUMNS": "200"}
-        command = [sys.executable, "-m", "sanakit.cli", *arguments]
-        return subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+        words = [sys.executable, "-m", "sanakit.cli", *arguments]
+        return subprocess.run(words, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
 
-    assert "How grainy the picture is" in " ".join(run("generate", "--help").stdout.split())
-    assert "grain must be a number from 0 to 9" in run("generate", "x", "--grain", "10").stderr
+    assert "How grainy the picture is" in " ".join(command("generate", "--help").stdout.split())
+    assert "grain must be a number from 0 to 9" in command("generate", "x", "--grain", "10").stderr
     small = ("--model", sana.model, "--size", "64", "--steps", "1", "--device", "cpu", "--dtype", "fp32")
-    drawn = run("generate", "a red cube", "--grain", "2.5", *small, "--out", "x.png")
+    drawn = command("generate", "a red cube", "--grain", "2.5", *small, "--out", "x.png")
     assert drawn.returncode == 0, drawn.stderr
     with Image.open(tmp_path / "x.png") as image:
         assert "Grain: 2.5" in image.info["parameters"]
-    assert '"grain": 2.5' in run("generate", "--like", "x.png", "--out", "y.png", "--json").stdout
+    assert '"grain": 2.5' in command("generate", "--like", "x.png", "--out", "y.png", "--json").stdout
 
 
 def linked_source(folder: Path) -> Path:

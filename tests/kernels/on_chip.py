@@ -53,7 +53,7 @@ def networks() -> dict[str, Tensor]:
         model = _transformer()
         for edit in edits:
             edit(model)
-        outputs[f"transformer {name}"] = model(x, torch.tensor([300.0]), model.read(text))
+        outputs[f"transformer {name}"] = model(x, torch.tensor([300.0]), model.precompute_text(text))
     for name in ("built", "packed"):
         decoder = _autoencoder()
         if name == "packed":
