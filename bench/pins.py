@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -56,7 +57,7 @@ folder: {folder}
 batch: 2
 phases: [{{steps: 30, size: 64}}]
 data: {{path: {pictures}, square: true, held: 4}}
-autoencoder: {{phase: refinement}}
+autoencoder: {{phase: adaptation}}
 schedule: {{warmup: 5}}
 clip: 0.1
 ema: 0.99
@@ -104,14 +105,12 @@ def rendered_set(version: Version) -> dict[str, str]:
 
 
 def transformer(version: Version) -> dict[str, str]:
-    """Losses and everything in the checkpoints of a run, and the names of what it cached."""
-    return trained(version, "transformer", TRAIN) | {
-        f"cache/{path.name}": "" for path in (version.out / "cache").rglob("*.safetensors")
-    }
+    """Losses and everything in the checkpoints of a run, and what it cached under which keys."""
+    return trained(version, "transformer", TRAIN) | tensors_of(version.out / "cache")
 
 
 def autoencoder(version: Version) -> dict[str, str]:
-    """Losses and everything in the checkpoints of a run against a critic."""
+    """Losses and everything in the checkpoints of a run."""
     return trained(version, "autoencoder", AUTOENCODER)
 
 
@@ -142,9 +141,15 @@ def run_facts(folder: Path) -> dict[str, str]:
 
 def checkpoint_facts(folder: Path) -> dict[str, str]:
     """The hash of every tensor of every checkpoint: weights, averages, state of the optimiser."""
+    steps = sorted((folder / "checkpoints").iterdir())
+    return {f"{step.name}: {name}": digest for step in steps for name, digest in tensors_of(step).items()}
+
+
+def tensors_of(folder: Path) -> dict[str, str]:
+    """The hash of every tensor in the files below a folder, whatever the files are called."""
     return {
-        f"{path.parent.name}: {name}": bytes_hash(tensor.contiguous().view(-1).numpy().tobytes())
-        for path in sorted((folder / "checkpoints").rglob("*.safetensors"))
+        name: bytes_hash(tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        for path in sorted(folder.rglob("*.safetensors"))
         for name, tensor in load_file(path).items()
     }
 
@@ -186,8 +191,10 @@ def main() -> None:
     """Compare, and end with 1 if anything differs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("commit", help="the older version, as git names it")
+    parser.add_argument("--without-pictures", action="store_true", help="compare the trainings only")
     given = parser.parse_args()
     kinds: list[Callable[[Version], dict[str, str]]] = [pictures, rendered_set, transformer, autoencoder]
+    kinds = kinds[1:] if given.without_pictures else kinds
     with two_versions(given.commit) as (older, newer):
         same = []
         for kind in kinds:

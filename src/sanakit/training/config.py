@@ -17,8 +17,8 @@ from sanakit.flow import TimeDensity
 from sanakit.training.guard import GuardConfig
 from sanakit.training.objectives.autoencoder_loss import AutoencoderLoss
 from sanakit.training.objectives.velocity import WeightingName
-from sanakit.training.optim.config import OptimizerConfig
 from sanakit.training.optim.learning_rate import BatchRule
+from sanakit.training.optim.settings import OptimizerConfig
 from sanakit.training.parallel import Mode
 
 TaskName = Literal["transformer", "autoencoder"]

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sanakit.training.config import TrainConfig
-from sanakit.training.optim.config import OptimizerConfig
 from sanakit.training.optim.learning_rate import trapezoid
+from sanakit.training.optim.settings import OptimizerConfig
 
 _LOW = 0.25
 """A mean learning rate below this share of `optimizer.lr` is reported: a warm-up and a fall to 0 leave half of it."""

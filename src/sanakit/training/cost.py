@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sanakit.base.text_states import TextStates
 from sanakit.text import TextConfig, build_gemma
-from sanakit.training.optim.config import OptimizerName
+from sanakit.training.optim.settings import OptimizerName
 from sanakit.transformer import SanaTransformer, TransformerConfig
 
 _META = torch.device("meta")

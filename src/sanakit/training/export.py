@@ -15,7 +15,7 @@ from sanakit.base.folders import new_folder
 from sanakit.base.precision import decide
 from sanakit.training.checkpoint import Checkpoints, fault_of, read_facts, read_into
 from sanakit.training.config import TrainConfig
-from sanakit.training.optim.config import OptimizerConfig
+from sanakit.training.optim.settings import OptimizerConfig
 from sanakit.training.parallel import World
 from sanakit.training.run_state import average_tensors, check_facts
 from sanakit.training.session import TASKS

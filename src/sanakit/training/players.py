@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from sanakit.training.config import TrainConfig
 from sanakit.training.edits import named_weights
 from sanakit.training.optim import build_optimizer, lr_for_batch
-from sanakit.training.optim.config import OptimizerConfig
+from sanakit.training.optim.settings import OptimizerConfig
 from sanakit.training.parallel import local, reshard, whole
 
 

@@ -7,6 +7,8 @@ channels last in and out of an operator there is nothing to copy.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
@@ -105,18 +107,16 @@ def _(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return torch.empty_like(x, memory_format=_LAST), torch.empty_like(weight), weight.new_empty(len(weight))
 
 
-def _save(
-    ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor
-) -> None:
+def _save(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:
     x, weight, bias = inputs
     ctx.save_for_backward(x, weight)
-    ctx.has_bias = bias is not None  # type: ignore[attr-defined]
+    ctx.has_bias = bias is not None
 
 
-def _backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-    x, weight = ctx.saved_tensors  # type: ignore[attr-defined]
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    x, weight = ctx.saved_tensors
     dx, dweight, dbias = depthwise_backward(grad, x, weight)
-    return dx, dweight, dbias if ctx.has_bias else None  # type: ignore[attr-defined]
+    return dx, dweight, dbias if ctx.has_bias else None
 
 
 depthwise.register_autograd(_backward, setup_context=_save)

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -163,7 +164,7 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: torch.autograd.function.FunctionCtx,
+        ctx: Any,
         x: Tensor,
         weight: Tensor,
         scales: Tensor,
@@ -172,16 +173,14 @@ class _Product(torch.autograd.Function):
         shift: int,
     ) -> Tensor:
         ctx.save_for_backward(weight, scales)
-        ctx.has_bias = bias is not None  # type: ignore[attr-defined]
+        ctx.has_bias = bias is not None
         return _forward(x, scales, bias, "none", scaled, shift)
 
     @staticmethod
-    def backward(
-        ctx: torch.autograd.function.FunctionCtx, grad: Tensor
-    ) -> tuple[Tensor, None, None, Tensor | None, None, None]:
-        weight, scales = ctx.saved_tensors  # type: ignore[attr-defined]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, Tensor | None, None, None]:
+        weight, scales = ctx.saved_tensors
         dx = (grad.float() * scales) @ weight.float()
-        dbias = grad.float().sum(0) if ctx.has_bias else None  # type: ignore[attr-defined]
+        dbias = grad.float().sum(0) if ctx.has_bias else None
         return dx.to(grad.dtype), None, None, dbias, None, None
 
 

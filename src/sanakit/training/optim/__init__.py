@@ -2,8 +2,8 @@
 
 from sanakit.training.optim.build import build_optimizer, optimiser_bytes, parameter_groups, require_optimizer
 from sanakit.training.optim.came import CAME, from_blocks, to_blocks
-from sanakit.training.optim.config import OptimizerConfig, OptimizerName
 from sanakit.training.optim.learning_rate import BatchRule, lr_for_batch, trapezoid, warm_constant
+from sanakit.training.optim.settings import OptimizerConfig, OptimizerName
 
 __all__ = [
     "CAME",

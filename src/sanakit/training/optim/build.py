@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from sanakit.base.errors import ConfigError
 from sanakit.training.optim.came import CAME
-from sanakit.training.optim.config import OptimizerConfig, OptimizerName
+from sanakit.training.optim.settings import OptimizerConfig, OptimizerName
 
 _FUSED = {"cpu", "cuda", "mps", "xpu"}
 
