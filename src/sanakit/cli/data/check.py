@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sanakit.base.echo import printable
-from sanakit.base.files import is_folder, user_path
 from sanakit.base.units import duration_text, size_text
 from sanakit.cli.options import DebugOption
 from sanakit.cli.say import note, notify, say
@@ -201,6 +200,8 @@ def _reading(model: str | None, pictures: PictureSet) -> Reading | None:
 
 
 def _is_here(model: str | None) -> bool:
+    from sanakit.base.files import is_folder, user_path
+
     return model is not None and (model == "toybox" or is_folder(user_path(model)))
 
 
