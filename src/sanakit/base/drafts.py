@@ -196,7 +196,7 @@ def exchange(one: Path, other: Path) -> bool:
 def rename_new(source: Path, target: Path) -> bool:
     """Rename a file or folder to an unused name, in one step. False if this system can't.
 
-    Raises FileExistsError where something has the name, and OSError.
+    Raises FileExistsError if something has the name, and OSError.
     """
     return _rename(source, target, _NOREPLACE)
 

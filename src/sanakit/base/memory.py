@@ -42,7 +42,7 @@ def is_shortage(error: BaseException | None) -> bool:
 
 
 def raise_shortage(error: BaseException, doing: str) -> None:
-    """Raise ShortageError where `error` means that no memory was left. doing: what failed, such as "reading x"."""
+    """Raise ShortageError if `error` means that no memory was left. doing: what failed, such as "reading x"."""
     if is_shortage(error):
         raise ShortageError(f"not enough memory for {doing}: {ADVICE}") from error
 

@@ -186,7 +186,7 @@ def picture_tensor(data: bytes, crop: Crop) -> Tensor:
 
     Rotated as EXIF says; alpha is laid on white; 16-bit grey is scaled to 8 bits; palettes, grey and CMYK become RGB;
     of an animation the first frame counts; colour profiles are not applied. Bicubic with antialiasing, as published.
-    Raises PictureError where the picture is broken, of an unknown form, or larger than `image.MOST_PIXELS`.
+    Raises PictureError if the picture is broken, of an unknown form, or larger than `image.MOST_PIXELS`.
     """
     resized = (crop.resized_width, crop.resized_height)
     box = (crop.left, crop.top, crop.left + crop.width, crop.top + crop.height)

@@ -84,7 +84,7 @@ def record_of(data: bytes, name: str, start: int = 0) -> dict[str, Any]:
 
 
 def captions_of(record: Mapping[str, Any], name: str, report: Reporter) -> list[Caption]:
-    """The captions of a record; none if it has no field for them. Raises CaptionError where it has a wrong one.
+    """The captions of a record; none if it has no field for them. Raises CaptionError if it has a wrong one.
 
     A score that can't be one is reported, and its caption counts as unscored.
     """

@@ -50,7 +50,7 @@ def orientation_behind(tail: bytes) -> bytes | None:
 
 
 def sample_bits(data: bytes) -> int:
-    """Bits of a sample, from the header; 8 where that is not there."""
+    """Bits of a sample, from the header; 8 if that is missing."""
     return data[24] if len(data) > 24 else 8
 
 

@@ -78,7 +78,7 @@ def names_picture(record: Mapping[str, Any]) -> bool:
 
 
 def _key_of(record: Mapping[str, Any], folder: str, name: str, builder: SetBuilder, moved: list[str]) -> str:
-    """The key of the picture that a record speaks of. Raises CaptionError where it names none.
+    """The key of the picture that a record speaks of. Raises CaptionError if it names none.
 
     moved: collects a sentence if the picture was found only by the end of a path.
     """

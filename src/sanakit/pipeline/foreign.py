@@ -51,7 +51,7 @@ def is_foreign(pairs: Mapping[str, str]) -> bool:
 
 
 def usual_sampler(name: str) -> str | None:
-    """Our solver for another program's sampler; None where there is none."""
+    """Our solver for another program's sampler; None if there is none."""
     plain = re.sub(r"[\s._()-]", "", name[:80].lower())
     while plain not in _SAMPLERS:
         shorter = _SCHEDULES.sub("", plain)

@@ -38,7 +38,7 @@ _MAX_TEXT = 1 << 18  # characters; longer ones are no description of a picture
 class Parameters:
     """What a `parameters` text holds: the request, what sanakit noted beside it, and what was passed over in words.
 
-    extra: the pairs that are no part of the request; empty where another program wrote the text.
+    extra: the pairs that are no part of the request; empty if another program wrote the text.
     """
 
     request: ImageRequest
@@ -63,7 +63,7 @@ def read_parameters(text: str) -> tuple[ImageRequest, dict[str, str]]:
 
 
 def parse_parameters(text: str) -> Parameters:
-    """What a `parameters` text holds; raises `RequestError` where it holds no request.
+    """What a `parameters` text holds; raises `RequestError` if it holds no request.
 
     In a text of our own a value that is wrong is an error. Of texts of other programs everything is taken that means
     something here (see `foreign.py`).

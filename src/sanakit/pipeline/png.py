@@ -83,7 +83,7 @@ def _png(image: Image.Image, record: Record) -> bytes:
 
 
 def read_picture(path: Path) -> Record:
-    """The record of a picture; raises `PictureError` where the file is missing, no PNG, or without a request."""
+    """The record of a picture; raises `PictureError` if the file is missing, no PNG, or without a request."""
     texts = _read_texts(path)
     try:
         if "sanakit" in texts:
@@ -98,7 +98,7 @@ def read_picture(path: Path) -> Record:
 
 
 def _nothing_in(path: Path, texts: Mapping[str, str]) -> str:
-    """Why a picture can't be recreated, with the program where it tells."""
+    """Why a picture can't be recreated, with the program if it says."""
     graph = "workflow" in texts or texts.get("prompt", "").startswith("{")
     program = "ComfyUI (a graph)" if graph else "InvokeAI" if "invokeai_metadata" in texts else None
     wrote = f"{program} wrote it, and" if program else "only"
@@ -164,7 +164,7 @@ def _read_record(text: str) -> Record:
 
 
 def slug(prompt: str) -> str:
-    """A short ASCII file name stem for a prompt; `picture` where nothing of it can be spelt in ASCII."""
+    """A short ASCII file name stem for a prompt; `picture` if nothing of it can be spelt in ASCII."""
     plain = unicodedata.normalize("NFKD", prompt).encode("ascii", "ignore").decode().lower()
     words = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
     return words[:_SLUG_LENGTH].rstrip("-") or "picture"

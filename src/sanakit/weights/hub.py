@@ -133,7 +133,7 @@ def _chosen(names: Iterable[str], stem: str, variant: str | None) -> list[str]:
 def snapshot_files(repo: str, sizes: Mapping[str, int]) -> dict[str, int]:
     """The files at the root of a repository that loading reads, with their bytes.
 
-    Raises ModelNotFoundError where it has no safetensors: other weight files can hold code and are not opened.
+    Raises ModelNotFoundError if it has no safetensors: other weight files can hold code and are not opened.
     """
     if not any(_ROOT_WEIGHTS.fullmatch(name) for name in sizes):
         raise ModelNotFoundError(f"{repo} holds no model.safetensors at its root: choose a model that has it")

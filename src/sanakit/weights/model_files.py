@@ -52,7 +52,7 @@ def tokenizer_files(folder: Path) -> list[Path]:
 
 
 def copy_known(path: Path, model: Path, target: Path) -> None:
-    """Copy a file of a model, whose folder is `model`. Raises ConfigError where it leads out of it, OutputError."""
+    """Copy a file of a model, whose folder is `model`. Raises ConfigError if it leads out of it, OutputError."""
     check_own(path, model)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ _INDEX = "model_index.json"
 def with_autoencoder(spec: ModelSpec, source: Path) -> ModelSpec:
     """The model with the autoencoder of `source`: a folder with an `AutoencoderDC`, as RUN/vae, or a whole model.
 
-    Raises ConfigError where there is none, or its latents have another number of channels.
+    Raises ConfigError if there is none, or its latents have another number of channels.
     """
     folder = _part(source, "vae", "autoencoder (config.json of an AutoencoderDC, as in RUN/vae)")
     found = read_autoencoder_config(folder)
@@ -33,7 +33,7 @@ def with_text_encoder(spec: ModelSpec, source: Path, *, widen: bool = False) -> 
 
     source: a whole model, or a folder that holds a Gemma-2 (config.json, weights) and its tokenizer; a bare one says
     nothing of the instruction, so the model's stays. widen: describe a transformer that reads the new states' width.
-    Raises ConfigError where something is missing, or the states are of another width and `widen` is false.
+    Raises ConfigError if something is missing, or the states are of another width and `widen` is false.
     """
     folder = _part(source, "text_encoder", "text encoder (config.json of a Gemma-2, or a whole model)")
     tokenizer = source / "tokenizer" if (source / "tokenizer").is_dir() else folder

@@ -176,7 +176,7 @@ def variant_of(folder: Path, stem: str, variant: str | None) -> str | None:
 
 
 def missing_variant(stems: Mapping[Path, str], variant: str | None, note: Callable[[str], object]) -> None:
-    """Notes on the components that lack a variant. Raises WeightsError where none of them has it."""
+    """Notes on the components that lack a variant. Raises WeightsError if none of them has it."""
     if variant is None:
         return
     check_variant(variant)

@@ -69,7 +69,7 @@ class TorchFile:
         return checksums(self.data, self.records, str(self.path)) if self.records else False
 
     def mapping(self, value: object = None) -> dict[object, object]:
-        """`tree`, or a value of it, as a mapping. Raises WeightsError where it is none, or is empty."""
+        """`tree`, or a value of it, as a mapping. Raises WeightsError if it is not one, or is empty."""
         value = self.tree if value is None else value
         if not isinstance(value, dict) or not value:
             raise WeightsError(f"{self.path} should hold a dict of tensors, not {_kind(value)}")

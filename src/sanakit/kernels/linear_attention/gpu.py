@@ -88,7 +88,7 @@ def attention_kv_state_backward(
     rstd: Tensor | None,
     weight: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of key, value and weight, the last empty where there is none."""
+    """Gradients of key, value and weight, the last empty if there is none."""
     norm = (rstd, weight)
     dkey, dvalue = kernels.kv_state_backward(dproduct, dtotal, key, value, mask, norm)
     dkey, dweight = _through_norm(dkey, key, *norm)
@@ -105,7 +105,7 @@ def attention_output_backward(
     rstd: Tensor | None,
     weight: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of query, S, z and weight, the last empty where there is none."""
+    """Gradients of query, S, z and weight, the last empty if there is none."""
     norm = (rstd, weight)
     dquery, *dstate = kernels.output_backward(grad, query, product, total, eps, norm)
     dquery, dweight = _through_norm(dquery, query, *norm)
