@@ -157,9 +157,9 @@ def _make_parameters(folder: Path) -> None:
 
 
 def _read_parameters(folder: Path) -> None:
-    from sanakit.pipeline.parameters import read_parameters
+    from sanakit.pipeline.parameters import parse_parameters
 
-    read_parameters((folder / "parameters.txt").read_bytes().decode("latin-1"))
+    parse_parameters((folder / "parameters.txt").read_bytes().decode("latin-1"))
 
 
 def _make_image(folder: Path, form: str) -> None:

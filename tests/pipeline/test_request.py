@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sanakit.base.errors import RequestError
-from sanakit.pipeline.parameters import parse_parameters, read_parameters, write_parameters
+from sanakit.pipeline.parameters import parse_parameters, write_parameters
 from sanakit.pipeline.request import MAX_SEED, Defaults, ImageRequest
 
 BAD = [
@@ -122,7 +122,8 @@ def test_json_round_trip(request_: ImageRequest):
 @given(requests())
 def test_parameters_round_trip(request_: ImageRequest):
     text = write_parameters(request_, {"Model": 'a "model", with: commas', "Version": "1"})
-    back, others = read_parameters(text)
+    found = parse_parameters(text)
+    back, others = found.request, found.extra
     assert back == request_
     assert others == {"Model": 'a "model", with: commas', "Version": "1"}
 
@@ -142,16 +143,16 @@ def test_parameters_look_as_viewers_expect():
 )  # fmt: skip
 def test_bad_parameters_are_refused(text):
     with pytest.raises(RequestError):
-        read_parameters(text)
+        parse_parameters(text)
 
 
 def test_an_empty_prompt_is_one():
     assert ImageRequest(prompt="").prompt == ""
-    assert read_parameters("\nSteps: 5")[0].prompt == ""
-    assert read_parameters("Negative prompt: fog\nSteps: 5")[0] == ImageRequest(
+    assert parse_parameters("\nSteps: 5").request.prompt == ""
+    assert parse_parameters("Negative prompt: fog\nSteps: 5").request == ImageRequest(
         prompt="", negative="fog", steps=5
     )
-    assert read_parameters("Steps: 5, Seed: 3")[0] == ImageRequest(prompt="", steps=5, seed=3)
+    assert parse_parameters("Steps: 5, Seed: 3").request == ImageRequest(prompt="", steps=5, seed=3)
 
 
 A1111 = (

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sanakit.base.errors import ConfigError, RequestError, WeightsError
 from sanakit.transformer import SanaTransformer, TransformerConfig
-from sanakit.weights import Hints, file_to_folder, open_checkpoint, read_model_spec, resolve
+from sanakit.weights import Hints, file_to_folder, load_transformer, open_checkpoint, read_model_spec, resolve
 from sanakit.weights.formats import sana_pth
 from tests.oracles.tiny import Recipe, write_tiny
 
@@ -172,10 +172,9 @@ def test_a_whole_model_around_either_part(tmp_path: Path) -> None:
         assert found.weights == part and "taken for granted" in found.notes[0]
         file_to_folder(path, tmp_path / part, hints=hints)
         ours = sana_pth.table(CONFIG).to_ours(official(seed))
-        from sanakit.weights.load import open_transformer
-
-        again = dict(open_transformer(CONFIG, tmp_path / part))
-        assert all(torch.equal(again[key], ours[key]) for key in ours)
+        again = SanaTransformer(CONFIG)
+        load_transformer(again, CONFIG, tmp_path / part)
+        assert all(torch.equal(again.state_dict()[key], ours[key]) for key in ours)
     with pytest.raises(RequestError, match="is a folder, which says itself"):
         read_model_spec(parts, hints=Hints(weights="ema"))
     with pytest.raises(ConfigError, match="holds a transformer only: give a whole model for the rest"):

@@ -56,12 +56,6 @@ def write_parameters(request: ImageRequest, extra: Mapping[str, str] | None = No
     return "\n".join(lines)
 
 
-def read_parameters(text: str) -> tuple[ImageRequest, dict[str, str]]:
-    """The request in a `parameters` text and the pairs of ours that are no part of it; raises as `parse_parameters`."""
-    found = parse_parameters(text)
-    return found.request, dict(found.extra)
-
-
 def parse_parameters(text: str) -> Parameters:
     """What a `parameters` text holds; raises `RequestError` if it holds no request.
 

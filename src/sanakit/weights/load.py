@@ -83,13 +83,6 @@ def load_transformer(
     assign(module, pairs, dtype=dtype, device=device, where=str(source), as_stored=exact, mapped=mapped)
 
 
-def open_transformer(
-    config: TransformerConfig, source: Path, variant: str | None = None, part: Part | None = None
-) -> Iterable[tuple[str, Tensor]]:
-    """Our (name, tensor) pairs of a component folder or a file, one by one. Raises WeightsError."""
-    return _open("transformer", config, source, variant, part)[0]
-
-
 def _open(
     network: Network, config: object, source: Path, variant: str | None = None, part: Part | None = None
 ) -> tuple[Iterable[tuple[str, Tensor]], frozenset[str]]:
