@@ -35,3 +35,11 @@ def test_a_missing_file_and_a_folder_are_told_apart(tmp_path: Path) -> None:
         read_object(tmp_path / "none.json")
     with pytest.raises(ValueError, match="is not a file"):
         read_object(tmp_path)
+
+
+def test_a_file_may_have_any_size_unless_its_reader_says_how_many_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text('{"a": 1}')
+    assert read_object(path) == read_object(path, 8) == {"a": 1}
+    with pytest.raises(ValueError, match="x.json has 8 bytes"):
+        read_object(path, 7)

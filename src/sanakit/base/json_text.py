@@ -6,8 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-_MAX_BYTES = 256 * 2**20  # no file of ours is near; past this it is none of them, and would fill the memory
-
 
 def parse_json(text: str | bytes, **options: Any) -> Any:
     """The value of a JSON text; options as for `json.loads`. Raises ValueError."""
@@ -17,12 +15,15 @@ def parse_json(text: str | bytes, **options: Any) -> Any:
         raise ValueError("it is nested too deep") from None
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a UTF-8 file. Raises OSError, or ValueError with a sentence that names the file."""
+def read_object(path: Path, most: int | None = None) -> dict[str, Any]:
+    """The JSON object in a UTF-8 file of at most so many bytes; None for any size.
+
+    Raises OSError, or ValueError with a sentence that names the file.
+    """
     if not path.is_file():
         raise ValueError(f"{path.name} is missing" if not path.exists() else f"{path.name} is not a file")
     size = path.stat().st_size
-    if size > _MAX_BYTES:
+    if most is not None and size > most:
         raise ValueError(f"{path.name} has {size:,} bytes")
     try:
         found = parse_json(path.read_text(encoding="utf-8"))

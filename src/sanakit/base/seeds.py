@@ -21,6 +21,7 @@ from torch import Tensor
 __all__ = [
     "batch_indices",
     "epoch_generator",
+    "epoch_seed",
     "hash_seed",
     "hash_uniform",
     "noise_stream",
@@ -65,7 +66,12 @@ def sample_seed(seed: int, step: int, row: int) -> int:
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:
     """The CPU generator from which everything random about an epoch (or a step) is drawn."""
-    return torch.Generator().manual_seed(seed * _STRIDE + epoch)
+    return torch.Generator().manual_seed(epoch_seed(seed, epoch))
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """The seed of an epoch, or of a step."""
+    return seed * _STRIDE + epoch
 
 
 def batch_indices(step: int, batch: int, count: int, seed: int) -> list[int]:

@@ -33,6 +33,7 @@ from sanakit.base.json_text import read_object
 from sanakit.training.parallel import World
 
 _FACTS, _MANIFEST = "run.json", "manifest.json"
+_MOST_JSON = 2**26  # bytes; the list of a run's shards has thousands
 
 
 class Checkpoints:
@@ -165,7 +166,7 @@ class Checkpoints:
 def read_facts(checkpoint: Path) -> dict[str, Any]:
     """Read what a checkpoint says of its run. Raises WeightsError if that can't be read."""
     try:
-        return read_object(checkpoint / _FACTS)
+        return read_object(checkpoint / _FACTS, _MOST_JSON)
     except (OSError, ValueError) as error:
         raise WeightsError(f"{checkpoint} is damaged ({error})") from None
 
@@ -198,7 +199,7 @@ def fault_of(checkpoint: Path, *, whole: bool = True) -> str | None:
     whole: read every byte; without it sizes alone are compared.
     """
     try:
-        listed = read_object(checkpoint / _MANIFEST)
+        listed = read_object(checkpoint / _MANIFEST, _MOST_JSON)
         if _FACTS not in listed or len(listed) < 2:
             return f"{_MANIFEST} names no {_FACTS} or no tensors"
         for name, entry in listed.items():
@@ -211,7 +212,7 @@ def fault_of(checkpoint: Path, *, whole: bool = True) -> str | None:
                 return f"{name} has {path.stat().st_size} of {entry['bytes']} bytes"
             if whole and file_sha256(path) != entry["sha256"]:
                 return f"{name} is not what was written"
-        return _fault_of_facts(read_object(checkpoint / _FACTS), checkpoint)
+        return _fault_of_facts(read_object(checkpoint / _FACTS, _MOST_JSON), checkpoint)
     except (OSError, ValueError) as error:
         return str(error)
 

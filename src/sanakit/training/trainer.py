@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from sanakit.base.errors import NumericsError
-from sanakit.base.seeds import epoch_generator
+from sanakit.base.seeds import epoch_generator, epoch_seed
 from sanakit.training.checkpoint import Checkpoints, read_facts, read_into, stored_names
 from sanakit.training.config import TrainConfig
 from sanakit.training.events import Event, Message, Progress, StepReport
@@ -300,9 +300,7 @@ class Trainer:
         "loss" is then the sum of what the players minimise.
         """
         config, count = self.config, self.config.accumulate
-        torch.manual_seed(
-            config.seed * 1_000_003 + self.step
-        )  # a prime: seeds of neighbouring runs stay apart
+        torch.manual_seed(epoch_seed(config.seed, self.step))
         sums: dict[str, Tensor] = {}
         seen: list[Any] = []
         for number in range(self.step * count, (self.step + 1) * count):

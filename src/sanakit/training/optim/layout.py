@@ -63,9 +63,8 @@ _WHOLE = Layout()
 
 def layout_of(parameter: Any) -> Layout:
     """The layout of a parameter. Raises ConfigError if it is cut along anything but its first axis."""
-    if not hasattr(
-        parameter, "device_mesh"
-    ):  # only DTensors have one, and not every build of torch has DTensors
+    # Only DTensors have a mesh, and not every build of torch has DTensors.
+    if not hasattr(parameter, "device_mesh"):
         return _WHOLE
     placements = parameter.placements
     cut = tuple(axis for axis, placement in enumerate(placements) if not placement.is_replicate())
