@@ -210,3 +210,23 @@ def test_convert_ignores_fields_too(sana: Sana, model: Path, tmp_path: Path):
     refused = sana("convert", tmp_path / "model.pth", tmp_path / "f", "--ignore-config-fields", "brand_new")
     assert refused.exit_code == 2
     assert "the source is a file" in refused.stderr
+
+
+def test_angles_of_sprint_are_heard_recorded_and_heard_again(sana: Sana, tiny: Folders, tmp_path: Path):
+    model = ("--model", tiny(Recipe(sprint=True)), "--size", "64x64", "--device", "cpu", "--dtype", "fp32")
+
+    def draw(name: str, *options: object) -> bytes:
+        result = sana("generate", *options, "--out", name)
+        assert result.exit_code == 0, result.stderr
+        return pixels(tmp_path / name)
+
+    usual = draw("usual.png", "a", *model, "--steps", 4)
+    given = draw("given.png", "a", *model, "--angles", "1.5708,1.3,1.1,0.6")
+    other = draw("other.png", "a", *model, "--angles", "1.5708,1.0")
+    assert usual == given != other
+    assert read_picture(tmp_path / "other.png").request.angles == (1.5708, 1.0)
+    assert draw("like.png", "--like", "other.png") == other
+    assert draw("more.png", "--like", "other.png", "--steps", 4) == usual
+    assert draw("less.png", "--like", "usual.png", "--angles", "1.5708,1.0") == other
+    refused = sana("generate", "a", *model, "--steps", 4, "--angles", "1.5708,1.0")
+    assert (refused.exit_code, "angles gives 2 steps and steps asks for 4" in refused.stderr) == (2, True)

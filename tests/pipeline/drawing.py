@@ -66,6 +66,20 @@ def _generator(request: ImageRequest) -> torch.Generator:
     return torch.Generator("cpu").manual_seed(request.seed)
 
 
+def with_angles(pipeline: Any, angles: tuple[float, ...]) -> Any:
+    """A Sprint pipeline that always begins its steps at these angles; its own argument for them raises TypeError."""
+    import diffusers
+
+    class Angles(diffusers.SCMScheduler):  # type: ignore[misc]
+        def set_timesteps(self, steps: int, **others: Any) -> None:
+            super().set_timesteps(
+                steps, timesteps=[*angles, 0.0], max_timesteps=None, intermediate_timesteps=None
+            )
+
+    pipeline.scheduler = Angles.from_config(pipeline.scheduler.config)
+    return pipeline
+
+
 def relative(found: Tensor, wanted: Tensor) -> float:
     """Largest difference over the largest value."""
     assert found.shape == wanted.shape

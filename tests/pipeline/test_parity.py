@@ -8,13 +8,15 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from sanakit.pipeline import ImageRequest
 from tests.oracles.bounds import within
 from tests.oracles.tiny import Folders, Recipe
-from tests.pipeline.drawing import open_diffusers, open_model, ours, theirs
+from tests.pipeline.drawing import open_diffusers, open_model, ours, theirs, with_angles
 
 BOUND = 1e-4
 PROMPT = "A large RED sphere left of a small blue cube"
@@ -90,11 +92,37 @@ def test_sizes_from_buckets(tiny: Folders, size: tuple[int, int]):
     check(folder, ask(width=size[0], height=size[1], steps=2), bins=True)
 
 
-@pytest.mark.parametrize("steps", [1, 2, 4])
+@pytest.mark.parametrize("steps", [1, 2, 5])
 @pytest.mark.parametrize("guidance", [4.5, 1.0])
-def test_sprint(tiny: Folders, steps: int, guidance: float):
+def test_sprint_at_the_angles_that_diffusers_has(tiny: Folders, steps: int, guidance: float):
     options = {} if steps == 2 else {"intermediate_timesteps": None}
     check(tiny(Recipe(sprint=True)), ask(steps=steps, guidance=guidance), "SanaSprintPipeline", **options)
+
+
+def test_sprint_at_the_even_angles_of_diffusers_for_four_steps(tiny: Folders):
+    even = tuple(torch.linspace(1.57080, 0, 5)[:-1].tolist())
+    folder, request = tiny(Recipe(sprint=True)), ask(steps=None, angles=even)
+    wanted = theirs(
+        open_diffusers("SanaSprintPipeline", folder), request.replace(steps=4), intermediate_timesteps=None
+    )
+    within("Sprint, even angles", ours(open_model(folder), request)[0], wanted[0], BOUND)
+
+
+@pytest.mark.parametrize(
+    ("fields", "angles"),
+    [({"steps": 3}, (1.57080, 1.3, 0.8)), ({"steps": 4}, (1.57080, 1.3, 1.1, 0.6)),
+     ({"steps": None, "angles": (1.5, 0.7)}, (1.5, 0.7))],
+    ids=str,
+)  # fmt: skip
+def test_sprint_at_angles_that_diffusers_is_given(
+    tiny: Folders, fields: dict[str, Any], angles: tuple[float, ...]
+):
+    folder = tiny(Recipe(sprint=True))
+    pipeline = with_angles(open_diffusers("SanaSprintPipeline", folder), angles)
+    wanted = theirs(pipeline, ask(steps=len(angles)), intermediate_timesteps=None)
+    found = ours(open_model(folder), ask(**fields))
+    for part, mine, other in zip(("latents", "pixels"), found, wanted, strict=True):
+        within(f"whole pipeline, {part}", mine, other, BOUND)
 
 
 @pytest.mark.parametrize("guidance", [4.5, 1.0])

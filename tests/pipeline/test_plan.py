@@ -8,6 +8,7 @@ import pytest
 
 from sanakit.base import RequestError
 from sanakit.base.sizes import Size
+from sanakit.flow.path import angle_from_time
 from sanakit.pipeline import ImageRequest, make_plan
 from sanakit.weights import read_model_spec
 from tests.oracles.tiny import Folders, Recipe
@@ -49,3 +50,13 @@ def test_equal_requests_have_equal_plans_and_notes_tell_what_has_no_effect(tiny:
 def test_absent_blocks_are_refused(tiny: Folders) -> None:
     with pytest.raises(RequestError, match="no block 9 to perturb: the transformer has blocks 0 to 1"):
         make_plan(read_model_spec(tiny()), REQUEST.replace(pag=1.0, pag_blocks=(9,)))
+
+
+def test_angles_are_noise_levels_of_the_consistency_solver_alone(tiny: Folders) -> None:
+    sprint, flow = read_model_spec(tiny(Recipe(sprint=True))), read_model_spec(tiny())
+    plan = make_plan(sprint, REQUEST.replace(angles=(1.5708, 1.0, 0.5)))
+    assert (plan.steps, plan.request.steps, plan.notes) == (3, 3, ())
+    assert [angle_from_time(level) for level in plan.sigmas] == pytest.approx([1.5708, 1.0, 0.5, 0.0])
+    assert "taken for pure noise" in make_plan(sprint, REQUEST.replace(angles=(1.4,))).notes[0]
+    with pytest.raises(RequestError, match="for the solver scm, and this picture is drawn by dpm2"):
+        make_plan(flow, REQUEST.replace(angles=(1.5708, 1.0)))

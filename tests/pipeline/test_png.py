@@ -55,6 +55,20 @@ def test_every_option_is_in_both_chunks_as_ever(tmp_path: Path):
     assert read_picture(path).request == request
 
 
+def test_an_option_of_a_later_version_is_written_only_if_it_was_given(tmp_path: Path):
+    given = RECORD.request.replace(steps=2, angles=(1.5708, 1.3))
+    for request in (RECORD.request, given):
+        with Image.open(write_picture(tmp_path / "a.png", _image(), Record(request=request))) as image:
+            texts = dict(image.text)
+        assert ("Angles: 1.5708 1.3" in texts["parameters"]) is (request is given)
+        assert (
+            ('"angles": [1.5708, 1.3]' in texts["sanakit"])
+            is ("angles" in texts["sanakit"])
+            is (request is given)
+        )
+        assert read_picture(tmp_path / "a.png").request == request
+
+
 def test_a_failing_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = write_picture(tmp_path / "a.png", _image(), RECORD)
     before = path.read_bytes()

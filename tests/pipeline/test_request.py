@@ -46,6 +46,13 @@ BAD = [
     ({"cfg_interval": (0.9, 0.1)}, "low first"),
     ({"cfg_interval": (0.0, 2.0)}, "0..1"),
     ({"cfg_interval": (0.0,)}, "two numbers"),
+    ({"angles": ()}, "1 to 1000 numbers"),
+    ({"angles": (1.5708, "1")}, "1 to 1000 numbers"),
+    ({"angles": (float("nan"),)}, "1 to 1000 numbers"),
+    ({"angles": (1.6,)}, "fall from at most 1.5708"),
+    ({"angles": (1.5, 1.5)}, "fall from"),
+    ({"angles": (1.5, 0.0)}, "above 0, not '1.5,0'"),
+    ({"angles": (1.5708, 1.3), "steps": 4}, "angles gives 2 steps and steps asks for 4"),
     ({"pag_blocks": ()}, "at least one"),
     ({"pag_blocks": (-1,)}, "block"),
     ({"chi": "yes"}, "chi"),
@@ -66,6 +73,15 @@ def test_open_fields_are_filled_and_given_ones_kept():
     request = ImageRequest(prompt="a cube", steps=3).complete(defaults)
     assert (request.steps, request.guidance, request.width, request.height) == (3, 3.0, 256, 512)
     assert request.solver == "euler"
+
+
+def test_angles_decide_the_steps_and_new_ones_replace_old_ones():
+    request = ImageRequest(prompt="a cube", angles=(1.5708, 1.0)).complete(
+        Defaults(width=64, height=64, steps=7)
+    )
+    assert request.steps == 2
+    assert request.replace(angles=(1.5708, 1.0, 0.5)).steps is None
+    assert (request.replace(steps=4).angles, request.replace(seed=1).angles) == (None, (1.5708, 1.0))
 
 
 def test_picture_k_is_seed_plus_k():
@@ -95,10 +111,13 @@ def test_bad_json_is_refused(text):
 def requests(draw) -> ImageRequest:
     words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r"), max_size=60)
     low = draw(st.floats(0, 1))
+    falling = st.sets(st.floats(1e-3, 1.57), min_size=1, max_size=4)
+    angles = draw(st.none() | falling.map(lambda some: tuple(sorted(some, reverse=True))))
     return ImageRequest(
         prompt=draw(words | st.just("a\nNegative prompt: b\nSteps: 3")),
         negative=draw(words.filter(lambda text: "\n" not in text)),
-        steps=draw(st.integers(1, 1000)),
+        steps=draw(st.integers(1, 1000)) if angles is None else len(angles),
+        angles=angles,
         guidance=draw(st.floats(0, 50)),
         seed=draw(st.integers(0, MAX_SEED)),
         width=draw(st.integers(1, 128)) * 32,
@@ -116,7 +135,8 @@ def requests(draw) -> ImageRequest:
 @given(requests())
 def test_json_round_trip(request_: ImageRequest):
     assert ImageRequest.from_json(json.dumps(request_.to_json())) == request_
-    assert set(request_.to_json()) == {field.name for field in dataclasses.fields(ImageRequest)}
+    names = {field.name for field in dataclasses.fields(ImageRequest)}
+    assert set(request_.to_json()) == names - ({"angles"} if request_.angles is None else set())
 
 
 @given(requests())
@@ -139,7 +159,8 @@ def test_parameters_look_as_viewers_expect():
 
 @pytest.mark.parametrize(
     "text", ["", "a cube", "a\nSteps: many", "a\nSteps: 5, Size: big", "a\nSteps: 5, CFG interval: 1",
-             "a\nSteps: 5, PAG blocks: x", "a\nSteps: 5, CFG scale: high"]
+             "a\nSteps: 5, PAG blocks: x",
+             "a\nSteps: 2, Angles: 1.5 x", "a\nSteps: 3, Angles: 1.5 1.3", "a\nSteps: 5, CFG scale: high"]
 )  # fmt: skip
 def test_bad_parameters_are_refused(text):
     with pytest.raises(RequestError):

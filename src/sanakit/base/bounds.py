@@ -16,6 +16,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 from sanakit.base.errors import ConfigError
 
 __all__ = [
+    "MAX_ANGLE",
     "MAX_SEED",
     "Bounds",
     "Count",
@@ -27,6 +28,9 @@ __all__ = [
     "check_bounds",
     "check_value",
 ]
+
+MAX_ANGLE = 1.57080
+"""Angle of pure noise in Sprint models, radians: pi/2 as their checkpoints round it, 4e-6 above."""
 
 MAX_SEED = 2**63 - 1
 """Largest seed of a picture that is accepted; picture k of a count uses seed + k."""

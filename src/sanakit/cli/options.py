@@ -183,6 +183,16 @@ def parse_interval(text: str) -> tuple[float, float]:
     return low, high
 
 
+def parse_angles(text: str) -> tuple[float, ...]:
+    """`1.5708,1.3` -> (1.5708, 1.3). Raises RequestError."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise RequestError(
+            f"angles are numbers with commas, such as 1.5708,1.3, not {quoted(text)}"
+        ) from None
+
+
 def parse_blocks(text: str) -> tuple[int, ...]:
     """`8,14` -> (8, 14). Raises RequestError."""
     parts = text.split(",")
@@ -201,5 +211,6 @@ def parse_fields(text: str | None) -> tuple[str, ...]:
 
 _PARSERS: dict[Any, Callable[[str], Any]] = {
     tuple[float, float]: parse_interval,
+    tuple[float, ...]: parse_angles,
     tuple[int, ...]: parse_blocks,
 }

@@ -3,9 +3,10 @@
     x0_i = cos(a_i) x_i - sin(a_i) F(x_i, a_i)          x_{i+1} = cos(a_{i+1}) x0_i + sin(a_{i+1}) n_i
 
 It walks on the trig path of `path.py`, whose times are angles a; outside of this file they are noise levels like any
-other solver's. The last step ends at angle 0, so it draws no noise and returns x0. One step goes from 1.57080 (pi/2,
-rounded as the checkpoints have it) to 0; two pass through 1.3; other counts are even. State, data and noise have unit
-variance here: with the sigma_data = 0.5 of the published sampler every term carries the same factor, which cancels.
+other solver's. The last step ends at angle 0, so it draws no noise and returns x0. The first one begins at 1.57080
+(pi/2, rounded as the checkpoints have it); `ANGLES` has the rest for up to four steps, other counts are even. State,
+data and noise have unit variance here: with the sigma_data = 0.5 of the published sampler every term carries the same
+factor, which cancels.
 
 Sources: Lu and Song 2024, "sCM", arXiv:2410.11081, section 2; Chen et al. 2025, "SANA-Sprint", arXiv:2503.09641.
 """
@@ -18,6 +19,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from sanakit.base.bounds import MAX_ANGLE
 from sanakit.base.errors import RequestError
 from sanakit.flow.path import (
     TrigPath,
@@ -30,22 +32,39 @@ from sanakit.flow.path import (
 from sanakit.flow.sampling import Noise, Query, Solver, check_sigmas
 from sanakit.flow.times import check_steps
 
-__all__ = ["SCM_HIGHEST", "scm", "scm_sigmas"]
+__all__ = ["ANGLES", "SCM_HIGHEST", "scm", "scm_angles", "scm_sigmas"]
 
-_ANGLE_MAX = 1.57080  # pure noise, as the checkpoints have it: 4e-6 above pi/2
-_ANGLE_MIDDLE = 1.3  # between the two steps of the usual two-step sampler
-SCM_HIGHEST = time_from_angle(_ANGLE_MAX + 1e-6)
+ANGLES: dict[int, tuple[float, ...]] = {
+    1: (MAX_ANGLE,),
+    2: (MAX_ANGLE, 1.3),
+    3: (MAX_ANGLE, 1.3, 0.8),
+    4: (MAX_ANGLE, 1.3, 1.1, 0.6),
+}
+"""Steps -> the angle at which each begins: the published ones of SANA-Sprint, which has none for 3 steps.
+
+Ours for 3 are those for 4 with one jump in place of the last two, from near their middle (0.85). diffusers has those
+for 1 and 2 steps, and even ones for any other count unless it is given `timesteps`.
+"""
+SCM_HIGHEST = time_from_angle(MAX_ANGLE + 1e-6)
 """No noise level of this sampler is above it; the published first one is 1.0000037."""
 
 
-def scm_sigmas(steps: int) -> list[float]:
-    """Return the published noise levels, steps + 1 falling numbers that end in 0. Raises RequestError for steps < 1."""
+def scm_angles(steps: int) -> list[float]:
+    """Return the angles (radians) of a number of steps, and 0: those of `ANGLES`, else steps + 1 even ones.
+
+    Raises RequestError for steps < 1.
+    """
     check_steps(steps)
-    if steps == 2:
-        angles = torch.tensor([_ANGLE_MAX, _ANGLE_MIDDLE, 0.0], device="cpu")
-    else:
-        angles = torch.linspace(_ANGLE_MAX, 0.0, steps + 1, device="cpu")
-    return [time_from_angle(angle) for angle in angles.tolist()]
+    if steps in ANGLES:
+        return [*ANGLES[steps], 0.0]
+    return [float(angle) for angle in torch.linspace(MAX_ANGLE, 0.0, steps + 1, device="cpu")]
+
+
+def scm_sigmas(angles: Sequence[float]) -> list[float]:
+    """Return the noise levels of falling angles (radians), which are rounded to float32 first, as in diffusers."""
+    return [
+        time_from_angle(float(angle)) for angle in torch.tensor(angles, dtype=torch.float32, device="cpu")
+    ]
 
 
 def scm(x: Tensor, sigmas: Sequence[float] | Tensor, noise: Noise | None = None) -> Solver:
@@ -53,7 +72,7 @@ def scm(x: Tensor, sigmas: Sequence[float] | Tensor, noise: Noise | None = None)
 
     Args:
         x: the state on the trig path [B, ...], unit variance, at the angle of sigmas[0]; noise if that is pi/2.
-        sigmas: steps + 1 falling noise levels that end in 0; see `scm_sigmas`.
+        sigmas: steps + 1 falling noise levels that end in 0; see `scm_angles` and `scm_sigmas`.
         noise: fresh noise for every step but the last; one step needs none.
 
     Returns the clean sample [B, ...] float32. Raises RequestError for bad levels or missing noise.

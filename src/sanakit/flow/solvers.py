@@ -9,7 +9,7 @@ The names are what a user types. A new solver is a generator function in its own
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -18,7 +18,7 @@ from sanakit.flow.dpm import dpm
 from sanakit.flow.euler import euler
 from sanakit.flow.sampling import Noise, Solver
 from sanakit.flow.schedule import Clock, Schedule
-from sanakit.flow.scm import scm, scm_sigmas
+from sanakit.flow.scm import scm, scm_angles, scm_sigmas
 from sanakit.flow.times import SIGMA_MIN, ShiftedTimes
 
 __all__ = ["SOLVERS", "SolverSpec"]
@@ -41,6 +41,7 @@ class SolverSpec:
     run          (x, sigmas, schedule, noise) -> the solver: x is noise [B, ...], `noise` fresh noise by step
     sigmas       (schedule, steps) -> its noise levels, steps + 1 falling numbers
     clock        (schedule, steps, integer) -> the times of a network that reads thousandths; `integer`: whole ones
+    from_angles  angles (radians, falling) -> its noise levels; None for a solver whose times nobody chooses
     consistency  made for consistency models (SANA-Sprint), not for flow models
     """
 
@@ -49,6 +50,7 @@ class SolverSpec:
     run: Run
     sigmas: Sigmas
     clock: MakeClock = _usual_clock
+    from_angles: Callable[[Sequence[float]], list[float]] | None = None
     consistency: bool = False
 
     def mismatch(self, schedule: Schedule) -> str | None:
@@ -95,7 +97,8 @@ _ROWS = (
         name="scm",
         about="consistency steps of SANA-Sprint, 1 to 4 of them",
         run=lambda x, sigmas, schedule, noise: scm(x, sigmas, noise),
-        sigmas=lambda schedule, steps: scm_sigmas(steps),
+        sigmas=lambda schedule, steps: scm_sigmas(scm_angles(steps)),
+        from_angles=lambda angles: scm_sigmas([*angles, 0.0]),
         consistency=True,
     ),
 )

@@ -10,6 +10,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, get_args, get_type_hints
 
 from sanakit.base.echo import quoted
@@ -27,6 +28,7 @@ class RequestField:
     kind: its type without None, such as `int` or `tuple[float, float]`. help: a phrase with a final period.
     metavar: how its value is written on the command line. shown_default: in words, if the default is None.
     png: its name in the `parameters` text; None if it is written in another way, or not at all.
+    later: newer than the first version; JSON leaves it out at its default, so that older versions read that.
     """
 
     name: str
@@ -37,6 +39,7 @@ class RequestField:
     metavar: str | None = None
     shown_default: str | None = None
     png: str | None = None
+    later: bool = False
 
     @property
     def option(self) -> str:
@@ -125,6 +128,21 @@ def unit_interval(name: str, value: object) -> None:
         raise RequestError(f"{name} must be two numbers, low and high")
     if not 0 <= value[0] <= value[1] <= 1:
         raise RequestError(f"{name} must lie in 0..1 with low first, not {value[0]},{value[1]}")
+
+
+def falling(high: float, most: int) -> Check:
+    """Return a check for 1 to `most` numbers that fall from at most `high`, all above 0."""
+
+    def check(name: str, value: object) -> None:
+        if not isinstance(value, tuple) or not 0 < len(value) <= most or not all(map(_is_finite, value)):
+            raise RequestError(f"{name} must be 1 to {most} numbers")
+        if not (value[0] <= high and value[-1] > 0 and all(a > b for a, b in pairwise(value))):
+            shown = ",".join(f"{number:g}" for number in value[:8])
+            raise RequestError(
+                f"{name} must fall from at most {high:g}, and all lie above 0, not {quoted(shown)}"
+            )
+
+    return check
 
 
 def blocks(high: int) -> Check:

@@ -173,6 +173,7 @@ _PARSERS: dict[Any, tuple[Callable[[str], Any], str]] = {
     int: (_parse_whole, "a whole number"),
     float: (float, "a number"),
     tuple[float, float]: (_parse_interval, "two numbers such as '0.1 0.9'"),
+    tuple[float, ...]: (lambda text: tuple(map(float, text.split(" "))), "numbers such as '1.5708 1.3'"),
     tuple[int, ...]: (lambda text: tuple(map(_parse_whole, text.split(" "))), "whole numbers such as '8 14'"),
 }
 """Type of a field -> how its text is read, raising ValueError, and what it should be in words."""

@@ -20,6 +20,9 @@ T = TypeVar("T")
 PAG_BLOCKS = {28: (14,), 20: (8,)}
 """Depth -> the blocks that the official code perturbs; other depths take the middle one."""
 
+LEAST_NOISE = 1.55
+"""A first angle below it leaves more than 2 % of the picture in what should be pure noise, and is remarked."""
+
 DIFFUSERS_PAG_BLOCKS = (0,)
 """The blocks that diffusers' SanaPAGPipeline perturbs by default ("transformer_blocks.0")."""
 
@@ -94,7 +97,7 @@ def make_plan(spec: ModelSpec, request: ImageRequest) -> Plan:
         latent_shape=(spec.transformer.latent_channels, drawn.height // ratio, drawn.width // ratio),
         schedule=spec.schedule,
         solver=solver,
-        sigmas=tuple(solver.sigmas(spec.schedule, steps)),
+        sigmas=_sigmas(spec, request, solver, steps),
         clock=_model_clock(spec, solver, steps),
         guidance=guidance,
         guidance_input=scale,
@@ -123,6 +126,19 @@ def _drawn_size(spec: ModelSpec, size: Size, bins: bool) -> Size:
         height, width = nearest_bucket(spec.transformer.sample_size * 32, size.height, size.width)
         size = Size(width, height)
     return size.check(spec.autoencoder.ratio * spec.transformer.patch_size)
+
+
+def _sigmas(spec: ModelSpec, request: ImageRequest, solver: SolverSpec, steps: int) -> tuple[float, ...]:
+    """The noise levels of a request's angles, else those of its number of steps. Raises RequestError."""
+    if request.angles is None:
+        return tuple(solver.sigmas(spec.schedule, steps))
+    if solver.from_angles is None:
+        able = ", ".join(name for name, row in SOLVERS.items() if row.from_angles)
+        raise RequestError(
+            f"angles are for the solver {able}, and this picture is drawn by {solver.name}: "
+            "leave them out, or name the solver"
+        )
+    return tuple(solver.from_angles(request.angles))
 
 
 def _model_clock(spec: ModelSpec, solver: SolverSpec, steps: int) -> Clock:
@@ -161,5 +177,10 @@ def _notes(spec: ModelSpec, request: ImageRequest, solver: SolverSpec, uncond: b
         notes.append("the negative prompt has no effect without classifier-free guidance.")
     if request.pag_blocks and not request.pag:
         notes.append("pag_blocks have no effect without a pag scale.")
+    if request.angles and request.angles[0] < LEAST_NOISE:
+        notes.append(
+            f"the first angle {request.angles[0]:g} is taken for pure noise, which is 1.5708: "
+            "expect a worse picture than from there."
+        )
     mismatch = solver.mismatch(spec.schedule)
     return notes if mismatch is None else [*notes, mismatch]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from sanakit.base.bounds import MAX_SEED
+from sanakit.base.bounds import MAX_ANGLE, MAX_SEED
 from sanakit.base.echo import quoted
 from sanakit.base.errors import RequestError
 from sanakit.base.json_text import parse_json
@@ -76,6 +76,10 @@ class ImageRequest:
         None, "The solver: dpm1, dpm2, dpm3, euler, or scm for Sprint models.",
         _check_solver, png="Sampler", shown_default=_OWN,
     )  # fmt: skip
+    angles: tuple[float, ...] | None = option(
+        None, "Angles at which the steps of scm begin, falling from 1.5708 (pure noise); the last ends at 0.",
+        f.falling(MAX_ANGLE, MAX_STEPS), png="Angles", metavar="X,...", shown_default="those of --steps", later=True,
+    )  # fmt: skip
     chi: bool = option(
         True, "Put the instruction that the model was trained with before the prompt.", f.switch, png="CHI"
     )
@@ -108,16 +112,24 @@ class ImageRequest:
                 entry.check(entry.name, value)
         if self.seed + self.count - 1 > MAX_SEED:
             raise RequestError("seed + count goes past the largest seed 2^63-1: choose a smaller seed")
+        if None not in (self.angles, self.steps) and len(self.angles or ()) != self.steps:
+            raise RequestError(
+                f"angles gives {len(self.angles or ())} steps and steps asks for {self.steps}: give one of them"
+            )
 
     def complete(self, defaults: Defaults) -> ImageRequest:
-        """The same request with every open field filled from `defaults`."""
-        open_fields = {one.name: getattr(defaults, one.name) for one in dataclasses.fields(defaults)}
-        return self.replace(
-            **{name: value for name, value in open_fields.items() if getattr(self, name) is None}
+        """The same request with every open field filled from `defaults`, or the steps from the angles."""
+        values = {one.name: getattr(defaults, one.name) for one in dataclasses.fields(defaults)}
+        if self.angles is not None:
+            values["steps"] = len(self.angles)
+        return dataclasses.replace(
+            self, **{name: value for name, value in values.items() if getattr(self, name) is None}
         )
 
     def replace(self, **changes: Any) -> ImageRequest:
-        """A validated copy with some fields changed."""
+        """A validated copy with some fields changed; new steps open the angles, new angles the steps."""
+        if ("steps" in changes) != ("angles" in changes):
+            changes = {"steps": None, "angles": None} | changes
         return dataclasses.replace(self, **changes)
 
     def picture(self, index: int) -> ImageRequest:
@@ -125,8 +137,13 @@ class ImageRequest:
         return self.replace(seed=self.seed + index, count=1)
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as plain JSON values, in the order of the class."""
-        return {entry.name: _plain(getattr(self, entry.name)) for entry in request_fields()}
+        """The fields as plain JSON values in the order of the class; those marked `later` only off their default."""
+        values = {entry: getattr(self, entry.name) for entry in request_fields()}
+        return {
+            entry.name: _plain(value)
+            for entry, value in values.items()
+            if not (entry.later and value == entry.default)
+        }
 
     @classmethod
     def from_json(cls, data: object) -> ImageRequest:
