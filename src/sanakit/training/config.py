@@ -348,6 +348,8 @@ class TrainConfig:
             kept["autoencoder"].pop("critic")
         else:
             kept["autoencoder"]["critic"].pop("lr")
+            if self.autoencoder.critic.name != "muon":
+                kept["autoencoder"]["critic"].pop("momentum")
         kept["data"] = {name: values["data"][name] for name in ("square", "captions", "held")}
         if self.data.uncaptioned != "skip":
             kept["data"]["uncaptioned"] = self.data.uncaptioned
@@ -358,6 +360,8 @@ class TrainConfig:
         values["phases"][-1].pop("steps")  # a finished run may go on
         kept["phases"] = {str(number): phase for number, phase in enumerate(values["phases"])}
         kept["optimizer"].pop("lr")
+        if self.optimizer.name != "muon":
+            kept["optimizer"].pop("momentum")
         kept["clip"] = self.clip or 0.0  # None means the same
         return kept
 

@@ -93,6 +93,7 @@ def _unread(config: TrainConfig) -> Iterator[str]:
         ("optimizer.clip_threshold", optimizer.clip_threshold != usual.clip_threshold, optimizer.family == "came",
          f"optimizer.name {name}"),
         ("optimizer.block", optimizer.block != usual.block, name == "came-8bit", f"optimizer.name {name}"),
+        ("optimizer.momentum", optimizer.momentum != usual.momentum, name == "muon", f"optimizer.name {name}"),
         ("data.captions.temperature", captions.temperature != type(captions)().temperature, scored,
          f"data.captions.kind {kind}"),
         ("data.captions.threshold", captions.threshold != type(captions)().threshold, kind == "power",

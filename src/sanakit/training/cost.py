@@ -32,7 +32,13 @@ _TOKENS = {"cpu": 512}  # rows of the product that is timed: less than a tenth o
 _MANY = 8192  # rows on a GPU, so that launching it counts for little
 _SIDES, _WORDS = (4, 8), (8, 40)
 
-STATE: dict[OptimizerName, float] = {"adamw": 8.0, "came": 4.1, "came-8bit": 1.2, "adamw-8bit": 2.1}
+STATE: dict[OptimizerName, float] = {
+    "adamw": 8.0,
+    "came": 4.1,
+    "came-8bit": 1.2,
+    "adamw-8bit": 2.1,
+    "muon": 4.4,
+}
 """Bytes of the optimiser's state per trained parameter, about; see docs/optimizers.md."""
 
 _FLOAT = 4

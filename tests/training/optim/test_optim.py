@@ -27,11 +27,11 @@ from sanakit.training.optim import (
 from sanakit.transformer import PRESETS, SanaTransformer
 
 PAGE = Path(__file__).parents[3] / "docs" / "optimizers.md"
-OURS: tuple[OptimizerName, ...] = ("adamw", "came", "came-8bit")
+OURS: tuple[OptimizerName, ...] = ("adamw", "came", "came-8bit", "muon")
 
 
 def network(dtype: torch.dtype = torch.float32) -> nn.Module:
-    """A matrix that came-8bit packs, one that it does not, a depthwise convolution and a norm."""
+    """A list of a matrix that came-8bit packs, one that it does not, a depthwise convolution and a norm."""
     torch.manual_seed(3)
     parts = (nn.Linear(160, 128), nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 6, 1), nn.LayerNorm(9))
     return nn.ModuleList(parts).to(dtype)
@@ -89,14 +89,15 @@ def test_matrices_decay_and_nothing_else() -> None:
 
 @pytest.mark.parametrize("name", OURS)
 def test_decay_is_decoupled(name: OptimizerName) -> None:
-    model = nn.Linear(3, 3)
-    before = model.weight.detach().clone(), model.bias.detach().clone()
+    model = nn.ModuleList([nn.Linear(3, 3)])
+    weight, bias = model[0].weight, model[0].bias
+    before = weight.detach().clone(), bias.detach().clone()
     optimizer = build_optimizer(model, OptimizerConfig(name=name, lr=0.1, weight_decay=0.5))
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
-    torch.testing.assert_close(model.weight, before[0] * 0.95)
-    assert torch.equal(model.bias, before[1])
+    torch.testing.assert_close(weight, before[0] * 0.95)
+    assert torch.equal(bias, before[1])
 
 
 @pytest.mark.parametrize(
@@ -107,6 +108,7 @@ def test_decay_is_decoupled(name: OptimizerName) -> None:
         ({"eps": (1e-8, 1e-8)}, "adamw takes 1 eps, not 2"),
         ({"betas": (0.9, 1.0)}, r"optimizer.betas\[1\] is 1.0; it must be at least 0 and below 1"),
         ({"lr": -1.0}, "optimizer.lr is -1.0; it must be at least 0 and at most 100"),
+        ({"name": "muon", "momentum": 1.0}, "optimizer.momentum is 1.0; it must be at least 0 and below 1"),
         ({"block": 0}, "optimizer.block is 0; it must be at least 1"),
     ],
 )

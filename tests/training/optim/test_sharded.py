@@ -1,4 +1,4 @@
-"""CAME on parameters that FSDP2 cut into rows: two processes take the steps of one."""
+"""CAME and Muon on parameters that FSDP2 cut into rows: two processes take the steps of one."""
 
 from __future__ import annotations
 
@@ -17,13 +17,26 @@ from sanakit.training.optim import OptimizerConfig, build_optimizer, optimiser_b
 from sanakit.training.optim.layout import layout_of
 
 STEPS = 6
-NAMES = ("came", "came-8bit", "adamw")
+NAMES = ("came", "came-8bit", "adamw", "muon")
 
 
 def network() -> nn.Module:
     """Rows that do not divide by two, a matrix large enough for bytes, and a matrix of one row."""
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(150, 111), nn.SiLU(), nn.Linear(111, 7), nn.LayerNorm(7), nn.Linear(7, 1))
+    return Layers(nn.Linear(150, 111), nn.SiLU(), nn.Linear(111, 7), nn.LayerNorm(7), nn.Linear(7, 1))
+
+
+class Layers(nn.Module):
+    """Layers in a list, as the blocks of a transformer are."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return x
 
 
 def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: range, rank: int, ranks: int) -> None:

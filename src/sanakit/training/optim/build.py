@@ -1,4 +1,4 @@
-"""Optimisers built from data: AdamW (torch's, or torchao's with 8-bit moments) and CAME."""
+"""Optimisers built from data: AdamW (torch's, or torchao's with 8-bit moments), CAME and Muon."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from sanakit.base.errors import ConfigError
 from sanakit.training.optim.came import CAME
+from sanakit.training.optim.muon import Muon, hidden_groups
 from sanakit.training.optim.settings import OptimizerConfig, OptimizerName
 
 _FUSED = {"cpu", "cuda", "mps", "xpu"}
@@ -23,9 +24,9 @@ NEEDS_TORCHAO = (
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> Optimizer:
-    """Build the optimiser of all parameters of `model` that are trained: two groups, with decay and without.
+    """Build the optimiser of all parameters of `model` that are trained: groups with decay and without.
 
-    Raises ConfigError if nothing is trained or a library is missing.
+    Raises ConfigError if nothing is trained, or nothing that Muon moves, or a library is missing.
     """
     return _BUILDERS[config.name](model, config)
 
@@ -55,8 +56,12 @@ def adamw(
 ) -> torch.optim.AdamW:
     """AdamW with decay for matrices only (arXiv 1711.05101), fused into one kernel if torch has that for the device."""
     groups = parameter_groups(model, weight_decay)
-    devices = {p.device.type for group in groups for p in group["params"]}
-    return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, fused=devices <= _FUSED)
+    return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, fused=_fuses(groups))
+
+
+def _fuses(groups: list[dict[str, Any]]) -> bool:
+    """Whether torch has AdamW as one kernel wherever the parameters are."""
+    return {p.device.type for group in groups for p in group["params"]} <= _FUSED
 
 
 def adamw_8bit(
@@ -97,11 +102,24 @@ def _came(model: nn.Module, config: OptimizerConfig) -> Optimizer:
     )
 
 
+def _muon(model: nn.Module, config: OptimizerConfig) -> Optimizer:
+    (beta1, beta2), groups = config.decays, hidden_groups(model, config.weight_decay)
+    return Muon(
+        groups,
+        lr=config.lr,
+        momentum=config.momentum,
+        betas=(beta1, beta2),
+        eps=config.epsilons[0],
+        fused=_fuses(groups),
+    )
+
+
 _BUILDERS: dict[OptimizerName, Callable[[nn.Module, OptimizerConfig], Optimizer]] = {
     "adamw": _adamw,
     "came": _came,
     "came-8bit": _came,
     "adamw-8bit": _adamw_8bit,
+    "muon": _muon,
 }
 
 

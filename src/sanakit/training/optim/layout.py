@@ -43,6 +43,19 @@ class Layout:
             return x
         return self._joined(x, self.placements, torch.Size((count, *x.shape[1:])))
 
+    def whole(self, x: Any) -> Tensor:
+        """All of a tensor that is cut as the parameter is, on every process; to be called by all."""
+        full: Tensor = x if self.mesh is None else x.full_tensor()
+        return full
+
+    def part(self, x: Tensor) -> Tensor:
+        """This process's rows of a tensor that every process has alike."""
+        if self.mesh is None:
+            return x
+        cut: Any = self.same(x)
+        rows: Tensor = cut.redistribute(placements=self.placements).to_local()
+        return rows
+
     def same(self, x: Tensor) -> Tensor:
         """A tensor that every process has alike."""
         if self.mesh is None:
@@ -70,7 +83,7 @@ def layout_of(parameter: Any) -> Layout:
     cut = tuple(axis for axis, placement in enumerate(placements) if not placement.is_replicate())
     if not all(placements[axis].is_shard(0) for axis in cut):
         raise ConfigError(
-            f"optimizer: CAME reads parameters that are whole or cut into rows (FSDP2), not {placements}; "
+            f"optimizer: CAME and Muon read parameters that are whole or cut into rows (FSDP2), not {placements}; "
             "shard along axis 0, or train with adamw"
         )
     return Layout(parameter.device_mesh, tuple(placements), cut)
