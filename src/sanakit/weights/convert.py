@@ -159,7 +159,7 @@ def _identified(
         config = describe_autoencoder(opened, hints)
         return opened, row, config, autoencoder_description_json(config)
     found, notes = describe_file(source, opened.shapes, hints, describe_folder)
-    for note in (*opened.notes, *notes):
+    for note in (*opened.notes, *notes, *row.table(found.transformer).lost(opened.shapes.keys())):
         announce(note)
     return opened, row, found.transformer, description_json(found)
 

@@ -99,10 +99,14 @@ class Squeeze:
 
 @dataclass(frozen=True)
 class Drop:
-    """A tensor of theirs that we have no use for: may be present, is never written."""
+    """A tensor of theirs that we have no use for: may be present, is never written.
+
+    trained: nothing gives it back, so a conversion that leaves it out says so.
+    """
 
     theirs: str
     reason: str
+    trained: bool = False
 
     @property
     def their_keys(self) -> tuple[str, ...]:
@@ -139,7 +143,7 @@ def expand(rows: Iterable[Row], **ranges: Iterable[int]) -> tuple[Row, ...]:
 def _renamed(row: Row, ours: Callable[[str], str], theirs: Callable[[str], str]) -> Row:
     """The row with a function applied to the names of each side."""
     if isinstance(row, Drop):
-        return Drop(theirs(row.theirs), row.reason)
+        return Drop(theirs(row.theirs), row.reason, row.trained)
     if isinstance(row, Join):
         return Join(ours(row.ours), tuple(theirs(key) for key in row.theirs))
     return type(row)(ours(row.ours), theirs(row.theirs))
@@ -162,6 +166,14 @@ class Table:
                 raise ValueError(
                     f"keys named twice: {listed(sorted({key for key in side if side.count(key) > 1}))}"
                 )
+
+    def lost(self, keys: Collection[str]) -> list[str]:
+        """Sentences about the trained tensors among their keys that are left out."""
+        rows = [row for row in self.rows if isinstance(row, Drop) and row.trained and row.theirs in keys]
+        return [
+            f"{listed([row.theirs for row in rows if row.reason == reason])} left out: {reason}."
+            for reason in dict.fromkeys(row.reason for row in rows)
+        ]
 
     def check_theirs(self, keys: Collection[str], where: str) -> None:
         """Raises WeightsError unless `keys` are exactly theirs (dropped ones may be there or not)."""

@@ -25,6 +25,8 @@ _BLOCK_KEY = re.compile(r"blocks\.(\d{1,3})\.")
 # Positional tables came with the 2K and 4K models, in proportion to the side they were trained at.
 _POSITION_SCALE = {64: 1.0, 128: 2.0}
 
+_LOGVAR = "it weighs the loss of Sprint's distillation and is no part of the prediction"
+
 _OUTSIDE: tuple[Row, ...] = (
     *affine("patch", "x_embedder.proj"),
     *affine("time.input", "t_embedder.mlp.0"),
@@ -37,8 +39,8 @@ _OUTSIDE: tuple[Row, ...] = (
     *affine("head.out", "final_layer.linear"),
     Drop("pos_embed", "a buffer: zeros, or the sin-cos table that the configuration determines"),
     Drop(NULL_CAPTION, "states of the empty prompt, which the text encoder gives; never trained"),
-    Drop("logvar_linear.weight", "weighs the loss of Sprint's distillation; no part of the prediction"),
-    Drop("logvar_linear.bias", "weighs the loss of Sprint's distillation; no part of the prediction"),
+    Drop("logvar_linear.weight", _LOGVAR, trained=True),
+    Drop("logvar_linear.bias", _LOGVAR, trained=True),
 )
 _GUIDANCE: tuple[Row, ...] = (
     *affine("guidance.input", "cfg_embedder.mlp.0"),
