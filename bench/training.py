@@ -1,6 +1,6 @@
 """Training steps of the Toybox recipe, from the plainest to the recipe's own: `python -m bench.training`.
 
-Each row changes one thing more than the row above. Batches are made once, so what is timed is the step.
+Each row changes a thing or two of a row above. Batches are made once, so what is timed is the step.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from recipes.settings import settings
-from recipes.toybox import AUTOENCODER_BATCH, CROP, PLACING, TRANSFORMER_BATCH
-from recipes.toybox_model import TOKENS, Captions, TextToVelocity
+from recipes.toybox import AUTOENCODER_BATCH, CROP, TRANSFORMER_BATCH
+from recipes.toybox_flow import PLACING
+from recipes.toybox_model import TOKENS, Captions, fresh_networks
 from sanakit.autoencoder import DCAE
 from sanakit.autoencoder import PRESETS as AUTOENCODERS
 from sanakit.training import Trainer, reconstruction, sentences, velocity
@@ -53,11 +54,13 @@ AUTOENCODER = (
     Row("eager fp32"),
     Row("eager bf16", BF16),
     Row("eager bf16, channels last", BF16, channels_last=True),
+    Row("compiled fp32, channels last", compiled=True, channels_last=True),
     Row("compiled bf16, channels last", BF16, compiled=True, channels_last=True),
 )
 TRANSFORMER = (
     Row("eager fp32"),
     Row("eager bf16", BF16),
+    Row("compiled fp32, attention as products", compiled=True, plain_attention=True),
     Row("compiled bf16", BF16, compiled=True),
     Row("compiled bf16, attention as products", BF16, compiled=True, plain_attention=True),
 )
@@ -74,7 +77,7 @@ def autoencoder(row: Row) -> float:
 
 def transformer(row: Row) -> float:
     """Steps a second of text encoder and transformer."""
-    model = TextToVelocity(VOCABULARY)
+    model = fresh_networks(VOCABULARY)
     forward = row.compile(model)
     mask = torch.arange(TOKENS) < torch.randint(6, TOKENS, (TRANSFORMER_BATCH, 1))
     ids = torch.randint(VOCABULARY, (TRANSFORMER_BATCH, TOKENS))

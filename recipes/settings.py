@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from sanakit.base.precision import decide
 from sanakit.training import (
     DataConfig,
     GuardConfig,
@@ -18,6 +19,7 @@ from sanakit.training import (
     TrainConfig,
     Trainer,
 )
+from sanakit.training.optim import OptimizerName
 
 
 def settings(
@@ -33,14 +35,15 @@ def settings(
     ema: float = 0.999,
     minutes: float = 5.0,
     report: int = 50,
+    optimizer: OptimizerName = "adamw",
 ) -> TrainConfig:
-    """A run of `steps` steps with AdamW; `data.path` is where the recipe keeps its scenes and is not read."""
+    """A run of `steps` steps; `data.path` is where the recipe keeps its scenes and is not read."""
     return TrainConfig(
         folder=folder,
         batch=batch,
         phases=(RunPhase(steps=steps, size=size),),
         data=DataConfig(path=folder.parent),
-        optimizer=OptimizerConfig(lr=lr, betas=(0.9, 0.99), weight_decay=weight_decay),
+        optimizer=OptimizerConfig(name=optimizer, lr=lr, betas=(0.9, 0.99), weight_decay=weight_decay),
         schedule=LRScheduleConfig(warmup=warmup, cooldown=cooldown),
         clip=1.0,
         ema=ema,
@@ -55,6 +58,13 @@ def shortened(config: TrainConfig, steps: int | None) -> TrainConfig:
     return config if steps is None else replace(config, phases=(replace(config.phases[0], steps=steps),))
 
 
-def bf16_trainer(model: nn.Module, config: TrainConfig) -> Trainer:
-    """The trainer of a model that computes in bf16; it goes on from the newest checkpoint of the run."""
-    return Trainer(model, config, dtype=torch.bfloat16)
+def autocast(device: torch.device) -> torch.autocast:
+    """A context in the dtype that is fastest here."""
+    dtype = decide(device.type).dtype
+    return torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16)
+
+
+def recipe_trainer(model: nn.Module, config: TrainConfig) -> Trainer:
+    """The trainer of a model, in the dtype that is fastest here; it goes on from the newest checkpoint of the run."""
+    dtype = decide(next(model.parameters()).device.type).dtype
+    return Trainer(model, config, dtype=None if dtype == torch.float32 else dtype)

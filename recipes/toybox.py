@@ -4,8 +4,9 @@ Stages, each resumable (run it again after an interruption and it goes on):
   render       scenes of the Toybox world to runs/toybox/{train,held}
   autoencoder  DC-AE on the rendered pictures
   decoder      its decoder once more, on whole pictures, the encoder frozen
-  latents      the pictures through the frozen encoder
+  latents      the pictures through the frozen encoder; through the shipped one if none was trained here
   transformer  text encoder and flow transformer together, on latents and captions
+  second       the shipped ones, trained on with what `recipes/toybox_second.py` switches on
   measure      PSNR, SSIM and sharpness of edges on held-out scenes
   ship         averaged weights, as a diffusers folder, to src/sanakit/toybox/model
 """
@@ -23,40 +24,41 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from transformers import PreTrainedTokenizerBase
 
-from recipes.settings import bf16_trainer, settings, shortened
-from recipes.toybox_contrast import CONTRAST, EVERY, PAIRS, TransformerBatch, mirrored, side_contrast
+from recipes.settings import autocast, recipe_trainer, settings, shortened
+from recipes.toybox_flow import SHIFT, FlowTraining, open_scenes
 from recipes.toybox_model import (
+    DEVICE,
+    MODEL,
     TextToVelocity,
     build_tokenizer,
-    draw_lines,
-    read_captions,
+    fresh_networks,
     text_config,
 )
-from recipes.toybox_shards import RenderProgress, SceneShards, render_dataset
+from recipes.toybox_second import (
+    HELD_LATENTS,
+    LATENTS,
+    SECOND,
+    second_training,
+    shipped_autoencoder,
+    train_second,
+)
+from recipes.toybox_shards import RUNS, SHARD, SIZE, RenderProgress, SceneShards, keep, render_dataset
 from sanakit.autoencoder import DCAE
 from sanakit.autoencoder import PRESETS as AUTOENCODERS
-from sanakit.base.files import atomic_write
 from sanakit.base.seeds import batch_indices
 from sanakit.evaluation import edge_sharpness, psnr, ssim
-from sanakit.flow.path import LinearPath
-from sanakit.flow.times import ShiftedTimes
-from sanakit.text import load_tokenizer
+from sanakit.text import load_tokenizer, save_tokenizer
 from sanakit.toybox.grammar import Split
-from sanakit.training import reconstruction, sentences, velocity
+from sanakit.training import reconstruction, sentences
 from sanakit.weights import ModelSpec, Schedule, write_folder
 
-RUNS = Path("runs/toybox")
-MODEL = Path("src/sanakit/toybox/model")
-SIZE = 256
 TRAIN_SCENES = 24_000
 HELD_SCENES = 500
-SHIFT = 2.0
 LATENT_NOISE = 0.03
 ANCHOR = 0.01
 CROP = 128
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 AUTOENCODER_BATCH, DECODER_BATCH, TRANSFORMER_BATCH = 8, 4, 64
 AUTOENCODER = settings(
@@ -78,8 +80,6 @@ TRANSFORMER = settings(
     RUNS / "transformer", 20_000, size=SIZE, batch=TRANSFORMER_BATCH, lr=1e-3, weight_decay=0.01, warmup=200,
     cooldown=0.3, ema=0.999, minutes=4,
 )  # fmt: skip
-CAPTION_DROPOUT = 0.1
-PLACING = 0.1
 
 
 def render() -> None:
@@ -134,7 +134,7 @@ def train_autoencoder(steps: int | None = None) -> None:
             "power": power.detach(),
         }
 
-    for report in sentences(bf16_trainer(model, shortened(AUTOENCODER, steps)).train(loss, batches)):
+    for report in sentences(recipe_trainer(model, shortened(AUTOENCODER, steps)).train(loss, batches)):
         print(report, flush=True)
 
 
@@ -151,73 +151,75 @@ def train_decoder(steps: int | None = None) -> None:
             latent = encode(pixels)
         return reconstruction(decode(latent + LATENT_NOISE * noise_like(latent, generator)), pixels)
 
-    for report in sentences(bf16_trainer(model.decoder, shortened(DECODER, steps)).train(loss, batches)):
+    for report in sentences(recipe_trainer(model.decoder, shortened(DECODER, steps)).train(loss, batches)):
         print(report, flush=True)
 
 
 def trained_autoencoder(refined: bool = True) -> DCAE:
-    """The autoencoder with its averaged weights, and those of its refined decoder where there are any."""
-    model = DCAE(AUTOENCODERS["toybox"])
-    bf16_trainer(model, AUTOENCODER).ema.copy_to(model)
+    """The autoencoder with its averaged weights, the shipped one if none was trained here.
+
+    refined: with the refined decoder where there is one.
+    """
+    if AUTOENCODER.folder.exists():
+        model = DCAE(AUTOENCODERS["toybox"])
+        recipe_trainer(model, AUTOENCODER).ema.copy_to(model)
+    else:
+        model, _ = shipped_autoencoder()
     if refined and DECODER.folder.exists():
-        bf16_trainer(model.decoder, DECODER).ema.copy_to(model.decoder)
+        recipe_trainer(model.decoder, DECODER).ema.copy_to(model.decoder)
     return model.to(DEVICE, memory_format=torch.channels_last).eval()
 
 
+def encode_latents() -> None:
+    """Write latents.pt and held-latents.pt: unscaled [n, C, h, w] bf16, and 1 / std as the scaling factor.
+
+    Latents of the shipped autoencoder keep its factor, which its transformer knows.
+    """
+    encode = torch.compile(trained_autoencoder().encode)
+    factor = None if AUTOENCODER.folder.exists() else shipped_autoencoder()[1]
+    for name, path in (("held", HELD_LATENTS), ("train", LATENTS)):
+        latents = encoded(encode, RUNS / name)
+        factor = factor or round(1 / float(latents.float().std()), 5)
+        keep(path, {"latents": latents, "scaling_factor": factor})
+        print(f"{name}: latents {tuple(latents.shape)}, scaling factor {factor}", flush=True)
+
+
+def encoded(encode: Callable[[Tensor], Tensor], folder: Path) -> Tensor:
+    """The latents of a folder's pictures; every thousand are kept beside the pictures, so a second call resumes."""
+    shards, parts, begun = SceneShards(folder), [], time.monotonic()
+    for start in range(0, len(shards), SHARD):
+        rows, path = (
+            range(start, min(start + SHARD, len(shards))),
+            folder / f"latents-{start // SHARD:05d}.pt",
+        )
+        if not path.exists():
+            keep(path, encoded_rows(encode, shards, rows))
+        parts.append(torch.load(path, weights_only=True))
+        left = (time.monotonic() - begun) * (len(shards) - rows.stop) / rows.stop
+        print(f"latents {rows.stop}/{len(shards)} eta {left / 60:.1f} min", flush=True)
+    return torch.cat(parts)
+
+
 @torch.no_grad()
-def encode_latents(count: int | None = None) -> None:
-    """Write runs/toybox/latents.pt: unscaled latents [n, C, h, w] bf16 and 1 / std as the scaling factor."""
-    shards, model = SceneShards(RUNS / "train"), trained_autoencoder()
-    encode, total = torch.compile(model.encode), count or len(shards)
-    parts, begun = [], time.monotonic()
-    for start in range(0, total, 16):
-        indices = list(range(start, min(start + 16, total)))
-        with torch.autocast(DEVICE.type, torch.bfloat16):
-            parts.append(encode(pixels_of(shards, indices).to(DEVICE)).to("cpu", torch.bfloat16))
-        if start % 1600 == 1584:
-            left = (time.monotonic() - begun) * (total - start - 16) / (start + 16)
-            print(f"latents {start + 16}/{total} eta {left / 60:.1f} min", flush=True)
-    latents = torch.cat(parts)
-    factor = round(1 / float(latents.float().std()), 5)
-    stored = {"latents": latents, "scaling_factor": factor}
-    atomic_write(RUNS / "latents.pt", lambda path: torch.save(stored, path))
-    print(f"latents {tuple(latents.shape)}, scaling factor {factor}")
+def encoded_rows(encode: Callable[[Tensor], Tensor], shards: SceneShards, rows: range) -> Tensor:
+    """The latents of some pictures, [n, C, h, w] bf16."""
+    parts = []
+    for start in rows[::16]:
+        some = list(range(start, min(start + 16, rows.stop)))
+        with autocast(DEVICE):
+            parts.append(encode(pixels_of(shards, some).to(DEVICE)).to("cpu", torch.bfloat16))
+    return torch.cat(parts)
 
 
 def train_transformer(steps: int | None = None) -> None:
     """Text encoder and flow transformer together: the captions are short, so the encoder learns from the flow."""
-    shards = SceneShards(RUNS / "train")
-    stored = torch.load(RUNS / "latents.pt", weights_only=True)
-    latents, factor = stored["latents"], stored["scaling_factor"]
+    scenes = open_scenes(RUNS / "train", LATENTS)
     torch.manual_seed(0)
-    tokenizer = build_tokenizer(RUNS / "tokenizer", shards)
-    model = TextToVelocity(len(tokenizer)).to(DEVICE)
-    forward = torch.compile(model)
-    path, times = LinearPath(), ShiftedTimes(SHIFT)
-
-    def batches(step: int) -> TransformerBatch:
-        indices = batch_indices(step, TRANSFORMER_BATCH, len(latents), seed=0)
-        lines = draw_lines(shards, indices, step, CAPTION_DROPOUT)
-        sided = [row for row, line in enumerate(lines) if mirrored(line) != line][:PAIRS]
-        pairs = None
-        if step % EVERY == 0 and len(sided) == PAIRS:
-            captions = [lines[row] for row in sided]
-            pairs = read_captions(tokenizer, captions + [mirrored(line) for line in captions]).to(DEVICE)
-        x0 = (latents[indices].float() * factor).to(DEVICE)
-        return TransformerBatch(x0, read_captions(tokenizer, lines).to(DEVICE), x0[sided], pairs)
-
-    def loss(batch: TransformerBatch, generator: torch.Generator) -> dict[str, Tensor]:
-        t = times.sample(len(batch.x0), generator).to(DEVICE)
-        noise = noise_like(batch.x0, generator)
-        # Torch's flash attention takes a third of the step in its backward pass on a CPU; plain products a tenth.
-        with sdpa_kernel(SDPBackend.MATH):
-            predicted, misplaced = forward(path.point(batch.x0, noise, t), (1000 * t).floor(), batch.captions)
-            sides = side_contrast(forward, path, batch, generator)
-        flow = velocity(predicted, path.target(batch.x0, noise, t))["loss"]
-        total = flow + PLACING * misplaced + CONTRAST * sides
-        return {"loss": total, "flow": flow.detach(), "placing": misplaced.detach(), "sides": sides.detach()}
-
-    for report in sentences(bf16_trainer(model, shortened(TRANSFORMER, steps)).train(loss, batches)):
+    tokenizer = build_tokenizer(RUNS / "tokenizer", scenes.shards)
+    joint = fresh_networks(len(tokenizer)).to(DEVICE)
+    training = FlowTraining(joint, scenes, tokenizer, batch=TRANSFORMER_BATCH)
+    trainer = recipe_trainer(joint, shortened(TRANSFORMER, steps))
+    for report in sentences(trainer.train(training.losses, training.batches)):
         print(report, flush=True)
 
 
@@ -239,10 +241,9 @@ def measure() -> None:
 
 def ship() -> None:
     """Write the averaged weights as a diffusers folder in bf16 to src/sanakit/toybox/model."""
-    factor = torch.load(RUNS / "latents.pt", weights_only=True)["scaling_factor"]
-    tokenizer = load_tokenizer(RUNS / "tokenizer")
-    joint = TextToVelocity(len(tokenizer))
-    bf16_trainer(joint, TRANSFORMER).ema.copy_to(joint)
+    tokenizer, joint = trained_networks()
+    save_tokenizer(tokenizer, RUNS / "shipped-tokenizer")
+    factor = torch.load(LATENTS, weights_only=True)["scaling_factor"]
     spec = ModelSpec(
         folder=MODEL,
         transformer_source=MODEL / "transformer",
@@ -259,10 +260,22 @@ def ship() -> None:
         transformer=joint.transformer,
         autoencoder=trained_autoencoder(),
         text_encoder=joint.text,
-        tokenizer=RUNS / "tokenizer",
+        tokenizer=RUNS / "shipped-tokenizer",
         dtype=torch.bfloat16,
         force=True,
     )
+
+
+def trained_networks() -> tuple[PreTrainedTokenizerBase, TextToVelocity]:
+    """The tokenizer, and both networks with the averaged weights of the second run, else of the first."""
+    if SECOND.folder.exists():
+        training = second_training()
+        recipe_trainer(training.model, SECOND).ema.copy_to(training.model)
+        return training.tokenizer, training.joint
+    tokenizer = load_tokenizer(RUNS / "tokenizer")
+    joint = fresh_networks(len(tokenizer))
+    recipe_trainer(joint, TRANSFORMER).ema.copy_to(joint)
+    return tokenizer, joint
 
 
 STAGES: dict[str, Callable[[], None]] = {
@@ -271,18 +284,20 @@ STAGES: dict[str, Callable[[], None]] = {
     "decoder": train_decoder,
     "latents": encode_latents,
     "transformer": train_transformer,
+    "second": train_second,
     "measure": measure,
     "ship": ship,
 }
+FROM_NOTHING = [stage for stage in STAGES if stage != "second"]
 
 
 def main() -> None:
-    """Run the stages named on the command line, or all."""
+    """Run the stages named on the command line, or all that train from nothing."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("stages", nargs="*", choices=[*STAGES, []], help="default: all, in order")
-    for stage in parser.parse_args().stages or STAGES:
+    parser.add_argument("stages", nargs="*", choices=[*STAGES, []], help="default: all but second, in order")
+    for stage in parser.parse_args().stages or FROM_NOTHING:
         print(f"== {stage}", flush=True)
         try:
             STAGES[stage]()

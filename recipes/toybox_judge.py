@@ -19,9 +19,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from recipes.settings import bf16_trainer, settings
-from recipes.toybox import DEVICE, RUNS, SIZE, pixels_of, render_scenes, trained_autoencoder
-from recipes.toybox_shards import SceneShards
+from recipes.settings import autocast, recipe_trainer, settings
+from recipes.toybox import pixels_of, render_scenes, trained_autoencoder
+from recipes.toybox_model import DEVICE
+from recipes.toybox_shards import RUNS, SIZE, SceneShards
 from sanakit.base.files import atomic_write
 from sanakit.base.seeds import batch_indices
 from sanakit.evaluation import Share
@@ -67,7 +68,7 @@ def decode_folder(folder: Path) -> None:
     shards, model = SceneShards(folder), trained_autoencoder()
     through, parts = torch.compile(model), []
     for start in range(0, DECODED, 10):
-        with torch.autocast(DEVICE.type, torch.bfloat16):
+        with autocast(DEVICE):
             found = through(pixels_of(shards, list(range(start, start + 10))).to(DEVICE)).float().cpu()
         parts.append(((found.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).contiguous())
         if start % 500 == 490:
@@ -131,14 +132,14 @@ def train() -> None:
     def loss(batch: tuple[Tensor, Targets], generator: torch.Generator) -> dict[str, Tensor]:
         return loss_of(forward(blemished(batch[0], generator)), batch[1])
 
-    for report in sentences(bf16_trainer(model, CONFIG).train(loss, batches)):
+    for report in sentences(recipe_trainer(model, CONFIG).train(loss, batches)):
         print(report, flush=True)
 
 
 def trained() -> Judge:
     """The judge with its averaged weights."""
     model = Judge()
-    bf16_trainer(model, CONFIG).ema.copy_to(model)
+    recipe_trainer(model, CONFIG).ema.copy_to(model)
     return model.to(memory_format=torch.channels_last).eval()
 
 

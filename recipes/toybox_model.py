@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
+from transformers import Gemma2Model, PreTrainedTokenizerBase
 
 from recipes.toybox_shards import SceneShards
 from sanakit.base.text_states import TextStates
@@ -19,6 +19,8 @@ from sanakit.toybox.captions import caption, parse
 from sanakit.toybox.grammar import SHAPES
 from sanakit.transformer import PRESETS, SanaTransformer, initialise
 
+MODEL = Path("src/sanakit/toybox/model")
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 TOKENS = 40
 VOCABULARY = 512
 TRANSFORMER = PRESETS["toybox"]
@@ -104,14 +106,20 @@ def spread_text(encoder: nn.Module, embed: TextEmbed) -> None:
     nn.init.ones_(embed.norm.weight)
 
 
+def fresh_networks(vocabulary: int) -> TextToVelocity:
+    """Both networks with fresh weights."""
+    text, transformer = build_gemma(text_config(vocabulary), device="cpu"), SanaTransformer(TRANSFORMER)
+    spread_text(text, initialise(transformer).text)
+    return TextToVelocity(text, transformer)
+
+
 class TextToVelocity(nn.Module):
     """Captions and noisy latents in, velocity out: both networks as one, for joint training."""
 
-    def __init__(self, vocabulary: int) -> None:
+    def __init__(self, text: Gemma2Model, transformer: SanaTransformer) -> None:
         super().__init__()
-        self.text = build_gemma(text_config(vocabulary), device="cpu")
-        self.transformer = initialise(SanaTransformer(TRANSFORMER))
-        spread_text(self.text, self.transformer.text)
+        self.text = text
+        self.transformer = transformer
 
     def forward(self, latent: Tensor, time: Tensor, captions: Captions) -> tuple[Tensor, Tensor]:
         """latent [B, C, h, w], time [B] -> velocity [B, C, h, w], and the loss of `placing`."""

@@ -23,6 +23,8 @@ from sanakit.toybox.folder import render_uint8, worker_pool
 from sanakit.toybox.grammar import Scene, Split
 from sanakit.toybox.sampling import SEED_STRIDE, sample_scene
 
+RUNS = Path("runs/toybox")
+SIZE = 256  # pixels
 SHARD = 1000
 
 
@@ -123,6 +125,11 @@ def _write_shard(piece: _Shard) -> int:
     atomic_write(lines, text.encode())
     atomic_write(images, lambda draft: np.save(draft, pictures))
     return piece.count
+
+
+def keep(path: Path, value: object) -> None:
+    """Write what `torch.load` reads with `weights_only`, atomically."""
+    atomic_write(path, lambda draft: torch.save(value, draft))
 
 
 class SceneShards:
