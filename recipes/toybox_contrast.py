@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,7 +23,7 @@ PAIRS = 6
 def mirrored(line: str) -> str:
     """The caption that says left for right and right for left: false for its scene, and true of every other word."""
     other = {"left": "right", "right": "left"}
-    return " ".join(other.get(word, word) for word in line.split(" "))
+    return re.sub(r"\b(?:left|right)\b", lambda word: other[word[0]], line)
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,22 @@ from transformers import Gemma2Model, PreTrainedTokenizerBase
 from recipes.toybox_shards import SceneShards
 from sanakit.base.text_states import TextStates
 from sanakit.layers.embed import TextEmbed
-from sanakit.text import build_gemma, load_tokenizer, save_tokenizer, small_gemma, train_tokenizer
-from sanakit.toybox.captions import caption, parse
-from sanakit.toybox.grammar import SHAPES
+from sanakit.text import (
+    build_gemma,
+    extend_tokenizer,
+    load_tokenizer,
+    save_tokenizer,
+    small_gemma,
+    train_tokenizer,
+)
+from sanakit.toybox.captions import caption
+from sanakit.toybox.parsing import parse
+from sanakit.toybox.words import SHAPE_WAYS, all_words
 from sanakit.transformer import PRESETS, SanaTransformer, initialise
 
 MODEL = Path("src/sanakit/toybox/model")
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-TOKENS = 40
+TOKENS = 40  # as many as the longest of 200,000 captions has
 VOCABULARY = 512
 TRANSFORMER = PRESETS["toybox"]
 PLACES = ("left", "right", "front", "behind")
@@ -37,10 +45,10 @@ def text_config(vocabulary: int) -> dict[str, object]:
 
 
 def build_tokenizer(folder: Path, shards: SceneShards) -> PreTrainedTokenizerBase:
-    """The tokenizer in `folder`, trained on the captions of the data set where there is none yet."""
+    """The tokenizer in `folder`, trained on captions where there is none yet; it reads every word of captions whole."""
     if not (folder / "tokenizer.json").exists():
         lines = [caption(shards.scene(i), random.Random(i)) for i in range(min(len(shards), 8000))]
-        save_tokenizer(train_tokenizer(lines, VOCABULARY), folder)
+        save_tokenizer(extend_tokenizer(train_tokenizer(lines, VOCABULARY), sorted(all_words())), folder)
     return load_tokenizer(folder)
 
 
@@ -75,7 +83,8 @@ def draw_lines(shards: SceneShards, indices: list[int], step: int, dropout: floa
 def read_captions(tokenizer: PreTrainedTokenizerBase, lines: list[str]) -> Captions:
     """Captions as tokens, with the places that they name."""
     tokens = tokenizer(lines, padding="max_length", truncation=True, max_length=TOKENS, return_tensors="pt")
-    nouns = torch.tensor([tokenizer(shape)["input_ids"][-1] for shape in SHAPES])
+    shapes = [way for ways in SHAPE_WAYS.values() for way in ways]
+    nouns = torch.tensor([tokenizer(shape)["input_ids"][-1] for shape in shapes])
     named = torch.isin(tokens["input_ids"], nouns)  # [B, L]
     spot = torch.where(named, torch.arange(TOKENS), 0).amax(dim=1)
     return Captions(
@@ -90,7 +99,7 @@ def read_captions(tokenizer: PreTrainedTokenizerBase, lines: list[str]) -> Capti
 def _place(line: str) -> int:
     """Where the second thing of a caption stands, seen from the first."""
     relation = parse(line).relation if line else None
-    return UNPLACED if relation is None else PLACES.index(_SECOND[relation])
+    return PLACES.index(_SECOND[relation]) if relation in _SECOND else UNPLACED
 
 
 def spread_text(encoder: nn.Module, embed: TextEmbed) -> None:

@@ -11,10 +11,11 @@ import torch
 
 from sanakit.base.errors import WeightsError
 from sanakit.toybox import Scene, caption, render, sample_scene
-from sanakit.toybox.captions import full_spec, parse
+from sanakit.toybox.captions import full_spec
 from sanakit.toybox.judging import Reading, judge, read
 from sanakit.toybox.judging.reading import accuracies
 from sanakit.toybox.judging.shipped import FOLDER, STEM, load_judge
+from sanakit.toybox.parsing import parse
 from sanakit.toybox.trials import trials
 
 SEEDS = range(10_000, 10_060)  # none of the held-out scenes that it was measured on

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from sanakit.base.precision import decide
 from sanakit.pipeline import ImageRequest, Note, load
 from sanakit.pipeline.prompt import unknown_words
 from sanakit.text import words_of
-from sanakit.toybox.captions import caption
+from sanakit.toybox.captions import full_spec, phrase
 from sanakit.toybox.sampling import sample_scene
 from sanakit.training.reading import ADVICE, Reading, read_set, share_alike
 from sanakit.training.session import Session
@@ -109,5 +108,5 @@ def test_a_model_knows_the_words_that_it_was_trained_on(tmp_path: Path) -> None:
 def test_the_shipped_list_holds_every_word_of_its_world() -> None:
     known = read_words(read_model_spec(resolve("toybox")))
     for number in range(100):
-        text = caption(sample_scene(number, "train"), random.Random(number))
+        text = phrase(full_spec(sample_scene(number, "train")))
         assert set(words_of(text)) <= known, text

@@ -19,6 +19,7 @@ from sanakit.text.prompt import (
 from sanakit.text.tokenizer import (
     SPECIAL_TOKENS,
     Tokens,
+    extend_tokenizer,
     load_tokenizer,
     read_tokens,
     save_tokenizer,
@@ -54,6 +55,7 @@ __all__ = [
     "check_text_config",
     "clean_prompt",
     "content_key",
+    "extend_tokenizer",
     "final_prompt",
     "is_closed",
     "kept_positions",

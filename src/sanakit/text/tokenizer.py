@@ -23,6 +23,7 @@ from sanakit.text import prompt as rule
 from sanakit.text.prompt import MAX_TOKENS, Instruction
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import Gemma2Model, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 # In the order of their ids (config.PAD, EOS, BOS, UNK), as in Gemma.
@@ -65,9 +66,8 @@ def train_tokenizer(lines: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     if vocab_size < least:
         raise ConfigError(f"a tokenizer needs a vocabulary of at least {least} tokens, not {vocab_size}")
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-    from transformers import PreTrainedTokenizerFast
 
-    pad, eos, bos, unk = SPECIAL_TOKENS
+    bos = SPECIAL_TOKENS[2]
     core = Tokenizer(models.BPE())
     core.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
@@ -82,6 +82,32 @@ def train_tokenizer(lines: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     core.post_processor = processors.TemplateProcessing(
         single=f"{bos} $A", pair=f"{bos} $A $B", special_tokens=[(bos, core.token_to_id(bos))]
     )
+    return _wrapped(core)
+
+
+def extend_tokenizer(tokenizer: PreTrainedTokenizerBase, words: Iterable[str]) -> PreTrainedTokenizerFast:
+    """Return a tokenizer of `train_tokenizer` that reads these words whole, too; the new ids follow the old ones.
+
+    All other words are read as before. Unlike `text.add_words`, which is for every tokenizer, this leaves what follows
+    a word as it is, a comma for instance. Words that are whole already get no second id.
+    """
+    from tokenizers import Tokenizer
+
+    state = json.loads(tokenizer.backend_tokenizer.to_str())  # type: ignore[attr-defined]
+    vocabulary: dict[str, int] = state["model"]["vocab"]
+    for word in words:
+        [(piece, _)] = tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(word)  # type: ignore[attr-defined]
+        vocabulary.setdefault(piece, len(vocabulary))
+    state["model"]["ignore_merges"] = (
+        True  # a word of the vocabulary is a token, whether merges lead to it or not
+    )
+    return _wrapped(Tokenizer.from_str(json.dumps(state)))
+
+
+def _wrapped(core: Tokenizer) -> PreTrainedTokenizerFast:
+    from transformers import PreTrainedTokenizerFast
+
+    pad, eos, bos, unk = SPECIAL_TOKENS
     wrap: Any = PreTrainedTokenizerFast
     tokenizer: PreTrainedTokenizerFast = wrap(
         tokenizer_object=core,

@@ -3,8 +3,9 @@
 The model that ships with sanakit was trained on it, from nothing; its weights are in `model/`.
 """
 
-from sanakit.toybox.captions import caption, captions, full_spec, parse, phrase
+from sanakit.toybox.captions import caption, captions, full_spec, phrase
 from sanakit.toybox.grammar import GroupSpec, Scene, SceneObject, SceneSpec, groups_of, is_held_out
+from sanakit.toybox.parsing import parse
 from sanakit.toybox.render import render
 from sanakit.toybox.sampling import is_clear, relation_between, sample_scene
 

@@ -1,68 +1,32 @@
-"""Scenes into words and words into scenes.
+"""Scenes into words: what a caption says of a scene, and how it is said plainly.
 
-A caption is `things [on floor] [light]` in one of a few orders. It names only what a scene shows, may leave out
-anything but shapes, and `parse` recovers exactly what was said.
+A plain caption is `things [on floor] [light]`. A caption names only what a scene shows and may leave out anything but
+shapes; `wording` says the same in other words, and `parsing.parse` recovers exactly what was said.
 """
 
 from __future__ import annotations
 
 import random
-import re
-from collections.abc import Mapping
 from dataclasses import replace
 
-from sanakit.base.errors import RequestError
-from sanakit.toybox.grammar import (
-    COLOURS,
-    INVERSE_RELATION,
-    MATERIALS,
-    SHAPES,
-    SIZES,
-    GroupSpec,
-    Scene,
-    SceneSpec,
-    groups_of,
-)
+from sanakit.toybox.grammar import INVERSE_RELATION, NEXT_TO, GroupSpec, Scene, SceneSpec, groups_of
 from sanakit.toybox.sampling import relation_between
+from sanakit.toybox.wording import trained_wording
+from sanakit.toybox.words import COUNT_WAYS, FLOOR_WAYS, LIGHT_WAYS
 
-# The first phrase of each is the plain one.
-FLOOR_PHRASES = {
-    "grass": ("on grass", "on a lawn"),
-    "sand": ("on sand", "on a sandy beach"),
-    "snow": ("on snow", "in the snow"),
-    "wood": ("on wood", "on a wooden floor"),
-    "tiles": ("on tiles", "on a tiled floor"),
-    "water": ("on water", "on the sea"),
-}
-LIGHT_PHRASES = {
-    "noon": ("at noon", "in daylight"),
-    "sunset": ("at sunset", "in evening light"),
-    "night": ("at night", "in moonlight"),
-    "overcast": ("under an overcast sky", "on a cloudy day"),
-}
-RELATION_PHRASES = {
-    "left of": ("left of", "to the left of"),
-    "right of": ("right of", "to the right of"),
-    "in front of": ("in front of",),
-    "behind": ("behind",),
-}
-OPENINGS = ("", "a picture of ", "a scene with ")
-NUMBERS = ("no", "one", "two", "three", "four")
+BESIDE = ("left of", "right of")
 
 
 def caption(scene: Scene, draw: random.Random) -> str:
-    """One caption of the scene: at times the whole truth in plain order, else with parts left out or said otherwise."""
+    """One caption of the scene: the whole truth or a part of it, half the time in plain words, else in others."""
     spec = full_spec(scene)
     if spec.relation is not None and draw.random() < 0.5:
         spec = turned(spec)
     if draw.random() < 0.65:
         spec = shortened(spec, draw)
-    return say(spec, draw)
-
-
-def say(spec: SceneSpec, draw: random.Random) -> str:
-    """The plain caption of a spec more often than not, else another way to say the same."""
-    return phrase(spec) if draw.random() < 0.6 else _varied(spec, draw)
+    if spec.relation in BESIDE and draw.random() < 0.12:
+        spec = replace(spec, relation=NEXT_TO)
+    return phrase(spec) if draw.random() < 0.5 else trained_wording(spec, draw)
 
 
 def captions(scene: Scene) -> list[str]:
@@ -78,7 +42,7 @@ def captions(scene: Scene) -> list[str]:
     specs = [spec, coloured, replace(spec, light=None), replace(spec, floor=None), _told_apart(bare)]
     specs += [turned(spec)] if spec.relation else []
     said = [phrase(s) for s in specs]
-    said += [_varied(spec, random.Random(seed)) for seed in range(4)]
+    said += [trained_wording(spec, random.Random(seed)) for seed in range(4)]
     return list(dict.fromkeys(said))
 
 
@@ -134,25 +98,13 @@ def _told_apart(spec: SceneSpec) -> SceneSpec:
 
 def phrase(spec: SceneSpec) -> str:
     """The plain caption: "a large red metal sphere left of a small blue rubber cube on grass at sunset"."""
-    floor = FLOOR_PHRASES[spec.floor][0] if spec.floor else ""
-    light = LIGHT_PHRASES[spec.light][0] if spec.light else ""
-    return " ".join(part for part in (_things(spec, spec.relation or ""), floor, light) if part)
+    floor = FLOOR_WAYS[spec.floor][0] if spec.floor else ""
+    light = LIGHT_WAYS[spec.light][0] if spec.light else ""
+    return " ".join(part for part in (plain_things(spec, spec.relation or ""), floor, light) if part)
 
 
-def _varied(spec: SceneSpec, draw: random.Random) -> str:
-    """Another way to say it: other words, an opening, floor and light in another place."""
-    floor = draw.choice(FLOOR_PHRASES[spec.floor]) if spec.floor else ""
-    light = draw.choice(LIGHT_PHRASES[spec.light]) if spec.light else ""
-    relation = draw.choice(RELATION_PHRASES[spec.relation]) if spec.relation else ""
-    things = draw.choice(OPENINGS) + _things(spec, relation)
-    place = [part for part in (floor, light) if part]
-    draw.shuffle(place)
-    if place and draw.random() < 0.35:
-        return f"{' '.join(place)}, {things}"
-    return " ".join([things, *place])
-
-
-def _things(spec: SceneSpec, relation: str) -> str:
+def plain_things(spec: SceneSpec, relation: str = "") -> str:
+    """Things by their plain names: "a left of b", or "a, b and c" without a relation."""
     named = [name_group(group) for group in spec.groups]
     if relation:
         return f"{named[0]} {relation} {named[1]}"
@@ -160,60 +112,9 @@ def _things(spec: SceneSpec, relation: str) -> str:
 
 
 def name_group(group: GroupSpec) -> str:
-    """The words for a group, such as "a large red metal sphere" or "three green cones"."""
+    """The plain words for a group, such as "a large red metal sphere" or "three green cones"."""
     words = [word for word in (group.size, group.colour, group.material) if word]
     words.append(group.shape if group.count == 1 else group.shape + "s")
     if group.count > 1:
-        return " ".join([NUMBERS[group.count], *words])
+        return " ".join([COUNT_WAYS[group.count][0], *words])
     return f"{'an' if words[0][0] in 'aeiou' else 'a'} {' '.join(words)}"
-
-
-def parse(text: str) -> SceneSpec:
-    """Parse a caption: the inverse of every phrasing of this module.
-
-    Raises:
-        RequestError: if a part of the text is not in the grammar.
-    """
-    rest = text.lower().strip()
-    rest, floor = _take(rest, FLOOR_PHRASES)
-    rest, light = _take(rest, LIGHT_PHRASES)
-    rest = re.sub(r"\s+", " ", rest).strip(" ,")
-    for opening in OPENINGS[1:]:
-        rest = rest.removeprefix(opening)
-    for relation, phrases in RELATION_PHRASES.items():
-        pattern = "|".join(sorted(phrases, key=len, reverse=True))
-        sides = re.split(rf" (?:{pattern}) ", rest)
-        if len(sides) == 2:
-            groups = (_parse_group(sides[0]), _parse_group(sides[1]))
-            return SceneSpec(groups=groups, relation=relation, floor=floor, light=light)
-    named = re.split(r", | and ", rest)
-    return SceneSpec(groups=tuple(_parse_group(part) for part in named), floor=floor, light=light)
-
-
-def _take(text: str, phrases: Mapping[str, tuple[str, ...]]) -> tuple[str, str | None]:
-    """The text without the first phrase found, and what that phrase means."""
-    for meaning, ways in phrases.items():
-        for way in ways:
-            found = re.search(rf"(?<!\w){way}(?!\w)", text)
-            if found:
-                return text[: found.start()] + text[found.end() :], meaning
-    return text, None
-
-
-def _parse_group(text: str) -> GroupSpec:
-    article, *words = text.split() or [""]
-    count = 1 if article in ("a", "an") else NUMBERS.index(article) if article in NUMBERS[1:] else 0
-    shape = words.pop().removesuffix("s") if words else ""
-    said: dict[str, str] = {}
-    for word in words:
-        kinds = {"size": SIZES, "colour": COLOURS, "material": MATERIALS}
-        kind = next((name for name, known in kinds.items() if word in known and name not in said), None)
-        if kind is None:
-            count = 0
-            break
-        said[kind] = word
-    if not count or shape not in SHAPES:
-        raise RequestError(
-            f"{text!r} is not a thing of the Toybox world; say for example 'a large red metal sphere'"
-        )
-    return GroupSpec(shape=shape, count=count, **said)

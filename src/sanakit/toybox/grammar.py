@@ -20,7 +20,14 @@ FLOORS = ("grass", "sand", "snow", "wood", "tiles", "water")
 LIGHTS = ("noon", "sunset", "night", "overcast")
 RELATIONS = ("left of", "right of", "in front of", "behind")
 MAX_OBJECTS = 4
-INVERSE_RELATION = dict(zip(RELATIONS, ("right of", "left of", "behind", "in front of"), strict=True))
+NEXT_TO = "next to"  # left or right: what a caption may say of a scene, but no scene is drawn for
+INVERSE_RELATION = {
+    "left of": "right of",
+    "right of": "left of",
+    "in front of": "behind",
+    "behind": "in front of",
+    NEXT_TO: NEXT_TO,
+}
 
 Split = Literal["train", "held_out"]
 HELD_OUT_SHARE = 0.08  # of each kind of combination below

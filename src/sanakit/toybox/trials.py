@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from sanakit.toybox.captions import say
+from sanakit.toybox.captions import phrase, plain_things
 from sanakit.toybox.grammar import (
     COLOURS,
     FLOORS,
@@ -24,6 +24,29 @@ from sanakit.toybox.grammar import (
     SceneSpec,
     is_held_out,
 )
+
+# The words of `trials`, which stay as they are: figures of different models are of the same prompts.
+_FLOORS = {
+    "grass": ("on grass", "on a lawn"),
+    "sand": ("on sand", "on a sandy beach"),
+    "snow": ("on snow", "in the snow"),
+    "wood": ("on wood", "on a wooden floor"),
+    "tiles": ("on tiles", "on a tiled floor"),
+    "water": ("on water", "on the sea"),
+}
+_LIGHTS = {
+    "noon": ("at noon", "in daylight"),
+    "sunset": ("at sunset", "in evening light"),
+    "night": ("at night", "in moonlight"),
+    "overcast": ("under an overcast sky", "on a cloudy day"),
+}
+_RELATIONS = {
+    "left of": ("left of", "to the left of"),
+    "right of": ("right of", "to the right of"),
+    "in front of": ("in front of",),
+    "behind": ("behind",),
+}
+_OPENINGS = ("", "a picture of ", "a scene with ")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +68,23 @@ def trials(count: int, seed: int = 0) -> list[Trial]:
         spec = CATEGORIES[category](draw)
         while not is_held_out(replace(spec, floor=None, light=None)):
             spec = CATEGORIES[category](draw)
-        found.append(Trial(category=category, prompt=say(spec, draw), spec=spec))
+        found.append(Trial(category=category, prompt=_said(spec, draw), spec=spec))
     return found
+
+
+def _said(spec: SceneSpec, draw: random.Random) -> str:
+    """The plain caption more often than not, else a few other words, an opening, floor and light in another place."""
+    if draw.random() < 0.6:
+        return phrase(spec)
+    floor = draw.choice(_FLOORS[spec.floor]) if spec.floor else ""
+    light = draw.choice(_LIGHTS[spec.light]) if spec.light else ""
+    relation = draw.choice(_RELATIONS[spec.relation]) if spec.relation else ""
+    things = draw.choice(_OPENINGS) + plain_things(spec, relation)
+    place = [part for part in (floor, light) if part]
+    draw.shuffle(place)
+    if place and draw.random() < 0.35:
+        return f"{' '.join(place)}, {things}"
+    return " ".join([things, *place])
 
 
 def _single_object(draw: random.Random) -> SceneSpec:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import permutations
 
 from sanakit.toybox.captions import name_group
-from sanakit.toybox.grammar import GroupSpec, SceneSpec
+from sanakit.toybox.grammar import NEXT_TO, GroupSpec, SceneSpec
 from sanakit.toybox.judging.reading import Found, Reading
 
 BESIDE, BEHIND = 0.125, 0.6  # of the width and world units: half of what a caption asks of a scene
@@ -71,6 +71,7 @@ def related(spec: SceneSpec, seats: tuple[Found | None, ...]) -> bool:
         "right of": -right >= BESIDE,
         "in front of": deeper >= BEHIND,
         "behind": -deeper >= BEHIND,
+        NEXT_TO: abs(right) >= BESIDE,
     }[spec.relation]
 
 
