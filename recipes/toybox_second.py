@@ -1,6 +1,7 @@
 """The shipped networks of Toybox, trained on: `python -m recipes.toybox second`.
 
-Text encoder and transformer start from src/sanakit/toybox/model; the autoencoder, and with it the latents, stay.
+Text encoder and transformer start from src/sanakit/toybox/model, with a token for every word of captions; the
+autoencoder, and with it the latents, stay.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from recipes.settings import recipe_trainer, settings, shortened
 from recipes.toybox_flow import FlowTraining, Levers, open_scenes
 from recipes.toybox_model import DEVICE, MODEL, TextToVelocity
 from recipes.toybox_shards import RUNS, SIZE
+from recipes.toybox_text import extended_text
 from sanakit.autoencoder import DCAE
 from sanakit.text import build_gemma, load_tokenizer
 from sanakit.training import sentences
@@ -59,7 +61,7 @@ def shipped_autoencoder() -> tuple[DCAE, float]:
 
 def second_training() -> FlowTraining:
     """Batches and losses of the stage, from the shipped weights."""
-    tokenizer, joint = shipped_networks()
+    tokenizer, joint = shipped_networks(extended_text)
     scenes = open_scenes(RUNS / "train", LATENTS, CELLS)
     torch.manual_seed(0)  # of the head
     return FlowTraining(joint, scenes, tokenizer, LEVERS, BATCH)

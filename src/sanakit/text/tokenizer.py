@@ -93,10 +93,10 @@ def extend_tokenizer(tokenizer: PreTrainedTokenizerBase, words: Iterable[str]) -
     """
     from tokenizers import Tokenizer
 
-    state = json.loads(tokenizer.backend_tokenizer.to_str())  # type: ignore[attr-defined]
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
     vocabulary: dict[str, int] = state["model"]["vocab"]
     for word in words:
-        [(piece, _)] = tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(word)  # type: ignore[attr-defined]
+        [(piece, _)] = tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(word)
         vocabulary.setdefault(piece, len(vocabulary))
     state["model"]["ignore_merges"] = (
         True  # a word of the vocabulary is a token, whether merges lead to it or not
