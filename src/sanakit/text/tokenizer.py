@@ -93,7 +93,7 @@ def extend_tokenizer(tokenizer: PreTrainedTokenizerBase, words: Iterable[str]) -
     """
     from tokenizers import Tokenizer
 
-    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    state = parse_json(tokenizer.backend_tokenizer.to_str())
     vocabulary: dict[str, int] = state["model"]["vocab"]
     for word in words:
         [(piece, _)] = tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(word)
