@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+from html import escape
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from sanakit.pipeline.model import Model
-from sanakit.toybox.trials import CATEGORIES, trials
+from sanakit.toybox.trials import CATEGORIES, phrasings, trials
 from tests.cli.running import Sana, pictures_in
 
 
 def evaluate(sana: Sana, *arguments: object):
-    fixed = ("--model", sana.model, "--device", "cpu", "--dtype", "fp32", "--steps", 1)
+    fixed = ("--model", sana.model, "--device", "cpu", "--dtype", "fp32", "--steps", 1, "--phrasings", 0)
     return sana("evaluate", "toybox", *fixed, *arguments)
 
 
@@ -22,7 +23,8 @@ def test_numbers_page_and_pictures(sana: Sana, tmp_path: Path):
     result = evaluate(sana, "--prompts", 7, "--json", "told/a.json", "--out", "here", "--seed", 3)
     assert result.exit_code == 0, result.stderr
     told = json.loads((tmp_path / "told" / "a.json").read_text())
-    assert list(told) == ["overall", *CATEGORIES, "score", "frechet", "kernel"]
+    assert list(told) == ["overall", *CATEGORIES, "score", "frechet", "kernel", "phrasings"]
+    assert told["phrasings"] is None
     assert [told[name]["n"] for name in ("overall", *CATEGORIES)] == [7, 2, 1, 1, 1, 1, 1]
     assert all(told[name]["low"] <= told[name]["accuracy"] <= told[name]["high"] for name in CATEGORIES)
     assert len(pictures_in(tmp_path / "here" / "pictures")) == 7
@@ -32,6 +34,19 @@ def test_numbers_page_and_pictures(sana: Sana, tmp_path: Path):
     assert lines[0].startswith("overall ")
     assert any(line.startswith("the judge itself, ") and "shape 9" in line for line in lines)
     assert lines[-1] == "here/index.html"
+
+
+def test_phrasings_are_reported_apart(sana: Sana, tmp_path: Path):
+    result = evaluate(sana, "--prompts", 2, "--phrasings", 7, "--json", "a.json", "--out", "here")
+    assert result.exit_code == 0, result.stderr
+    told = json.loads((tmp_path / "a.json").read_text())
+    assert told["overall"]["n"] == 2
+    assert [told["phrasings"][name]["n"] for name in ("overall", *CATEGORIES)] == [7, 2, 1, 1, 1, 1, 1]
+    assert len(pictures_in(tmp_path / "here" / "pictures")) == 9
+    assert any(line.startswith("phrasings ") for line in result.stdout.splitlines())
+    page = (tmp_path / "here" / "index.html").read_text()
+    assert "in phrasings that training lacks" in page
+    assert all(escape(trial.prompt) in page for trial in phrasings(7))
 
 
 def test_every_picture_is_asked_for_by_its_own_prompt_and_seed(
@@ -53,6 +68,7 @@ def test_every_picture_is_asked_for_by_its_own_prompt_and_seed(
     [
         (("evaluate", "moon"), "nothing to evaluate on called 'moon'"),
         (("evaluate", "toybox", "--prompts", 0), "prompts must be 1 or more, not 0"),
+        (("evaluate", "toybox", "--phrasings", -1), "phrasings must be from 0 to 100000, not -1"),
         (("evaluate", "toybox", "--steps", 0), "steps"),
         (("evaluate", "toybox", "--size", "wide"), "a size looks like 512x768"),
         (("evaluate", "toybox", "--model", "no/such"), "no/such"),

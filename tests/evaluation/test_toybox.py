@@ -14,7 +14,7 @@ from sanakit.evaluation.page import write_page
 from sanakit.evaluation.toybox import Outcome, outcomes, summarise, to_tensor
 from sanakit.toybox import render, sample_scene
 from sanakit.toybox.judging import Judge, Verdict
-from sanakit.toybox.trials import CATEGORIES, trials
+from sanakit.toybox.trials import CATEGORIES, phrasings, trials
 
 TRIALS = trials(12)
 
@@ -52,6 +52,17 @@ def test_the_summary_counts_by_category(found: list[Outcome]) -> None:
     assert set(told["overall"]) == {"accuracy", "low", "high", "n"}
     assert told["overall"]["accuracy"] == 0.25
     assert told["frechet"] > 0
+
+
+def test_phrasings_count_apart(found: list[Outcome]) -> None:
+    worded = [
+        replace(o, trial=trial, verdict=Verdict(correct=k < 5, faults=(), score=0.0))
+        for k, (o, trial) in enumerate(zip(found, phrasings(12), strict=True))
+    ]
+    renders = torch.randn(20, 112)
+    alone, both = summarise(found, renders), summarise([*found, *worded], renders)
+    assert not alone.phrasings and replace(both, phrasings={}) == alone
+    assert [both.phrasings[name].hits for name in ("overall", *CATEGORIES)] == [5, 1, 1, 1, 1, 1, 0]
 
 
 def test_distances_of_a_set_to_itself(found: list[Outcome]) -> None:

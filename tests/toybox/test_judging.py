@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 from sanakit.toybox import GroupSpec, Scene, SceneSpec, caption, full_spec, is_held_out, parse, sample_scene
+from sanakit.toybox.grammar import NEXT_TO
 from sanakit.toybox.judging import Judge, Maps, Reading, judge, read, targets_of
 from sanakit.toybox.judging.network import PLACE, WORDS
 from sanakit.toybox.judging.reading import accuracies
 from sanakit.toybox.judging.targets import middle_of
-from sanakit.toybox.trials import CATEGORIES, trials
+from sanakit.toybox.trials import CATEGORIES, phrasings, trials
 
 SCENES = [sample_scene(seed) for seed in range(40)]
 
@@ -133,6 +134,17 @@ def test_trials_are_even_unseen_and_say_what_they_mean() -> None:
         assert parse(trial.prompt) == trial.spec
     assert found == trials(240, seed=3)[:120]
     assert {t.prompt for t in found} != {t.prompt for t in trials(120, seed=4)}
+
+
+def test_phrasings_are_even_held_out_and_say_what_they_mean() -> None:
+    found = phrasings(120, seed=3)
+    assert [t.category for t in found[:6]] == list(CATEGORIES)
+    for trial in found:
+        assert trial.unseen == "phrasing" and not is_held_out(trial.spec)
+        assert parse(trial.prompt) == trial.spec
+    assert NEXT_TO in {t.spec.relation for t in found}
+    assert len({t.prompt for t in found}) == 120
+    assert found == phrasings(240, seed=3)[:120]
 
 
 def test_the_network_is_small_and_gives_the_maps_it_promises() -> None:

@@ -29,6 +29,10 @@ _WORLDS = ("toybox",)
 _PromptsOption = Annotated[
     int, typer.Option(metavar="N", help="Number of prompts, spread over six categories.")
 ]
+_PhrasingsOption = Annotated[
+    int,
+    typer.Option(metavar="N", help="Number of prompts in phrasings that training lacks, reported apart."),
+]
 _SeedOption = Annotated[
     int, typer.Option(metavar="N", help="Seed of the prompts; picture i is drawn with seed + i.")
 ]
@@ -53,6 +57,7 @@ def evaluate(
     like_model: o.LikeModelOption = None,
     weights: o.WeightsOption = None,
     prompts: _PromptsOption = 600,
+    phrasings: _PhrasingsOption = 120,
     size: o.SizeOption = None,
     seed: _SeedOption = 0,
     dtype: o.DtypeOption = None,
@@ -74,8 +79,8 @@ def evaluate(
     from sanakit.base.files import atomic_write, ensure_writable_folder
     from sanakit.base.folders import new_folder
     from sanakit.pipeline.model import load
+    from sanakit.toybox import trials
     from sanakit.toybox.judging.shipped import load_judge
-    from sanakit.toybox.trials import trials
 
     if world not in _WORLDS:
         raise RequestError(f"there is nothing to evaluate on called {quoted(world)}: choose toybox")
@@ -83,7 +88,9 @@ def evaluate(
         raise RequestError(f"prompts must be 1 or more, not {quoted(prompts)}")
     if prompts > _MOST:
         raise RequestError(f"prompts are at most {_MOST}, not {quoted(prompts)}")
-    if not 0 <= seed <= MAX_SEED - prompts:
+    if not 0 <= phrasings <= _MOST:
+        raise RequestError(f"phrasings must be from 0 to {_MOST}, not {quoted(phrasings)}")
+    if not 0 <= seed <= MAX_SEED - prompts - phrasings:
         raise RequestError(f"the seed must be from 0 to 2^63-1 less the prompts, not {quoted(seed)}")
     shipped = load_judge()
     hints = o.hints_of(config, like_model, weights)
@@ -93,11 +100,12 @@ def evaluate(
         note(text)
     sides = {} if size is None else asdict(Size.parse(size))
     draw = _Drawing(opened, o.given_fields(fields) | sides)
-    draw.check(trials(1, seed)[0], seed)
+    chosen = [*trials.trials(prompts, seed), *trials.phrasings(phrasings, seed)]
+    draw.check(chosen[0], seed)
     if json_file is not None:
         ensure_writable_folder(json_file.parent)
     with new_folder(out, replace=True, ours=_is_of_a_page) as draft:
-        found = _run(draw, trials(prompts, seed), shipped, ensure_writable_folder(draft / "pictures"), seed)
+        found = _run(draw, chosen, shipped, ensure_writable_folder(draft / "pictures"), seed)
         summary = _conclude(found, shipped, draft, f"{opened.name} on Toybox, {prompts} prompts")
     if json_file is not None:
         atomic_write(json_file, (json.dumps(summary.to_json(), indent=1) + "\n").encode())
@@ -172,6 +180,8 @@ def _print(summary: Summary, shipped: ShippedJudge, out: Path) -> None:
     say(f"{'score':<18} {summary.score:.3f}")
     if summary.frechet is not None:
         say(f"{'frechet distance':<18} {summary.frechet:.3f}   kernel distance {summary.kernel:.4f}")
+    for name, share in summary.phrasings.items():
+        say(f"{'phrasings' if name == 'overall' else f'  {name}':<20} {share}")
     for condition, table in shipped.accuracy.items():
         words = ", ".join(
             f"{name} {Share(hits=right, n=n).accuracy:.1%}" for name, (right, n) in table.items()

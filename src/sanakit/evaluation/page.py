@@ -39,11 +39,17 @@ def write_page(
 
 
 def _scores(summary: Summary) -> str:
-    shares = {"overall": summary.overall, **summary.categories}
-    rows = "".join(f"<tr><td>{name}<td>{share}" for name, share in shares.items())
     distances = ((name, getattr(summary, name)) for name in ("score", "frechet", "kernel"))
-    rows += "".join(f"<tr><td>{name}<td>{value:.4f}" for name, value in distances if value is not None)
-    return f"<table><tr><th>category<th>share correct [95 % interval]{rows}</table>"
+    rows = "".join(f"<tr><td>{name}<td>{value:.4f}" for name, value in distances if value is not None)
+    tables = _shares("category", {"overall": summary.overall, **summary.categories}, rows)
+    return tables + (
+        _shares("in phrasings that training lacks", summary.phrasings) if summary.phrasings else ""
+    )
+
+
+def _shares(title: str, shares: Mapping[str, Share], more: str = "") -> str:
+    rows = "".join(f"<tr><td>{name}<td>{share}" for name, share in shares.items())
+    return f"<table><tr><th>{title}<th>share correct [95 % interval]{rows}{more}</table>"
 
 
 def _judge(accuracy: Mapping[str, Mapping[str, tuple[int, int]]]) -> str:

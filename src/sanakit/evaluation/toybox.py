@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,9 +32,11 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """overall and categories: shares of correct images. score: mean probability of the words of the prompt.
+    """overall, categories: shares of correct images, of the prompts of `trials`; score and distances are theirs, too.
 
-    frechet, kernel: distances of the drawn images' features to those of held-out renders; None for a single image.
+    score: mean probability of the words of the prompt. frechet, kernel: distances of the drawn images' features to
+    those of held-out renders; None for a single image. phrasings: the shares of the prompts of `trials.phrasings`, with
+    the same names; empty if there are none.
     """
 
     overall: Share
@@ -42,12 +44,16 @@ class Summary:
     score: float
     frechet: float | None
     kernel: float | None
+    phrasings: Mapping[str, Share]
 
     def to_json(self) -> dict[str, object]:
-        """Return `overall` and each category as accuracy, low, high, n; then score and distances."""
+        """Return `overall` and each category as accuracy, low, high, n; then score, distances and phrasings."""
         shares = {"overall": self.overall, **self.categories}
         result: dict[str, object] = {name: share.to_json() for name, share in shares.items()}
-        return result | {"score": self.score, "frechet": self.frechet, "kernel": self.kernel}
+        result |= {"score": self.score, "frechet": self.frechet, "kernel": self.kernel}
+        return result | {
+            "phrasings": {name: share.to_json() for name, share in self.phrasings.items()} or None
+        }
 
 
 def outcomes(draw: Draw, trials: Iterable[Trial], network: Judge, seed: int = 0) -> Iterator[Outcome]:
@@ -67,21 +73,27 @@ def outcomes(draw: Draw, trials: Iterable[Trial], network: Judge, seed: int = 0)
 
 
 def summarise(found: Sequence[Outcome], renders: Tensor) -> Summary:
-    """Return shares and distances of outcomes; `renders`: features [n, C] of held-out renders."""
-
-    def share(category: str | None) -> Share:
-        chosen = [o for o in found if category in (None, o.trial.category)]
-        return Share(hits=sum(o.verdict.correct for o in chosen), n=len(chosen))
-
+    """Return shares and distances of outcomes, some of which are of `trials`; `renders`: features [n, C] of renders."""
+    worded = [o for o in found if o.trial.unseen == "phrasing"]
+    found = [o for o in found if o.trial.unseen == "combination"]
     several = len(found) > 1
     features = torch.stack([o.features for o in found])
     return Summary(
-        overall=share(None),
-        categories={name: share(name) for name in CATEGORIES},
+        overall=_share(found),
+        categories=_by_category(found),
         score=sum(o.verdict.score for o in found) / len(found),
         frechet=frechet_distance(features, renders) if several else None,
         kernel=kernel_distance(features, renders) if several else None,
+        phrasings={"overall": _share(worded), **_by_category(worded)} if worded else {},
     )
+
+
+def _by_category(found: Sequence[Outcome]) -> dict[str, Share]:
+    return {name: _share([o for o in found if o.trial.category == name]) for name in CATEGORIES}
+
+
+def _share(found: Sequence[Outcome]) -> Share:
+    return Share(hits=sum(o.verdict.correct for o in found), n=len(found))
 
 
 def to_tensor(image: Image.Image) -> Tensor:

@@ -1,8 +1,9 @@
 """Prompts to judge a model by: GenEval's six categories (arXiv 2310.11513) in the words of the Toybox world.
 
-Every prompt names objects in a combination of attributes that no training scene contains (`grammar.is_held_out`), so
-none can have been learnt by heart. Floor and light, where they are named, are drawn evenly: pairs that training lacks
-are as frequent as they are in the world, one prompt of twelve.
+Every prompt asks for something unseen, so none can have been learnt by heart. Those of `trials` name objects in a
+combination of attributes that no training scene contains (`grammar.is_held_out`). Floor and light, where they are
+named, are drawn evenly: pairs that training lacks are as frequent as they are in the world, one prompt of twelve.
+Those of `phrasings` name combinations that training has, in a phrasing that no training caption has (`wording`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from sanakit.toybox.captions import phrase, plain_things
 from sanakit.toybox.grammar import (
@@ -17,6 +19,7 @@ from sanakit.toybox.grammar import (
     FLOORS,
     LIGHTS,
     MATERIALS,
+    NEXT_TO,
     RELATIONS,
     SHAPES,
     SIZES,
@@ -24,6 +27,7 @@ from sanakit.toybox.grammar import (
     SceneSpec,
     is_held_out,
 )
+from sanakit.toybox.wording import wording
 
 # The words of `trials`, which stay as they are: figures of different models are of the same prompts.
 _FLOORS = {
@@ -51,11 +55,12 @@ _OPENINGS = ("", "a picture of ", "a scene with ")
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """A prompt, what it says, and the ability that it asks for."""
+    """A prompt, what it says, the ability that it asks for, and what of it training lacks."""
 
     category: str
     prompt: str
     spec: SceneSpec
+    unseen: Literal["combination", "phrasing"] = "combination"
 
 
 def trials(count: int, seed: int = 0) -> list[Trial]:
@@ -70,6 +75,22 @@ def trials(count: int, seed: int = 0) -> list[Trial]:
             spec = CATEGORIES[category](draw)
         found.append(Trial(category=category, prompt=_said(spec, draw), spec=spec))
     return found
+
+
+def phrasings(count: int, seed: int = 0) -> list[Trial]:
+    """`count` prompts as people type them, spread evenly over the categories in turn; the same for the same seed."""
+    names = list(CATEGORIES)
+    return [_phrasing(names[k % len(names)], random.Random(f"phrasing-{seed}-{k}")) for k in range(count)]
+
+
+def _phrasing(category: str, draw: random.Random) -> Trial:
+    while True:
+        spec = CATEGORIES[category](draw)
+        if spec.relation is not None and draw.random() < 0.2:
+            spec = replace(spec, relation=NEXT_TO)
+        said = wording(spec, draw)
+        if said.held_out and not is_held_out(spec):
+            return Trial(category=category, prompt=said.text, spec=spec, unseen="phrasing")
 
 
 def _said(spec: SceneSpec, draw: random.Random) -> str:
