@@ -42,6 +42,11 @@ class Cells:
     things: Tensor
     places: Tensor
 
+    @property
+    def shown(self) -> Tensor:
+        """Where an object is, [n, 1, 8, 8] of 0 and 1."""
+        return (self.things[:, :1] == KINDS.index("object")).float()
+
     def __getitem__(self, rows: Sequence[int] | Tensor) -> Cells:
         return Cells(self.things[rows], self.places[rows])
 

@@ -39,6 +39,7 @@ class Levers:
         block: number of the block whose tokens the head reads.
         two: share of each batch that is drawn from scenes with two different shapes alone.
         edges: share of the times that are drawn evenly from 0 to `EDGES`.
+        objects: how much more the flow's loss weighs in cells that show an object; 0 for as much as elsewhere.
         optimizer: of the run.
     """
 
@@ -46,6 +47,7 @@ class Levers:
     block: int = 4
     two: float = 0.0
     edges: float = 0.0
+    objects: float = 0.0
     optimizer: OptimizerName = "adamw"
 
 
@@ -97,7 +99,7 @@ def _stored_cells(scenes: LatentScenes, path: Path) -> Cells:
 
 @dataclass(frozen=True)
 class FlowBatch(TransformerBatch):
-    """A batch with what the cells of its scenes show; None where no head is trained."""
+    """A batch with what the cells of its scenes show; None where no lever asks."""
 
     cells: Cells | None
 
@@ -146,7 +148,7 @@ class FlowTraining:
             )
         x0 = self.scenes.x0(rows).to(self.device)
         cells = None
-        if self.levers.alignment and self.scenes.cells is not None:
+        if (self.levers.alignment or self.levers.objects) and self.scenes.cells is not None:
             cells = self.scenes.cells[rows].to(self.device)
         return FlowBatch(x0, read_captions(self.tokenizer, lines).to(self.device), x0[sided], pairs, cells)
 
@@ -165,13 +167,20 @@ class FlowTraining:
             point = self.path.point(batch.x0, noise, t)
             predicted, misplaced, *read = self.forward(point, (1000 * t).floor(), batch.captions)
             sides = side_contrast(self._plain, self.path, batch, generator)
-        flow = velocity(predicted, self.path.target(batch.x0, noise, t))["loss"]
+        flow = self.flow_loss(predicted, self.path.target(batch.x0, noise, t), batch.cells)
         parts = {"flow": flow, "placing": misplaced, "sides": sides}
         total = flow + PLACING * misplaced + CONTRAST * sides
-        if batch.cells is not None:
+        if self.levers.alignment and batch.cells is not None:
             parts["alignment"] = alignment_loss(read[0], batch.cells)
             total = total + self.levers.alignment * parts["alignment"]
         return {"loss": total, **{name: part.detach() for name, part in parts.items()}}
+
+    def flow_loss(self, predicted: Tensor, target: Tensor, cells: Cells | None) -> Tensor:
+        """The mean squared error of velocities [B, C, 8, 8]; cells that show an object may weigh more."""
+        if not self.levers.objects or cells is None:
+            return velocity(predicted, target)["loss"]
+        weights = 1 + self.levers.objects * cells.shown  # [B, 1, 8, 8]
+        return ((predicted.float() - target).square() * weights).mean() / weights.mean()
 
     def draw_times(self, count: int, generator: torch.Generator) -> Tensor:
         """Times [count]: a share of them, of any rows, evenly below `EDGES`, the others by the shifted density."""

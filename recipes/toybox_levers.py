@@ -2,10 +2,11 @@
 
     python -m recipes.toybox_levers [VARIANT ...] --minutes 12
 
-Needs the latents of `recipes.toybox`. Each variant starts from the shipped weights, trains at a constant rate, and its
-averaged weights are measured on scenes and prompts held out: the flow's loss at fixed times and noise, how often the
-alignment head is right, and what the judge reads in pictures. Time is the processor's, of all threads, so that
-variants measured beside other work compare. A variant that was measured is not trained again.
+Needs the latents of `recipes.toybox`. Each variant starts from the shipped weights and trains at a constant rate. Its
+averaged weights are then measured on scenes and prompts held out: the flow's loss at fixed times and noise; how much
+worse it is if a caption of two things swaps their colours and materials, and in how many scenes; how often the
+alignment head is right; and what the judge reads in pictures. Time is the processor's, of all threads, so that variants
+measured beside other work compare. A variant that was measured is not trained again.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,7 @@ from sanakit.evaluation.toybox import Summary, outcomes, summarise
 from sanakit.pipeline.model import Model
 from sanakit.pipeline.request import ImageRequest
 from sanakit.text import TextEncoder
-from sanakit.toybox import caption
+from sanakit.toybox import Scene, SceneSpec, caption, full_spec, phrase
 from sanakit.toybox.judging.shipped import load_judge
 from sanakit.toybox.trials import Trial, trials
 from sanakit.training import Progress, Trainer
@@ -47,6 +49,8 @@ LR = 3e-4
 BATCH = 64
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
 HELD = 250
+BOUND_TIMES = (0.6, 0.75, 0.9)
+"""Where what goes where is decided."""
 PROMPTS, STEPS = 120, 20
 _WARM = 2  # steps before the clock starts: they compile
 _RESULT = "result.json"
@@ -58,6 +62,7 @@ VARIANTS = {
     "two shapes": Levers(two=0.5),
     "alignment, two shapes": Levers(alignment=0.1, two=0.5),
     "edges": Levers(edges=0.25),
+    "objects": Levers(objects=2.0),
     "muon": Levers(optimizer="muon"),
     "alignment, two shapes, muon": Levers(alignment=0.1, two=0.5, optimizer="muon"),
 }
@@ -85,7 +90,12 @@ def measure(name: str, minutes: float, batch: int) -> dict[str, Any]:
         train_for(trainer, training, minutes * 60)
     with trainer.ema.applied(training.model):
         training.model.eval()
-        found = {"steps": trainer.step, **held_out(training), **drawn(training).to_json()}
+        found = {
+            "steps": trainer.step,
+            **held_out(training),
+            **binding(training),
+            **drawn(training).to_json(),
+        }
     folder.mkdir(parents=True, exist_ok=True)
     atomic_write(folder / _RESULT, json.dumps(found).encode())
     return found
@@ -109,15 +119,17 @@ def held_out(training: FlowTraining) -> dict[str, Any]:
     scenes = open_scenes(RUNS / "held", HELD_LATENTS, HELD_CELLS)
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn((HELD, *scenes.latents.shape[1:]), generator=generator)
+    lines = [caption(scenes.shards.scene(row), random.Random(row)) for row in range(HELD)]
     loss, right, asked = {}, Counter[str](), Counter[str]()
     for time_ in TIMES:
         errors = []
-        for rows in torch.arange(HELD).split(50):
-            predicted, logits = predict(training, scenes, rows, noise[rows], time_)
-            errors.append(
-                sample_errors(predicted, noise[rows].to(predicted.device) - scenes.x0(rows.tolist()))
-            )
-            for name, (hit, of) in hits(logits, scenes.cells[rows]).items() if logits else ():  # type: ignore[index]
+        for at in range(0, HELD, 50):
+            rows = list(range(at, at + 50))
+            found, logits = predict(training, scenes, rows, lines[at : at + 50], noise[rows], time_)
+            errors.append(found)
+            for name, (hit, of) in (
+                hits(logits, scenes.cells[rows]).items() if scenes.cells and logits else ()
+            ):
                 right[name] += hit
                 asked[name] += of
         loss[str(time_)] = float(torch.cat(errors).mean())
@@ -125,17 +137,61 @@ def held_out(training: FlowTraining) -> dict[str, Any]:
 
 
 def predict(
-    training: FlowTraining, scenes: LatentScenes, rows: Tensor, noise: Tensor, time_: float
+    training: FlowTraining,
+    scenes: LatentScenes,
+    rows: list[int],
+    lines: list[str],
+    noise: Tensor,
+    time_: float,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Velocities of scenes at a time, and the head's logits; empty without a head."""
-    lines = [caption(scenes.shards.scene(row), random.Random(row)) for row in rows.tolist()]
-    t = torch.full((len(rows),), time_)
-    point = training.path.point(scenes.x0(rows.tolist()), noise, t)
-    inputs = point.to(training.device), (1000 * t).floor().to(training.device)
-    predicted, _, *read = training.model(
-        *inputs, read_captions(training.tokenizer, lines).to(training.device)
+    """The squared errors [B] of scenes under captions at a time, and the head's logits; empty without a head."""
+    x0, noise = scenes.x0(rows).to(training.device), noise.to(training.device)
+    t = torch.full((len(rows),), time_, device=training.device)
+    captions = read_captions(training.tokenizer, lines).to(training.device)
+    point = training.path.point(x0, noise, t)
+    predicted, _, *read = training.model(point, (1000 * t).floor(), captions)
+    return sample_errors(predicted, training.path.target(x0, noise, t)), read[0] if read else {}
+
+
+@torch.no_grad()
+def binding(training: FlowTraining) -> dict[str, float]:
+    """How much worse scenes of two things are predicted if what is said of them is swapped, and how often.
+
+    bound: the rise of the loss, as a share of it. told_apart: the share of scenes whose loss rises.
+    """
+    scenes = open_scenes(RUNS / "held", HELD_LATENTS, HELD_CELLS)
+    rows = [row for row in scenes.two if swapped(scenes.shards.scene(row)) is not None]
+    noise = torch.randn((len(rows), *scenes.latents.shape[1:]), generator=torch.Generator().manual_seed(1))
+    specs = [full_spec(scenes.shards.scene(row)) for row in rows]
+    false = [swapped(scenes.shards.scene(row)) or spec for row, spec in zip(rows, specs, strict=True)]
+    errors = []  # [2, n] at each time
+    for time_ in BOUND_TIMES:
+        pair = [
+            torch.cat([
+                predict(training, scenes, rows[at : at + 50], lines[at : at + 50], noise[at : at + 50], time_)[0]
+                for at in range(0, len(rows), 50)
+            ])
+            for lines in (list(map(phrase, specs)), list(map(phrase, false)))
+        ]  # fmt: skip
+        errors.append(torch.stack(pair))
+    right, wrong = torch.stack(errors).mean(0)
+    return {
+        "bound": float((wrong.mean() - right.mean()) / right.mean()),
+        "told_apart": float((wrong > right).float().mean()),
+    }
+
+
+def swapped(scene: Scene) -> SceneSpec | None:
+    """What a scene of two things shows, each with the other's colour and material; None if that is no difference."""
+    spec = full_spec(scene)
+    first, second = spec.groups
+    if (first.colour, first.material) == (second.colour, second.material):
+        return None
+    groups = (
+        replace(first, colour=second.colour, material=second.material),
+        replace(second, colour=first.colour, material=first.material),
     )
-    return predicted, read[0] if read else {}
+    return replace(spec, groups=groups)
 
 
 @torch.no_grad()
@@ -157,9 +213,9 @@ def table(minutes: float, batch: int) -> Iterator[str]:
     yield (
         "| variant | steps | loss at "
         + " | ".join(map(str, TIMES))
-        + " | head | correct | score | distance |"
+        + " | bound | told apart | head | correct | score | distance |"
     )
-    yield "|---" * (7 + len(TIMES)) + "|"
+    yield "|---" * (8 + len(TIMES)) + "|"
     for name in VARIANTS:
         path = folder_of(name, minutes, batch) / _RESULT
         if not path.exists():
@@ -168,8 +224,9 @@ def table(minutes: float, batch: int) -> Iterator[str]:
         losses = [f"{found['loss'][str(t)]:.4f}" for t in TIMES]
         asked = [found["head"][word] for word in WORDS if word in found["head"]]
         head = f"{sum(asked) / len(asked):.1%}" if asked else ""
+        bound = [f"{found['bound']:.2%}", f"{found['told_apart']:.1%}"]
         judged = [f"{found['overall']['accuracy']:.1%}", f"{found['score']:.3f}", f"{found['frechet']:.2f}"]
-        yield f"| {' | '.join([name, str(found['steps']), *losses, head, *judged])} |"
+        yield f"| {' | '.join([name, str(found['steps']), *losses, *bound, head, *judged])} |"
 
 
 def main() -> None:

@@ -73,6 +73,17 @@ def test_the_head_adds_its_loss_by_its_weight(scenes: LatentScenes) -> None:
     assert found[0.3] == pytest.approx(found[0.0] + 0.3 * float(parts[0.3]["alignment"]), rel=1e-5)
 
 
+def test_errors_in_cells_with_objects_weigh_more(scenes: LatentScenes) -> None:
+    run = training(scenes, Levers(objects=3.0))
+    cells, zeros = run.batches(0).cells, torch.zeros(4, 32, 8, 8)
+    shown = cells.shown.expand_as(zeros)
+    share = float(shown.mean())
+    scale = 1 + 3 * share
+    assert float(run.flow_loss(shown, zeros, cells)) == pytest.approx(4 * share / scale, rel=1e-5)
+    assert float(run.flow_loss(1 - shown, zeros, cells)) == pytest.approx((1 - share) / scale, rel=1e-5)
+    assert float(run.flow_loss(zeros + 2, zeros, cells)) == pytest.approx(4.0)
+
+
 def test_the_shipped_weights_predict_and_training_resumes_to_the_bit(
     scenes: LatentScenes, tmp_path: Path
 ) -> None:
