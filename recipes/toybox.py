@@ -45,12 +45,14 @@ from recipes.toybox_second import (
     train_second,
 )
 from recipes.toybox_shards import RUNS, SHARD, SIZE, RenderProgress, SceneShards, keep, render_dataset
+from recipes.toybox_text import ABOUT
 from sanakit.autoencoder import DCAE
 from sanakit.autoencoder import PRESETS as AUTOENCODERS
 from sanakit.base.seeds import batch_indices
 from sanakit.evaluation import edge_sharpness, psnr, ssim
 from sanakit.text import load_tokenizer, save_tokenizer
 from sanakit.toybox.grammar import Split
+from sanakit.toybox.words import all_words
 from sanakit.training import reconstruction, sentences
 from sanakit.weights import ModelSpec, Schedule, write_folder
 
@@ -254,6 +256,7 @@ def ship() -> None:
         instruct=False,
         bins=False,
         text_config=text_config(len(tokenizer)),
+        about=ABOUT,
     )
     write_folder(
         spec,
@@ -261,6 +264,7 @@ def ship() -> None:
         autoencoder=trained_autoencoder(),
         text_encoder=joint.text,
         tokenizer=RUNS / "shipped-tokenizer",
+        words=all_words(),
         dtype=torch.bfloat16,
         force=True,
     )

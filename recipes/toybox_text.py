@@ -1,4 +1,7 @@
-"""The shipped text encoder with more words: each new word gets a token, whose row starts as that of a known synonym."""
+"""The words of the shipped model: what it says of them, and how its text encoder gets more.
+
+Each new word gets a token, whose row starts as that of a known synonym.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,20 @@ from transformers import Gemma2Model, PreTrainedTokenizerBase
 
 from sanakit.text import build_gemma, extend_tokenizer, load_tokenizer, tokens_per_word, widen, widened
 from sanakit.toybox import words as w
-from sanakit.weights import ModelSpec, load_text_encoder
+from sanakit.toybox.grammar import COLOURS, DRAWS, FLOORS, LIGHTS, MATERIALS, SHAPES, SIZES
+from sanakit.weights import About, ModelSpec, load_text_encoder
 
+_KINDS = {
+    "shapes": SHAPES,
+    "colours": COLOURS,
+    "materials": MATERIALS,
+    "sizes": SIZES,
+    "floors": FLOORS,
+    "lights": LIGHTS,
+}
+ABOUT = About(
+    name="Toybox", draws=DRAWS, knows=tuple(f"{kind}: {', '.join(known)}" for kind, known in _KINDS.items())
+)
 NOISE = (
     0.05  # of the deviation of the rows: enough to tell synonyms apart, too little to change what they mean
 )

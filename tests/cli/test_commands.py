@@ -19,12 +19,14 @@ from safetensors.torch import load_file
 from sanakit import __version__
 from sanakit.cli.progress import ProgressBar
 from sanakit.pipeline import load, read_picture
+from sanakit.toybox.grammar import DRAWS
 from tests.cli.running import Sana, hear_interrupts, lines_of
 from tests.oracles import chips
 from tests.oracles.tiny import Folders, Recipe
 from tests.pipeline.drawing import open_model
 
-SOURCE = str(Path(__file__).parents[2] / "src")
+ROOT = Path(__file__).parents[2]
+SOURCE = str(ROOT / "src")
 
 
 def _start(*arguments: str, code: str | None = None, **options) -> subprocess.Popen:
@@ -50,6 +52,11 @@ def test_help_needs_no_torch(arguments: list[str], capsys: pytest.CaptureFixture
     with capsys.disabled():
         print(f"[{' '.join(arguments)}: {time.perf_counter() - began:.2f} s] ", end="")
     assert process.returncode == 0, err
+
+
+def test_a_newcomer_reads_what_the_shipped_model_draws(sana: Sana):
+    for text in (sana("generate", "--help").stdout, (ROOT / "README.md").read_text(encoding="utf-8")):
+        assert f"Toybox, draws {DRAWS}" in " ".join(text.split())
 
 
 def test_help_names_every_option(sana: Sana):

@@ -13,8 +13,9 @@ import torch
 
 from sanakit.base import ConfigError, OutputError
 from sanakit.transformer import SanaTransformer
-from sanakit.weights import check_parts, read_model_spec, write_derived
+from sanakit.weights import About, check_parts, read_model_spec, write_derived
 from sanakit.weights.model_files import copy_known, known_files
+from sanakit.weights.save import write_settings
 from tests.oracles.tiny import Folders
 
 
@@ -43,6 +44,17 @@ def others(folder: Path) -> dict[str, Path]:
     parts = ("vae", "text_encoder", "tokenizer")
     files = [path for part in parts for path in (folder / part).iterdir()]
     return {path.relative_to(folder).as_posix(): path for path in files}
+
+
+@pytest.mark.parametrize(("way", "kept"), [(export, False), (copy_all, True)])
+def test_what_a_model_says_of_itself_is_not_said_of_one_trained_from_it(
+    base: Path, tmp_path: Path, way: Way, kept: bool
+) -> None:
+    about = About(name="Farm", draws="cows")
+    write_settings(replace(read_model_spec(base), about=about), base)
+    way(base, tmp_path / "model")
+    path = tmp_path / "model" / "sanakit.json"
+    assert (path.exists() and "Farm" in path.read_text()) == kept
 
 
 @WAYS

@@ -11,7 +11,7 @@ from transformers import Gemma2Model, PreTrainedTokenizerBase
 
 from recipes.toybox_contrast import mirrored
 from recipes.toybox_model import PLACES, TOKENS, UNPLACED, read_captions
-from recipes.toybox_text import extended_text, origin
+from recipes.toybox_text import ABOUT, extended_text, origin
 from sanakit.text import load_tokenizer, save_tokenizer, tokenise, words_of
 from sanakit.text.tokenizer import read_tokens
 from sanakit.toybox import sample_scene
@@ -73,6 +73,10 @@ def test_a_synonym_begins_as_what_it_stands_for(
     alike = torch.cosine_similarity(told, meant).mean()
     assert alike > 0.97 > torch.cosine_similarity(meant[: len(else_)], else_[: len(meant)]).mean()
     assert not torch.equal(told, meant)
+
+
+def test_the_shipped_folder_says_what_it_draws() -> None:
+    assert SPEC.about == ABOUT
 
 
 def test_words_begin_as_words_that_are_known() -> None:

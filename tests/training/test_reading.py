@@ -90,8 +90,16 @@ def test_drawing_says_which_words_a_model_has_not_learnt(tmp_path: Path) -> None
         request = ImageRequest(prompt=prompt, steps=1, width=64, height=64)
         return [event.message for event in model.generate(request) if isinstance(event, Note)]
 
-    assert notes("a red cube") == []
-    assert notes("a red pizza and a zebra") == [
+    assert notes("A red cube, on snow!") == []
+    [told] = notes("a cat sitting on 2 sofas, a red pizza, a zebra")
+    assert told.startswith(
+        "Toybox draws one to four solids on a floor under a light; it does not know: cat, "
+    )
+    assert all(
+        word in told for word in ("sofas", "pizza", "more. It knows shapes: sphere, cube", "floors: grass")
+    )
+    model.spec = replace(model.spec, about=None)
+    assert notes("a green pizza and a zebra") == [
         "this model has not learnt the words pizza, zebra, and draws something else in their place."
     ]
 

@@ -151,7 +151,8 @@ def test_a_whole_folder_is_bit_equal_after_both_have_written_it(
         True,
     )
     mine = replace(spec, folder=tmp_path / "mine")
-    write_folder(mine, **parts(spec), tokenizer=spec.tokenizer_folder)
+    write_folder(mine, **parts(spec), tokenizer=spec.tokenizer_folder, words={"sofa", "cat"})
+    assert (tmp_path / "mine/words.txt").read_text() == "cat\nsofa\n"
     assert read_model_spec(tmp_path / "mine") == replace(
         mine,
         transformer_source=tmp_path / "mine/transformer",

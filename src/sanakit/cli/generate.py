@@ -112,6 +112,8 @@ def generate(
 ) -> None:
     """Draw pictures from a prompt.
 
+    The model that ships, Toybox, draws one to four solids on a floor under a light, such as "two red cubes on snow".
+
     A named FILE.png is replaced, but only once the new picture is complete.
     """
     from sanakit.cli.outputs import choose_target, draw

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from sanakit.base.echo import printable
 from sanakit.base.errors import RequestError
 from sanakit.base.sentinel import check_finite
 from sanakit.base.text_states import TextStates
@@ -101,6 +102,10 @@ def _word_notes(spec: ModelSpec, prompt: str) -> list[str]:
         return []
     listed = ", ".join(word[:_WORD_LENGTH] for word in words[:_WORDS_LISTED])
     more = f" and {len(words) - _WORDS_LISTED} more" if len(words) > _WORDS_LISTED else ""
+    if spec.about is not None:
+        draws = printable(f"{spec.about.name} draws {spec.about.draws}")
+        knows = printable("; ".join(spec.about.knows))
+        return [f"{draws}; it does not know: {listed}{more}." + (f" It knows {knows}." if knows else "")]
     some, their = ("words", "their") if len(words) > 1 else ("word", "its")
     return [
         f"this model has not learnt the {some} {listed}{more}, and draws something else in {their} place."

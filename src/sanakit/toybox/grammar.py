@@ -20,6 +20,7 @@ FLOORS = ("grass", "sand", "snow", "wood", "tiles", "water")
 LIGHTS = ("noon", "sunset", "night", "overcast")
 RELATIONS = ("left of", "right of", "in front of", "behind")
 MAX_OBJECTS = 4
+DRAWS = "one to four solids on a floor under a light"
 NEXT_TO = "next to"  # left or right: what a caption may say of a scene, but no scene is drawn for
 INVERSE_RELATION = {
     "left of": "right of",

@@ -12,6 +12,7 @@ load          strictly into meta-built modules      save         folders, whole 
 convert       files <-> folders, either network
 """
 
+from sanakit.weights.about import About
 from sanakit.weights.checkpoint import is_checkpoint_name, open_checkpoint
 from sanakit.weights.convert import file_to_file, file_to_folder, folder_to_file
 from sanakit.weights.formats.diffusers_scheduler import Schedule
@@ -53,6 +54,7 @@ from sanakit.weights.tensor_files import (
 from sanakit.weights.torch_file import read_pth
 
 __all__ = [
+    "About",
     "DIFFUSERS_STEM",
     "INT8",
     "PUBLISHED",

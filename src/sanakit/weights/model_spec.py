@@ -1,7 +1,7 @@
 """The description of a model folder, read from its configuration files alone: no weights are opened.
 
-The folder is diffusers' (`model_index.json` and one folder per component). Three facts about a checkpoint have no
-place there and are in an optional `sanakit.json` beside it: dialect, instruction, size bins. diffusers ignores it.
+The folder is diffusers' (`model_index.json` and one folder per component). What has no place there is in an optional
+`sanakit.json` beside it: dialect, instruction, size bins, and what a model says of itself. diffusers ignores it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from sanakit.base.echo import quoted
 from sanakit.base.errors import ConfigError, RequestError
 from sanakit.base.sizes import BUCKETS
 from sanakit.transformer import TransformerConfig
+from sanakit.weights.about import About, read_about
 from sanakit.weights.checkpoint import Part, open_checkpoint
 from sanakit.weights.description import Description
 from sanakit.weights.formats import diffusers_autoencoder, diffusers_scheduler, diffusers_transformer, gemma
@@ -58,7 +59,7 @@ _HARMLESS: dict[str, tuple[object, ...]] = {
     "requires_safety_checker": (False, True),
 }
 _DIALECTS = {dialect.name: dialect for dialect in (DIFFUSERS, OFFICIAL)}
-_EXTRA: dict[str, Any] = {"dialect": DIFFUSERS.name, "instruct": True, "bins": None}
+_EXTRA: dict[str, Any] = {"dialect": DIFFUSERS.name, "instruct": True, "bins": None, "about": None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +74,7 @@ class ModelSpec:
     config.json as it is. variant: which weights of each component, None for the plain ones or the only ones.
     notes: sentences about ignored fields of the configuration, components without the variant, and assumptions
     about a file of weights.
+    about: what the model says of itself.
     other_autoencoder, other_text, other_tokenizer: folders of components in the place of those in `folder`
     (`weights.parts`).
     """
@@ -91,6 +93,7 @@ class ModelSpec:
     notes: tuple[str, ...] = field(default=(), compare=False)
     text_config: dict[str, Any] = field(hash=False)
     weights: Part | None = None
+    about: About | None = None
     other_autoencoder: Path | None = None
     other_text: Path | None = None
     other_tokenizer: Path | None = None
@@ -177,7 +180,8 @@ def _read_folder(folder: Path, variant: str | None, ignore: frozenset[str]) -> M
     schedule = read(diffusers_scheduler.from_config, "scheduler/scheduler_config.json")
     text_config = read(gemma.from_config, "text_encoder/config.json")
     extra = folder / EXTRA_FILE
-    dialect, instruct, bins = _read_extra(read_json(extra) if extra.exists() else {}, transformer, str(extra))
+    settings = read_json(extra) if extra.exists() else {}
+    dialect, instruct, bins = _read_extra(settings, transformer, str(extra))
     missing_variant({folder / part: stem for part, stem in STEMS.items()}, variant, notes.append)
     return ModelSpec(
         folder=folder,
@@ -193,6 +197,7 @@ def _read_folder(folder: Path, variant: str | None, ignore: frozenset[str]) -> M
         variant=variant,
         notes=tuple(notes),
         text_config=text_config,
+        about=read_about(settings.get("about"), str(extra)),
     )
 
 
@@ -264,6 +269,7 @@ def _read_file(path: Path, parts: ModelSpec, hints: Hints) -> ModelSpec:
         bins=transformer.sample_size * 32 in BUCKETS if found.bins is None else found.bins,
         variant=parts.variant,
         text_config=parts.text_config,
+        about=parts.about,
         weights=hints.weights,
         notes=(*parts.notes, *opened.notes, *notes),
     )
@@ -309,6 +315,8 @@ def index_config(
 
 def extra_config(spec: ModelSpec) -> dict[str, Any] | None:
     """sanakit.json, or None if every value is the default of a folder without it."""
-    values = {"dialect": spec.dialect.name, "instruct": spec.instruct, "bins": spec.bins}
+    values: dict[str, Any] = {"dialect": spec.dialect.name, "instruct": spec.instruct, "bins": spec.bins}
+    if spec.about is not None:
+        return values | {"about": spec.about.to_json()}
     default = _read_extra({}, spec.transformer, EXTRA_FILE)
     return None if (spec.dialect, spec.instruct, spec.bins) == default else values

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,7 @@ def write_folder(
     autoencoder: nn.Module | Mapping[str, Tensor],
     text_encoder: nn.Module | Mapping[str, Tensor],
     tokenizer: Path,
+    words: Iterable[str] = (),
     dtype: torch.dtype | None = None,
     max_shard_size: int | str = MAX_SHARD_SIZE,
     variant: str | None = None,
@@ -189,9 +191,10 @@ def write_folder(
 ) -> Path:
     """Write a whole model to `spec.folder`, in the layout that diffusers' `SanaPipeline` loads.
 
-    The modules (or state dicts) are ours; `tokenizer` is a folder whose files are copied. A `sanakit.json` is added
-    when the model differs from the defaults of a folder. Returns the folder. Raises OutputError when the folder is
-    occupied and `force` is false, or can't be written; ConfigError and WeightsError as `save_transformer`.
+    The modules (or state dicts) are ours; `tokenizer` is a folder whose files are copied. words: that the model has
+    learnt, for `words.txt`; none, no file. A `sanakit.json` is added when the model differs from the defaults of a
+    folder. Returns the folder. Raises OutputError when the folder is occupied and `force` is false, or can't be
+    written; ConfigError and WeightsError as `save_transformer`.
     """
     folder = spec.folder
     refuse_existing(folder, force)
@@ -201,6 +204,7 @@ def write_folder(
         save_autoencoder(draft / "vae", spec.autoencoder, autoencoder, **options)
         save_text_encoder(draft / "text_encoder", spec.text_config, text_encoder, **options)
         _copy_tokenizer(tokenizer, draft / "tokenizer")
+        write_words(draft, words)
         write_settings(spec, draft)
     return folder
 
@@ -245,9 +249,10 @@ def write_derived(
     """Write a whole model to `folder`: this transformer and schedule, the other parts copied from `spec`.
 
     text_encoder: weights of one that was trained, too, for the configuration and the tokenizer of `spec`.
-    words: that the model has learnt, for `words.txt`. options: of the weights, as in `save_weights`. The folder
-    appears, or changes, in one step. Returns it. Raises OutputError if it is occupied and `force` is false, or can't
-    be written; ConfigError if a file of the other parts leads out of their model.
+    words: that the model has learnt, for `words.txt`. options: of the weights, as in `save_weights`. What `spec` says
+    of itself is left out: it may not be true of another model. The folder appears, or changes, in one step. Returns
+    it. Raises OutputError if it is occupied and `force` is false, or can't be written; ConfigError if a file of the
+    other parts leads out of their model.
     """
     refuse_existing(folder, force)
     with new_folder(folder, replace=force, ours=is_model_file) as draft:
@@ -258,7 +263,7 @@ def write_derived(
             if name != "text_encoder" or text_encoder is None:
                 copy_known(path, path.parent.parent, draft / name / path.name)
         write_words(draft, words)
-        write_settings(spec, draft)
+        write_settings(replace(spec, about=None), draft)
     return folder
 
 
