@@ -7,7 +7,15 @@ import math
 import pytest
 import torch
 
-from sanakit.evaluation import Share, edge_sharpness, frechet_distance, kernel_distance, psnr, ssim
+from sanakit.evaluation import (
+    Share,
+    edge_sharpness,
+    edge_slope,
+    frechet_distance,
+    kernel_distance,
+    psnr,
+    ssim,
+)
 
 
 def test_psnr_of_a_known_error() -> None:
@@ -50,6 +58,16 @@ def test_edges_are_as_sharp_as_their_slope() -> None:
     assert edge_sharpness(blurred, step).tolist() == pytest.approx([2 / 3, 2 / 3])
     assert edge_sharpness(step * 0.5, step).tolist() == pytest.approx([0.5, 0.5])
     assert edge_sharpness(step, blurred).min() > 1
+
+
+def test_slope_is_taken_at_an_images_own_edges() -> None:
+    """Half of a step's height is half of its slope, wherever the step stands."""
+    images = torch.zeros(2, 3, 102, 102)
+    images[0, ..., 50:] = 1
+    images[1, ..., 70:] = 0.5
+    steep, half = edge_slope(images).tolist()
+    assert steep == pytest.approx(3**0.5)  # a step of 1 in each of three channels
+    assert half == pytest.approx(steep / 2)
 
 
 def features(n: int, seed: int, scale: float = 1.0, shift: float = 0.0) -> torch.Tensor:

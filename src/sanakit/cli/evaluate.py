@@ -180,6 +180,9 @@ def _print(summary: Summary, shipped: ShippedJudge, out: Path) -> None:
     say(f"{'score':<18} {summary.score:.3f}")
     if summary.frechet is not None:
         say(f"{'frechet distance':<18} {summary.frechet:.3f}   kernel distance {summary.kernel:.4f}")
+    say(f"{'edges':<18} {summary.edges:.3f} of the slope of a render's")
+    if summary.roundness is not None:
+        say(f"{'roundness':<18} spheres are {summary.roundness:.1%} of their radius off a circle (median)")
     for name, share in summary.phrasings.items():
         say(f"{'phrasings' if name == 'overall' else f'  {name}':<20} {share}")
     for condition, table in shipped.accuracy.items():

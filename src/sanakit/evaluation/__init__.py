@@ -3,10 +3,11 @@
 from sanakit.evaluation.measures import (
     Share,
     edge_sharpness,
+    edge_slope,
     frechet_distance,
     kernel_distance,
     psnr,
     ssim,
 )
 
-__all__ = ["Share", "edge_sharpness", "frechet_distance", "kernel_distance", "psnr", "ssim"]
+__all__ = ["Share", "edge_sharpness", "edge_slope", "frechet_distance", "kernel_distance", "psnr", "ssim"]

@@ -1,6 +1,7 @@
 """Measures: images against their originals, sets of images against sets, and shares with their uncertainty.
 
-psnr, ssim, edge_sharpness          per image, on pixels in 0..1
+psnr, ssim, edge_sharpness          per image, on pixels in 0..1, against its original
+edge_slope                          per image, alone
 frechet_distance, kernel_distance   between two sets, from features [n, C] of any network
 Share                               hits of n, with an interval
 """
@@ -47,8 +48,21 @@ def edge_sharpness(images: Tensor, originals: Tensor) -> Tensor:
     Edges are the steepest 2 % of the originals' pixels; 1 is as sharp, less is blurred.
     """
     wanted, found = _slope(originals), _slope(images)  # [B, n]
-    steepest = wanted.topk(max(1, int(_EDGES * wanted.shape[1])), dim=1).indices
+    steepest = _steepest(wanted).indices
     return found.gather(1, steepest).sum(1) / wanted.gather(1, steepest).sum(1)
+
+
+def edge_slope(images: Tensor) -> Tensor:
+    """Return [B] for [B, 3, H, W] in 0..1: the mean slope of an image's own steepest 2 % of pixels.
+
+    For images without an original, to be compared with the mean of pictures that are known to be sharp.
+    """
+    return _steepest(_slope(images)).values.mean(1)
+
+
+def _steepest(slope: Tensor) -> torch.return_types.topk:
+    """The steepest pixels of each image: values and places [B, k] of slopes [B, n]."""
+    return slope.topk(max(1, int(_EDGES * slope.shape[1])), dim=1)
 
 
 def _slope(x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sanakit.base.files import atomic_write
 from sanakit.evaluation.measures import Share
-from sanakit.evaluation.toybox import Outcome, Summary
+from sanakit.evaluation.toybox import FIGURES, Outcome, Summary
 
 _STYLE = """
 :root { color-scheme: light dark; font: 15px/1.4 system-ui, sans-serif }
@@ -39,8 +39,8 @@ def write_page(
 
 
 def _scores(summary: Summary) -> str:
-    distances = ((name, getattr(summary, name)) for name in ("score", "frechet", "kernel"))
-    rows = "".join(f"<tr><td>{name}<td>{value:.4f}" for name, value in distances if value is not None)
+    figures = ((name, getattr(summary, name)) for name in FIGURES)
+    rows = "".join(f"<tr><td>{name}<td>{value:.4f}" for name, value in figures if value is not None)
     tables = _shares("category", {"overall": summary.overall, **summary.categories}, rows)
     return tables + (
         _shares("in phrasings that training lacks", summary.phrasings) if summary.phrasings else ""

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from statistics import median
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from sanakit.evaluation.measures import Share, frechet_distance, kernel_distance
+from sanakit.evaluation.measures import Share, edge_slope, frechet_distance, kernel_distance
+from sanakit.evaluation.outline import out_of_round
+from sanakit.toybox import render, sample_scene
 from sanakit.toybox.judging import Judge, Reading, Verdict, judge, read
-from sanakit.toybox.judging.network import stack
+from sanakit.toybox.judging.network import SIZE, stack
 from sanakit.toybox.trials import CATEGORIES, Trial
+
+_RENDERS = 32  # scenes whose renders say how steep edges should be; their mean is then known to 2 %
 
 Draw = Callable[[Trial, int], Image.Image]
 
@@ -35,8 +41,10 @@ class Summary:
     """overall, categories: shares of correct images, of the prompts of `trials`; score and distances are theirs, too.
 
     score: mean probability of the words of the prompt. frechet, kernel: distances of the drawn images' features to
-    those of held-out renders; None for a single image. phrasings: the shares of the prompts of `trials.phrasings`, with
-    the same names; empty if there are none.
+    those of held-out renders; None for a single image. edges: slope of the drawn images' edges over that of renders.
+    roundness: median distance of a single sphere's outline from a circle, as a share of its radius; None if no prompt
+    asks for one sphere alone, or none was drawn. phrasings: the shares of the prompts of `trials.phrasings`, with the
+    same names; empty if there are none.
     """
 
     overall: Share
@@ -44,16 +52,22 @@ class Summary:
     score: float
     frechet: float | None
     kernel: float | None
+    edges: float
+    roundness: float | None
     phrasings: Mapping[str, Share]
 
     def to_json(self) -> dict[str, object]:
-        """Return `overall` and each category as accuracy, low, high, n; then score, distances and phrasings."""
+        """Return `overall` and each category as accuracy, low, high, n; then the other figures and phrasings."""
         shares = {"overall": self.overall, **self.categories}
         result: dict[str, object] = {name: share.to_json() for name, share in shares.items()}
-        result |= {"score": self.score, "frechet": self.frechet, "kernel": self.kernel}
+        result |= {name: getattr(self, name) for name in FIGURES}
         return result | {
             "phrasings": {name: share.to_json() for name, share in self.phrasings.items()} or None
         }
+
+
+FIGURES = ("score", "frechet", "kernel", "edges", "roundness")
+"""Those of a summary that are no shares."""
 
 
 def outcomes(draw: Draw, trials: Iterable[Trial], network: Judge, seed: int = 0) -> Iterator[Outcome]:
@@ -84,6 +98,8 @@ def summarise(found: Sequence[Outcome], renders: Tensor) -> Summary:
         score=sum(o.verdict.score for o in found) / len(found),
         frechet=frechet_distance(features, renders) if several else None,
         kernel=kernel_distance(features, renders) if several else None,
+        edges=_slope(found) / slope_of_renders(),
+        roundness=_roundness(found),
         phrasings={"overall": _share(worded), **_by_category(worded)} if worded else {},
     )
 
@@ -94,6 +110,30 @@ def _by_category(found: Sequence[Outcome]) -> dict[str, Share]:
 
 def _share(found: Sequence[Outcome]) -> Share:
     return Share(hits=sum(o.verdict.correct for o in found), n=len(found))
+
+
+def _slope(found: Sequence[Outcome]) -> float:
+    return float(torch.cat([edge_slope(_pixels(outcome)) for outcome in found]).mean())
+
+
+@cache
+def slope_of_renders() -> float:
+    """Return the mean edge slope of renders at the size that the judge reads, of which `edges` is a share."""
+    scenes = [sample_scene(seed) for seed in range(_RENDERS)]
+    return float(torch.cat([edge_slope(render([scene], SIZE)) for scene in scenes]).mean())
+
+
+def _roundness(found: Sequence[Outcome]) -> float | None:
+    """The median over prompts for one sphere alone in whose image the judge read one."""
+    alone = [o for o in found if [(g.shape, g.count) for g in o.trial.spec.groups] == [("sphere", 1)]]
+    read = [(o, o.reading.objects[0]) for o in alone if o.reading.objects]
+    shares = [out_of_round(_pixels(o)[0], item) for o, item in read if item.shape == "sphere"]
+    return median(shares) if shares else None
+
+
+def _pixels(outcome: Outcome) -> Tensor:
+    """[1, 3, 256, 256] in 0..1, as the judge read it."""
+    return stack([to_tensor(outcome.picture)])
 
 
 def to_tensor(image: Image.Image) -> Tensor:
