@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from sanakit.training import (
     GuardConfig,
     LRScheduleConfig,
     OptimizerConfig,
+    Player,
     RunPhase,
     SavingConfig,
     TrainConfig,
@@ -64,7 +66,7 @@ def autocast(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16)
 
 
-def recipe_trainer(model: nn.Module, config: TrainConfig) -> Trainer:
+def recipe_trainer(model: nn.Module, config: TrainConfig, players: Sequence[Player] = ()) -> Trainer:
     """The trainer of a model, in the dtype that is fastest here; it goes on from the newest checkpoint of the run."""
     dtype = decide(next(model.parameters()).device.type).dtype
-    return Trainer(model, config, dtype=None if dtype == torch.float32 else dtype)
+    return Trainer(model, config, players, dtype=None if dtype == torch.float32 else dtype)

@@ -4,6 +4,7 @@ Stages, each resumable (run it again after an interruption and it goes on):
   render       scenes of the Toybox world to runs/toybox/{train,held}
   autoencoder  DC-AE on the rendered pictures
   decoder      its decoder once more, on whole pictures, the encoder frozen
+  sharpen      its decoder against a critic (recipes/toybox_sharpen.py); the shipped one if none was trained here
   latents      the pictures through the frozen encoder; through the shipped one if none was trained here
   transformer  text encoder and flow transformer together, on latents and captions
   second       the shipped ones, trained on with what `recipes/toybox_second.py` switches on
@@ -45,6 +46,7 @@ from recipes.toybox_second import (
     train_second,
 )
 from recipes.toybox_shards import RUNS, SHARD, SIZE, RenderProgress, SceneShards, keep, render_dataset
+from recipes.toybox_sharpen import SHARPEN, load_sharpened, train_sharpened
 from recipes.toybox_text import ABOUT
 from sanakit.autoencoder import DCAE
 from sanakit.autoencoder import PRESETS as AUTOENCODERS
@@ -142,7 +144,7 @@ def train_autoencoder(steps: int | None = None) -> None:
 
 def train_decoder(steps: int | None = None) -> None:
     """Refine the decoder on whole pictures; the encoder stays as it is, and with it the latents."""
-    shards, model = SceneShards(RUNS / "train"), trained_autoencoder(refined=False)
+    shards, model = SceneShards(RUNS / "train"), trained_autoencoder(refined=False, sharpened=False)
     encode, decode = torch.compile(model.encode), torch.compile(model.decode)
 
     def batches(step: int) -> Tensor:
@@ -157,10 +159,15 @@ def train_decoder(steps: int | None = None) -> None:
         print(report, flush=True)
 
 
-def trained_autoencoder(refined: bool = True) -> DCAE:
+def sharpen() -> None:
+    """Train the decoder against a critic."""
+    train_sharpened(trained_autoencoder(sharpened=False))
+
+
+def trained_autoencoder(refined: bool = True, sharpened: bool = True) -> DCAE:
     """The autoencoder with its averaged weights, the shipped one if none was trained here.
 
-    refined: with the refined decoder where there is one.
+    refined, sharpened: with the decoder of these stages where there is one.
     """
     if AUTOENCODER.folder.exists():
         model = DCAE(AUTOENCODERS["toybox"])
@@ -169,6 +176,8 @@ def trained_autoencoder(refined: bool = True) -> DCAE:
         model, _ = shipped_autoencoder()
     if refined and DECODER.folder.exists():
         recipe_trainer(model.decoder, DECODER).ema.copy_to(model.decoder)
+    if sharpened and SHARPEN.folder.exists():
+        load_sharpened(model)
     return model.to(DEVICE, memory_format=torch.channels_last).eval()
 
 
@@ -286,6 +295,7 @@ STAGES: dict[str, Callable[[], None]] = {
     "render": render,
     "autoencoder": train_autoencoder,
     "decoder": train_decoder,
+    "sharpen": sharpen,
     "latents": encode_latents,
     "transformer": train_transformer,
     "second": train_second,
