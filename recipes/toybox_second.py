@@ -1,4 +1,7 @@
-"""The shipped networks of Toybox, trained on: `python -m recipes.toybox second`.
+"""The shipped networks of Toybox, trained on.
+
+    python -m recipes.toybox second               as many steps as `SECOND` says
+    python -m recipes.toybox_second --steps 1500  another number
 
 Text encoder and transformer start from src/sanakit/toybox/model, with a token for every word of captions; the
 autoencoder, and with it the latents, stay.
@@ -6,6 +9,7 @@ autoencoder, and with it the latents, stay.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 
 import torch
@@ -73,3 +77,16 @@ def train_second(steps: int | None = None) -> None:
     trainer = recipe_trainer(training.model, shortened(SECOND, steps))
     for report in sentences(trainer.train(training.losses, training.batches)):
         print(report, flush=True)
+
+
+def main() -> None:
+    """Train for a number of steps; a run that has them goes on if more are asked for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--steps", type=int, default=SECOND.steps)
+    train_second(parser.parse_args().steps)
+
+
+if __name__ == "__main__":
+    main()
