@@ -31,9 +31,10 @@ from recipes.toybox_flow import FlowTraining, LatentScenes, Levers, open_scenes
 from recipes.toybox_model import MODEL, read_captions
 from recipes.toybox_second import CELLS, HELD_CELLS, HELD_LATENTS, LATENTS, shipped_networks
 from recipes.toybox_shards import RUNS, SIZE
+from recipes.toybox_text import extended_text
 from sanakit.base.files import atomic_write
 from sanakit.base.precision import decide
-from sanakit.evaluation.toybox import Summary, outcomes, summarise
+from sanakit.evaluation.toybox import outcomes, summarise
 from sanakit.pipeline.model import Model
 from sanakit.pipeline.request import ImageRequest
 from sanakit.text import TextEncoder
@@ -52,6 +53,8 @@ HELD = 250
 BOUND_TIMES = (0.6, 0.75, 0.9)
 """Where what goes where is decided."""
 PROMPTS, STEPS = 120, 20
+MORE = 60
+"""Prompts for two objects besides: what the shipped model fails at most."""
 _WARM = 2  # steps before the clock starts: they compile
 _RESULT = "result.json"
 
@@ -78,7 +81,7 @@ def measure(name: str, minutes: float, batch: int) -> dict[str, Any]:
     levers, folder = VARIANTS[name], folder_of(name, minutes, batch)
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped
     scenes = open_scenes(RUNS / "train", LATENTS, CELLS)
-    tokenizer, joint = shipped_networks()
+    tokenizer, joint = shipped_networks(extended_text)
     torch.manual_seed(0)
     training = FlowTraining(joint, scenes, tokenizer, levers or Levers(), batch)
     config = settings(
@@ -195,8 +198,8 @@ def swapped(scene: Scene) -> SceneSpec | None:
 
 
 @torch.no_grad()
-def drawn(training: FlowTraining) -> Summary:
-    """What the judge reads in pictures of prompts."""
+def drawn(training: FlowTraining) -> dict[str, Any]:
+    """What the judge reads in pictures of prompts of all kinds, and of more that name two objects."""
     judge, joint = load_judge(), training.joint
     drawer = Model(read_model_spec(MODEL), decide(dtype="fp32"), fast="off", frugal=False)
     drawer.parts.replace("transformer", joint.transformer)
@@ -205,7 +208,12 @@ def drawn(training: FlowTraining) -> Summary:
     def draw(trial: Trial, number: int) -> Any:
         return drawer.images(ImageRequest(prompt=trial.prompt, seed=number, steps=STEPS))[0]
 
-    return summarise(list(outcomes(draw, trials(PROMPTS), judge.network)), judge.features)
+    more = [trial for trial in trials(PROMPTS + 6 * MORE)[PROMPTS:] if trial.category == "two_objects"]
+    found = list(outcomes(draw, [*trials(PROMPTS), *more], judge.network))
+    pairs = [outcome for outcome in found if outcome.trial.category == "two_objects"]
+    return summarise(found[:PROMPTS], judge.features).to_json() | {
+        "two": summarise(pairs, judge.features).to_json()
+    }
 
 
 def table(minutes: float, batch: int) -> Iterator[str]:
@@ -213,9 +221,9 @@ def table(minutes: float, batch: int) -> Iterator[str]:
     yield (
         "| variant | steps | loss at "
         + " | ".join(map(str, TIMES))
-        + " | bound | told apart | head | correct | score | distance |"
+        + " | bound | told apart | head | correct | two objects | score | distance |"
     )
-    yield "|---" * (8 + len(TIMES)) + "|"
+    yield "|---" * (9 + len(TIMES)) + "|"
     for name in VARIANTS:
         path = folder_of(name, minutes, batch) / _RESULT
         if not path.exists():
@@ -225,7 +233,8 @@ def table(minutes: float, batch: int) -> Iterator[str]:
         asked = [found["head"][word] for word in WORDS if word in found["head"]]
         head = f"{sum(asked) / len(asked):.1%}" if asked else ""
         bound = [f"{found['bound']:.2%}", f"{found['told_apart']:.1%}"]
-        judged = [f"{found['overall']['accuracy']:.1%}", f"{found['score']:.3f}", f"{found['frechet']:.2f}"]
+        shares = [f"{part['overall']['accuracy']:.1%}" for part in (found, found["two"])]
+        judged = [*shares, f"{found['score']:.3f}", f"{found['frechet']:.2f}"]
         yield f"| {' | '.join([name, str(found['steps']), *losses, *bound, head, *judged])} |"
 
 
