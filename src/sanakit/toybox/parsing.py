@@ -10,6 +10,8 @@ from sanakit.base.errors import RequestError
 from sanakit.toybox import words as w
 from sanakit.toybox.grammar import INVERSE_RELATION, NEXT_TO, GroupSpec, SceneSpec
 
+_FILLERS = w.fillers()
+
 
 def parse(text: str) -> SceneSpec:
     """Return what a caption says, whatever its words, order, capitals and articles.
@@ -18,12 +20,12 @@ def parse(text: str) -> SceneSpec:
         RequestError: if a part of the text is not in the grammar.
     """
     rest = _without_openings(_bared(text))
-    rest, floor = _take(rest, _meanings(w.FLOOR_WAYS))
-    rest, light = _take(rest, _meanings(w.LIGHT_WAYS))
+    rest, floor = _take(rest, "FLOOR_WAYS")
+    rest, light = _take(rest, "LIGHT_WAYS")
     rest = _without_openings(rest.strip(" ,"))  # those behind the place: "on grass, a picture of a cube"
     parts = [part for part in re.split(r"\s*,\s*", rest) if part]
-    floor = floor or _take_tag(parts, _meanings(w.FLOOR_TAGS))
-    light = light or _take_tag(parts, _meanings(w.LIGHT_TAGS))
+    floor = floor or _take_tag(parts, _meanings("FLOOR_TAGS"))
+    light = light or _take_tag(parts, _meanings("LIGHT_TAGS"))
     groups, relation = _related(", ".join(parts))
     return SceneSpec(groups=groups, relation=relation, floor=floor, light=light)
 
@@ -31,32 +33,45 @@ def parse(text: str) -> SceneSpec:
 def _bared(text: str) -> str:
     """Lower case, single spaces, no full stop, none of the words that only make a sentence whole."""
     words = re.findall(r"[^\W_]+|[,&]", text.lower())
-    return " ".join(word for word in words if word not in w.fillers())
+    return " ".join(word for word in words if word not in _FILLERS)
 
 
 def _without_openings(text: str) -> str:
     """Openings may follow each other: "draw a picture of a cube"."""
+    return _openings().sub("", text)
+
+
+@cache
+def _openings() -> re.Pattern[str]:
     known = "|".join(_longest_first(filter(None, map(_bared, w.OPENINGS))))
-    return re.sub(rf"^(?:(?:{known})(?:\s+|$))*", "", text)
+    return re.compile(rf"^(?:(?:{known})(?:\s+|$))*")
 
 
-def _meanings(ways: w.Ways) -> dict[str, str]:
-    """Bared phrase -> meaning, the longest phrases first."""
+@cache
+def _meanings(table: str) -> Mapping[str, str]:
+    """Bared phrase -> meaning, the longest phrases first, of a table of `words`."""
+    ways: w.Ways = getattr(w, table)
     known = {_bared(way): meaning for meaning, phrases in ways.items() for way in phrases}
     return {way: known[way] for way in _longest_first(known)}
+
+
+@cache
+def _pattern(table: str) -> re.Pattern[str]:
+    """Any phrase of a table of `words`; of those that begin at one place the longest."""
+    return re.compile(rf"(?<!\w)(?:{'|'.join(_meanings(table))})(?!\w)")
 
 
 def _longest_first(phrases: Iterable[str]) -> list[str]:
     return sorted(phrases, key=len, reverse=True)
 
 
-def _take(text: str, phrases: Mapping[str, str]) -> tuple[str, str | None]:
-    """The text without the first phrase found, and what that phrase means."""
-    for way, meaning in phrases.items():
-        found = re.search(rf"(?<!\w){way}(?!\w)", text)
-        if found:
-            return f"{text[: found.start()].strip()} {text[found.end() :].strip()}".strip(), meaning
-    return text, None
+def _take(text: str, table: str) -> tuple[str, str | None]:
+    """The text without the first phrase of a table of `words`, and what that phrase means."""
+    found = _pattern(table).search(text)
+    if found is None:
+        return text, None
+    rest = f"{text[: found.start()].strip()} {text[found.end() :].strip()}"
+    return rest.strip(), _meanings(table)[found[0]]
 
 
 def _take_tag(parts: list[str], known: Mapping[str, str]) -> str | None:
@@ -71,14 +86,14 @@ def _take_tag(parts: list[str], known: Mapping[str, str]) -> str | None:
 def _related(text: str) -> tuple[tuple[GroupSpec, ...], str | None]:
     """The groups that a text names, and the relation of the first to the second."""
     text = _simplified(text)
-    for way in map(_bared, w.TOGETHER):
+    for way in w.TOGETHER:
         if text.endswith(f" {way}"):
             return _groups(text.removesuffix(f" {way}")), NEXT_TO
-    for way, relation in _meanings(w.WITH_WAYS).items():
-        found = re.fullmatch(rf"(.+?) with (.+) {way}", text)
-        if found:
-            return (_group(found[1]), _group(found[2])), relation
-    for way, relation in _meanings(w.RELATION_WAYS).items():
+    for way, relation in _meanings("WITH_WAYS").items():
+        if " with " in text and text.endswith(f" {way}"):
+            first, second = text.removesuffix(f" {way}").split(" with ", 1)
+            return (_group(first), _group(second)), relation
+    for way, relation in _meanings("RELATION_WAYS").items():
         if text.startswith(f"{way} "):
             return _fronted(text.removeprefix(f"{way} ")), INVERSE_RELATION[relation]
         sides = text.split(f" {way} ")
@@ -89,11 +104,10 @@ def _related(text: str) -> tuple[tuple[GroupSpec, ...], str | None]:
 
 def _simplified(text: str) -> str:
     """Things in single words: "party hat with stripes" is "striped cone", "pair of" is "two"."""
-    for way, word in _long_ways().items():
-        text = re.sub(rf"(?<!\w){way}(?!\w)", word, text)
-    for way, material in _meanings(w.MADE_OF).items():
-        text = re.sub(rf"(\w+) {way}(?!\w)", rf"{material} \1", text)
-    return text
+    known, materials = _long_ways(), _meanings("MADE_OF")
+    text = re.sub(rf"(?<!\w)(?:{'|'.join(known)})(?!\w)", lambda found: known[found[0]], text)
+    made = re.compile(rf"(\w+) ({'|'.join(materials)})(?!\w)")
+    return made.sub(lambda found: f"{materials[found[2]]} {found[1]}", text)
 
 
 @cache
@@ -143,9 +157,8 @@ def _stranger(text: str) -> RequestError:
 def _word_table() -> Mapping[str, Mapping[str, str]]:
     """Word of a group -> what it says."""
     table: dict[str, Mapping[str, str]] = {shade: {"shade": shade} for shade in w.SHADES}
-    kinds = {"size": w.SIZE_WAYS, "colour": w.COLOUR_WAYS, "material": w.MATERIAL_WAYS, "shape": w.SHAPE_WAYS}
-    for kind, ways in kinds.items():
-        table |= {way: {kind: meaning} for way, meaning in _meanings(ways).items()}
+    for kind in ("size", "colour", "material", "shape"):
+        table |= {way: {kind: meaning} for way, meaning in _meanings(f"{kind.upper()}_WAYS").items()}
     for shape, shapes in w.SHAPE_WAYS.items():
         table |= {w.several(way): {"shape": shape, "several": "yes"} for way in shapes}
     for count, numbers in w.COUNT_WAYS.items():
