@@ -16,12 +16,13 @@ from sanakit.data.caption_rule import CaptionRule
 from sanakit.flow import TimeDensity
 from sanakit.training.guard import GuardConfig
 from sanakit.training.objectives.autoencoder_loss import AutoencoderLoss
+from sanakit.training.objectives.sprint_settings import SprintConfig
 from sanakit.training.objectives.velocity import WeightingName
 from sanakit.training.optim.learning_rate import BatchRule
 from sanakit.training.optim.settings import OptimizerConfig
 from sanakit.training.parallel import Mode
 
-TaskName = Literal["transformer", "autoencoder"]
+TaskName = Literal["transformer", "sprint", "autoencoder"]
 _NAMED = Bounds()
 """Texts and paths that must not be empty."""
 _WARMUP = 2000
@@ -250,6 +251,7 @@ class TrainConfig:
         times: which noise levels are trained.
         optimizer: and its learning rate.
         schedule: of the learning rate.
+        sprint: what only the task "sprint" reads.
         autoencoder: what only the task "autoencoder" reads.
         clip: largest norm of the gradient; 0 or None for no limit.
         ema: decay of the averaged weights, which previews, validation and the finished model use.
@@ -281,6 +283,7 @@ class TrainConfig:
     times: TimesConfig = field(default_factory=TimesConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: LRScheduleConfig = field(default_factory=LRScheduleConfig)
+    sprint: SprintConfig = field(default_factory=SprintConfig)
     autoencoder: AutoencoderRun = field(default_factory=AutoencoderRun)
     clip: Annotated[float, Bounds(least=0, most=10**9)] | None = 0.1
     ema: Annotated[float, Bounds(least=0, below=1)] = 0.9999
@@ -350,6 +353,9 @@ class TrainConfig:
             kept["autoencoder"]["critic"].pop("lr")
             if self.autoencoder.critic.name != "muon":
                 kept["autoencoder"]["critic"].pop("momentum")
+        if self.task == "sprint":
+            kept["sprint"] = values["sprint"]
+            (values["sprint"]["critic"]["optimizer"] or {}).pop("lr", None)
         kept["data"] = {name: values["data"][name] for name in ("square", "captions", "held")}
         if self.data.uncaptioned != "skip":
             kept["data"]["uncaptioned"] = self.data.uncaptioned

@@ -20,8 +20,8 @@ _SAMPLES = 1000  # steps of a run at which the learning rate is sampled
 
 def contradictions(config: TrainConfig) -> list[str]:
     """One sentence each, with the key; empty if there is nothing to say."""
-    parts = _of_rate(config), _of_intervals(config), _of_captions(config), _of_parts(config), _unread(config)
-    return [sentence for part in parts for sentence in part]
+    kinds = (_of_rate, _of_intervals, _of_captions, _of_parts, _of_sprint, _unread)
+    return [sentence for kind in kinds for sentence in kind(config)]
 
 
 def rate_shares(config: TrainConfig) -> tuple[float, float]:
@@ -63,7 +63,7 @@ def _of_intervals(config: TrainConfig) -> Iterator[str]:
 
 
 def _of_captions(config: TrainConfig) -> Iterator[str]:
-    if config.task == "transformer" and config.data.captions.dropout == 1:
+    if config.task != "autoencoder" and config.data.captions.dropout == 1:
         yield "data.captions.dropout is 1: no caption is ever read"
 
 
@@ -83,12 +83,21 @@ def _of_parts(config: TrainConfig) -> Iterator[str]:
         yield "autoencoder.loss: latent and regularisation have no effect one without the other"
 
 
+def _of_sprint(config: TrainConfig) -> Iterator[str]:
+    wanted = config.sprint
+    if config.task == "sprint" and wanted.consistency and wanted.warmup > config.steps:
+        yield (
+            f"sprint.warmup is {wanted.warmup} and the run has {config.steps} steps: the derivative counts for "
+            f"{config.steps / wanted.warmup:.0%} in the end, and jumps stay short of the picture"
+        )
+
+
 def _unread(config: TrainConfig) -> Iterator[str]:
     """Keys that were changed and that nothing reads, as the config is."""
     optimizer, captions, density = config.optimizer, config.data.captions, config.times.density
     usual, name = OptimizerConfig(name=optimizer.name), optimizer.name
     scored = captions.kind in ("power", "softmax")
-    kind, transformer = captions.kind, config.task == "transformer"
+    kind, transformer, task = captions.kind, config.task != "autoencoder", f"the task {config.task}"
     rows = [
         ("optimizer.clip_threshold", optimizer.clip_threshold != usual.clip_threshold, optimizer.family == "came",
          f"optimizer.name {name}"),
@@ -104,9 +113,11 @@ def _unread(config: TrainConfig) -> Iterator[str]:
          f"times.density.name {density.name}"),
         ("guard.rollbacks", config.guard.rollbacks != type(config.guard)().rollbacks, config.guard.patience > 0,
          "guard.patience 0"),
-        ("autoencoder", config.autoencoder != type(config.autoencoder)(), not transformer, "the task transformer"),
-        ("data.captions", captions != type(captions)(), transformer, "the task autoencoder"),
+        ("autoencoder", config.autoencoder != type(config.autoencoder)(), not transformer, task),
+        ("data.captions", captions != type(captions)(), transformer, task),
+        ("sprint", config.sprint != type(config.sprint)(), config.task == "sprint", task),
         *_unread_by_autoencoder(config),
+        *_unread_by_sprint(config),
     ]  # fmt: skip
     for key, changed, read, reader in rows:
         if changed and not read:
@@ -124,3 +135,18 @@ def _unread_by_autoencoder(config: TrainConfig) -> Iterator[tuple[str, bool, boo
     for name in ("adversarial", "adversarial_start"):
         changed = getattr(wanted.loss, name) != getattr(usual.loss, name)
         yield f"autoencoder.loss.{name}", changed, critic, reader
+
+
+def _unread_by_sprint(config: TrainConfig) -> Iterator[tuple[str, bool, bool, str]]:
+    if config.task != "sprint":
+        return
+    wanted, usual = config.sprint, type(config.sprint)()
+    alone = "sprint.adversarial 0"
+    yield "sprint.critic", wanted.critic != usual.critic, wanted.adversarial > 0, alone
+    yield "sprint.max_time", wanted.max_time != usual.max_time, wanted.adversarial > 0, alone
+    for name in ("tangent", "warmup", "norm_constant", "norm", "least_sigma", "adaptive"):
+        changed = getattr(wanted, name) != getattr(usual, name)
+        yield f"sprint.{name}", changed, wanted.consistency > 0, "sprint.consistency 0"
+    batch = wanted.critic.norm == "batch" or not wanted.adversarial
+    changed = wanted.critic.virtual_batch != usual.critic.virtual_batch
+    yield "sprint.critic.virtual_batch", changed, batch, f"sprint.critic.norm {wanted.critic.norm}"

@@ -104,24 +104,27 @@ def kept_bytes(forward: Callable[[], object]) -> int:
     return sum(found.values())
 
 
-def transformer_pass(config: TransformerConfig, side: int, words: int) -> Tensor:
-    """A forward pass of one sample at latents [1, C, side, side] with so many words, on the meta device."""
-    samples, model = 1, _weightless(config)
+def transformer_pass(config: TransformerConfig, side: int, words: int, frozen: bool = False) -> Tensor:
+    """A forward pass of one sample at latents [1, C, side, side] with so many words, on the meta device.
+
+    frozen: the latents have a gradient, and the weights have none.
+    """
+    samples, model = 1, _weightless(config, frozen)
     with _META:
         text = TextStates(
             torch.empty(samples, words, config.text_width), torch.ones(samples, words, dtype=torch.bool)
         )
-        latent = torch.empty(samples, config.latent_channels, side, side)
+        latent = torch.empty(samples, config.latent_channels, side, side, requires_grad=frozen)
         guidance = torch.empty(samples) if config.guidance_embed else None
         out: Tensor = model(latent, torch.empty(samples), text, guidance)
     return out
 
 
 @lru_cache(maxsize=2)
-def _weightless(config: TransformerConfig) -> SanaTransformer:
+def _weightless(config: TransformerConfig, frozen: bool) -> SanaTransformer:
     """The network on the meta device: it is asked again and again at other sizes."""
     with _META:
-        return SanaTransformer(config)
+        return SanaTransformer(config).requires_grad_(not frozen)
 
 
 def text_pass(config: TextConfig, tokens: int) -> Tensor:
@@ -159,6 +162,7 @@ class Memory:
     Attributes:
         program: Python, torch, and what is read of the set already.
         weights, gradients, average, optimizer: of the network.
+        frozen: of networks that a step asks and does not train.
         activations: kept for the backward pass. cast: weights in the dtype of the computation, kept as long.
         encoders: of the frozen networks, while the cache is filled.
         drawing: of a preview. checkpoint: of the copies that writing one takes.
@@ -169,6 +173,7 @@ class Memory:
     gradients: int = 0
     average: int = 0
     optimizer: int = 0
+    frozen: int = 0
     activations: int = 0
     cast: int = 0
     encoders: int = 0
@@ -183,12 +188,12 @@ class Memory:
     @property
     def step(self) -> int:
         """The most that a training step takes beside the program."""
-        return self.network + self.checkpoint + self.gradients + self.activations + self.cast
+        return self.network + self.checkpoint + self.gradients + self.frozen + self.activations + self.cast
 
     @property
     def peak(self) -> int:
         """The most that is there at once."""
-        drawing = self.network + self.checkpoint + self.drawing if self.drawing else 0
+        drawing = self.network + self.frozen + self.checkpoint + self.drawing if self.drawing else 0
         return self.program + max(self.encoders, self.step, drawing)
 
     @property
@@ -200,13 +205,22 @@ class Memory:
 
 
 def step_memory(
-    parameters: int, trained: int, optimizer: OptimizerName, activations: int, half: bool, share: int = 1
+    parameters: int,
+    trained: int,
+    optimizer: OptimizerName,
+    activations: int,
+    half: bool,
+    share: int = 1,
+    unaveraged: int = 0,
 ) -> Memory:
-    """Memory of the network and its step. share: processes that hold it together. half: computed in bf16."""
+    """Memory of the network and its step. share: processes that hold it together. half: computed in bf16.
+
+    unaveraged: parameters of which no average is kept.
+    """
     state = round(trained * STATE[optimizer] / share)
     return Memory(
         weights=parameters * _FLOAT // share, gradients=trained * _FLOAT // share,
-        average=parameters * _FLOAT // share, optimizer=state,
+        average=(parameters - unaveraged) * _FLOAT // share, optimizer=state,
         activations=activations // 2 if half else activations, cast=parameters * 2 if half else 0,
     )  # fmt: skip
 

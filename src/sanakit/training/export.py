@@ -35,7 +35,7 @@ def export_step(config: TrainConfig, step: int, notify: Callable[[str], object] 
     of the step, ConfigError if it belongs to other settings, OutputError, DataError, ModelNotFoundError.
     """
     checkpoint = _whole_checkpoint(config, step)
-    name = "model" if config.task == "transformer" else "vae"
+    name = "vae" if config.task == "autoencoder" else "model"
     target = config.folder / f"{name}-{step:08d}"
     with new_folder(target, replace=True) as draft:
         _export(checkpoint, _config_at(config, step, draft / _WORK), step, notify)

@@ -61,11 +61,17 @@ class Plan:
         share = self.world.size if self.world.mode == "fsdp" else 1
         half = self.precision.dtype.itemsize == 2
         made = step_memory(
-            work.parameters, work.trained, config.optimizer.name, work.activations, half, share
+            work.parameters,
+            work.trained,
+            config.optimizer.name,
+            work.activations,
+            half,
+            share,
+            work.unaveraged,
         )
         saves = config.saving.steps in range(1, config.steps + 1) or self.eta > config.saving.minutes * 60
         return replace(
-            made, program=self.program, encoders=work.encoders if work.cached < work.wanted else 0,
+            made, program=self.program, frozen=work.frozen, encoders=work.encoders if work.cached < work.wanted else 0,
             drawing=work.drawing if config.preview.every else 0, checkpoint=writing_bytes(made.network, saves),
         )  # fmt: skip
 

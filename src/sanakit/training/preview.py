@@ -43,11 +43,16 @@ _WIDE = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial Unicode.ttf", "arial.t
 
 
 def preview(
-    config: TrainConfig, described: Callable[[int], ModelSpec], precision: Precision, network: nn.Module
+    config: TrainConfig,
+    described: Callable[[int], ModelSpec],
+    precision: Precision,
+    network: nn.Module,
+    steps: Sequence[int],
 ) -> Hook:
     """Draw `config.preview` to RUN/previews/step-N.png. Every process gathers the weights, the first one draws.
 
     The sheet of step 0 shows the weights that the run begins with. described: the model under training in a phase.
+    network: the part of it whose average is drawn with. steps: of the solver, a column each if there are several.
     """
 
     def draw(trainer: Trainer) -> Mapping[str, float]:
@@ -57,18 +62,18 @@ def preview(
             spec = replace(described(phase), bins=False)
             parts = transformer_weights(network, weights), text_weights(network, weights)
             prompts = config.preview.prompts or PROMPTS
-            save_sheet(
-                path(trainer),
-                captioned_sheet(draw_previews(config, spec, precision, *parts), prompts),
-                prompts,
-            )
+            pictures = draw_previews(config, spec, precision, *parts, steps=steps)
+            texts = [_told(prompt, count, steps) for prompt in prompts for count in steps]
+            columns = len(steps) if len(steps) > 1 else None
+            save_sheet(path(trainer), captioned_sheet(pictures, texts, columns), prompts)
         return {}
 
     def path(trainer: Trainer) -> Path:
         return config.folder / "previews" / f"step-{trainer.step:08d}.png"
 
     wanted = config.preview
-    passes = len(wanted.prompts or PROMPTS) * wanted.steps * (2 if wanted.guidance > 1 else 1)
+    branches = 2 if wanted.guidance > 1 and described(0).kind == "sana" else 1
+    passes = len(wanted.prompts or PROMPTS) * sum(steps) * branches
     return Hook(
         name="preview", every=wanted.every, run=draw, required=False, at_start=True, picture=path,
         expected=passes / (_FORWARD * config.batch),
@@ -81,8 +86,13 @@ def draw_previews(
     precision: Precision,
     weights: Mapping[str, torch.Tensor],
     text: Mapping[str, torch.Tensor] | None = None,
+    *,
+    steps: Sequence[int],
 ) -> list[Image.Image]:
-    """One picture per prompt, at the size that the network is trained at. text: of a text encoder that is trained."""
+    """Every prompt with each number of solver steps, at the size that the network is trained at.
+
+    text: weights of a text encoder that is trained.
+    """
     with torch.device("meta"):
         network = SanaTransformer(spec.transformer)
     assign(network, weights.items(), dtype=precision.dtype, device=precision.device)
@@ -92,10 +102,16 @@ def draw_previews(
         drawer.parts.replace("text", _text_encoder(spec, precision, text))
     wanted = config.preview
     requests = [
-        ImageRequest(prompt=prompt, steps=wanted.steps, guidance=wanted.guidance, seed=wanted.seed)
+        ImageRequest(prompt=prompt, steps=count, guidance=wanted.guidance, seed=wanted.seed)
         for prompt in wanted.prompts or PROMPTS
+        for count in steps
     ]
     return [drawer.images(request)[0] for request in requests]
+
+
+def _told(prompt: str, count: int, steps: Sequence[int]) -> str:
+    """The text below a picture."""
+    return prompt if len(steps) == 1 else f"{count} step{'s' if count > 1 else ''}: {prompt}"
 
 
 def _text_encoder(spec: ModelSpec, precision: Precision, weights: Mapping[str, torch.Tensor]) -> TextEncoder:
@@ -112,17 +128,20 @@ def save_sheet(path: Path, sheet: Image.Image, prompts: Sequence[str] = ()) -> N
     atomic_write(path, lambda draft: sheet.save(draft, format="PNG", pnginfo=texts))
 
 
-def captioned_sheet(pictures: Sequence[Image.Image], texts: Sequence[str]) -> Image.Image:
+def captioned_sheet(
+    pictures: Sequence[Image.Image], texts: Sequence[str], columns: int | None = None
+) -> Image.Image:
     """Pictures of one size in a grid, the text of each below it; long texts end in an ellipsis.
 
-    The pictures' own pixels are not scaled; small ones stand in the middle of wider columns.
+    The pictures' own pixels are not scaled; small ones stand in the middle of wider columns. columns: None for about
+    as many as rows.
     """
     font = _font("".join(texts))
     width = max(pictures[0].width, _NARROWEST)
     lines = [list(_wrapped(text, font, width - 2 * _MARGIN)) for text in texts]
     tall = max(len(each) for each in lines)
     cells = [_cell(picture, each, tall, width, font) for picture, each in zip(pictures, lines, strict=True)]
-    return make_grid(cells, gap=_GAP)
+    return make_grid(cells, columns=columns, gap=_GAP)
 
 
 def _font(text: str) -> _Font:

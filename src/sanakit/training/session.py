@@ -38,7 +38,7 @@ from sanakit.training.schema import to_yaml
 from sanakit.training.set_record import SetChange, keep_set, set_change
 from sanakit.training.signals import interruptible
 from sanakit.training.tasks.autoencoder import AutoencoderTask
-from sanakit.training.tasks.joint_text import layers_of
+from sanakit.training.tasks.sprint import SprintTask
 from sanakit.training.tasks.task import Task
 from sanakit.training.tasks.transformer import TransformerTask
 from sanakit.training.trainer import Batches, Trainer
@@ -54,6 +54,7 @@ class TaskRow:
 
 TASKS: dict[TaskName, TaskRow] = {
     "transformer": TaskRow(TransformerTask, "fsdp"),
+    "sprint": TaskRow(SprintTask, "fsdp"),
     "autoencoder": TaskRow(AutoencoderTask, "ddp"),
 }
 
@@ -199,7 +200,7 @@ class Session:
         if len(
             blocks
         ):  # without blocks every process holds the network, and the trainer averages its gradients
-            shard(network, self.world, [*blocks, *layers_of(network)])
+            shard(network, self.world, [*blocks, *self.task.parts(network)])
 
 
 def first_step(config: TrainConfig, resume: bool) -> int:

@@ -28,7 +28,7 @@ def validation(objective: Measurable, data: LatentData, every: int) -> Hook:
         phase, _ = data.config.phase_at(max(0, trainer.step - 1))  # of the last step
         times, losses = [], []
         objective.network.eval()
-        with trainer.ema.applied(objective.network), trainer.autocast():
+        with trainer.ema.applied(trainer.players[0].module), trainer.autocast():
             for batch in fixed_batches(objective, data, phase):
                 times.append(batch.t)
                 losses.append(objective.errors(batch).cpu())

@@ -5,7 +5,7 @@ Letters: B batch, C latent channels, h/w latent position, p patch, N = (h/p)*(w/
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -91,12 +91,47 @@ class SanaTransformer(nn.Module):
         grid = Grid.of(latent, self.config.patch_size)
         x = self.embed_latent(latent, grid, positions or self.config.positions)
         t_emb = self.embed_time(time, guidance)  # [B, D], or [1, D] for all
+        x, _ = self._walk(x, t_emb, text, grid, self.config.depth, perturbed)
+        return self.unpatch(self.head(x, t_emb), grid)
+
+    def features(
+        self,
+        latent: Tensor,
+        time: Tensor,
+        text: TextStates | TextKV,
+        blocks: Collection[int],
+        positions: Positions | None = None,
+    ) -> list[Tensor]:
+        """The tokens [B, N, D] after some blocks, in their order; what follows the last of them is not computed.
+
+        blocks: their numbers. The rest as in `forward`, for networks without `guidance_embed`.
+        """
+        grid = Grid.of(latent, self.config.patch_size)
+        x = self.embed_latent(latent, grid, positions or self.config.positions)
+        t_emb = self.embed_time(time, None)
+        return self._walk(x, t_emb, text, grid, max(blocks) + 1, keep=blocks)[1]
+
+    def _walk(
+        self,
+        x: Tensor,
+        t_emb: Tensor,
+        text: TextStates | TextKV,
+        grid: Grid,
+        depth: int,
+        perturbed: Mapping[int, Tensor] | None = None,
+        keep: Collection[int] = (),
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Tokens [B, N, D] through the first `depth` blocks, and those after the blocks to `keep`."""
         modulation = self.modulation(F.silu(t_emb)).unflatten(-1, (1, 6, -1))  # [B, 1, 6, D]
         text_kv, mask = (text.blocks, text.mask) if isinstance(text, TextKV) else self._project_text(text)
         rope = self._rope(grid, x.device)
-        for index, (block, kv) in enumerate(zip(self.blocks, text_kv, strict=True)):
-            x = block(x, modulation, kv, mask, grid, rope, perturbed.get(index) if perturbed else None)
-        return self.unpatch(self.head(x, t_emb), grid)
+        kept = []
+        for index in range(depth):
+            others = perturbed.get(index) if perturbed else None
+            x = self.blocks[index](x, modulation, text_kv[index], mask, grid, rope, others)
+            if index in keep:
+                kept.append(x)
+        return x, kept
 
     def precompute_text(self, text: TextStates, single: Tensor | None = None) -> TextKV:
         """Keys and values of a text in every block: once per image instead of once per step.

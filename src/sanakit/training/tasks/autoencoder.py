@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from functools import cached_property, partial
@@ -183,6 +183,10 @@ class AutoencoderTask:
     def blocks(self, network: nn.Module) -> nn.ModuleList:
         """Return none: every process holds the network whole."""
         return nn.ModuleList()
+
+    def parts(self, network: nn.Module) -> Sequence[nn.Module]:
+        """Return none."""
+        return ()
 
     @contextmanager
     def batches(self, objective: Objective) -> Iterator[Batches]:

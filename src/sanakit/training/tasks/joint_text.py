@@ -46,8 +46,8 @@ class JointNetwork(nn.Module):
 
 
 def transformer_of(network: nn.Module) -> SanaTransformer:
-    """The transformer of a network under training."""
-    return network.transformer if isinstance(network, JointNetwork) else cast(SanaTransformer, network)
+    """The transformer of a network under training: itself, or that inside of it."""
+    return cast(SanaTransformer, getattr(network, _TRANSFORMER, network))
 
 
 def layers_of(network: nn.Module) -> Sequence[nn.Module]:
@@ -57,7 +57,7 @@ def layers_of(network: nn.Module) -> Sequence[nn.Module]:
 
 def transformer_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """The weights of the transformer, under its own names, among the weights of the network."""
-    return _inside(weights, _TRANSFORMER) if isinstance(network, JointNetwork) else weights
+    return _inside(weights, _TRANSFORMER) if hasattr(network, _TRANSFORMER) else weights
 
 
 def text_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor] | None:

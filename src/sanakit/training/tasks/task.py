@@ -1,12 +1,13 @@
 """What a session trains: a task brings the network, its batches and its objective, and writes the finished model.
 
 transformer   on latents and text states of a frozen base model, alone or with its text encoder
+sprint        the same, distilled into a model of few steps
 autoencoder   on pictures
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -33,6 +34,8 @@ class Workload:
         unknown: of those that are not counted as there, how many may be.
         cache_operations, cache_bytes: what it takes to make what is not there, and to keep it.
         encoders, drawing: bytes of the networks that fill the cache, and of those that draw a preview.
+        frozen: bytes of the networks that a step asks and does not train.
+        unaveraged: parameters of which no average is kept.
     """
 
     network: str
@@ -48,6 +51,8 @@ class Workload:
     cache_bytes: int = 0
     encoders: int = 0
     drawing: int = 0
+    frozen: int = 0
+    unaveraged: int = 0
 
 
 class Task(Protocol):
@@ -78,6 +83,9 @@ class Task(Protocol):
 
     def blocks(self, network: nn.Module) -> nn.ModuleList:
         """Return the blocks that are gathered, compiled or recomputed one by one; none keeps the network whole."""
+
+    def parts(self, network: nn.Module) -> Sequence[nn.Module]:
+        """Return what else is gathered as a whole, the inner parts first."""
 
     def batches(self, objective: Objective) -> AbstractContextManager[Batches]:
         """Open the micro-batches by number, read ahead and drawn by the objective."""

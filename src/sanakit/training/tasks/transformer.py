@@ -36,6 +36,7 @@ from sanakit.training.tasks.base_model import read_base
 from sanakit.training.tasks.joint_text import (
     JointNetwork,
     TrainedText,
+    layers_of,
     text_weights,
     transformer_of,
     transformer_weights,
@@ -73,16 +74,20 @@ class TransformerTask:
         self, config: TrainConfig, precision: Precision, world: World, notify: Callable[[str], object]
     ) -> None:
         self.config, self.precision, self.world = config, precision, world
-        self.chosen = OBJECTIVES[choose_objective(tuple(OBJECTIVES), config.objective)]
         self.spec = read_base(config, notify)
         if self.spec.kind != "sana":
             raise ConfigError(f"base: {config.base_model} is a {self.spec.kind} model; take a flow model")
         check_parts(self.spec)  # RUN/model is going to hold copies of them
-        self.network_config = network_config(config.model, self.spec)
+        self.network_config = self.wanted_network()
         self.pictures, self.uncaptioned = captioned(config, open_training_set(config))
         self.text = TrainedText(config, self.spec, self.pictures) if config.text.train else None
         self.cache = LatentCacheFiller(config, self.spec, precision, self.pictures)
         self.ratio = self.spec.autoencoder.ratio
+
+    def wanted_network(self) -> TransformerConfig:
+        """Read the configuration of the network that is trained. Raises ConfigError."""
+        choose_objective(tuple(OBJECTIVES), self.config.objective)
+        return network_config(self.config.model, self.spec)
 
     def workload(self) -> Workload:
         """As `Task.workload`; the largest phase decides."""
@@ -196,11 +201,20 @@ class TransformerTask:
 
     def minimising(self, network: SanaTransformer | JointNetwork) -> Objective:
         """Return the objective of the config for a network."""
-        return self.chosen(self.config, network, self.ratio, self.spec.schedule.shift)
+        chosen = OBJECTIVES[choose_objective(tuple(OBJECTIVES), self.config.objective)]
+        return chosen(self.config, network, self.ratio, self.spec.schedule.shift)
+
+    def main(self, network: nn.Module) -> nn.Module:
+        """Return the part of the network whose averaged weights become the model: all of it."""
+        return network
 
     def blocks(self, network: nn.Module) -> nn.ModuleList:
         """Return those of the transformer."""
-        return transformer_of(network).blocks
+        return transformer_of(self.main(network)).blocks
+
+    def parts(self, network: nn.Module) -> Sequence[nn.Module]:
+        """Return the layers of a text encoder that is trained."""
+        return layers_of(network)
 
     @cached_property
     def data(self) -> LatentData:
@@ -219,7 +233,8 @@ class TransformerTask:
 
     def hooks(self, objective: Objective) -> list[Hook]:
         """Return previews, and validation if it is asked for."""
-        hooks = [preview(self.config, self.described, self.precision, objective.network)]
+        main = self.main(objective.network)
+        hooks = [preview(self.config, self.described, self.precision, main, self.drawn)]
         if self.config.validate:
             if not isinstance(objective, Measurable):
                 raise ConfigError(
@@ -231,12 +246,17 @@ class TransformerTask:
     def export(self, objective: Objective, trainer: Trainer) -> str:
         """Write a whole model to RUN/model, of the size of the last phase."""
         spec = self.described(len(self.config.phases) - 1)
-        where = export(self.config, spec, objective.network, trainer, self._words())
+        where = export(self.config, spec, self.main(objective.network), trainer, self._words())
         return f"the model is in {where}: sanakit generate --model {where} PROMPT"
+
+    @property
+    def drawn(self) -> tuple[int, ...]:
+        """The numbers of solver steps that previews are drawn with."""
+        return (self.config.preview.steps,)
 
     def _words(self) -> set[str]:
         """The words that the model has learnt, if its vocabulary is so small that this must be said."""
-        if not is_closed(load_tokenizer(self._trained.tokenizer_folder)):
+        if not is_closed(load_tokenizer(self.trained.tokenizer_folder)):
             return set()
         held = set(held_items(self.pictures, self.config.data.held))
         seen = (item for index, item in enumerate(self.pictures) if index not in held)
@@ -249,10 +269,10 @@ class TransformerTask:
     def described(self, phase: int) -> ModelSpec:
         """The model under training, with the network as it is in a phase."""
         config = phase_config(self.network_config, self.config.phases[phase], self.ratio)
-        return replace(self._trained, transformer=config)
+        return replace(self.trained, transformer=config)
 
     @property
-    def _trained(self) -> ModelSpec:
+    def trained(self) -> ModelSpec:
         """The base model's description, or that of its text encoder as it is trained."""
         return self.spec if self.text is None else self.text.spec
 

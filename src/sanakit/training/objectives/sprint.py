@@ -1,0 +1,179 @@
+"""SANA-Sprint (arXiv 2503.09641): a flow model becomes one of few steps, by consistency and by a critic.
+
+The student learns to jump from any noise level to the picture: along the trajectories of its frozen teacher (sCM,
+`consistency`), and to pictures that a critic takes for real (LADD, `ladd`). They play in turn: the student moves in the
+even steps of a run, the critic in the odd ones; without a critic the student moves in all.
+
+Letters: B samples, C latent channels, h/w latent position, N tokens, D width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sanakit.base.text_states import TextStates
+from sanakit.flow.path import x0_from_trig
+from sanakit.training.config import TrainConfig
+from sanakit.training.objectives.adversarial import hinge_discriminator, hinge_generator
+from sanakit.training.objectives.consistency import (
+    consistency_loss,
+    difference_tangent,
+    direction,
+    exact_tangent,
+    normalised,
+    weights,
+)
+from sanakit.training.objectives.flow_matching import phase_config
+from sanakit.training.objectives.ladd import Critic, gradient_penalty
+from sanakit.training.objectives.sprint_draws import SprintBatch, draw
+from sanakit.training.objectives.sprint_networks import SprintNetwork, Teacher
+from sanakit.training.players import Player, make_player
+from sanakit.training.tasks.latents import LatentBatch
+from sanakit.transformer import Positions
+
+
+class SprintDistillation:
+    """The losses of a student and its critic; see `Objective`.
+
+    ratio: pixels per latent position. exact: the student's derivative is taken by forward-mode differentiation.
+    """
+
+    def __init__(
+        self, config: TrainConfig, network: SprintNetwork, teacher: Teacher, ratio: int, exact: bool
+    ) -> None:
+        self.config, self.settings, self.ratio, self.exact = config, config.sprint, ratio, exact
+        self.network: nn.Module = network
+        self.student, self.critic, self.teacher = network.student, network.critic, teacher
+
+    def players(self) -> tuple[Player, ...]:
+        """The student, and the critic with an optimiser of its own and without an average."""
+        student = make_player(self.student, self.config, name="student", loss="student_loss")
+        if self.critic is None:
+            return (student,)
+        critic = make_player(
+            self.critic, self.config, name="critic", loss="critic_loss", average=False,
+            optimizer=self.settings.critic.optimizer,
+        )  # fmt: skip
+        return student, critic
+
+    def draw(self, batch: LatentBatch) -> SprintBatch:
+        """Angles, noise and guidance scales, each sample's from its own seed."""
+        return draw(batch, self.settings)
+
+    def losses(self, batch: SprintBatch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """`student_loss` or `critic_loss`, whoever's turn it is, with its parts."""
+        batch = batch.to(next(self.network.parameters()).device)
+        if self.critic is not None and batch.step % 2:
+            return self._critic_losses(batch, self.critic)
+        return self._student_losses(batch)
+
+    @torch.no_grad()
+    def errors(self, batch: SprintBatch) -> Tensor:
+        """How far the student is from consistent with its teacher: the mean square of g, [B] float32."""
+        batch = batch.to(next(self.network.parameters()).device)
+        flow = batch.flow
+        x = flow.point(batch.x0)
+        dx, tangent = self._along(batch, x, flow.angle)
+        trig, _ = self._ask(batch, x, flow.angle)
+        return direction(x, flow.angle, trig, dx, tangent, 1.0).square().flatten(1).mean(1)
+
+    def _student_losses(self, batch: SprintBatch) -> dict[str, Tensor]:
+        """`student_loss` and its parts, from one pass over the points of both losses."""
+        flow = batch.flow
+        judged = flow if self.settings.max_time is None else batch.jump
+        used = ((flow, self.settings.consistency > 0), (judged, self.critic is not None))
+        draws = list(dict.fromkeys(each for each, wanted in used if wanted))
+        points = [each.point(batch.x0) for each in draws]
+        # Before the pass with gradients, whose activations are kept.
+        along = self._along(batch, points[0], flow.angle) if self.settings.consistency else None
+        trig, usual = self._ask(batch, torch.cat(points), torch.cat([each.angle for each in draws]))
+        parts: dict[str, Tensor] = {}
+        if along is not None:
+            count = len(batch.x0)
+            parts |= self._consistency(
+                batch, flow.angle, points[0], trig[:count], None if usual is None else usual[:count], *along
+            )
+        if self.critic is not None:
+            x0 = x0_from_trig(points[-1], trig[-len(batch.x0) :], judged.angle)
+            parts["adversarial"] = hinge_generator(self._scores(batch, x0, self.critic))
+        total = self._sum(parts)
+        return {"student_loss": total} | {name: part.detach() for name, part in parts.items()}
+
+    def _sum(self, parts: dict[str, Tensor]) -> Tensor:
+        """The weighted sum of the losses that are there."""
+        settings = self.settings
+        named = {"consistency": settings.consistency, "adversarial": settings.adversarial}
+        return torch.stack([weight * parts[name] for name, weight in named.items() if name in parts]).sum()
+
+    def _consistency(
+        self, batch: SprintBatch, angle: Tensor, x: Tensor, trig: Tensor, usual: Tensor | None,
+        dx: Tensor, tangent: Tensor,
+    ) -> dict[str, Tensor]:  # fmt: skip
+        """The consistency loss, and the root mean square of the direction in which it moves F."""
+        settings, fixed = self.settings, trig.detach()
+        share = min(1.0, batch.step / settings.warmup) if settings.warmup else 1.0
+        g = direction(x, angle, fixed, dx, tangent, share)
+        moved = fixed + normalised(g, settings.norm_constant, settings.norm)
+        loss = consistency_loss(trig, moved, weights(angle, settings.least_sigma), usual)
+        return {"consistency": loss, "direction": g.square().mean().sqrt()}
+
+    def _along(self, batch: SprintBatch, x: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
+        """The teacher's guided velocity dx/da, and the student's derivative cos sin dF/da along it."""
+        dx = self.teacher.velocity(x, angle, batch.text, batch.guidance, self._positions(batch))
+        take = exact_tangent if self.exact else difference_tangent
+        return dx, take(lambda x, angle: self._ask(batch, x, angle)[0], x, angle, dx)
+
+    def _ask(self, batch: SprintBatch, x: Tensor, angle: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The student's F and usual loss at points x [k B, C, h, w], k of each sample of the batch."""
+        copies = len(x) // len(batch.x0)
+        found: tuple[Tensor, Tensor | None] = self.student(
+            x, angle, _copied(batch.text, copies), batch.guidance.repeat(copies), self._positions(batch)
+        )
+        return found
+
+    def _scores(self, batch: SprintBatch, x0: Tensor, critic: Critic) -> Tensor:
+        """What the critic says of pictures that the student made, with a gradient for the student alone."""
+        fake = batch.fake
+        features = self.teacher.features(fake.point(x0), fake.angle, batch.text, self._positions(batch))
+        scores: Tensor = critic(features, frozen=True)
+        return scores
+
+    def _critic_losses(self, batch: SprintBatch, critic: Critic) -> dict[str, Tensor]:
+        """`critic_loss`, with a gradient for the critic alone, and the mean scores of real and fake pictures."""
+        wanted = self.settings.critic
+        with torch.no_grad():
+            pictures = self._pictures(batch)
+            features = self.teacher.features(
+                torch.cat([x for x, _ in pictures]), torch.cat([angle for _, angle in pictures]),
+                _copied(batch.text, len(pictures)), self._positions(batch),
+            )  # fmt: skip
+        groups = list(zip(*(tokens.chunk(len(pictures)) for tokens in features), strict=True))
+        true = [tokens.requires_grad_(wanted.r1 > 0) for tokens in groups[0]]
+        real, fake = critic(true), torch.cat([critic(group) for group in groups[1:]])
+        loss = hinge_discriminator(real, fake)
+        parts = {"real": real.detach().mean(), "fake": fake.detach().mean()}
+        if wanted.r1:
+            penalty = gradient_penalty(real, true)
+            loss, parts = loss + wanted.r1 * penalty, parts | {"r1": penalty.detach()}
+        return {"critic_loss": loss} | parts
+
+    def _pictures(self, batch: SprintBatch) -> list[tuple[Tensor, Tensor]]:
+        """(noisy pictures, their angles): real ones, those that the student made, and real ones of other captions."""
+        jump = batch.flow if self.settings.max_time is None else batch.jump
+        x = jump.point(batch.x0)
+        made = x0_from_trig(x, self._ask(batch, x, jump.angle)[0], jump.angle)
+        real = batch.real.point(batch.x0), batch.real.angle
+        found = [real, (batch.fake.point(made), batch.fake.angle)]
+        if self.settings.critic.misaligned and len(batch.x0) > 1:
+            found.append((real[0].roll(1, 0), real[1].roll(1, 0)))
+        return found
+
+    def _positions(self, batch: LatentBatch) -> Positions:
+        phase = self.config.phases[batch.phase]
+        return phase_config(self.student.transformer.config, phase, self.ratio).positions
+
+
+def _copied(text: TextStates, copies: int) -> TextStates:
+    """The states of a batch so many times, one after the other."""
+    return text if copies == 1 else TextStates.join([text] * copies)

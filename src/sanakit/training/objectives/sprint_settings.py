@@ -1,0 +1,106 @@
+"""The settings of SANA-Sprint's distillation (arXiv 2503.09641); published values are the defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from sanakit.base.bounds import Bounds, Count, Share, Weight
+from sanakit.base.errors import ConfigError
+from sanakit.training.optim.settings import OptimizerConfig
+
+Tangent = Literal["auto", "exact", "difference"]
+"""How the derivative of the student along its flow is taken."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AngleDensity:
+    """Angles of the TrigFlow path: atan(exp(N(mean, std^2)) / 0.5), 0 for data and pi/2 for noise.
+
+    Attributes:
+        mean, std: of the logarithm of the noise level.
+    """
+
+    mean: Annotated[float, Bounds(least=-20, most=20)] = 0.2
+    std: Annotated[float, Bounds(least=0, most=20)] = 1.6
+
+
+@dataclass(frozen=True, kw_only=True)
+class CriticConfig:
+    """The critic of LADD (arXiv 2403.12015): heads that judge tokens of the frozen teacher.
+
+    Attributes:
+        blocks: of the teacher, by depth: 0.4 is the block after four tenths of them, number 8 of 20.
+        norm: of the heads: "batch" over the samples of a virtual batch, "group" over groups of channels of each sample.
+        virtual_batch: samples that a batch norm sees together, at most.
+        misaligned: pictures with the captions of their neighbours count as fakes, too; micro-batches of one have none.
+        times: noise that is added to pictures before they are judged.
+        r1: weight of the penalty on the gradient of real pictures' scores; 0 for none.
+        optimizer: of the critic, whose gradient is clipped by itself; None for one like the student's.
+    """
+
+    blocks: tuple[Annotated[float, Bounds(least=0, below=1)], ...] = (0.1, 0.4, 0.7, 0.95)
+    norm: Literal["batch", "group"] = "batch"
+    virtual_batch: Annotated[int, Bounds(least=1, most=1024)] = 8
+    misaligned: bool = True
+    times: AngleDensity = field(default_factory=lambda: AngleDensity(mean=-0.6, std=1.0))
+    r1: Weight = 0.0
+    optimizer: OptimizerConfig | None = None
+
+    def __post_init__(self) -> None:
+        if not self.blocks:
+            raise ConfigError("sprint.critic.blocks is empty: name one block at least, such as 0.5")
+
+    def numbers(self, depth: int) -> tuple[int, ...]:
+        """The numbers of the blocks in a network of `depth` of them, each once."""
+        return tuple(sorted({int(share * depth + 1e-9) for share in self.blocks}))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SprintConfig:
+    """Settings that only the task "sprint" reads.
+
+    Attributes:
+        consistency: weight of the consistency loss (sCM); 0 for the critic alone.
+        adversarial: weight of the critic's judgement (LADD); 0 for no critic.
+        guidance: scales of the teacher's classifier-free guidance, of which each sample draws one.
+        guidance_input: the student reads the scale; otherwise it is trained for a single one.
+        times: of the student.
+        tangent: how the student's derivative is taken: "exact" by forward-mode differentiation, "difference" by central
+            differences; "auto" is exact where the network allows.
+        warmup: steps over which the derivative comes in; before that the student learns the teacher's velocity alone.
+        norm_constant: added to the norm of the direction that the student is moved in, as published for data of
+            deviation 0.5.
+        norm: of that direction: "sum" over channels and positions, as published, so that it grows with the size of
+            pictures, or their "mean".
+        least_sigma: noise level below which the weight of the loss no longer grows; as published it had no bound.
+        adaptive: a layer learns the loss at each time and guidance, and the loss is divided by it.
+        max_time: share of pure noise among the samples that the critic judges, which the student is then asked for in a
+            pass of their own; null judges those of the consistency loss.
+        critic: who judges.
+    """
+
+    consistency: Weight = 1.0
+    adversarial: Weight = 0.5
+    guidance: tuple[Annotated[float, Bounds(least=0, most=1000)], ...] = (4.0, 4.5, 5.0)
+    guidance_input: bool = True
+    times: AngleDensity = field(default_factory=AngleDensity)
+    tangent: Tangent = "auto"
+    warmup: Count = 4000
+    norm_constant: Annotated[float, Bounds(above=0, most=10**6)] = 0.1
+    norm: Literal["sum", "mean"] = "sum"
+    least_sigma: Annotated[float, Bounds(above=0, most=100)] = 0.01
+    adaptive: bool = True
+    max_time: Share | None = 0.5
+    critic: CriticConfig = field(default_factory=CriticConfig)
+
+    def __post_init__(self) -> None:
+        if not (self.consistency or self.adversarial):
+            raise ConfigError("sprint.consistency and sprint.adversarial are both 0: nothing is learnt")
+        if not self.guidance:
+            raise ConfigError("sprint.guidance is empty: name one scale at least, such as 4.5")
+        if not self.guidance_input and len(self.guidance) > 1:
+            raise ConfigError(
+                f"sprint.guidance has {len(self.guidance)} scales, and the student is not told which "
+                "(sprint.guidance_input=false): leave one of them"
+            )

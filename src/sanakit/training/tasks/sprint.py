@@ -1,0 +1,265 @@
+"""The task of distilling a flow model into one of few steps, as SANA-Sprint was (arXiv 2503.09641)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property, partial
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from sanakit.base.errors import ConfigError
+from sanakit.base.precision import Precision
+from sanakit.base.text_states import TextStates
+from sanakit.flow import Schedule
+from sanakit.flow.times import TRAIN_STEPS
+from sanakit.layers.embed import ScalarEmbed
+from sanakit.training.config import TrainConfig
+from sanakit.training.cost import kept_bytes, transformer_pass
+from sanakit.training.edits import attend_by_products, recompute
+from sanakit.training.objectives.ladd import ChannelGroupNorm, Critic, LocalBatchNorm, head_operations
+from sanakit.training.objectives.objective import Objective, choose_objective
+from sanakit.training.objectives.sprint import SprintDistillation
+from sanakit.training.objectives.sprint_draws import SprintBatch
+from sanakit.training.objectives.sprint_networks import SprintNetwork, Student, Teacher
+from sanakit.training.parallel import World
+from sanakit.training.tasks.dense_time import fit_dense_time
+from sanakit.training.tasks.task import Workload
+from sanakit.training.tasks.transformer import TransformerTask
+from sanakit.transformer import SanaTransformer, TransformerConfig
+from sanakit.weights import ModelSpec, load_transformer
+
+OBJECTIVES = ("sprint",)
+STEPS = (1, 2, 4)
+"""Steps that previews are drawn with: what the finished model is for."""
+
+_UNREAD = ("model", "text", "times")
+_STEP = 3  # passes that a pass with its backward pass takes
+_STD = 0.02  # of the guidance embedding's first layer, as of the other embeddings
+
+
+class SprintTask(TransformerTask):
+    """See `Task`. The base model is the teacher. Raises ConfigError, DataError or ModelNotFoundError."""
+
+    def __init__(
+        self, config: TrainConfig, precision: Precision, world: World, notify: Callable[[str], object]
+    ) -> None:
+        _check(config)
+        self.settings = config.sprint
+        super().__init__(config, precision, world, notify)
+        if self.spec.dialect.null_mask == "prompt":
+            raise ConfigError(
+                f"base: {config.base_model} is in the official dialect, whose empty prompt has the mask of the "
+                "caption; the task sprint needs one with a mask of its own"
+            )
+
+    def wanted_network(self) -> TransformerConfig:
+        """The student: as the teacher, with guidance as an input, and times in 0..1."""
+        choose_objective(OBJECTIVES, self.config.objective)
+        return replace(self.spec.transformer, guidance_embed=True, time_scale=1.0)
+
+    @property
+    def trained(self) -> ModelSpec:
+        """A Sprint model with the other parts of the base model."""
+        schedule = Schedule(kind="scm")
+        return replace(
+            self.spec, kind="sprint", schedule=schedule, transformer=self.network_config, pag=False
+        )
+
+    @property
+    def drawn(self) -> tuple[int, ...]:
+        """Those that the finished model is for."""
+        return STEPS
+
+    @property
+    def exact(self) -> bool:
+        """Whether the student is differentiated exactly."""
+        wanted = self.settings.tangent
+        return wanted == "exact" or (wanted == "auto" and not self.config.compile)
+
+    @property
+    def _most(self) -> float:
+        """The number that the teacher's time embedding reads at pure noise."""
+        return float(TRAIN_STEPS * self.spec.transformer.time_scale)
+
+    def objective(self) -> Objective:
+        """Build student and critic, float32, and the frozen teacher."""
+        settings = self.settings
+        torch.manual_seed(self.config.seed)
+        student = Student(self._student(), adaptive=settings.adaptive and settings.consistency > 0)
+        network = SprintNetwork(student, self._critic() if settings.adversarial else None)
+        return SprintDistillation(
+            self.config, network.to(self.world.device), self._teacher(), self.ratio, self.exact
+        )
+
+    def _student(self) -> SanaTransformer:
+        """The teacher's weights with a guidance embedding that says nothing yet."""
+        teacher = self._load(torch.float32, torch.device("cpu"))
+        if self._most != 1:
+            fit_dense_time(teacher.time, self._most)
+        guidance = ScalarEmbed(self.network_config.width)
+        nn.init.normal_(guidance.input.weight, std=_STD)
+        nn.init.zeros_(guidance.output.weight)
+        nn.init.zeros_(guidance.output.bias)
+        with torch.device("meta"):
+            student = SanaTransformer(self.network_config)
+        added = {f"guidance.{name}": weight for name, weight in guidance.state_dict().items()}
+        student.load_state_dict(teacher.state_dict() | added, assign=True)
+        student.requires_grad_(True)
+        guidance = cast(ScalarEmbed, student.guidance)
+        guidance.requires_grad_(self.settings.guidance_input)
+        return student
+
+    def _critic(self) -> Critic:
+        """Heads for the blocks of the config."""
+        wanted, width = self.settings.critic, self.network_config.width
+        norm = (
+            partial(LocalBatchNorm, size=wanted.virtual_batch) if wanted.norm == "batch" else ChannelGroupNorm
+        )
+        return Critic(width, len(self._judged), norm)
+
+    def _teacher(self) -> Teacher:
+        """The base model as it is, in the dtype of the computation; every process holds it whole."""
+        model = self._load(self.precision.dtype, self.world.device)
+        if self.world.device.type == "cpu":
+            attend_by_products(model.blocks)
+        recompute(model.blocks, self.config.recompute)
+        if self.config.compile:
+            for block in model.blocks:
+                block.compile()
+        return Teacher(model, self._null, self._judged)
+
+    def _load(self, dtype: torch.dtype, device: torch.device) -> SanaTransformer:
+        spec = self.spec
+        with torch.device("meta"):
+            model = SanaTransformer(spec.transformer)
+        load_transformer(
+            model, spec.transformer, spec.transformer_source, dtype=dtype, device=device, part=spec.weights
+        )
+        return model
+
+    def _null(self) -> TextStates:
+        """States of the empty prompt, [1, L, D]."""
+        return self._empty
+
+    @cached_property
+    def _empty(self) -> TextStates:
+        states = self.cache.cached().states("").float()
+        return TextStates(states[None], torch.ones(1, len(states), dtype=torch.bool))
+
+    @cached_property
+    def _judged(self) -> tuple[int, ...]:
+        """The numbers of the teacher's blocks whose tokens are judged."""
+        return self.settings.critic.numbers(self.spec.transformer.depth)
+
+    def workload(self) -> Workload:
+        """As `Task.workload`: the mean of the student's steps and the critic's, and the most that either keeps."""
+        config, work = self.config, super().workload()
+        side = max(phase.size for phase in config.phases) // self.ratio
+        with torch.device("meta"):
+            heads = self._critic() if self.settings.adversarial else nn.Module()
+            critic = sum(p.numel() for p in heads.parameters())
+            teacher = sum(p.numel() for p in SanaTransformer(self.spec.transformer).parameters())
+        parameters = work.parameters + critic
+        turns = (0, 1) if critic else (0,)
+        operations = sum(self._passes(turn, side * side, self.words) for turn in turns) / len(turns)
+        return replace(
+            work, network=f"{config.base_model} into a model of few steps", parameters=parameters,
+            trained=parameters, unaveraged=critic, frozen=teacher * self.precision.dtype.itemsize,
+            operations=config.batch * operations, activations=int(self._samples * self._kept_bytes(side)),
+        )  # fmt: skip
+
+    @property
+    def _samples(self) -> int:
+        """Pictures of a process's part of a micro-batch."""
+        return self.config.batch // (self.config.accumulate * self.world.size)
+
+    def operations(self) -> Callable[[Any], float]:
+        """Count by whose turn it is, the size of the latents and the tokens that are read."""
+
+        def of(batch: SprintBatch) -> float:
+            count, _, height, width = batch.x0.shape
+            turn = batch.step % 2 if self.settings.adversarial else 0
+            return float(count * self._passes(turn, height * width, batch.text.mask.shape[1]))
+
+        return of
+
+    def _passes(self, turn: int, positions: int, words: int) -> float:
+        """Operations of a sample in a turn of the student (0) or of the critic (1)."""
+        settings, once = self.settings, self._per_sample(positions, words) / _STEP
+        # A pass through the teacher up to the last block that is judged; half of a backward pass is as much again.
+        depth = self.spec.transformer.depth
+        judged = once * (self._judged[-1] + 1) / depth
+        tokens = positions // self.spec.transformer.patch_size**2
+        heads = len(self._judged) * tokens * head_operations(self.network_config.width)
+        if turn:
+            pictures = 2 + settings.critic.misaligned
+            return once + pictures * (judged + _STEP * heads)
+        tangent = 3 if self.exact else 2
+        followed = (2 + tangent) * once if settings.consistency else 0.0
+        judging = 2 * (judged + heads) if settings.adversarial else 0.0
+        return followed + _STEP * once * self._branches + judging
+
+    @property
+    def _branches(self) -> int:
+        """The points of each sample that a student's turn differentiates."""
+        settings = self.settings
+        apart = settings.max_time is not None
+        return 2 if settings.consistency and settings.adversarial and apart else 1
+
+    def _kept_bytes(self, side: int) -> float:
+        """Bytes of a sample that a student's turn keeps for its backward pass."""
+        once = kept_bytes(partial(transformer_pass, self.network_config, side, self.words))
+        kept = self._kept() * self._branches * once
+        if not self.settings.adversarial:
+            return kept
+        teacher = kept_bytes(partial(transformer_pass, self.spec.transformer, side, self.words, frozen=True))
+        share = (self._judged[-1] + 1) / self.spec.transformer.depth
+        with torch.device("meta"):
+            critic = self._critic()
+            tokens = torch.empty(1, side**2, self.network_config.width, requires_grad=True)
+        heads = kept_bytes(lambda: critic([tokens] * len(self._judged), frozen=True))
+        return kept + self._kept() * share * teacher + heads
+
+    def remarks(self) -> Iterator[tuple[str, str]]:
+        """Say what the student begins with, and how it is differentiated."""
+        yield from super().remarks()
+        if self._most != 1:
+            text = f"the base model's go to {self._most:g}, a Sprint model's to 1: the student's embedding is fitted"
+            yield "times", text
+        if not self.spec.transformer.qk_norm:
+            text = (
+                "the base model's attentions have none; the published teacher got one first, to stay stable"
+            )
+            yield "qk-norm", text
+        if self.settings.adversarial and self.settings.critic.misaligned and self._samples == 1:
+            yield "critic", "a micro-batch of one picture has no misaligned pair"
+        if self.settings.consistency:
+            how = "exact, by forward-mode differentiation" if self.exact else "by central differences"
+            yield "derivative", how
+
+    def main(self, network: nn.Module) -> nn.Module:
+        """Return the student: the critic has no average, and is not exported."""
+        return cast(SprintNetwork, network).student
+
+    def parts(self, network: nn.Module) -> Sequence[nn.Module]:
+        """Return the critic's heads, the student and the critic: each is called by itself."""
+        pair = cast(SprintNetwork, network)
+        return [pair.student] if pair.critic is None else [*pair.critic.heads, pair.student, pair.critic]
+
+
+def _check(config: TrainConfig) -> None:
+    """Refuse settings that this task does not read. Raises ConfigError."""
+    usual = TrainConfig(folder=config.folder, phases=config.phases, data=config.data)
+    unread = [name for name in _UNREAD if getattr(config, name) != getattr(usual, name)]
+    unread += ["preview.steps"] if config.preview.steps != usual.preview.steps else []
+    unread += [
+        f"phases[{number}].shift" for number, phase in enumerate(config.phases) if phase.shift is not None
+    ]
+    if unread:
+        raise ConfigError(
+            f"{unread[0]}: the task sprint knows no such setting, for the student begins as the base model and draws "
+            "its own times; leave it out"
+        )

@@ -1,0 +1,31 @@
+"""Run by torchrun in `test_sprint_task.py`: a distillation on two processes; rank 0 writes its losses.
+
+Arguments: the teacher, a folder, the mode.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from sanakit.training import StepReport
+from sanakit.training.session import Session
+from tests.training.sets import config
+from tests.training.test_sprint_task import ALONE, sprint
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    teacher, folder, mode = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+    settings = config(folder, **sprint(teacher, sprint=ALONE, parallel=mode))
+    session = Session(settings, device="cpu")
+    losses = [event.losses["loss"] for event in session.events() if isinstance(event, StepReport)]
+    if session.world.leads:
+        (folder / "losses.json").write_text(json.dumps(losses))
+
+
+if __name__ == "__main__":
+    main()

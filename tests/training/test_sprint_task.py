@@ -1,0 +1,197 @@
+"""Distillation from its config to its model: resumed it is the same, its model draws in a step, faults are told."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sanakit.base import ConfigError
+from sanakit.layers.embed import ScalarEmbed
+from sanakit.pipeline import ImageRequest, load
+from sanakit.training import StepReport, read_journal
+from sanakit.training.contradictions import contradictions
+from sanakit.training.export import export_step
+from sanakit.training.session import Session
+from sanakit.training.tasks.dense_time import fit_dense_time
+from sanakit.transformer import SanaTransformer
+from sanakit.weights import load_transformer, read_model_spec, resolve
+from tests.training.sets import config
+from tests.training.test_session import run, same, weights
+
+# torch itself scripts its rules for tangents when they are first used.
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning")
+
+ROOT = Path(__file__).resolve().parents[2]
+SHAPE = {"depth": 2, "width": 64, "heads": 2, "cross_heads": 2}
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small flow model, hardly trained."""
+    folder = tmp_path_factory.mktemp("teacher")
+    run(folder, phases=[{"steps": 1, "size": 64}], model={"start": "scratch", "changes": SHAPE})
+    return folder / "model"
+
+
+def sprint(teacher: Path, **changes: Any) -> dict[str, Any]:
+    return {"task": "sprint", "base": str(teacher), "model": {}, "sprint": {"warmup": 4}} | changes
+
+
+def test_a_run_ends_with_a_model_of_few_steps(teacher: Path, tmp_path: Path) -> None:
+    told = run(tmp_path / "run", **sprint(teacher, preview={"every": 6}, validate=6))
+    assert not [line for line in told if "failed" in line], told
+    found = load(tmp_path / "run/model", device="cpu")
+    spec = found.spec
+    assert (spec.kind, spec.schedule.kind, spec.transformer.time_scale) == ("sprint", "scm", 1.0)
+    for steps in (1, 2):
+        assert found.images(ImageRequest(prompt="a red sphere", steps=steps))[0].size == (64, 64)
+    assert len(list((tmp_path / "run/previews").glob("*.png"))) == 2  # before the first step, and at the end
+    assert read_journal(tmp_path / "run", kind="validation")[6]["loss"] > 0
+    steps = read_journal(tmp_path / "run")
+    assert all(
+        ("critic_loss" in entry) == (number % 2 == 0) for number, entry in steps.items()
+    )  # counted from 1
+    assert all(0 < entry["mfu"] <= 1 for entry in steps.values())
+
+
+def test_a_checkpoint_holds_both_players_and_not_the_teacher(teacher: Path, tmp_path: Path) -> None:
+    run(tmp_path, **sprint(teacher))
+    names = weights(tmp_path)
+    owners = {".".join(name.split(".")[:2]) for name in names}
+    assert owners == {"model.student", "model.critic", "ema.student", "optim.student", "optim.critic"}
+    assert "model.student.logvar_linear.weight" in names and "model.critic.heads.0.wide.left" in names
+    exported = export_step(config(tmp_path, **sprint(teacher)), 6)
+    assert read_model_spec(exported).kind == "sprint"
+
+
+@pytest.mark.parametrize("changes", [{}, {"recompute": 1, "sprint": {"tangent": "difference", "warmup": 4}}])
+def test_a_resumed_run_equals_the_whole_to_the_bit(
+    teacher: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    run(whole, **sprint(teacher, **changes))
+    session = Session(config(parts, **sprint(teacher, saving={"steps": 3}, **changes)), device="cpu")
+    for event in session.events():
+        if isinstance(event, StepReport) and event.step == 5:
+            break  # as a crash would: nothing of steps 4 and 5 is saved
+    run(parts, resume=True, **sprint(teacher, **changes))
+    assert same(whole, parts)
+
+
+def test_a_checkpoint_of_other_settings_is_refused(teacher: Path, tmp_path: Path) -> None:
+    run(tmp_path, **sprint(teacher))
+    with pytest.raises(ConfigError, match=r"other settings .*sprint.adversarial: 0.5 -> 0.25"):
+        run(tmp_path, resume=True, **sprint(teacher, sprint={"warmup": 4, "adversarial": 0.25}))
+    assert "sprint" not in config(tmp_path).identity
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"sprint": {"consistency": 0, "adversarial": 0}}, "are both 0: nothing is learnt"),
+        ({"sprint": {"guidance_input": False}}, "has 3 scales, and the student is not told which"),
+        ({"sprint": {"guidance": []}}, "sprint.guidance is empty"),
+        ({"sprint": {"critic": {"blocks": [1.2]}}}, r"sprint.critic.blocks\[0\] is 1.2; it must be .* below 1"),
+        ({"sprint": {"critic": {"blocks": []}}}, "name one block at least"),
+        ({"model": {"start": "scratch"}}, "model: the task sprint knows no such setting"),
+        ({"text": {"train": True}}, "text: the task sprint knows no such setting"),
+        ({"times": {"levels": 10}}, "times: the task sprint knows no such setting"),
+        ({"preview": {"steps": 4}}, "preview.steps: the task sprint knows no such setting"),
+        ({"phases": [{"steps": 2, "size": 64, "shift": 2.0}]}, r"phases\[0\].shift: the task sprint knows"),
+        ({"objective": "flow_matching"}, "objective: 'flow_matching' is not one of this task's; it has sprint"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_distilled_is_refused(
+    teacher: Path, tmp_path: Path, changes: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(ConfigError, match=told):
+        Session(config(tmp_path / "run", **sprint(teacher, **changes)), device="cpu")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_that_is_distilled_already_is_no_teacher(teacher: Path, tmp_path: Path) -> None:
+    run(tmp_path / "first", **sprint(teacher, phases=[{"steps": 1, "size": 64}]))
+    with pytest.raises(ConfigError, match="is a sprint model; take a flow model"):
+        Session(config(tmp_path / "second", **sprint(tmp_path / "first/model")), device="cpu")
+
+
+def test_a_scale_that_is_no_input_leaves_its_embedding_alone(teacher: Path, tmp_path: Path) -> None:
+    settings = {"guidance": [4.5], "guidance_input": False, "warmup": 4, "adversarial": 0}
+    run(tmp_path, **sprint(teacher, sprint=settings))
+    kept = weights(tmp_path)
+    assert not any(name.startswith("optim.student.transformer.guidance") for name in kept)
+    assert not kept["model.student.transformer.guidance.output.weight"].any()
+    assert not any("critic" in name for name in kept)
+
+
+def test_the_plan_tells_of_teacher_and_student(teacher: Path, tmp_path: Path) -> None:
+    plan = Session(config(tmp_path, **sprint(teacher)), device="cpu").plan
+    lines = "\n".join(plan.lines())
+    assert "the base model's go to 1000, a Sprint model's to 1" in lines
+    assert "derivative exact, by forward-mode differentiation" in lines
+    near = Session(config(tmp_path, **sprint(teacher, sprint={"tangent": "difference"})), device="cpu").plan
+    assert "derivative by central differences" in "\n".join(near.lines())
+    assert any("sprint.warmup is 4000 and the run has 6 steps" in text for text in near.warnings)
+    alone = Session(config(tmp_path, **sprint(teacher, sprint={"adversarial": 0})), device="cpu").task
+    assert alone.workload().parameters < plan.work.parameters
+    assert alone.workload().activations < plan.work.activations
+
+
+def test_settings_that_nothing_reads_are_told(tmp_path: Path) -> None:
+    unread = contradictions(config(tmp_path, sprint={"warmup": 3}))
+    assert "sprint is not read with the task transformer" in unread
+    settings = {"adversarial": 0, "max_time": 0.1, "critic": {"r1": 1.0}, "warmup": 3}
+    told = contradictions(config(tmp_path, task="sprint", model={}, sprint=settings))
+    assert "sprint.critic is not read with sprint.adversarial 0" in told
+    assert "sprint.max_time is not read with sprint.adversarial 0" in told
+
+
+def test_a_time_embedding_of_a_thousand_becomes_a_dense_one() -> None:
+    spec = read_model_spec(resolve("toybox"))
+    with torch.device("meta"):
+        model = SanaTransformer(spec.transformer)
+    load_transformer(model, spec.transformer, spec.transformer_source, dtype=torch.float32)
+    dense = ScalarEmbed(spec.transformer.width)
+    dense.load_state_dict(model.time.state_dict())
+    fit_dense_time(dense, 1000.0)
+    s = torch.linspace(0, 1, 777)
+    with torch.no_grad():
+        wanted, found = model.time(1000 * s), dense(s)
+    lost = (found - wanted).square().sum() / (wanted - wanted.mean(0)).square().sum()
+    assert float(lost) < 0.02
+    assert float(dense.output.weight.abs().max()) < 1.0
+
+
+def on_two(*arguments: str) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    done = subprocess.run(
+        [*torchrun, str(ROOT / "tests/training/sprint_together.py"), *arguments],
+        capture_output=True, timeout=300, text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "src"))), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def losses(journal: dict[int, dict[str, float]]) -> Iterator[float]:
+    yield from (entry["loss"] for _, entry in sorted(journal.items()))
+
+
+ALONE: dict[str, Any] = {"warmup": 4, "critic": {"norm": "group", "misaligned": False}}
+"""Settings in which no sample sees another, so that any number of processes computes the same step."""
+
+
+@pytest.mark.parametrize("mode", ["ddp", "fsdp"])
+def test_two_processes_distil_as_one_does(teacher: Path, tmp_path: Path, mode: str) -> None:
+    run(tmp_path / "one", **sprint(teacher, sprint=ALONE))
+    on_two(str(teacher), str(tmp_path / "two"), mode)
+    two = json.loads((tmp_path / "two/losses.json").read_text())
+    assert two == pytest.approx(list(losses(read_journal(tmp_path / "one"))), abs=1e-4)
+    assert read_model_spec(tmp_path / "two/model").kind == "sprint"
