@@ -30,7 +30,8 @@ def changed(folder: Path, name: str, value: Any) -> TrainConfig:
 
 def outside(key: Key) -> list[Any]:
     """Values that a numeric key must refuse."""
-    limits = bounds_of(key.hint) or bounds_of(key.hint.__args__[0].__args__[0])
+    first = getattr(key.hint, "__args__", [key.hint])[0]  # of a list, or of a list or null
+    limits = bounds_of(key.hint) or bounds_of(first) or bounds_of(first.__args__[0])
     assert limits is not None, f"{key.name} has no bounds"
     far = [
         *([] if limits.least is None else [limits.least - (0.5 if limits.off else 1)]),
