@@ -110,3 +110,32 @@ def test_ours_is_timed_on_the_threads_of_a_picture(
     monkeypatch.setattr("sanakit.base.threads.available_cores", lambda: 4)
     list(bench("toybox", workload, ("step",), engines_of(("sanakit", "diffusers")), MACHINE, 1))
     assert seen == {"sanakit": 2, "diffusers": 0}
+
+
+def test_a_sprint_picture_has_two_steps_of_one_branch_and_may_be_decoded_by_others() -> None:
+    shapes = shapes_of("toybox")
+    sprint = replace(shapes, transformer=replace(shapes.transformer, depth=1, guidance_embed=True))
+    workload = Workload(shapes=sprint, width=64, height=64, dtype=torch.float32)
+    other = replace(
+        shapes.autoencoder,
+        decoder=tuple(replace(s, depth=min(s.depth, 1)) for s in shapes.autoencoder.decoder),
+    )
+    engines = engines_of(("sanakit", "diffusers"))
+    found = bench(
+        "toybox", workload, ("text", "step", "decode"), engines, MACHINE, rounds=1, decoders={"small": other}
+    )
+    rows = {(row.stage, row.engine): row for row in found if isinstance(row, Row)}
+    stages = ("text", "step", "decode", "decode small", "picture", "picture small")
+    assert list(rows) == [(stage, engine) for stage in stages for engine in ("sanakit", "diffusers")]
+    assert all(row.error is None or row.error < 1e-4 for row in rows.values())
+    for engine in ("sanakit", "diffusers"):
+        seconds = {stage: rows[stage, engine].seconds for stage in stages}
+        for picture, decode in (("picture", "decode"), ("picture small", "decode small")):
+            assert seconds[picture] == pytest.approx(seconds["text"] + 2 * seconds["step"] + seconds[decode])
+    whole, small = (rows[stage, "sanakit"].limit_seconds for stage in ("decode", "decode small"))
+    assert small < whole
+    guided = replace(
+        workload, shapes=replace(sprint, transformer=replace(sprint.transformer, guidance_embed=False))
+    )
+    assert operations("step", workload) < 0.6 * operations("step", guided)
+    assert operations("text", workload) < operations("text", guided)

@@ -46,6 +46,7 @@ def test_rows_and_plot_are_written(sana: Sana, tmp_path: Path) -> None:
         (["--engines", "warp"], "there is no engine 'warp'"),
         (["--size", "100x100"], "multiple"),
         (["--model", "no-such-model"], "no model 'no-such-model'"),
+        (["--decoders", "warp"], "there is no decoder 'warp' to time: choose from lite, full."),
         (["--rounds", "0"], "rounds"),
         (["--minutes", "0"], "minutes must be more than 0"),
         (["--minutes", "nan"], "minutes must be more than 0"),

@@ -8,8 +8,9 @@ import huggingface_hub
 import pytest
 
 from sanakit.base.errors import ModelNotFoundError
-from sanakit.weights import resolve_snapshot
-from sanakit.weights.hub import snapshot_files
+from sanakit.weights import AUTOENCODERS, resolve_snapshot
+from sanakit.weights.hub import autoencoder_files, snapshot_files
+from sanakit.weights.names import resolve_autoencoder
 from tests.weights.hub import Hub, stand_in
 
 REPO = "someone/tiny-clip"
@@ -73,3 +74,54 @@ def test_folders_are_taken_as_they_are(tmp_path: Path) -> None:
         resolve_snapshot(tmp_path)
     with pytest.raises(ModelNotFoundError, match="isn't a folder or a hub id"):
         resolve_snapshot(tmp_path / "gone")
+
+
+VAE = {"config.json", "diffusion_pytorch_model.safetensors"}
+
+
+@pytest.fixture
+def decoders(hub: Hub) -> Hub:
+    """The published decoder by itself, and a whole model."""
+    whole = {f"{part}/{name}" for part in ("transformer", "vae") for name in VAE} | {"model_index.json"}
+    for repo, names in ((AUTOENCODERS["lite"].repo, VAE | {"README.md"}), ("someone/model", whole)):
+        for name in names:
+            path = hub.remote / repo / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"{}")
+    return hub
+
+
+def test_a_short_name_is_fetched_in_words_and_found_again_offline(
+    decoders: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = resolve_autoencoder("lite", announce=lambda text: decoders.log.append(text))
+    assert decoders.log[0].startswith(f"{AUTOENCODERS['lite'].repo}: 2 files, 0.0 MiB to download; licence: ")
+    assert {path.name for path in folder.iterdir()} == VAE
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert resolve_autoencoder("lite") == folder
+    with pytest.raises(
+        ModelNotFoundError, match="no autoencoder 'full': no such folder, and the hub is offline"
+    ):
+        resolve_autoencoder("full")
+
+
+def test_of_a_whole_model_only_the_autoencoder_is_fetched(
+    decoders: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = resolve_autoencoder("someone/model")
+    assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == {
+        f"vae/{name}" for name in VAE
+    }
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert resolve_autoencoder("someone/model") == folder / "vae"
+
+
+def test_what_is_no_autoencoder_is_refused(decoders: Hub, tmp_path: Path) -> None:
+    with pytest.raises(
+        ModelNotFoundError, match="no autoencoder 'light': it isn't a folder, .* one of lite, full"
+    ):
+        resolve_autoencoder("light")
+    with pytest.raises(ModelNotFoundError, match="holds no autoencoder"):
+        autoencoder_files("someone/text", {"config.json": 1, "model.safetensors": 2})
+    (tmp_path / "lite").mkdir()
+    assert resolve_autoencoder(tmp_path / "lite") == tmp_path / "lite"

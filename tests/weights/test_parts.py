@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from sanakit.autoencoder import DCAE
 from sanakit.base import ConfigError
-from sanakit.weights import ModelSpec, read_model_spec, resolve, with_autoencoder, with_text_encoder
+from sanakit.weights import (
+    AUTOENCODERS,
+    ModelSpec,
+    read_model_spec,
+    resolve,
+    with_autoencoder,
+    with_decoder,
+    with_text_encoder,
+)
+from sanakit.weights.save import save_autoencoder
 
 
 @pytest.fixture
@@ -67,3 +78,37 @@ def test_what_is_no_part_is_one_sentence(toybox: ModelSpec, tmp_path: Path) -> N
     copy(toybox.autoencoder_folder, tmp_path / "vae", latent_channels=16)
     with pytest.raises(ConfigError, match="has 16 latent channels, but the transformer .* has 32"):
         with_autoencoder(toybox, tmp_path)
+
+
+def test_a_decoder_of_other_latents_is_refused_before_it_is_fetched(
+    toybox: ModelSpec, tmp_path: Path
+) -> None:
+    def refuse(text: str) -> None:
+        raise AssertionError(text)
+
+    with pytest.raises(
+        ConfigError,
+        match=r"the decoder lite .* reads latents of the scale 0\.41407, those of the .* have [0-9.]+:",
+    ):
+        with_decoder(toybox, "lite", announce=refuse)
+    narrow = replace(toybox.transformer, latent_channels=16), replace(toybox.autoencoder, latent_channels=16)
+    other = replace(toybox, transformer=narrow[0], autoencoder=narrow[1])
+    with pytest.raises(ConfigError, match=r"the decoder lite .* has 32 latent channels, but .* has 16"):
+        with_decoder(other, "lite", announce=refuse)
+
+
+def test_a_decoder_of_another_ratio_is_refused(toybox: ModelSpec, tmp_path: Path) -> None:
+    own = toybox.autoencoder
+    coarse = replace(own, encoder=own.encoder[1:], decoder=own.decoder[1:])
+    save_autoencoder(tmp_path / "vae", coarse, DCAE(coarse))
+    with pytest.raises(ConfigError, match="makes 16 pixels of a latent position .* positions of 32"):
+        with_decoder(toybox, tmp_path / "vae")
+
+
+def test_a_folder_comes_before_a_short_name(
+    toybox: ModelSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(toybox.autoencoder_folder, tmp_path / "lite")
+    assert with_decoder(toybox, "lite").autoencoder_folder == Path("lite")
+    assert AUTOENCODERS["lite"].config.decoder_out_act == "silu"

@@ -43,7 +43,7 @@ class Row:
 
 
 HEADER = (
-    f"{'stage':<8} {'engine':<19} {'dtype':<9} {'seconds':>8} {'spread':>17} {'limit':>7} {'share':>6} "
+    f"{'stage':<12} {'engine':<19} {'dtype':<9} {'seconds':>8} {'spread':>17} {'limit':>7} {'share':>6} "
     f"{'GB':>6} {'error':>8}"
 )
 
@@ -54,7 +54,7 @@ def line(row: Row) -> str:
     memory = "" if row.peak_gb is None else f"{row.peak_gb:.2f}"
     error = "" if row.error is None else f"{row.error:.2%}"
     return (
-        f"{row.stage:<8} {row.engine:<19} {row.dtype:<9} {row.seconds:>8.3f} {spread:>17} "
+        f"{row.stage:<12} {row.engine:<19} {row.dtype:<9} {row.seconds:>8.3f} {spread:>17} "
         f"{row.limit_seconds:>7.3f} {row.share_of_limit:>6.0%} {memory:>6} {error:>8}"
     )
 

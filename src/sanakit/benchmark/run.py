@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
+from sanakit.autoencoder import AutoencoderConfig
 from sanakit.base.echo import printable
 from sanakit.base.errors import NumericsError, RequestError
 from sanakit.base.units import dtype_name
@@ -24,9 +27,6 @@ from sanakit.pipeline.threads import stage_threads
 EXACT = ("diffusers-fp32", "sanakit-plain", "diffusers", "sanakit")
 """The first of these that runs gives the result that the others are compared with."""
 
-STEPS = 20
-
-
 Notify = Callable[[str], object]
 
 
@@ -39,31 +39,54 @@ def bench(
     rounds: int = 3,
     notify: Notify = lambda text: None,
     limit: float | None = None,
+    decoders: Mapping[str, AutoencoderConfig] = MappingProxyType({}),
 ) -> Iterator[Row | Skipped]:
     """Time `stages` by `engines` and yield rows; with all three stages, whole images as sums at the end.
 
+    decoders: others, by name, that are timed beside the model's own if decoding is; rows name them (`decode lite`).
     limit: seconds for everything. An engine that would take far longer than its share, or can't do a stage, is left out
     with the reason, before others are timed.
     Raises NumericsError if two engines disagree, before any time of that stage is yielded.
     """
     rows: list[Row] = []
-    share = None if limit is None else limit / max(1, len(stages) * len(engines))
-    for stage in stages:
+    parts = _parts(workload, stages, decoders)
+    share = None if limit is None else limit / max(1, len(parts) * len(engines))
+    for label, stage, workload in parts:
         runs = {spec.name: 1 if spec.once else rounds + 1 for spec in engines}
         without = {} if share is None else {
             spec.name: reason for spec in engines
             if (reason := _why_not(stage, workload, spec, runs[spec.name], share)) is not None
         }  # fmt: skip
-        yield from (Skipped(stage=stage, engine=name, reason=reason) for name, reason in without.items())
+        yield from (Skipped(stage=label, engine=name, reason=reason) for name, reason in without.items())
         chosen = [spec for spec in engines if spec.name not in without]
         if not chosen:
             continue
-        notify(f"{stage}: {', '.join(spec.name for spec in chosen)}")
-        found = _stage(model, workload, stage, chosen, machine, rounds, notify)
+        notify(f"{label}: {', '.join(spec.name for spec in chosen)}")
+        timed = _stage(model, workload, stage, chosen, machine, rounds, notify)
+        found = [replace(row, stage=label) for row in timed]
         rows += found
         yield from found
     if set(stages) >= set(STAGES):
-        yield from images(rows)
+        for name in ("", *decoders):
+            yield from images(rows, workload.steps, name)
+
+
+def _parts(
+    workload: Workload, stages: Sequence[str], decoders: Mapping[str, AutoencoderConfig]
+) -> list[tuple[str, str, Workload]]:
+    """What is timed: (label, stage, workload)."""
+    parts = [(stage, stage, workload) for stage in stages]
+    if "decode" not in stages:
+        return parts
+    for name, config in decoders.items():
+        other = replace(workload, shapes=replace(workload.shapes, autoencoder=config))
+        parts.append((_named("decode", name), "decode", other))
+    return parts
+
+
+def _named(stage: str, decoder: str) -> str:
+    """`decode lite`; the stage itself for the model's own decoder."""
+    return f"{stage} {decoder}" if decoder else stage
 
 
 def _why_not(stage: str, workload: Workload, spec: EngineSpec, runs: int, share: float) -> str | None:
@@ -170,20 +193,25 @@ def _check(stage: str, exact: str, errors: dict[str, float], bounds: dict[str, f
             )
 
 
-def images(rows: Sequence[Row]) -> Iterator[Row]:
-    """Yield a row for a whole image of `STEPS` steps per engine: text + steps + decode, as a sum of measured rows."""
+def images(rows: Sequence[Row], steps: int, decoder: str = "") -> Iterator[Row]:
+    """Yield a row for a whole image per engine: text + steps + decode, as a sum of measured rows.
+
+    decoder: the name of another one; "" for the model's own.
+    """
+    shares = {"text": 1, "step": steps, _named("decode", decoder): 1}
     for name in ENGINES:
         parts = {row.stage: row for row in rows if row.engine == name}
-        if set(parts) < set(STAGES):
+        if not set(parts) >= set(shares):
             continue
-        shares = {"text": 1, "step": STEPS, "decode": 1}
-        peaks = [row.peak_gb for row in parts.values() if row.peak_gb is not None]
+        used = [parts[stage] for stage in shares]
+        peaks = [row.peak_gb for row in used if row.peak_gb is not None]
 
-        def total(field: str, parts: dict[str, Row] = parts, shares: dict[str, int] = shares) -> float:
-            return sum(count * float(getattr(parts[stage], field)) for stage, count in shares.items())
+        def total(field: str, used: Sequence[Row] = used) -> float:
+            counts = shares.values()
+            return sum(n * float(getattr(row, field)) for n, row in zip(counts, used, strict=True))
 
         yield Row(
-            stage="picture",
+            stage=_named("picture", decoder),
             model=parts["step"].model,
             size=parts["step"].size,
             dtype=parts["step"].dtype,

@@ -14,13 +14,13 @@ from sanakit.base.text_states import TextStates
 from sanakit.benchmark.engines import EngineSpec, MakeWork
 from sanakit.benchmark.peers import PEERS
 from sanakit.benchmark.workload import (
-    INSTRUCTION,
     WORDS,
     Encoders,
     Work,
     Workload,
     random_decoder,
     random_transformer,
+    real_tokens,
     shared_encoder,
     tokens,
     weight_bytes,
@@ -42,10 +42,10 @@ def work_of(stage: str, workload: Workload, spec: EngineSpec, encoders: Encoders
 
 
 def step(workload: Workload, spec: EngineSpec, encoders: Encoders) -> Work:
-    """One step with guidance, two branches in one batch."""
+    """One step with guidance, its branches in one batch."""
     dtype = spec.dtype or workload.dtype
     model = random_transformer(workload.shapes.transformer, dtype).to(workload.device)
-    noise, time = workload.noise(2, dtype), torch.tensor([500.0], device=workload.device)
+    noise, time = workload.noise(workload.branches, dtype), torch.tensor([500.0], device=workload.device)
     guidance = torch.tensor([4.5], device=workload.device) if model.config.guidance_embed else None
     size = weight_bytes(model)
     runner = _edited(spec, "transformer", model, Precision(workload.device, dtype, "as asked"))
@@ -63,10 +63,10 @@ def decode(workload: Workload, spec: EngineSpec, encoders: Encoders) -> Work:
 
 
 def text(workload: Workload, spec: EngineSpec, encoders: Encoders) -> Work:
-    """Prompt and null prompt to states, over real tokens only."""
+    """Prompt, and null prompt if there is guidance, to states, over real tokens only."""
     dtype = spec.dtype or workload.dtype
     model = shared_encoder(workload, dtype, encoders)
-    batches = [tokens(length, length, workload.device) for length in (INSTRUCTION + WORDS, 1)]
+    batches = [tokens(length, length, workload.device) for length in real_tokens(workload)]
 
     def run() -> Tensor:
         states = [

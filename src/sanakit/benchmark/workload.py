@@ -26,6 +26,7 @@ Built = TypeVar("Built", bound=nn.Module)
 WORDS = 40
 """Real tokens of the prompt: two or three sentences."""
 PADDED = 300
+_STEPS, _SPRINT_STEPS = 20, 2
 INSTRUCTION = 240
 """Tokens of the instruction before the prompt, about."""
 
@@ -49,6 +50,16 @@ class Workload:
         ratio = self.shapes.autoencoder.ratio
         return self.shapes.transformer.latent_channels, self.height // ratio, self.width // ratio
 
+    @property
+    def branches(self) -> int:
+        """Passes of a step in one batch: two with guidance, one if the scale of guidance is an input (Sprint)."""
+        return 1 if self.shapes.transformer.guidance_embed else 2
+
+    @property
+    def steps(self) -> int:
+        """Steps of a whole picture, as models are made for."""
+        return _SPRINT_STEPS if self.shapes.transformer.guidance_embed else _STEPS
+
     def noise(self, batch: int, dtype: torch.dtype) -> Tensor:
         """Return the same latent for every sample, [B, C, h, w]."""
         generator = torch.Generator().manual_seed(1)
@@ -56,11 +67,12 @@ class Workload:
         return one.expand(batch, -1, -1, -1).to(self.device, dtype)
 
     def words(self, dtype: torch.dtype, length: int) -> TextStates:
-        """Return an empty prompt of one token and one of `WORDS`, padded to `length` of at most `PADDED`."""
+        """Return the texts of the branches, padded to `length` of at most `PADDED`: `WORDS`, before it an empty one."""
         generator = torch.Generator().manual_seed(2)
         states = torch.randn(2, PADDED, self.shapes.transformer.text_width, generator=generator).to(dtype)
         mask = torch.arange(length) < torch.tensor([[1], [WORDS]])
-        return TextStates(states[:, :length], mask).to(device=self.device)
+        rows = slice(2 - self.branches, 2)
+        return TextStates(states[rows, :length], mask[rows]).to(device=self.device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +88,11 @@ def tokens(real: int, length: int, device: torch.device) -> tuple[Tensor, Tensor
     """Return ids and mask [1, length] with `real` tokens."""
     positions = torch.arange(length, device=device)[None]
     return positions % 200 + 2, (positions < real).long()
+
+
+def real_tokens(workload: Workload) -> tuple[int, ...]:
+    """Return the tokens that the text encoder reads, of each branch: those of the prompt, and one of an empty one."""
+    return (INSTRUCTION + WORDS, 1)[: workload.branches]
 
 
 def weight_bytes(model: nn.Module) -> int:
@@ -99,15 +116,17 @@ def _text_operations(workload: Workload) -> float:
     """Two per weight and token; the embedding costs nothing."""
     model = build_gemma(workload.shapes.text, "meta")
     weights = sum(p.numel() for name, p in model.named_parameters() if "embed_tokens" not in name)
-    return 2.0 * weights * (INSTRUCTION + WORDS + 1)
+    return 2.0 * weights * sum(real_tokens(workload))
 
 
 def _step_operations(workload: Workload) -> float:
     model = SanaTransformer(workload.shapes.transformer).eval()
     words = workload.words(torch.float32, WORDS)
-    single = torch.tensor([True, False], device="cpu")  # an empty prompt, and the prompt
+    single = torch.tensor(
+        [True, False][-workload.branches :], device="cpu"
+    )  # an empty prompt, and the prompt
     text_kv = replace(model.precompute_text(words, single), mask=None)
-    latent = torch.empty(2, *workload.latent)
+    latent = torch.empty(workload.branches, *workload.latent)
     guidance = torch.empty(1) if model.config.guidance_embed else None
     with FlopCounterMode(display=False) as counter:
         model(latent, torch.empty(1), text_kv, guidance)

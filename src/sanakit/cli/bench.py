@@ -12,6 +12,7 @@ from sanakit.cli import options as o
 from sanakit.cli.say import note, notify, say
 
 if TYPE_CHECKING:
+    from sanakit.autoencoder import AutoencoderConfig
     from sanakit.base.precision import Precision
     from sanakit.benchmark import Row, Skipped
     from sanakit.benchmark.engines import EngineSpec
@@ -48,6 +49,14 @@ _MinutesOption = Annotated[
         help="Roughly how long everything may take; engines that need far more than their share are left out.",
     ),
 ]
+_DecodersOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME,...",
+        help="Time other decoders of the same latents as well: lite, full.",
+        show_default="the model's own",
+    ),
+]
 _FullOption = Annotated[
     bool, typer.Option("--full", help="Time all engines, and how time grows with the size.")
 ]
@@ -60,6 +69,7 @@ def bench(
     stages: _StagesOption = _ALL_STAGES,
     engines: _EnginesOption = None,
     model: _ModelOption = "sana-0.6b-1024",
+    decoders: _DecodersOption = None,
     size: o.SizeOption = None,
     device: Annotated[str, typer.Option(metavar="NAME", help="Run on cpu or cuda.")] = "cpu",
     dtype: o.DtypeOption = None,
@@ -83,6 +93,7 @@ def bench(
         raise RequestError("--full asks how time grows on a CPU: leave it out, or give --device cpu")
     chosen, wanted = _engines(engines, full, precision.device.type), _stages(stages)
     workload = _workload(model, size, precision)
+    others = _decoders(decoders, workload)
     for path in (json_file, plot):
         if path is not None:
             ensure_writable_folder(path.parent)
@@ -90,7 +101,7 @@ def bench(
     say("\n".join(machine.lines()))
     say(report.HEADER)
     rows, without = _print_results(
-        run(model, workload, wanted, chosen, machine, rounds, notify, minutes * 60)
+        run(model, workload, wanted, chosen, machine, rounds, notify, minutes * 60, others)
     )
     say("\n".join(report.ratios(rows)))
     if full:
@@ -144,6 +155,24 @@ def _engines(named: str | None, full: bool, device: str) -> list[EngineSpec]:
     more = known.engines_of(known.OPTIONAL) if device == "cpu" else []
     there = [spec for spec in more if spec.peer is None or not PEERS[spec.peer].missing(spec)]
     return known.engines_of(usual) + there
+
+
+def _decoders(text: str | None, workload: Workload) -> dict[str, AutoencoderConfig]:
+    """Return the named decoders. Raises RequestError for an unknown one, and for one of other latents."""
+    from sanakit.base.errors import RequestError
+    from sanakit.weights import AUTOENCODERS
+
+    shapes, found = workload.shapes, {}
+    for name in _words(text):
+        if name not in AUTOENCODERS:
+            raise RequestError(f"there is no decoder {name!r} to time: choose from {', '.join(AUTOENCODERS)}")
+        config = found[name] = AUTOENCODERS[name].config
+        if (config.latent_channels, config.ratio) != (
+            shapes.transformer.latent_channels,
+            shapes.autoencoder.ratio,
+        ):
+            raise RequestError(f"the decoder {name} doesn't fit the latents of this model: leave it out")
+    return found
 
 
 def _words(text: str | None) -> tuple[str, ...]:

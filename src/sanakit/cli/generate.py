@@ -79,7 +79,7 @@ _DecoderOption = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Decode with another autoencoder: RUN/vae of `sanakit train`, or that of another model.",
+        help="Decode with another autoencoder: `lite`, RUN/vae of `sanakit train`, that of another model, a hub id.",
         show_default=o.OWN,
     ),
 ]

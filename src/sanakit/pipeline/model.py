@@ -40,7 +40,7 @@ from sanakit.pipeline.request import Defaults, ImageRequest
 from sanakit.pipeline.shapes import Shapes
 from sanakit.pipeline.threads import StageTimer, stage_threads
 from sanakit.text import CHI, LruCache, final_prompt
-from sanakit.weights import Hints, ModelSpec, int8_layers, read_model_spec, resolve, with_autoencoder
+from sanakit.weights import Hints, ModelSpec, int8_layers, read_model_spec, resolve, with_decoder
 
 _PROMPTS_KEPT = 64
 _PART: dict[str, PartName] = {"text": "text", "denoise": "transformer", "decode": "decoder"}
@@ -95,7 +95,8 @@ def load(
 
     A file of weights holds a transformer only: `parts` names the model that gives text encoder and autoencoder, and
     `hints` say what the file doesn't.
-    `decoder` names whose autoencoder makes the image instead of the model's: RUN/vae, or another model.
+    `decoder` names whose autoencoder makes the image instead of the model's: RUN/vae, another model, a hub id, or
+    `lite`, the published one with the faster decoder.
     Reads configuration files only; weights are loaded by the first request, stage by stage. `device` and `dtype` as in
     `base.precision.decide`, `fast` as in `engine.choose_engine`, `threads` as in `Model`. `variant` chooses weights
     such as fp16 or bf16 of a folder or hub repository; components without it give their plain ones, with a note.
@@ -111,7 +112,7 @@ def load(
     others = None if parts is None else resolve(parts, announce=announce, **wanted)
     found = read_model_spec(path, parts=others, hints=hints, variant=variant, ignore=ignore_config_fields)
     if decoder is not None:
-        found = with_autoencoder(found, resolve(decoder, announce=announce))
+        found = with_decoder(found, decoder, announce=announce)
     origin = Origin(
         name=str(name),
         parts=None if parts is None else str(parts),

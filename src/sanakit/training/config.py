@@ -22,7 +22,7 @@ from sanakit.training.optim.learning_rate import BatchRule
 from sanakit.training.optim.settings import OptimizerConfig
 from sanakit.training.parallel import Mode
 
-TaskName = Literal["transformer", "sprint", "autoencoder"]
+TaskName = Literal["transformer", "teacher", "sprint", "autoencoder"]
 _NAMED = Bounds()
 """Texts and paths that must not be empty."""
 _WARMUP = 2000

@@ -71,6 +71,14 @@ class World:
         dist.broadcast_object_list(shared, src=0, device=CPU)
         return shared[0]
 
+    def tensor_from_lead(self, tensor: Tensor) -> Tensor:
+        """The tensor of the first process, on every process."""
+        if self.size == 1:
+            return tensor
+        shared = tensor.detach().to(CPU).contiguous()
+        dist.broadcast(shared, src=0)
+        return shared.to(tensor.device)
+
     def wait(self) -> None:
         """Until every process is here."""
         if self.size > 1:

@@ -40,6 +40,7 @@ from sanakit.training.signals import interruptible
 from sanakit.training.tasks.autoencoder import AutoencoderTask
 from sanakit.training.tasks.sprint import SprintTask
 from sanakit.training.tasks.task import Task
+from sanakit.training.tasks.teacher import TeacherTask
 from sanakit.training.tasks.transformer import TransformerTask
 from sanakit.training.trainer import Batches, Trainer
 
@@ -54,6 +55,7 @@ class TaskRow:
 
 TASKS: dict[TaskName, TaskRow] = {
     "transformer": TaskRow(TransformerTask, "fsdp"),
+    "teacher": TaskRow(TeacherTask, "fsdp"),
     "sprint": TaskRow(SprintTask, "fsdp"),
     "autoencoder": TaskRow(AutoencoderTask, "ddp"),
 }

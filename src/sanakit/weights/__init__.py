@@ -30,8 +30,8 @@ from sanakit.weights.load import (
 from sanakit.weights.model_files import read_words, tokenizer_files, write_words
 from sanakit.weights.model_spec import ModelSpec, read_autoencoder_config, read_model_spec
 from sanakit.weights.names import resolve, resolve_snapshot
-from sanakit.weights.parts import with_autoencoder, with_text_encoder
-from sanakit.weights.published import PUBLISHED
+from sanakit.weights.parts import with_autoencoder, with_decoder, with_text_encoder
+from sanakit.weights.published import AUTOENCODERS, PUBLISHED
 from sanakit.weights.safetensors import byte_size, read_header, write_safetensors
 from sanakit.weights.save import (
     check_parts,
@@ -54,6 +54,7 @@ from sanakit.weights.tensor_files import (
 from sanakit.weights.torch_file import read_pth
 
 __all__ = [
+    "AUTOENCODERS",
     "About",
     "DIFFUSERS_STEM",
     "INT8",
@@ -94,6 +95,7 @@ __all__ = [
     "variant_of",
     "weight_files",
     "with_autoencoder",
+    "with_decoder",
     "with_text_encoder",
     "write_derived",
     "write_folder",

@@ -16,7 +16,7 @@ from huggingface_hub import constants
 
 from sanakit.base.errors import ModelNotFoundError
 from sanakit.base.units import size_text
-from sanakit.weights.published import PUBLISHED
+from sanakit.weights.published import AUTOENCODERS, PUBLISHED, Published, PublishedAutoencoder
 from sanakit.weights.tensor_files import STEMS, variants
 
 _DISK = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EROFS, errno.EACCES, errno.EPERM)
@@ -33,12 +33,14 @@ def fetch(
     revision: str | None,
     choose: Callable[[dict[str, int]], dict[str, int]],
     *,
-    index: str,
+    index: str | tuple[str, ...],
 ) -> tuple[Path | None, str]:
     """The local folder of a hub model, online if possible, else from the cache; and why not online.
 
-    choose: selects from all files with their sizes. index: the file whose path in the cache gives the folder.
+    choose: selects from all files with their sizes. index: the file (the first of several) that is in the cache gives
+    the folder.
     """
+    names = (index,) if isinstance(index, str) else index
     why = "the hub is offline (HF_HUB_OFFLINE) and it is not in the cache"
     if not constants.HF_HUB_OFFLINE:
         try:
@@ -49,11 +51,14 @@ def fetch(
             files = choose({file.rfilename: file.size or 0 for file in info.siblings or ()})
             missing = {name: size for name, size in files.items() if not cached_file(repo, name, info.sha)}
             announce_download(repo, missing, announce)
-            return _downloaded(
-                repo, revision, files, None if missing else cached_file(repo, index, info.sha)
-            ), why
-    place = cached_file(repo, index, revision)
+            whole = None if missing else _first_cached(repo, names, info.sha)
+            return _downloaded(repo, revision, files, whole), why
+    place = _first_cached(repo, names, revision)
     return (None if place is None else place.parent), why
+
+
+def _first_cached(repo: str, names: Iterable[str], revision: str | None) -> Path | None:
+    return next((path for name in names if (path := cached_file(repo, name, revision)) is not None), None)
 
 
 def _downloaded(repo: str, revision: str | None, files: Iterable[str], whole: Path | None) -> Path:
@@ -112,6 +117,23 @@ def needed_files(repo: str, sizes: Mapping[str, int], variant: str | None) -> di
             )
         needed |= {f"{folder}/{name}": sizes[f"{folder}/{name}"] for name in chosen}
     return needed
+
+
+def autoencoder_files(repo: str, sizes: Mapping[str, int]) -> dict[str, int]:
+    """The files of an autoencoder alone, or of that of a whole model, with their bytes: configuration and weights.
+
+    Raises ModelNotFoundError if the repository holds no DC-AE in the diffusers layout.
+    """
+    folder = "vae/" if "vae/config.json" in sizes else ""
+    inside = [name.removeprefix(folder) for name in sizes if name.startswith(folder)]
+    chosen = _chosen((name for name in inside if "/" not in name), STEMS["vae"], None)
+    if f"{folder}config.json" not in sizes or not chosen:
+        raise ModelNotFoundError(
+            f"{repo} holds no autoencoder (config.json and safetensors of an AutoencoderDC)"
+        )
+    licences = [name for name in sizes if name.startswith("LICENSE") and "/" not in name]
+    names = [*licences, *(f"{folder}{name}" for name in ("config.json", *chosen))]
+    return {name: sizes[name] for name in names}
 
 
 def _chosen(names: Iterable[str], stem: str, variant: str | None) -> list[str]:
@@ -174,9 +196,8 @@ def announce_download(repo: str, missing: Mapping[str, int], announce: Callable[
         for folder in STEMS
     }
     detail = ", ".join(f"{folder} {size_text(size)}" for folder, size in parts.items() if size)
-    licence = next(
-        (entry.licence for entry in PUBLISHED.values() if entry.repo == repo), "see its model card"
-    )
+    known: tuple[Published | PublishedAutoencoder, ...] = (*PUBLISHED.values(), *AUTOENCODERS.values())
+    licence = next((entry.licence for entry in known if entry.repo == repo), "see its model card")
     total = size_text(sum(missing.values()))
     announce(
         f"{repo}: {len(missing)} files, {total} to download{f' ({detail})' if detail else ''}; licence: {licence}"

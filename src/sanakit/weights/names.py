@@ -11,8 +11,8 @@ from pathlib import Path
 from sanakit.base.echo import quoted
 from sanakit.base.errors import ModelNotFoundError
 from sanakit.base.files import is_file, is_folder, user_path
-from sanakit.weights.hub import fetch, needed_files, snapshot_files
-from sanakit.weights.published import PUBLISHED
+from sanakit.weights.hub import autoencoder_files, fetch, needed_files, snapshot_files
+from sanakit.weights.published import AUTOENCODERS, PUBLISHED
 
 TOYBOX = "toybox"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -45,6 +45,38 @@ def resolve(
     raise ModelNotFoundError(
         f"no model {quoted(text, 200)}: it isn't a folder, a .pth or a hub id; {_near(text)}"
     )
+
+
+def resolve_autoencoder(
+    name: str | Path,
+    *,
+    announce: Callable[[str], object] = lambda text: None,
+    revision: str | None = None,
+) -> Path:
+    """Find the folder of an autoencoder, or of a model that has one, by its name.
+
+    A folder, a short name of `published.AUTOENCODERS`, the shipped or a published model's, or a hub id. Of a hub's
+    repository only the autoencoder is downloaded; announce is called before, as in `resolve`.
+    Raises ModelNotFoundError if nothing has the name.
+    """
+    text = str(name)
+    path = user_path(name)
+    if text == TOYBOX or (text and (is_folder(path) or is_file(path))):
+        return resolve(name)
+    known = AUTOENCODERS.get(text) or PUBLISHED.get(text)
+    if known is None and not is_hub_id(text):
+        raise ModelNotFoundError(
+            f"no autoencoder {quoted(text, 200)}: it isn't a folder, a hub id, a model's name or one of "
+            f"{', '.join(AUTOENCODERS)}"
+        )
+    repo = text if known is None else known.repo
+    found, why = fetch(
+        repo, announce, revision, lambda sizes: autoencoder_files(repo, sizes),
+        index=("vae/config.json", "config.json"),
+    )  # fmt: skip
+    if found is None:
+        raise ModelNotFoundError(f"no autoencoder {text!r}: no such folder, and {why}")
+    return found
 
 
 def resolve_snapshot(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from sanakit.autoencoder import AutoencoderConfig
 from sanakit.base.errors import ConfigError
+from sanakit.base.files import is_folder, user_path
 from sanakit.weights.formats.fields import read_json
 from sanakit.weights.model_spec import EXTRA_FILE, ModelSpec, read_autoencoder_config
+from sanakit.weights.names import resolve_autoencoder
+from sanakit.weights.published import AUTOENCODERS
 
 _INDEX = "model_index.json"
 
@@ -15,17 +20,46 @@ _INDEX = "model_index.json"
 def with_autoencoder(spec: ModelSpec, source: Path) -> ModelSpec:
     """The model with the autoencoder of `source`: a folder with an `AutoencoderDC`, as RUN/vae, or a whole model.
 
-    Raises ConfigError if there is none, or its latents have another number of channels.
+    Raises ConfigError if there is none, or its latents have another number of channels or pixels.
     """
     folder = _part(source, "vae", "autoencoder (config.json of an AutoencoderDC, as in RUN/vae)")
     found = read_autoencoder_config(folder)
+    _check_latents(spec, found, f"the autoencoder in {folder}")
+    return replace(spec, autoencoder=found, other_autoencoder=folder)
+
+
+def with_decoder(
+    spec: ModelSpec, name: str | Path, *, announce: Callable[[str], object] = lambda text: None
+) -> ModelSpec:
+    """The model with the autoencoder of a name, see `resolve_autoencoder`; a short one is checked before it is fetched.
+
+    Raises as `with_autoencoder`, ConfigError if a short name's latents are not the model's, ModelNotFoundError.
+    """
+    known = None if is_folder(user_path(name)) else AUTOENCODERS.get(str(name))
+    if known is not None:
+        what = f"the decoder {name} ({known.repo})"
+        _check_latents(spec, known.config, what)
+        if known.config.scaling_factor != spec.autoencoder.scaling_factor:
+            raise ConfigError(
+                f"{what} reads latents of the scale {known.config.scaling_factor:g}, those of the "
+                f"published models, and those of {spec.folder} have {spec.autoencoder.scaling_factor:g}: leave it out"
+            )
+    return with_autoencoder(spec, resolve_autoencoder(name, announce=announce))
+
+
+def _check_latents(spec: ModelSpec, found: AutoencoderConfig, what: str) -> None:
+    """Raise ConfigError if an autoencoder's latents have another shape than the transformer's."""
     wanted = spec.transformer.latent_channels
     if found.latent_channels != wanted:
         raise ConfigError(
-            f"the autoencoder in {folder} has {found.latent_channels} latent channels, but the transformer of "
+            f"{what} has {found.latent_channels} latent channels, but the transformer of "
             f"{spec.folder} has {wanted}: take an autoencoder that was trained from this model's"
         )
-    return replace(spec, autoencoder=found, other_autoencoder=folder)
+    if found.ratio != spec.autoencoder.ratio:
+        raise ConfigError(
+            f"{what} makes {found.ratio} pixels of a latent position along each side, and the model in {spec.folder} "
+            f"was trained on positions of {spec.autoencoder.ratio}: take one that was trained from this model's"
+        )
 
 
 def with_text_encoder(spec: ModelSpec, source: Path, *, widen: bool = False) -> ModelSpec:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+from sanakit.autoencoder import PRESETS as DCAE_PRESETS
+from sanakit.autoencoder import AutoencoderConfig
 from sanakit.transformer import PRESETS, TransformerConfig
 from sanakit.weights.formats.diffusers_scheduler import Schedule
 
@@ -42,6 +44,28 @@ PUBLISHED: dict[str, Published] = {
     "sprint-0.6b-1024": Published(repo="Efficient-Large-Model/Sana_Sprint_0.6B_1024px_diffusers"),
     "sprint-1.6b-1024": Published(repo="Efficient-Large-Model/Sana_Sprint_1.6B_1024px_diffusers"),
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedAutoencoder:
+    """One repository of a DC-AE alone, in diffusers' layout, and its configuration."""
+
+    repo: str
+    config: AutoencoderConfig
+    licence: str = "see its model card"
+
+
+AUTOENCODERS: Mapping[str, PublishedAutoencoder] = MappingProxyType(
+    {
+        "lite": PublishedAutoencoder(
+            repo="mit-han-lab/dc-ae-lite-f32c32-sana-1.1-diffusers", config=DCAE_PRESETS["f32c32-lite-1.1"]
+        ),
+        "full": PublishedAutoencoder(
+            repo="mit-han-lab/dc-ae-f32c32-sana-1.1-diffusers", config=DCAE_PRESETS["f32c32-sana-1.1"]
+        ),
+    }
+)
+"""Decoders of the same latents, by short name: `lite` has a plainer and faster decoder, `full` the usual one."""
 
 
 @dataclass(frozen=True, kw_only=True)

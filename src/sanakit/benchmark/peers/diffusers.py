@@ -13,12 +13,12 @@ from sanakit.benchmark.engines import EngineSpec, Peer
 from sanakit.benchmark.workload import (
     INSTRUCTION,
     PADDED,
-    WORDS,
     Encoders,
     Work,
     Workload,
     random_decoder,
     random_transformer,
+    real_tokens,
     shared_encoder,
     tokens,
     weight_bytes,
@@ -28,7 +28,7 @@ from sanakit.weights.formats import diffusers_autoencoder, diffusers_transformer
 
 
 def step(workload: Workload, spec: EngineSpec, encoders: Encoders) -> Work:
-    """One step with guidance, two branches in one batch, over padded text."""
+    """One step with guidance, its branches in one batch, over padded text."""
     dtype = spec.dtype or workload.dtype
     peer = peer_transformer(random_transformer(workload.shapes.transformer, dtype).to(workload.device))
     run, inputs = _maybe_compiled(peer, spec), step_inputs(workload, dtype)
@@ -49,12 +49,12 @@ def decode(workload: Workload, spec: EngineSpec, encoders: Encoders) -> Work:
 
 
 def text(workload: Workload, spec: EngineSpec, encoders: Encoders) -> Work:
-    """Prompt and null prompt to states, over padding as well; only those of real tokens are returned."""
+    """Prompt, and null prompt if there is guidance, to states, over padding, too; those of real tokens are returned."""
     dtype = spec.dtype or workload.dtype
     model = shared_encoder(workload, dtype, encoders)
     run = _maybe_compiled(model, spec)
-    lengths = (INSTRUCTION + WORDS, 1)
-    padded = (INSTRUCTION + PADDED - 2, PADDED)
+    lengths = real_tokens(workload)
+    padded = (INSTRUCTION + PADDED - 2, PADDED)[: len(lengths)]
     batches = [tokens(real, length, workload.device) for real, length in zip(lengths, padded, strict=True)]
 
     def work() -> Tensor:
@@ -74,15 +74,16 @@ def step_inputs(workload: Workload, dtype: torch.dtype, time: float = 500.0) -> 
     """Return the arguments of `SanaTransformer2DModel` by name; time in thousandths."""
     config = workload.shapes.transformer
     words = workload.words(dtype, PADDED)
-    t = torch.full((2,), time if config.time_scale == 1 else time / 1000, device=workload.device)
+    branches = workload.branches
+    t = torch.full((branches,), time if config.time_scale == 1 else time / 1000, device=workload.device)
     inputs = {
-        "hidden_states": workload.noise(2, dtype),
+        "hidden_states": workload.noise(branches, dtype),
         "encoder_hidden_states": words.states,
         "timestep": t,
         "encoder_attention_mask": words.mask.long(),
     }
     if config.guidance_embed:
-        inputs["guidance"] = torch.full((2,), 4.5 * config.guidance_scale, device=workload.device)
+        inputs["guidance"] = torch.full((branches,), 4.5 * config.guidance_scale, device=workload.device)
     return inputs
 
 

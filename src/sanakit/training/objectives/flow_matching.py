@@ -17,7 +17,7 @@ from sanakit.training.tasks.joint_text import JointNetwork, scale_rate, transfor
 from sanakit.training.tasks.latents import LatentBatch, NoisyBatch
 from sanakit.transformer import SanaTransformer, TransformerConfig
 
-_CLOCK = 1000  # the published networks read times in 0..1000, whole numbers in training
+_CLOCK = 1000  # the published networks read times in 0..1000; without dense time whole numbers in training
 
 DrawTimes = Callable[[int, torch.Generator], Tensor]
 """(n, generator) -> n times in 0..1."""
@@ -76,8 +76,14 @@ class FlowMatching:
         positions = phase_config(self.transformer.config, phase, self.ratio).positions
         batch = batch.to(next(self.network.parameters()).device)
         point = self.path.point(batch.x0, batch.noise, batch.t)
-        predicted = self.network(point, (_CLOCK * batch.t).floor(), batch.text, positions=positions)
+        time = model_time(self.transformer.config, batch.t)
+        predicted = self.network(point, time, batch.text, positions=positions)
         return predicted, self.path.target(batch.x0, batch.noise, batch.t)
+
+
+def model_time(config: TransformerConfig, t: Tensor) -> Tensor:
+    """The times [B] that a network reads at noise levels t [B]: whole ones, as published, or all of a dense one."""
+    return (_CLOCK * t).floor() if config.time_scale == 1 else _CLOCK * t
 
 
 def phase_config(config: TransformerConfig, phase: RunPhase, ratio: int) -> TransformerConfig:

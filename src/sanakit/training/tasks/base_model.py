@@ -12,7 +12,7 @@ from sanakit.weights import (
     ModelSpec,
     read_model_spec,
     resolve,
-    with_autoencoder,
+    with_decoder,
     with_text_encoder,
 )
 
@@ -26,7 +26,7 @@ def read_base(config: TrainConfig, announce: Callable[[str], object]) -> ModelSp
     """
     found = _read_model(config, announce)
     if config.base_autoencoder is not None:
-        found = with_autoencoder(found, resolve(config.base_autoencoder, announce=announce))
+        found = with_decoder(found, config.base_autoencoder, announce=announce)
     if config.text.base is not None:
         source = resolve(config.text.base, announce=announce)
         found = with_text_encoder(found, source, widen=config.model.start == "scratch")

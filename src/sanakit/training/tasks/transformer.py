@@ -192,12 +192,16 @@ class TransformerTask:
 
     def objective(self) -> Objective:
         """Build the transformer, and the text encoder if that is trained, under the objective of the config."""
-        transformer = build_network(self.config, self.spec, self.world.device)
+        transformer = self.build()
         return self.minimising(
             transformer
             if self.text is None
             else JointNetwork(transformer, self.text.build(self.world.device))
         )
+
+    def build(self) -> SanaTransformer:
+        """Build the transformer with its first weights, float32. Raises ConfigError or WeightsError."""
+        return build_network(self.config, self.spec, self.world.device)
 
     def minimising(self, network: SanaTransformer | JointNetwork) -> Objective:
         """Return the objective of the config for a network."""
