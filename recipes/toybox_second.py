@@ -10,6 +10,7 @@ autoencoder, and with it the latents, stay.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 
 import torch
@@ -85,7 +86,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--steps", type=int, default=SECOND.steps)
-    train_second(parser.parse_args().steps)
+    steps = parser.parse_args().steps
+    try:
+        train_second(steps)
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from there", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":
