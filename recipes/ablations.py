@@ -32,6 +32,7 @@ from recipes.ablation_parts import (
     with_rotary_positions,
     without_positions,
 )
+from recipes.settings import resumable
 from sanakit.base.files import atomic_write
 from sanakit.base.precision import decide
 from sanakit.evaluation.toybox import outcomes, summarise
@@ -222,6 +223,7 @@ def measure_all(names: list[str], seeds: int, steps: int, jobs: int) -> None:
             print(name, seed, result.result(), flush=True)
 
 
+@resumable
 def main() -> None:
     """Measure the variants named, or all, and print the table."""
     parser = argparse.ArgumentParser(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 
 import torch
@@ -70,3 +72,17 @@ def recipe_trainer(model: nn.Module, config: TrainConfig, players: Sequence[Play
     """The trainer of a model, in the dtype that is fastest here; it goes on from the newest checkpoint of the run."""
     dtype = decide(next(model.parameters()).device.type).dtype
     return Trainer(model, config, players, dtype=None if dtype == torch.float32 else dtype)
+
+
+def resumable(main: Callable[[], None]) -> Callable[[], None]:
+    """Wrap the main function of a recipe that can go on: stopped, it says so and exits with 130."""
+
+    @wraps(main)
+    def wrapped() -> None:
+        try:
+            main()
+        except KeyboardInterrupt:
+            print("\nstopped; the same command goes on from there", file=sys.stderr)
+            raise SystemExit(130) from None
+
+    return wrapped

@@ -15,6 +15,7 @@ from statistics import mean
 
 from PIL import Image
 
+from recipes.settings import resumable
 from sanakit import evaluation
 from sanakit.base.files import atomic_write
 from sanakit.evaluation import Share
@@ -106,6 +107,7 @@ def _cell(found: dict[str, float]) -> str:
     return f"{share.accuracy:.1%} ({low:.1%} to {high:.1%}) | {found['psnr']:.1f}"
 
 
+@resumable
 def main() -> None:
     """Measure what is missing, and print the table."""
     parser = argparse.ArgumentParser(

@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import os
 import random
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,7 +26,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from recipes.settings import autocast, recipe_trainer, settings, shortened
+from recipes.settings import autocast, recipe_trainer, resumable, settings, shortened
 from recipes.toybox_flow import SHIFT, FlowTraining, open_scenes
 from recipes.toybox_model import (
     DEVICE,
@@ -302,22 +301,21 @@ STAGES: dict[str, Callable[[], None]] = {
     "measure": measure,
     "ship": ship,
 }
-FROM_NOTHING = [stage for stage in STAGES if stage != "second"]
+FROM_NOTHING = [stage for stage in STAGES if stage not in ("sharpen", "second")]
 
 
+@resumable
 def main() -> None:
     """Run the stages named on the command line, or all that train from nothing."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("stages", nargs="*", choices=[*STAGES, []], help="default: all but second, in order")
+    parser.add_argument(
+        "stages", nargs="*", choices=[*STAGES, []], help="default: all but sharpen and second, in order"
+    )
     for stage in parser.parse_args().stages or FROM_NOTHING:
         print(f"== {stage}", flush=True)
-        try:
-            STAGES[stage]()
-        except KeyboardInterrupt:
-            print(f"\nstopped in stage {stage}; the same command goes on from there", file=sys.stderr)
-            raise SystemExit(130) from None
+        STAGES[stage]()
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from recipes.settings import autocast, recipe_trainer, settings
+from recipes.settings import autocast, recipe_trainer, resumable, settings
 from recipes.toybox import pixels_of, render_scenes, trained_autoencoder
 from recipes.toybox_model import DEVICE
 from recipes.toybox_shards import RUNS, SIZE, SceneShards
@@ -183,6 +183,7 @@ STAGES: dict[str, Callable[[], None]] = {
 }
 
 
+@resumable
 def main() -> None:
     """Run the stages named on the command line, or all."""
     parser = argparse.ArgumentParser(

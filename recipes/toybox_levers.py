@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recipes.settings import recipe_trainer, settings
+from recipes.settings import recipe_trainer, resumable, settings
 from recipes.toybox_alignment import WORDS, hits
 from recipes.toybox_flow import FlowTraining, LatentScenes, Levers, open_scenes
 from recipes.toybox_model import MODEL, read_captions
@@ -238,6 +238,7 @@ def table(minutes: float, batch: int) -> Iterator[str]:
         yield f"| {' | '.join([name, str(found['steps']), *losses, *bound, head, *judged])} |"
 
 
+@resumable
 def main() -> None:
     """Measure the variants named, or all, and print the table."""
     parser = argparse.ArgumentParser(

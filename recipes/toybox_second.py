@@ -10,13 +10,12 @@ autoencoder, and with it the latents, stay.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 
 import torch
 from transformers import Gemma2Model, PreTrainedTokenizerBase
 
-from recipes.settings import recipe_trainer, settings, shortened
+from recipes.settings import recipe_trainer, resumable, settings, shortened
 from recipes.toybox_flow import FlowTraining, Levers, open_scenes
 from recipes.toybox_model import DEVICE, MODEL, TextToVelocity
 from recipes.toybox_shards import RUNS, SIZE
@@ -80,18 +79,14 @@ def train_second(steps: int | None = None) -> None:
         print(report, flush=True)
 
 
+@resumable
 def main() -> None:
     """Train for a number of steps; a run that has them goes on if more are asked for."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--steps", type=int, default=SECOND.steps)
-    steps = parser.parse_args().steps
-    try:
-        train_second(steps)
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from there", file=sys.stderr)
-        raise SystemExit(130) from None
+    train_second(parser.parse_args().steps)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from recipes.settings import resumable
 from sanakit.data.caption_rule import CaptionRule
 from sanakit.pipeline import ImageRequest, load
 from sanakit.training import (
@@ -106,6 +107,7 @@ def share_right(model: Path) -> float:
     return float(np.mean([number == found for number, found in enumerate(nearest)]))
 
 
+@resumable
 def main() -> None:
     """Train the variants, and print a line for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
