@@ -144,7 +144,8 @@ class Aligned(nn.Module):
         super().__init__()
         config: TransformerConfig = joint.transformer.config
         self.joint, self.head = joint, AlignmentHead(config.width)
-        self._tokens: list[Tensor] = []  # of the newest forward pass
+        # Empty between two passes: a graph is compiled for what a list holds.
+        self._tokens: list[Tensor] = []
         joint.transformer.blocks[block].register_forward_hook(self._keep)
 
     def forward(
@@ -152,7 +153,7 @@ class Aligned(nn.Module):
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """As `TextToVelocity`, and the head's logits."""
         velocity, misplaced = self.joint(latent, time, captions)
-        return velocity, misplaced, self.head(self._tokens[-1])
+        return velocity, misplaced, self.head(self._tokens.pop())
 
     def _keep(self, block: nn.Module, inputs: object, tokens: Tensor) -> None:
         self._tokens[:] = [tokens]
