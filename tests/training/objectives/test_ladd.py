@@ -49,7 +49,7 @@ def test_a_frozen_pass_changes_nothing_and_gives_the_tokens_a_gradient() -> None
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert all(each.grad is not None and each.grad.abs().sum() > 0 for each in tokens)
     scores = model([each.detach() for each in tokens])
-    assert scores.shape == (4, 2 * TOKENS)
+    assert scores.shape == (4, 1, 2 * TOKENS)
     scores.mean().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
     assert not torch.equal(model.heads[0].first.left, before["heads.0.first.left"])

@@ -103,12 +103,12 @@ class CriticHead(nn.Module):
         self.score = SpectralConv(width, 1, 1)
 
     def forward(self, tokens: Tensor, frozen: bool = False) -> Tensor:
-        """[B, N, D] -> scores [B, N]."""
+        """[B, N, D] -> scores [B, 1, N]."""
         x = tokens.transpose(1, 2)
         x = F.leaky_relu(self.first_norm(self.first(x, frozen), frozen), _SLOPE)
         x = (x + F.leaky_relu(self.wide_norm(self.wide(x, frozen), frozen), _SLOPE)) / 2**0.5
         scores: Tensor = self.score(x, frozen)
-        return scores.flatten(1)
+        return scores
 
 
 class Critic(nn.Module):
@@ -119,12 +119,12 @@ class Critic(nn.Module):
         self.heads = nn.ModuleList(CriticHead(width, norm) for _ in range(heads))
 
     def forward(self, features: Sequence[Tensor], frozen: bool = False) -> Tensor:
-        """Tokens [B, N, D] after each block -> scores [B, heads * N] float32, high where a picture looks real.
+        """Tokens [B, N, D] after each block -> scores [B, 1, heads * N] float32, high where a picture looks real.
 
         frozen: the critic gets no gradient from this pass and does not change in it, which is what the student wants.
         """
         pairs = zip(self.heads, features, strict=True)
-        return torch.cat([head(tokens, frozen).float() for head, tokens in pairs], dim=1)
+        return torch.cat([head(tokens, frozen).float() for head, tokens in pairs], dim=2)
 
 
 def gradient_penalty(scores: Tensor, features: Sequence[Tensor]) -> Tensor:

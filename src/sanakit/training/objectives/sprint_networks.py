@@ -42,7 +42,7 @@ class Student(nn.Module):
         if self.logvar_linear is None:
             return trig, None
         usual: Tensor = self.logvar_linear(self.transformer.embed_time(s, guidance))
-        return trig, usual.float().squeeze(1)
+        return trig, usual.float().sum(1)  # of one: FSDP wants no views
 
 
 class SprintNetwork(nn.Module):
