@@ -77,7 +77,6 @@ def taken(session: Session) -> tuple[int, int]:
         {"batch": 8, "accumulate": 2, "optimizer": {"name": "came"}},
         {"task": "autoencoder", "model": {}, "batch": 4, "phases": [{"steps": 3, "size": 64}],
          "autoencoder": {"start": "scratch"}},
-        {"task": "sprint", "model": {}, "batch": 8, "dtype": "fp32", "sprint": {"max_time": None}},
     ],
 )  # fmt: skip
 def test_a_step_takes_what_the_plan_says(tmp_path: Path, changes: dict[str, Any]) -> None:
