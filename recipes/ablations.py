@@ -11,13 +11,8 @@ are not repeated. --table prints what has been measured so far, as Markdown. The
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
-from itertools import product
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +27,8 @@ from recipes.ablation_parts import (
     with_rotary_positions,
     without_positions,
 )
+from recipes.repeats import Found, keep_result, kept_results, measure_all, missing, spread
 from recipes.settings import resumable
-from sanakit.base.files import atomic_write
 from sanakit.base.precision import decide
 from sanakit.evaluation.toybox import outcomes, summarise
 from sanakit.flow import TimeDensity
@@ -64,7 +59,6 @@ SMALL = {"width": 192, "depth": 4, "heads": 6, "cross_heads": 6, "qk_norm": Fals
 PROMPTS = 100
 LOOKS = 5
 """Times a run looks at the held-out pictures."""
-_RESULT = "result.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,14 +116,12 @@ def config_of(name: str, seed: int, steps: int) -> TrainConfig:
     )
 
 
-def measure(name: str, seed: int, steps: int) -> dict[str, float]:
+def measure(name: str, seed: int, steps: int) -> Found:
     """Train a variant, and keep how it ends: the loss on held-out pictures, and what its drawings show."""
     config = config_of(name, seed, steps)
     task, trainer, model = trained(name, config, steps)
     looked = read_journal(config.folder, kind="validation")
-    found = {"loss": looked[steps]["loss"], **drawn(task, trainer, model)}
-    atomic_write(config.folder / _RESULT, json.dumps(found).encode())
-    return found
+    return keep_result(config.folder, {"loss": looked[steps]["loss"], **drawn(task, trainer, model)})
 
 
 def trained(name: str, config: TrainConfig, steps: int) -> tuple[TransformerTask, Trainer, SanaTransformer]:
@@ -193,34 +185,9 @@ def table(steps: int) -> str:
     return "\n".join(rows)
 
 
-def results(name: str, steps: int) -> dict[int, dict[str, float]]:
+def results(name: str, steps: int) -> dict[int, Found]:
     """seed -> what was measured."""
-    paths = {seed: config_of(name, seed, steps).folder / _RESULT for seed in range(10)}
-    return {seed: json.loads(path.read_text()) for seed, path in paths.items() if path.exists()}
-
-
-def spread(values: list[float]) -> str:
-    """Mean and standard deviation."""
-    if not values:
-        return ""
-    mean = f"{statistics.mean(values):.3f}"
-    return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.3f}"
-
-
-def measure_all(names: list[str], seeds: int, steps: int, jobs: int) -> None:
-    """Every variant with every seed, `jobs` at a time. Seeds come last: early on every variant has one."""
-    threads = max(1, torch.get_num_threads() // jobs)
-    pool = ProcessPoolExecutor(
-        jobs, get_context("spawn"), torch.set_num_threads, (threads,), max_tasks_per_child=1
-    )
-    with pool:
-        waiting = {
-            (name, seed): pool.submit(measure, name, seed, steps)
-            for seed, name in product(range(seeds), names)
-            if seed not in results(name, steps)
-        }
-        for (name, seed), result in waiting.items():
-            print(name, seed, result.result(), flush=True)
+    return kept_results(lambda seed: config_of(name, seed, steps).folder)
 
 
 @resumable
@@ -239,7 +206,10 @@ def main() -> None:
     if unknown:
         parser.error(f"{unknown[0]!r} is no variant: choose of {', '.join(VARIANTS)}")
     if not given.table:
-        measure_all(given.variants or list(VARIANTS), given.seeds, given.steps, given.jobs)
+        names = given.variants or list(VARIANTS)
+        wanted = missing(names, given.seeds, lambda name: results(name, given.steps))
+        for name, seed, found in measure_all(measure, wanted, given.steps, given.jobs):
+            print(name, seed, found, flush=True)
     print(table(given.steps))
 
 

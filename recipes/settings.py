@@ -1,4 +1,4 @@
-"""The config of a recipe that brings batches and losses of its own: what the trainer reads of a `TrainConfig`."""
+"""What recipes train with: configs for batches and losses of their own, and runs of a task without a session."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from sanakit.base.precision import decide
+from sanakit.base.precision import Precision, decide
 from sanakit.training import (
     DataConfig,
     GuardConfig,
@@ -22,8 +22,15 @@ from sanakit.training import (
     SavingConfig,
     TrainConfig,
     Trainer,
+    World,
+    sentences,
 )
+from sanakit.training.edits import attend_by_products
+from sanakit.training.objectives.objective import Objective
 from sanakit.training.optim import OptimizerName
+from sanakit.training.tasks.transformer import TransformerTask
+from sanakit.transformer import SanaTransformer
+from sanakit.weights import read_words, write_derived
 
 
 def settings(
@@ -86,3 +93,48 @@ def resumable(main: Callable[[], None]) -> Callable[[], None]:
             raise SystemExit(130) from None
 
     return wrapped
+
+
+def run_task(
+    task: TransformerTask, config: TrainConfig, precision: Precision, objective: Objective | None = None
+) -> Trainer:
+    """Train a task, or go on where its run is. objective: in place of the task's own, whose model is then exported."""
+    for notice in sentences(task.prepare()):
+        print(notice, flush=True)
+    chosen = objective or task.objective()
+    if precision.device.type == "cpu":
+        attend_by_products(task.blocks(chosen.network))
+    trainer = Trainer(
+        chosen.network, config, chosen.players(),
+        dtype=None if precision.dtype == torch.float32 else precision.dtype, identity=config.identity,
+    )  # fmt: skip
+    with task.batches(chosen) as batches:
+        for event in sentences(trainer.train(chosen.losses, batches)):
+            print(f"{config.folder.name}: {event}", flush=True)
+    if objective is None:
+        task.export(chosen, trainer)
+    return trainer
+
+
+def run_flow(
+    config: TrainConfig,
+    network: SanaTransformer,
+    precision: Precision,
+    objective: Callable[[TransformerTask], Objective] | None = None,
+) -> Path:
+    """Train a transformer of another shape than the base model's, unless its model is there; return the model's folder.
+
+    objective: made of the task; None for flow matching.
+    """
+    folder = config.folder / "model"
+    if (folder / "model_index.json").is_file():
+        return folder
+    task = TransformerTask(config, precision, World(device=precision.device), print)
+    network = network.to(precision.device)
+    trainer = run_task(
+        task, config, precision, task.minimising(network) if objective is None else objective(task)
+    )
+    spec = replace(task.spec, transformer=network.config)
+    words = read_words(task.spec)
+    write_derived(spec, folder, trainer.ema.gathered(), words=words, dtype=torch.bfloat16, force=True)
+    return folder

@@ -200,15 +200,19 @@ def test_unknown_names_come_with_near_ones(name: str) -> None:
     assert ("toybox" in str(caught.value)) == (name != "sana-1.6b")
 
 
-def test_the_shipped_model_is_found_inside_the_package(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("name", "place", "remedy"),
+    [("toybox", "model", "install sanakit again"), ("toybox-sprint", "sprint", "recipes.toybox_sprint")],
+)
+def test_shipped_models_are_found_inside_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, place: str, remedy: str
 ) -> None:
     monkeypatch.setattr("sanakit.weights.names.resources.files", lambda package: tmp_path)
-    with pytest.raises(ModelNotFoundError, match="lacks the shipped model"):
-        resolve("toybox")
-    (tmp_path / "toybox/model").mkdir(parents=True)
-    (tmp_path / "toybox/model/model_index.json").write_text("{}")
-    assert resolve("toybox") == tmp_path / "toybox/model"
+    with pytest.raises(ModelNotFoundError, match=f"lacks the weights of {name}: .*{remedy}"):
+        resolve(name)
+    (tmp_path / "toybox" / place).mkdir(parents=True)
+    (tmp_path / "toybox" / place / "model_index.json").write_text("{}")
+    assert resolve(name) == tmp_path / "toybox" / place
 
 
 def test_published_names_are_those_of_the_presets(hub: Hub) -> None:

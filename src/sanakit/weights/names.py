@@ -1,4 +1,4 @@
-"""From a name to a local path: the shipped model, a folder or file, a published model's short name, a hub id."""
+"""From a name to a local path: a shipped model, a folder or file, a published model's short name, a hub id."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ from sanakit.weights.hub import autoencoder_files, fetch, needed_files, snapshot
 from sanakit.weights.published import AUTOENCODERS, PUBLISHED
 
 TOYBOX = "toybox"
+_SHIPPED = {
+    TOYBOX: ("model", "install sanakit again, or run `make toybox`"),
+    "toybox-sprint": ("sprint", "make them with `python -m recipes.toybox_sprint`"),
+}
+"""Models inside the package: name -> (folder in `toybox`, what to do where its weights are not there)."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _LONGEST_ID = 200  # the hub allows 96 characters for a name
 
@@ -33,8 +38,8 @@ def resolve(
     Raises ModelNotFoundError, with similar names, if no model has the name.
     """
     text = str(name)
-    if text == TOYBOX:  # a folder of that name is ./toybox
-        return _shipped()
+    if text in _SHIPPED:  # a folder of that name is ./toybox
+        return _shipped(text)
     path = user_path(name)
     if text and (is_folder(path) or is_file(path)):  # a local path takes precedence over any hub name
         return path
@@ -115,12 +120,12 @@ def is_hub_id(text: str) -> bool:
 
 def _near(text: str) -> str:
     text = text[:200]
-    known = [TOYBOX, *PUBLISHED, *(entry.repo for entry in PUBLISHED.values())]
+    known = [*_SHIPPED, *PUBLISHED, *(entry.repo for entry in PUBLISHED.values())]
     close = get_close_matches(text, known, n=3, cutoff=0.4)
     return (
         f"did you mean {' or '.join(close)}?"
         if close
-        else f"known names are {', '.join([TOYBOX, *PUBLISHED])}"
+        else f"known names are {', '.join([*_SHIPPED, *PUBLISHED])}"
     )
 
 
@@ -128,13 +133,12 @@ def _default_variant(repo: str) -> str | None:
     return next((entry.variant for entry in PUBLISHED.values() if entry.repo == repo), None)
 
 
-def _shipped() -> Path:
+def _shipped(name: str) -> Path:
     """The folder inside the package, found without importing the code of Toybox."""
-    folder = Path(str(resources.files("sanakit"))) / "toybox" / "model"
+    place, remedy = _SHIPPED[name]
+    folder = Path(str(resources.files("sanakit"))) / "toybox" / place
     if not (folder / "model_index.json").is_file():
-        raise ModelNotFoundError(
-            f"{folder} lacks the shipped model: install sanakit again, or run `make toybox`"
-        )
+        raise ModelNotFoundError(f"{folder} lacks the weights of {name}: {remedy}")
     return folder
 
 

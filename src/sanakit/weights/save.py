@@ -25,6 +25,7 @@ from sanakit.base.files import atomic_write, ensure_writable_folder
 from sanakit.base.folders import new_folder
 from sanakit.base.units import dtype_name
 from sanakit.transformer import TransformerConfig
+from sanakit.weights.about import About
 from sanakit.weights.formats import diffusers_scheduler, gemma
 from sanakit.weights.formats.fields import read_json, to_json
 from sanakit.weights.formats.registry import AUTOENCODER, TRANSFORMER, FolderFormat
@@ -243,16 +244,17 @@ def write_derived(
     *,
     text_encoder: Mapping[str, Tensor] | None = None,
     words: Iterable[str] = (),
+    about: About | None = None,
     force: bool = False,
     **options: Any,
 ) -> Path:
     """Write a whole model to `folder`: this transformer and schedule, the other parts copied from `spec`.
 
     text_encoder: weights of one that was trained, too, for the configuration and the tokenizer of `spec`.
-    words: that the model has learnt, for `words.txt`. options: of the weights, as in `save_weights`. What `spec` says
-    of itself is left out: it may not be true of another model. The folder appears, or changes, in one step. Returns
-    it. Raises OutputError if it is occupied and `force` is false, or can't be written; ConfigError if a file of the
-    other parts leads out of their model.
+    words: that the model has learnt, for `words.txt`. about: what it says of itself; what `spec` says is left out, for
+    it may not be true of another model. options: of the weights, as in `save_weights`. The folder appears, or changes,
+    in one step. Returns it. Raises OutputError if it is occupied and `force` is false, or can't be written; ConfigError
+    if a file of the other parts leads out of their model.
     """
     refuse_existing(folder, force)
     with new_folder(folder, replace=force, ours=is_model_file) as draft:
@@ -263,7 +265,7 @@ def write_derived(
             if name != "text_encoder" or text_encoder is None:
                 copy_known(path, path.parent.parent, draft / name / path.name)
         write_words(draft, words)
-        write_settings(replace(spec, about=None), draft)
+        write_settings(replace(spec, about=about), draft)
     return folder
 
 

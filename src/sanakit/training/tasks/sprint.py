@@ -97,7 +97,7 @@ class SprintTask(TransformerTask):
     def _student(self) -> SanaTransformer:
         """The teacher's weights with a guidance embedding that says nothing yet."""
         teacher = self._load(torch.float32, torch.device("cpu"))
-        if self._most != 1:
+        if self._most != self.network_config.time_scale:
             fit_dense_time(teacher.time, self._most)
         guidance = ScalarEmbed(self.network_config.width)
         nn.init.normal_(guidance.input.weight, std=_STD)

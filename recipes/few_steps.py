@@ -1,0 +1,120 @@
+"""What the recipes of models of few steps share: the pictures, a run of `task: sprint`, and how a model is measured."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from statistics import median
+
+import torch
+from PIL import Image
+
+from sanakit.base.files import atomic_write
+from sanakit.evaluation.toybox import outcomes, summarise
+from sanakit.pipeline import ImageRequest, Model, PictureDone, StageDone
+from sanakit.toybox.folder import write_pictures
+from sanakit.toybox.judging.shipped import load_judge
+from sanakit.toybox.trials import Trial, trials
+from sanakit.training import (
+    DataConfig,
+    LRScheduleConfig,
+    OptimizerConfig,
+    RunPhase,
+    SavingConfig,
+    TrainConfig,
+)
+from sanakit.training.config import PreviewConfig
+from sanakit.training.objectives.sprint_settings import SprintConfig
+
+PICTURES = Path("runs/sets/256-captions")
+CACHE = Path("runs/sets/256-captions-cache")
+"""Latents and text states of the pictures, for every run that has the shipped model's encoders."""
+COUNT = 8000
+CAPTIONS = 4
+SIZE = 256
+BATCH = 32
+RATE = 1e-4
+"""The published 2e-6 is for 40,000 steps of a network fifty times as large."""
+
+
+def ready_pictures(folder: Path = PICTURES, count: int = COUNT, size: int = SIZE) -> None:
+    """Render the pictures that are not there yet, with every core."""
+    workers = os.cpu_count() or 1
+    for done in write_pictures(folder, count, size=size, captions=CAPTIONS, workers=workers):
+        if done % 500 == 0:
+            print(f"picture {done}/{count}", flush=True)
+
+
+def sprint_config(
+    folder: Path,
+    steps: int,
+    *,
+    base: str = "toybox",
+    seed: int = 0,
+    sprint: SprintConfig | None = None,
+    pictures: Path = PICTURES,
+    cache: Path = CACHE,
+    size: int = SIZE,
+    batch: int = BATCH,
+    held: int = 64,
+) -> TrainConfig:
+    """A distillation of a small model. Seeds change noise and order; the latents are shared."""
+    looks = max(1, steps // 8)
+    return TrainConfig(
+        folder=folder, task="sprint", base=base, seed=seed, batch=batch, phases=(RunPhase(steps=steps, size=size),),
+        data=DataConfig(path=pictures, cache=cache, square=True, held=held),
+        sprint=sprint or sprint_settings(), optimizer=OptimizerConfig(lr=RATE, betas=(0.9, 0.99)),
+        schedule=LRScheduleConfig(warmup=100, cooldown=0.2), clip=1.0, ema=0.998, saving=SavingConfig(minutes=5),
+        preview=PreviewConfig(every=looks), validate=looks,
+    )  # fmt: skip
+
+
+def sprint_settings(warmup: int = 600) -> SprintConfig:
+    """Settings for latents of 2,048 numbers, a sixteenth of the published ones: a norm that is independent of size."""
+    return SprintConfig(warmup=warmup, norm="mean")
+
+
+def draw(model: Model, prompt: str, seed: int, steps: int) -> tuple[Image.Image, float]:
+    """A picture, and the seconds that its denoising took."""
+    pictures, seconds = [], 0.0
+    for event in model.generate(ImageRequest(prompt=prompt, seed=seed, steps=steps)):
+        if isinstance(event, StageDone) and event.stage == "denoise":
+            seconds += event.seconds
+        elif isinstance(event, PictureDone):
+            pictures.append(event.image)
+    return pictures[0], seconds
+
+
+@torch.no_grad()
+def measured(model: Model, steps: int, prompts: int) -> dict[str, float]:
+    """How a model draws the judge's prompts in so many steps.
+
+    Returns `right` of `prompts`, `score` and `frechet` as `sanakit.evaluation.toybox.Summary` has them, and `seconds`,
+    the median of a picture's denoising.
+    """
+    judge, seconds = load_judge(), []
+
+    def drawn(trial: Trial, number: int) -> Image.Image:
+        picture, taken = draw(model, trial.prompt, number, steps)
+        seconds.append(taken)
+        return picture
+
+    found = summarise(list(outcomes(drawn, trials(prompts, 0), judge.network)), judge.features)
+    return {
+        "right": found.overall.hits, "prompts": prompts, "score": found.score, "frechet": found.frechet or 0.0,
+        "seconds": median(seconds),
+    }  # fmt: skip
+
+
+def kept_measures(path: Path, model: Model, steps: int, prompts: int) -> dict[str, float]:
+    """What `measured` finds, from a file if it has been found since the model's weights were written."""
+    weights = model.spec.transformer_source
+    written = max(file.stat().st_mtime for file in (weights.iterdir() if weights.is_dir() else [weights]))
+    if path.exists() and path.stat().st_mtime > written:
+        kept: dict[str, float] = json.loads(path.read_text())
+        return kept
+    found = measured(model, steps, prompts)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(path, json.dumps(found).encode())
+    return found

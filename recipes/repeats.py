@@ -1,0 +1,62 @@
+"""Measurements that are repeated with several seeds: kept as JSON, never made twice, side by side in processes."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+
+from sanakit.base.files import atomic_write
+
+SEEDS = range(10)
+RESULT = "result.json"
+
+Found = dict[str, float]
+"""What was measured, by name."""
+
+
+def keep_result(folder: Path, found: Found) -> Found:
+    """Keep what a run's measurement found beside the run, and return it."""
+    atomic_write(folder / RESULT, json.dumps(found).encode())
+    return found
+
+
+def kept_results(folder_of: Callable[[int], Path]) -> dict[int, Found]:
+    """seed -> what was kept in the folder of its run."""
+    paths = {seed: folder_of(seed) / RESULT for seed in SEEDS}
+    return {seed: json.loads(path.read_text()) for seed, path in paths.items() if path.exists()}
+
+
+def missing(
+    names: Sequence[str], seeds: int, results: Callable[[str], dict[int, Found]]
+) -> list[tuple[str, int]]:
+    """The (name, seed) that have no result. Seeds come last: early on every name has one."""
+    return [(name, seed) for seed, name in product(range(seeds), names) if seed not in results(name)]
+
+
+def measure_all(
+    measure: Callable[[str, int, int], Found], wanted: Sequence[tuple[str, int]], steps: int, jobs: int
+) -> Iterator[tuple[str, int, Found]]:
+    """Measure (name, seed, steps), `jobs` at a time, each in a process of its own; yield what is found."""
+    threads = max(1, torch.get_num_threads() // jobs)
+    pool = ProcessPoolExecutor(
+        jobs, get_context("spawn"), torch.set_num_threads, (threads,), max_tasks_per_child=1
+    )
+    with pool:
+        waiting = {(name, seed): pool.submit(measure, name, seed, steps) for name, seed in wanted}
+        for (name, seed), result in waiting.items():
+            yield name, seed, result.result()
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and standard deviation."""
+    if not values:
+        return ""
+    mean = f"{statistics.mean(values):.3f}"
+    return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.3f}"

@@ -1,0 +1,151 @@
+"""What each part of SANA-Sprint is worth on Toybox: `python -m recipes.sprint_ablations [VARIANT ...] [--seeds 3]`.
+
+Every variant distils the same teacher from the same pictures with as many steps of the student; one thing differs.
+The averaged weights then draw the judge's prompts in two steps. Runs lie in runs/sprint-ablations, --jobs of them at a
+time; they are resumed, and finished ones are not repeated. The time that it will take is printed first. --table prints
+what has been measured so far, as Markdown, beside the published figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from recipes.few_steps import measured, ready_pictures, sprint_config, sprint_settings
+from recipes.repeats import Found, keep_result, kept_results, measure_all, missing, spread
+from recipes.settings import run_task
+from recipes.unnormed import unnormed_teacher
+from sanakit.base.precision import decide
+from sanakit.pipeline import load
+from sanakit.training import TrainConfig, World
+from sanakit.training.objectives.sprint_settings import SprintConfig
+from sanakit.training.session import Session
+from sanakit.training.tasks.sprint import SprintTask
+from sanakit.transformer import TransformerConfig
+
+RUNS = Path("runs/sprint-ablations")
+TEACHER = "toybox"
+UNNORMED = RUNS / "teacher-without-norms"
+STEPS = 600
+"""Half of them the student's."""
+WARMUP = 120
+BATCH = 16
+PROMPTS = 150
+DRAWN = 2
+"""Steps that pictures are drawn with."""
+USUAL = "sCM and LADD"
+
+
+class ThousandTask(SprintTask):
+    """The task with a student that reads times in 0..1000, as its teacher does."""
+
+    def wanted_network(self) -> TransformerConfig:
+        """The usual student's with the teacher's own time embedding."""
+        return replace(super().wanted_network(), time_scale=self._most)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One change of the distillation. published: FID and CLIP score in the paper's tables, if it is there."""
+
+    sprint: SprintConfig = field(default_factory=lambda: sprint_settings(WARMUP))
+    task: type[SprintTask] = SprintTask
+    unnormed: bool = False
+    published: str = ""
+
+
+_PLAIN = sprint_settings(WARMUP)
+VARIANTS = {
+    USUAL: Variant(published="8.11, 28.02"),
+    "sCM alone": Variant(sprint=replace(_PLAIN, adversarial=0.0), published="8.93, 27.51"),
+    "LADD alone": Variant(sprint=replace(_PLAIN, consistency=0.0), published="12.20, 27.00"),
+    "no branch of pure noise": Variant(sprint=replace(_PLAIN, max_time=None)),
+    "guidance fixed": Variant(
+        sprint=replace(_PLAIN, guidance=(4.5,), guidance_input=False),
+        published="9.23, 27.15 (8.72, 28.09 as an input)",
+    ),
+    "no norm of queries and keys": Variant(unnormed=True),
+    "times in 0..1000": Variant(task=ThousandTask),
+}
+"""The paper's tables of the losses and of guidance, arXiv 2503.09641, section 4.3; it has figures for the others."""
+
+
+def config_of(name: str, seed: int, steps: int, teacher: str = TEACHER) -> TrainConfig:
+    """The run of a variant. Without a critic every step is the student's, so half as many are as long."""
+    variant = VARIANTS[name]
+    long = steps if variant.sprint.adversarial else steps // 2
+    folder = RUNS / f"{steps}-steps" / f"{name.replace(' ', '-')}-{seed}"
+    base = str(UNNORMED / "model") if variant.unnormed else teacher
+    plain = sprint_config(folder, long, base=base, seed=seed, sprint=variant.sprint, batch=BATCH)
+    return replace(plain, report=50, saving=replace(plain.saving, keep=1))
+
+
+def measure(name: str, seed: int, steps: int) -> Found:
+    """Train a variant, and keep how its model draws."""
+    config, precision = config_of(name, seed, steps), decide()
+    task = VARIANTS[name].task(config, precision, World(device=precision.device), print)
+    run_task(task, config, precision)
+    return keep_result(config.folder, measured(load(config.folder / "model"), DRAWN, PROMPTS))
+
+
+def results(name: str, steps: int) -> dict[int, Found]:
+    """seed -> what was measured."""
+    return kept_results(lambda seed: config_of(name, seed, steps).folder)
+
+
+def table(steps: int) -> str:
+    """What has been measured, as Markdown: means over seeds with the standard deviation."""
+    head = f"| variant | seeds | score in {DRAWN} steps | Frechet distance | published: FID, CLIP score |"
+    rows = [head, "|---" * 5 + "|"]
+    for name, variant in VARIANTS.items():
+        found = results(name, steps)
+        if found:
+            score, distance = (spread([one[key] for one in found.values()]) for key in ("score", "frechet"))
+            rows.append(f"| {name} | {len(found)} | {score} | {distance} | {variant.published} |")
+    return "\n".join(rows)
+
+
+def expected(wanted: Sequence[tuple[str, int]], steps: int) -> float:
+    """Seconds that the runs will take by the plan of the usual one; processes side by side share the cores."""
+    return len(wanted) * Session(config_of(USUAL, 0, steps), resume=True).plan.seconds * steps
+
+
+def run_all(names: Sequence[str], seeds: int, steps: int, jobs: int) -> None:
+    """Measure what is missing, and say how long it takes: before, by the plan; then by what is done."""
+    wanted = missing(names, seeds, lambda name: results(name, steps))
+    if not wanted:
+        return
+    ready_pictures()
+    if any(VARIANTS[name].unnormed for name, _ in wanted):
+        unnormed_teacher(UNNORMED, BATCH)
+    print(f"{len(wanted)} runs, about {expected(wanted, steps) / 3600:.1f} h by their plan", flush=True)
+    begun = time.monotonic()
+    for done, (name, seed, found) in enumerate(measure_all(measure, wanted, steps, jobs), start=1):
+        left = (time.monotonic() - begun) / done * (len(wanted) - done)
+        print(f"{name}, seed {seed}: {found}; about {left / 3600:.1f} h left", flush=True)
+
+
+def main() -> None:
+    """Measure the variants named, or all, and print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("variants", nargs="*", help=f"of {', '.join(VARIANTS)}; default: all")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--table", action="store_true")
+    given = parser.parse_args()
+    unknown = [name for name in given.variants if name not in VARIANTS]
+    if unknown:
+        parser.error(f"{unknown[0]!r} is no variant: choose of {', '.join(VARIANTS)}")
+    if not given.table:
+        run_all(given.variants or list(VARIANTS), given.seeds, given.steps, given.jobs)
+    print(table(given.steps))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""Distil the shipped Toybox into Toybox-Sprint, which draws in one to four steps.
+
+    python -m recipes.toybox_sprint                  pictures, training and shipping; run it again and it goes on
+    python -m recipes.toybox_sprint --steps 6000     a longer run; a finished one goes on
+    python -m recipes.toybox_sprint --compile        blocks through torch.compile, the derivative by central differences
+    python -m recipes.toybox_sprint ship             one stage alone
+
+Stages:
+  pictures   scenes with captions to runs/sets/256-captions
+  train      the run in runs/toybox-sprint: latents and text states first, then `task: sprint`
+  ship       its averaged weights in bf16 to src/sanakit/toybox/sprint, where `--model toybox-sprint` finds them
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from recipes.few_steps import COUNT, PICTURES, ready_pictures, sprint_config
+from recipes.toybox_text import ABOUT
+from sanakit.base.errors import SanakitError
+from sanakit.training import TrainConfig, sentences
+from sanakit.training.session import Session
+from sanakit.transformer import SanaTransformer
+from sanakit.weights import load_transformer, read_model_spec, read_words, resolve, write_derived
+
+RUN = Path("runs/toybox-sprint")
+SPRINT = Path("src/sanakit/toybox/sprint")
+SHIPPED = Path("src/sanakit/toybox")
+STEPS = 4000
+"""Half of them the student's."""
+LARGEST = 80e6
+"""Bytes that all shipped weights may take together."""
+STAGES = ("pictures", "train", "ship")
+
+
+def train(config: TrainConfig) -> None:
+    """Train, or go on where the run is; the plan is printed first."""
+    session = Session(config, resume=True, notify=print)
+    print("\n".join(session.plan.lines()), flush=True)
+    for report in sentences(session.events()):
+        print(report, flush=True)
+
+
+def ship(config: TrainConfig, folder: Path = SPRINT) -> None:
+    """Write the finished model with the words that its teacher knows, and what Toybox says of itself.
+
+    Raises ModelNotFoundError if the run has not ended yet.
+    """
+    spec = read_model_spec(resolve(config.folder / "model"))
+    teacher = read_model_spec(resolve(config.base_model))
+    model = SanaTransformer(spec.transformer)
+    load_transformer(model, spec.transformer, spec.transformer_source, dtype=torch.bfloat16)
+    about = None if teacher.about is None else replace(ABOUT, name="Toybox-Sprint")
+    write_derived(
+        spec, folder, model, words=read_words(teacher), about=about, dtype=torch.bfloat16, force=True
+    )
+
+
+def shipped_bytes(folder: Path = SHIPPED) -> int:
+    """Bytes of all weights in the package."""
+    return sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+
+
+def run_stages(stages: Sequence[str], config: TrainConfig, count: int) -> None:
+    """Run the stages in their order."""
+    for stage in (stage for stage in STAGES if stage in stages):
+        print(f"== {stage}", flush=True)
+        if stage == "pictures":
+            ready_pictures(config.data.path, count)
+        elif stage == "train":
+            train(config)
+        else:
+            ship(config)
+            print(f"{SPRINT} is written; all shipped weights take {shipped_bytes() / 1e6:.1f} MB", flush=True)
+
+
+def main() -> None:
+    """Run the stages named on the command line, or all."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("stages", nargs="*", choices=[*STAGES, []], help="default: all, in order")
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--pictures", type=int, default=COUNT)
+    parser.add_argument("--compile", action="store_true")
+    given = parser.parse_args()
+    config = replace(sprint_config(RUN, given.steps, pictures=PICTURES), compile=given.compile)
+    try:
+        run_stages(given.stages or STAGES, config, given.pictures)
+    except SanakitError as error:
+        print(f"error: {error}.", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from there", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""Recipes of models of few steps: a distillation from pictures to table, and the networks that they begin with."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from recipes import edge, few_steps, sprint_ablations, toybox_sprint, toybox_steps, unnormed
+from recipes.few_steps import sprint_config
+from recipes.settings import run_task
+from sanakit.base.errors import ModelNotFoundError
+from sanakit.base.precision import decide
+from sanakit.base.text_states import TextStates
+from sanakit.pipeline import load
+from sanakit.training import TrainConfig, World
+from sanakit.training.objectives.flow_matching import FlowMatching
+from sanakit.training.objectives.sprint_settings import SprintConfig
+from sanakit.training.tasks.latents import NoisyBatch
+from sanakit.transformer import SanaTransformer
+from sanakit.weights import load_transformer, read_model_spec, read_words, resolve
+from tests.training.sets import cache, pictures
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning")
+
+
+def tiny(folder: Path, steps: int = 2, **changes: Any) -> TrainConfig:
+    """Two steps of the shipped model at 64 px."""
+    config = sprint_config(
+        folder, steps, pictures=pictures(), cache=cache(), size=64, batch=4, held=4, **changes
+    )
+    return replace(config, dtype="fp32")
+
+
+def shipped() -> SanaTransformer:
+    spec = read_model_spec(resolve("toybox"))
+    model = SanaTransformer(spec.transformer)
+    load_transformer(model, spec.transformer, spec.transformer_source, dtype=torch.float32)
+    return model.eval()
+
+
+def noisy(count: int = 4) -> NoisyBatch:
+    generator = torch.Generator().manual_seed(0)
+    shape = (count, 32, 8, 8)
+    text = TextStates(torch.randn(count, 6, 160, generator=generator), torch.ones(count, 6, dtype=torch.bool))
+    x0, noise = torch.randn(shape, generator=generator), torch.randn(shape, generator=generator)
+    times = torch.linspace(0.2, 0.9, count)
+    return NoisyBatch(
+        step=0, phase=0, x0=x0, noise=noise, t=times, text=text, seeds=(), keys=(), captions=()
+    )  # fmt: skip
+
+
+def test_distilled_shipped_and_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, folder = tiny(tmp_path / "run"), tmp_path / "sprint"
+    with pytest.raises(ModelNotFoundError):
+        toybox_sprint.ship(config, folder)
+    toybox_sprint.train(config)
+    toybox_sprint.train(replace(config, phases=(replace(config.phases[0], steps=3),)))  # goes on
+    toybox_sprint.ship(config, folder)
+    spec, teacher = read_model_spec(folder), read_model_spec(resolve("toybox"))
+    assert spec.kind == "sprint" and read_words(spec) == read_words(teacher)
+    assert spec.about is not None and spec.about.name == "Toybox-Sprint" and "cube" in spec.about.knows[0]
+
+    out = tmp_path / "steps"
+    found = toybox_steps.report([load(folder, device="cpu")], (1, 2), prompts=2, rows=1, folder=out)
+    assert [row.split(" | ")[:2] for row in found.splitlines()[2:]] == [["| sprint", "1"], ["| sprint", "2"]]
+    cells = json.loads((out / "steps.json").read_text())["cells"]
+    assert [(cell["model"], cell["steps"], cell["prompts"]) for cell in cells] == [
+        ("sprint", 1, 2),
+        ("sprint", 2, 2),
+    ]
+    assert all(cell["seconds"] > 0 for cell in cells) and (out / "steps.png").exists()
+    monkeypatch.setattr(few_steps, "measured", lambda *arguments: pytest.fail("it was measured already"))
+    again = toybox_steps.measure_all([load(folder, device="cpu")], (1, 2), 2, out)
+    assert toybox_steps.table(again) == found
+
+
+def test_all_shipped_weights_are_small() -> None:
+    assert 0 < toybox_sprint.shipped_bytes() < toybox_sprint.LARGEST
+
+
+def test_names_of_models_in_tables() -> None:
+    assert toybox_steps.short("runs/edge/flow/model") == "flow"
+    assert toybox_steps.short("toybox") == "toybox"
+
+
+def test_variants_differ_and_have_as_many_steps_of_the_student() -> None:
+    configs = [sprint_ablations.config_of(name, 0, 10) for name in sprint_ablations.VARIANTS]
+    tasks = [variant.task for variant in sprint_ablations.VARIANTS.values()]
+    told = {repr((c.sprint, c.base, task)) for c, task in zip(configs, tasks, strict=True)}
+    assert len(told) == len(configs) == len({c.folder for c in configs})
+    assert [c.steps for c in configs if not c.sprint.adversarial] == [5]
+    assert {c.steps for c in configs if c.sprint.adversarial} == {10}
+
+
+def test_a_table_of_ablations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sprint_ablations, "RUNS", tmp_path)
+    for seed, score in enumerate((0.5, 0.7, 0.9)):
+        folder = sprint_ablations.config_of("sCM alone", seed, 7).folder
+        folder.mkdir(parents=True)
+        (folder / "result.json").write_text(json.dumps({"score": score, "frechet": 2.0}))
+    rows = sprint_ablations.table(7).splitlines()[2:]
+    assert rows == ["| sCM alone | 3 | 0.700 ± 0.200 | 2.000 ± 0.000 | 8.93, 27.51 |"]
+
+
+def test_a_student_that_reads_times_in_0_to_1000(tmp_path: Path) -> None:
+    config = tiny(tmp_path, sprint=SprintConfig(adversarial=0, warmup=2))
+    task = sprint_ablations.ThousandTask(config, decide("cpu", "fp32"), World(), print)
+    assert task.network_config.time_scale == 1000
+    student = run_task(task, config, decide("cpu", "fp32")).model
+    model = load(tmp_path / "model", device="cpu")
+    assert model.spec.transformer.time_scale == 1000
+    # Its embedding of times is the teacher's, but for two steps of training.
+    teacher = shipped()
+    s = torch.linspace(0, 1, 5)
+    with torch.no_grad():
+        wanted = teacher.embed_time(1000 * s, None)
+        found = student.get_submodule("student.transformer").time(1000 * s)  # type: ignore[operator]
+    assert torch.allclose(found, wanted, atol=0.05 * float(wanted.abs().max()))
+
+
+def test_norms_are_folded_into_projections() -> None:
+    teacher, plain, batch = shipped(), unnormed.shipped_unnormed().eval(), noisy()
+    assert not plain.config.qk_norm and not any(".norm_" in name for name in plain.state_dict())
+    bare = SanaTransformer(plain.config).eval()
+    bare.load_state_dict({name: w for name, w in teacher.state_dict().items() if ".norm_" not in name})
+    inputs = (batch.x0 + batch.noise, 1000 * batch.t, batch.text)
+    with torch.no_grad():
+        wanted = teacher(*inputs)
+        folded, cut = (float((net(*inputs) - wanted).square().mean()) for net in (plain, bare))
+    assert folded < 0.5 * cut
+
+
+def test_a_teacher_without_norms_is_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unnormed, "SIZE", 64)
+    data = {"path": pictures(), "cache": cache(), "held": 4}
+    folder = unnormed.unnormed_teacher(tmp_path, 4, steps=1, **data)
+    assert not read_model_spec(folder).transformer.qk_norm
+    monkeypatch.setattr(unnormed, "run_flow", lambda config, *rest: config.folder)
+    assert unnormed.unnormed_teacher(tmp_path, 4, steps=1, **data) == tmp_path
+
+
+def test_a_shallow_network_has_the_blocks_that_end_each_part() -> None:
+    assert edge.ends(10, 3) == [2, 6, 9] and edge.ends(10, 10) == list(range(10))
+    teacher = shipped()
+    student = edge.shallow(teacher, [2, 6, 9])
+    assert torch.equal(student.blocks[1].table, teacher.blocks[6].table)  # type: ignore[arg-type]
+    share = sum(p.numel() for p in student.parameters()) / sum(p.numel() for p in teacher.parameters())
+    assert share < 0.37
+
+
+def test_feature_distillation_is_0_for_the_teacher_itself(tmp_path: Path) -> None:
+    teacher, batch = shipped(), noisy()
+    blocks = [2, 6, 9]
+    config = edge.flow_config(2, tmp_path, pictures(), cache(), size=256)
+    same = FlowMatching(config, edge.shallow(teacher, range(10)), 32, 1.0)
+    whole = edge.FeatureDistillation(same, teacher, range(10)).losses(batch)
+    assert float(whole["loss"]) < 1e-9
+    flow = FlowMatching(config, edge.shallow(teacher, blocks), 32, 1.0)
+    losses = edge.FeatureDistillation(flow, teacher, blocks).losses(batch)
+    with torch.no_grad():
+        mine, theirs = (
+            net(same.path.point(batch.x0, batch.noise, batch.t), (1000 * batch.t).floor(), batch.text)
+            for net in (flow.transformer, teacher)
+        )
+    assert float(losses["velocity"]) == pytest.approx(float((mine - theirs).square().mean()), rel=1e-4)
+    losses["loss"].backward()
+    assert flow.transformer.patch.weight.grad is not None and teacher.patch.weight.grad is None
+
+
+def test_an_edge_model_from_its_teacher_to_its_table(tmp_path: Path) -> None:
+    config = replace(edge.flow_config(1, tmp_path, pictures(), cache(), size=64), batch=4)
+    folder = edge.distil_flow(config)
+    assert read_model_spec(folder).transformer.depth == 3
+    rows = edge.table([("flow", load(folder, device="cpu"))], 2, tmp_path / "cells").splitlines()
+    assert rows[2].startswith("| flow | 3.7 | 7.")
+    assert edge.distil_flow(config) == folder
