@@ -25,7 +25,6 @@ from torch import Tensor, nn
 
 from sanakit.autoencoder import DCAE
 from sanakit.base.heap import keep_pages
-from sanakit.base.precision import decide
 from sanakit.flow import Schedule
 from sanakit.text import build_gemma, load_tokenizer, small_gemma
 from sanakit.toybox.folder import write_pictures
@@ -159,7 +158,7 @@ def turn(
     """Seconds of a player's loss, its backward pass and its step."""
     with torch.autocast(batch.x0.device.type, dtype, enabled=dtype != torch.float32):
         loss, forward = timed(lambda: objective.losses(batch)[player.loss])
-    _, backward = timed(lambda: (loss.backward(), loss)[1])  # type: ignore[no-untyped-call]
+    _, backward = timed(lambda: (loss.backward(), loss)[1])
 
     def move() -> Tensor:
         player.clip_gradient()

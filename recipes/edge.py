@@ -21,6 +21,7 @@ from recipes.toybox_sprint import train
 from recipes.toybox_steps import told
 from sanakit.base.precision import decide
 from sanakit.base.sizes import Grid
+from sanakit.base.text_states import TextStates
 from sanakit.pipeline import Model, load
 from sanakit.training import (
     DataConfig,
@@ -82,6 +83,7 @@ def answers(
     """The velocity [B, C, h, w] at a batch's noisy points, and the tokens [B, N, D] after blocks, up to the last."""
     point, time = flow.path.point(batch.x0, batch.noise, batch.t), (1000 * batch.t).floor()
     positions = phase_config(model.config, flow.config.phases[batch.phase], flow.ratio).positions
+    assert isinstance(batch.text, TextStates)  # the text encoder is frozen
     tokens = model.features(point, time, batch.text, blocks, positions)
     out = model.head(tokens[-1], model.embed_time(time, None))
     return model.unpatch(out, Grid.of(point, model.config.patch_size)), tokens

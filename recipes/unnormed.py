@@ -32,14 +32,15 @@ from sanakit.transformer import SanaTransformer
 from sanakit.weights import load_transformer, read_model_spec, resolve
 
 STEPS = 1000
+DATA = DataConfig(path=PICTURES, cache=CACHE, square=True)
 _NORMS = ("norm_q", "norm_k")
 
 
-def unnormed_teacher(folder: Path, batch: int, steps: int = STEPS, **data: Any) -> Path:
+def unnormed_teacher(folder: Path, batch: int, steps: int = STEPS, data: DataConfig = DATA) -> Path:
     """Train the shipped transformer on without the norms, unless it is there; return the folder of the model."""
     config = TrainConfig(
         folder=folder, batch=batch, phases=(RunPhase(steps=steps, size=SIZE),),
-        data=DataConfig(**{"path": PICTURES, "cache": CACHE, "square": True, "held": 64} | data),
+        data=data,
         optimizer=OptimizerConfig(lr=3e-4, betas=(0.9, 0.99)), clip=1.0, ema=0.995,
         schedule=LRScheduleConfig(warmup=min(50, steps), cooldown=0.3), saving=SavingConfig(minutes=5, keep=1),
     )  # fmt: skip

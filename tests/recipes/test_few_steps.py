@@ -17,7 +17,7 @@ from sanakit.base.errors import ModelNotFoundError
 from sanakit.base.precision import decide
 from sanakit.base.text_states import TextStates
 from sanakit.pipeline import load
-from sanakit.training import TrainConfig, World
+from sanakit.training import DataConfig, TrainConfig, World
 from sanakit.training.objectives.flow_matching import FlowMatching
 from sanakit.training.objectives.sprint_settings import SprintConfig
 from sanakit.training.tasks.latents import NoisyBatch
@@ -33,7 +33,7 @@ def tiny(folder: Path, steps: int = 2, **changes: Any) -> TrainConfig:
     config = sprint_config(
         folder, steps, pictures=pictures(), cache=cache(), size=64, batch=4, held=4, **changes
     )
-    return replace(config, dtype="fp32")
+    return replace(config, dtype="fp32", preview=replace(config.preview, every=0), validate=0)
 
 
 def shipped() -> SanaTransformer:
@@ -137,11 +137,11 @@ def test_norms_are_folded_into_projections() -> None:
 
 def test_a_teacher_without_norms_is_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unnormed, "SIZE", 64)
-    data = {"path": pictures(), "cache": cache(), "held": 4}
-    folder = unnormed.unnormed_teacher(tmp_path, 4, steps=1, **data)
+    data = DataConfig(path=pictures(), cache=cache(), square=True)
+    folder = unnormed.unnormed_teacher(tmp_path, 4, steps=1, data=data)
     assert not read_model_spec(folder).transformer.qk_norm
     monkeypatch.setattr(unnormed, "run_flow", lambda config, *rest: config.folder)
-    assert unnormed.unnormed_teacher(tmp_path, 4, steps=1, **data) == tmp_path
+    assert unnormed.unnormed_teacher(tmp_path, 4, steps=1, data=data) == tmp_path
 
 
 def test_a_shallow_network_has_the_blocks_that_end_each_part() -> None:
