@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from recipes.few_steps import CACHE, PICTURES, SIZE, kept_measures, ready_pictures, sprint_config
-from recipes.settings import run_flow
+from recipes.settings import resumable, run_flow
 from recipes.toybox_sprint import train
 from recipes.toybox_steps import told
 from sanakit.base.precision import decide
@@ -159,6 +159,7 @@ def table(models: Sequence[tuple[str, Model]], prompts: int, folder: Path) -> st
     return "\n".join(rows)
 
 
+@resumable
 def main() -> None:
     """Train what is missing, measure, and print the table."""
     parser = argparse.ArgumentParser(

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from sanakit.base.files import atomic_write
+from sanakit.base.precision import decide
 from sanakit.evaluation.toybox import outcomes, summarise
 from sanakit.pipeline import ImageRequest, Model, PictureDone, StageDone
 from sanakit.toybox.folder import write_pictures
@@ -23,9 +24,14 @@ from sanakit.training import (
     RunPhase,
     SavingConfig,
     TrainConfig,
+    Trainer,
 )
 from sanakit.training.config import PreviewConfig
 from sanakit.training.objectives.sprint_settings import SprintConfig
+from sanakit.training.tasks.joint_text import transformer_weights
+from sanakit.training.tasks.transformer import TransformerTask
+from sanakit.transformer import SanaTransformer
+from sanakit.weights import assign
 
 PICTURES = Path("runs/sets/256-captions")
 CACHE = Path("runs/sets/256-captions-cache")
@@ -84,6 +90,18 @@ def draw(model: Model, prompt: str, seed: int, steps: int) -> tuple[Image.Image,
         elif isinstance(event, PictureDone):
             pictures.append(event.image)
     return pictures[0], seconds
+
+
+def averaged(task: TransformerTask, trainer: Trainer) -> Model:
+    """The model of a task with the averaged weights of its run, float32, whether a folder can hold it or not."""
+    precision = decide(dtype="fp32")
+    weights = transformer_weights(task.main(trainer.model), trainer.ema.gathered())
+    with torch.device("meta"):
+        network = SanaTransformer(task.network_config)
+    assign(network, weights.items(), dtype=torch.float32, device=precision.device)
+    drawer = Model(task.described(0), precision, fast="off", frugal=False)
+    drawer.parts.replace("transformer", network.eval().requires_grad_(False))
+    return drawer
 
 
 @torch.no_grad()

@@ -98,7 +98,10 @@ def resumable(main: Callable[[], None]) -> Callable[[], None]:
 def run_task(
     task: TransformerTask, config: TrainConfig, precision: Precision, objective: Objective | None = None
 ) -> Trainer:
-    """Train a task, or go on where its run is. objective: in place of the task's own, whose model is then exported."""
+    """Train a task to its end, from where its run is, and export the model.
+
+    objective: in place of the task's own, of whose network the task knows no model: nothing is exported then.
+    """
     for notice in sentences(task.prepare()):
         print(notice, flush=True)
     chosen = objective or task.objective()

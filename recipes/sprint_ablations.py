@@ -14,13 +14,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from recipes.few_steps import measured, ready_pictures, sprint_config, sprint_settings
+from recipes.few_steps import averaged, measured, ready_pictures, sprint_config, sprint_settings
 from recipes.repeats import Found, keep_result, kept_results, measure_all, missing, spread
-from recipes.settings import run_task
+from recipes.settings import resumable, run_task
 from recipes.unnormed import unnormed_teacher
 from sanakit.base.precision import decide
-from sanakit.pipeline import load
-from sanakit.training import TrainConfig, World
+from sanakit.flow.times import TRAIN_STEPS
+from sanakit.training import TrainConfig, Trainer, World
+from sanakit.training.objectives.objective import Objective
 from sanakit.training.objectives.sprint_settings import SprintConfig
 from sanakit.training.session import Session
 from sanakit.training.tasks.sprint import SprintTask
@@ -40,11 +41,15 @@ USUAL = "sCM and LADD"
 
 
 class ThousandTask(SprintTask):
-    """The task with a student that reads times in 0..1000, as its teacher does."""
+    """The task with a student that reads times in 0..1000, as its teacher does. No folder can hold such a model."""
 
     def wanted_network(self) -> TransformerConfig:
         """The usual student's with the teacher's own time embedding."""
-        return replace(super().wanted_network(), time_scale=self._most)
+        return replace(super().wanted_network(), time_scale=TRAIN_STEPS * self.spec.transformer.time_scale)
+
+    def export(self, objective: Objective, trainer: Trainer) -> str:
+        """Write nothing."""
+        return "nothing is written: Sprint folders are of models with times in 0..1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +92,8 @@ def measure(name: str, seed: int, steps: int) -> Found:
     """Train a variant, and keep how its model draws."""
     config, precision = config_of(name, seed, steps), decide()
     task = VARIANTS[name].task(config, precision, World(device=precision.device), print)
-    run_task(task, config, precision)
-    return keep_result(config.folder, measured(load(config.folder / "model"), DRAWN, PROMPTS))
+    trainer = run_task(task, config, precision)
+    return keep_result(config.folder, measured(averaged(task, trainer), DRAWN, PROMPTS))
 
 
 def results(name: str, steps: int) -> dict[int, Found]:
@@ -128,6 +133,7 @@ def run_all(names: Sequence[str], seeds: int, steps: int, jobs: int) -> None:
         print(f"{name}, seed {seed}: {found}; about {left / 3600:.1f} h left", flush=True)
 
 
+@resumable
 def main() -> None:
     """Measure the variants named, or all, and print the table."""
     parser = argparse.ArgumentParser(

@@ -22,6 +22,7 @@ from pathlib import Path
 import torch
 
 from recipes.few_steps import COUNT, PICTURES, ready_pictures, sprint_config
+from recipes.settings import resumable
 from recipes.toybox_text import ABOUT
 from sanakit.base.errors import SanakitError
 from sanakit.training import TrainConfig, sentences
@@ -80,6 +81,7 @@ def run_stages(stages: Sequence[str], config: TrainConfig, count: int) -> None:
             print(f"{SPRINT} is written; all shipped weights take {shipped_bytes() / 1e6:.1f} MB", flush=True)
 
 
+@resumable
 def main() -> None:
     """Run the stages named on the command line, or all."""
     parser = argparse.ArgumentParser(
@@ -96,9 +98,6 @@ def main() -> None:
     except SanakitError as error:
         print(f"error: {error}.", file=sys.stderr)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from there", file=sys.stderr)
-        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 
 from recipes.few_steps import draw, kept_measures
+from recipes.settings import resumable
 from sanakit.base.errors import SanakitError
 from sanakit.base.files import atomic_write, ensure_writable_folder
 from sanakit.evaluation import Share
@@ -98,6 +99,7 @@ def report(
     return found
 
 
+@resumable
 def main() -> None:
     """Measure the models named, or teacher and student, and print the table."""
     parser = argparse.ArgumentParser(

@@ -111,15 +111,15 @@ def test_a_student_that_reads_times_in_0_to_1000(tmp_path: Path) -> None:
     config = tiny(tmp_path, sprint=SprintConfig(adversarial=0, warmup=2))
     task = sprint_ablations.ThousandTask(config, decide("cpu", "fp32"), World(), print)
     assert task.network_config.time_scale == 1000
-    student = run_task(task, config, decide("cpu", "fp32")).model
-    model = load(tmp_path / "model", device="cpu")
-    assert model.spec.transformer.time_scale == 1000
+    trainer = run_task(task, config, decide("cpu", "fp32"))
+    assert not (tmp_path / "model").exists()
+    drawn = few_steps.averaged(task, trainer)
+    assert few_steps.measured(drawn, 2, 2)["score"] > 0
     # Its embedding of times is the teacher's, but for two steps of training.
-    teacher = shipped()
     s = torch.linspace(0, 1, 5)
     with torch.no_grad():
-        wanted = teacher.embed_time(1000 * s, None)
-        found = student.get_submodule("student.transformer").time(1000 * s)  # type: ignore[operator]
+        wanted = shipped().embed_time(1000 * s, None)
+        found = drawn.parts.transformer.time(1000 * s)
     assert torch.allclose(found, wanted, atol=0.05 * float(wanted.abs().max()))
 
 
@@ -159,7 +159,7 @@ def test_feature_distillation_is_0_for_the_teacher_itself(tmp_path: Path) -> Non
     config = edge.flow_config(2, tmp_path, pictures(), cache(), size=256)
     same = FlowMatching(config, edge.shallow(teacher, range(10)), 32, 1.0)
     whole = edge.FeatureDistillation(same, teacher, range(10)).losses(batch)
-    assert float(whole["loss"]) < 1e-9
+    assert float(whole["loss"].detach()) < 1e-9
     flow = FlowMatching(config, edge.shallow(teacher, blocks), 32, 1.0)
     losses = edge.FeatureDistillation(flow, teacher, blocks).losses(batch)
     with torch.no_grad():
@@ -177,5 +177,5 @@ def test_an_edge_model_from_its_teacher_to_its_table(tmp_path: Path) -> None:
     folder = edge.distil_flow(config)
     assert read_model_spec(folder).transformer.depth == 3
     rows = edge.table([("flow", load(folder, device="cpu"))], 2, tmp_path / "cells").splitlines()
-    assert rows[2].startswith("| flow | 3.7 | 7.")
+    assert rows[2].startswith("| flow | 3.8 | 7.5 | 20 |")
     assert edge.distil_flow(config) == folder
