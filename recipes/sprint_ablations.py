@@ -26,6 +26,7 @@ from sanakit.training.objectives.sprint_settings import SprintConfig
 from sanakit.training.session import Session
 from sanakit.training.tasks.sprint import SprintTask
 from sanakit.transformer import TransformerConfig
+from sanakit.weights import ModelSpec
 
 RUNS = Path("runs/sprint-ablations")
 TEACHER = "toybox"
@@ -46,6 +47,11 @@ class ThousandTask(SprintTask):
     def wanted_network(self) -> TransformerConfig:
         """The usual student's with the teacher's own time embedding."""
         return replace(super().wanted_network(), time_scale=TRAIN_STEPS * self.spec.transformer.time_scale)
+
+    def described(self, phase: int) -> ModelSpec:
+        """As if times were in 0..1: the pipeline draws with nothing else, and the network scales what it is given."""
+        spec = super().described(phase)
+        return replace(spec, transformer=replace(spec.transformer, time_scale=1.0))
 
     def export(self, objective: Objective, trainer: Trainer) -> str:
         """Write nothing."""
