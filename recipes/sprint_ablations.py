@@ -19,8 +19,10 @@ from recipes.repeats import Found, keep_result, kept_results, measure_all, missi
 from recipes.settings import resumable, run_task
 from recipes.unnormed import unnormed_teacher
 from sanakit.base.precision import decide
+from sanakit.flow import Schedule
 from sanakit.flow.times import TRAIN_STEPS
 from sanakit.training import TrainConfig, Trainer, World
+from sanakit.training.objectives.flow_matching import phase_config
 from sanakit.training.objectives.objective import Objective
 from sanakit.training.objectives.sprint_settings import SprintConfig
 from sanakit.training.session import Session
@@ -50,8 +52,9 @@ class ThousandTask(SprintTask):
 
     def described(self, phase: int) -> ModelSpec:
         """As if times were in 0..1: the pipeline draws with nothing else, and the network scales what it is given."""
-        spec = super().described(phase)
-        return replace(spec, transformer=replace(spec.transformer, time_scale=1.0))
+        told = replace(self.network_config, time_scale=1.0)
+        config = phase_config(told, self.config.phases[phase], self.ratio)
+        return replace(self.spec, kind="sprint", schedule=Schedule(kind="scm"), transformer=config, pag=False)
 
     def export(self, objective: Objective, trainer: Trainer) -> str:
         """Write nothing."""
