@@ -83,7 +83,9 @@ def write_teacher(folder: Path, shape: TransformerConfig) -> None:
 
 
 def write_picture(folder: Path, size: int, words: int) -> None:
-    """Render pictures, and give each a caption of about so many tokens."""
+    """Render two pictures, and give each a caption of about so many tokens, unless they are there."""
+    if (folder / "captions.jsonl").exists():  # whose captions are no longer those of the scenes
+        return
     list(write_pictures(folder, 2, size=size))
     lines = [json.dumps({"key": f"{n:06d}", "captions": [{"text": "cube " * (words - 2)}]}) for n in range(2)]
     (folder / "captions.jsonl").write_text("\n".join(lines) + "\n")
