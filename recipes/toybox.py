@@ -10,6 +10,7 @@ Stages, each resumable (run it again after an interruption and it goes on):
   second       the shipped ones, trained on with what `recipes/toybox_second.py` switches on
   measure      PSNR, SSIM and sharpness of edges on held-out scenes
   ship         averaged weights, as a diffusers folder, to src/sanakit/toybox/model
+  words        the shipped weights again, with a token for every word of captions; trains nothing
 """
 
 from __future__ import annotations
@@ -42,11 +43,12 @@ from recipes.toybox_second import (
     SECOND,
     second_training,
     shipped_autoencoder,
+    shipped_networks,
     train_second,
 )
 from recipes.toybox_shards import RUNS, SHARD, SIZE, RenderProgress, SceneShards, keep, render_dataset
 from recipes.toybox_sharpen import SHARPEN, load_sharpened, train_sharpened
-from recipes.toybox_text import ABOUT
+from recipes.toybox_text import ABOUT, extended_text
 from sanakit.autoencoder import DCAE
 from sanakit.autoencoder import PRESETS as AUTOENCODERS
 from sanakit.base.seeds import batch_indices
@@ -251,9 +253,23 @@ def measure() -> None:
 
 def ship() -> None:
     """Write the averaged weights as a diffusers folder in bf16 to src/sanakit/toybox/model."""
-    tokenizer, joint = trained_networks()
-    save_tokenizer(tokenizer, RUNS / "shipped-tokenizer")
     factor = torch.load(LATENTS, weights_only=True)["scaling_factor"]
+    write_model(*trained_networks(), trained_autoencoder(), factor)
+
+
+def ship_words() -> None:
+    """Write the shipped networks with a token for every word of captions, without training.
+
+    What they knew stays to the bit; a new word begins as its synonym.
+    """
+    write_model(*shipped_networks(extended_text), *shipped_autoencoder())
+
+
+def write_model(
+    tokenizer: PreTrainedTokenizerBase, joint: TextToVelocity, autoencoder: DCAE, factor: float
+) -> None:
+    """Write a diffusers folder in bf16 to src/sanakit/toybox/model."""
+    save_tokenizer(tokenizer, RUNS / "shipped-tokenizer")
     spec = ModelSpec(
         folder=MODEL,
         transformer_source=MODEL / "transformer",
@@ -269,7 +285,7 @@ def ship() -> None:
     write_folder(
         spec,
         transformer=joint.transformer,
-        autoencoder=trained_autoencoder(),
+        autoencoder=autoencoder,
         text_encoder=joint.text,
         tokenizer=RUNS / "shipped-tokenizer",
         words=all_words(),
@@ -300,8 +316,9 @@ STAGES: dict[str, Callable[[], None]] = {
     "second": train_second,
     "measure": measure,
     "ship": ship,
+    "words": ship_words,
 }
-FROM_NOTHING = [stage for stage in STAGES if stage not in ("sharpen", "second")]
+FROM_NOTHING = [stage for stage in STAGES if stage not in ("sharpen", "second", "words")]
 
 
 @resumable

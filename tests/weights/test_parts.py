@@ -45,7 +45,7 @@ def test_an_autoencoders_folder_takes_the_place_of_the_models(toybox: ModelSpec,
 
 
 def test_a_text_encoder_comes_with_its_tokenizer_and_instruction(toybox: ModelSpec, tmp_path: Path) -> None:
-    bare = copy(toybox.text_folder, tmp_path / "gemma", vocab_size=460)
+    bare = copy(toybox.text_folder, tmp_path / "gemma", vocab_size=toybox.text_config["vocab_size"])
     for path in toybox.tokenizer_folder.iterdir():
         shutil.copy(path, bare)
     found = with_text_encoder(toybox, bare)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from transformers import Gemma2Model, PreTrainedTokenizerBase
 
 CLOSED = 16_384
-"""A smaller vocabulary is a word list of its own: Toybox has 460 tokens, general ones have 30,000 (BERT) to 256,000
+"""A smaller vocabulary is a word list of its own: Toybox has 626 tokens, general ones have 30,000 (BERT) to 256,000
 (Gemma)."""
 
 _LETTERS = r"(?:\w[\u0300-\u036f]*)+"  # with marks that no letter is composed with
