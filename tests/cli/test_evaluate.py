@@ -23,7 +23,16 @@ def test_numbers_page_and_pictures(sana: Sana, tmp_path: Path):
     result = evaluate(sana, "--prompts", 7, "--json", "told/a.json", "--out", "here", "--seed", 3)
     assert result.exit_code == 0, result.stderr
     told = json.loads((tmp_path / "told" / "a.json").read_text())
-    assert list(told) == ["overall", *CATEGORIES, "score", "frechet", "kernel", "phrasings"]
+    assert list(told) == [
+        "overall",
+        *CATEGORIES,
+        "score",
+        "frechet",
+        "kernel",
+        "edges",
+        "roundness",
+        "phrasings",
+    ]
     assert told["phrasings"] is None
     assert [told[name]["n"] for name in ("overall", *CATEGORIES)] == [7, 2, 1, 1, 1, 1, 1]
     assert all(told[name]["low"] <= told[name]["accuracy"] <= told[name]["high"] for name in CATEGORIES)

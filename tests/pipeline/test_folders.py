@@ -10,11 +10,12 @@ import torch
 
 from sanakit.adapt.runner import unwrapped
 from sanakit.autoencoder import DCAE
+from sanakit.flow.scm import ANGLES
 from sanakit.pipeline import ImageRequest
 from sanakit.weights import load_autoencoder, write_folder
 from tests.oracles.bounds import within
 from tests.oracles.tiny import Folders, Recipe
-from tests.pipeline.drawing import open_diffusers, open_model, ours, theirs
+from tests.pipeline.drawing import open_diffusers, open_model, ours, theirs, with_angles
 from tests.weights.misaligned import data_offset, shifted_copy
 
 REQUEST = ImageRequest(prompt="a red cube", width=96, height=64, steps=4, seed=2)
@@ -41,10 +42,13 @@ def test_written_folders_draw_the_same_in_diffusers(tiny: Folders, tmp_path: Pat
         max_shard_size="20KB",
     )
     wanted = ours(source, REQUEST)
-    kind = "SanaSprintPipeline" if RECIPES[name].sprint else "SanaPipeline"
-    options = {"intermediate_timesteps": None} if RECIPES[name].sprint else {}
+    sprint = RECIPES[name].sprint
+    pipeline = open_diffusers("SanaSprintPipeline" if sprint else "SanaPipeline", folder)
+    if sprint:  # its own are even ones
+        pipeline = with_angles(pipeline, ANGLES[REQUEST.steps])
+    options = {"intermediate_timesteps": None} if sprint else {}
     for found_ in (
-        theirs(open_diffusers(kind, folder), REQUEST, **options),
+        theirs(pipeline, REQUEST, **options),
         ours(open_model(folder), REQUEST),
     ):
         for part, mine, other in zip(("latents", "pixels"), found_, wanted, strict=True):

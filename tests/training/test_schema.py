@@ -63,7 +63,10 @@ def config():
         ("phases[0].step=1", r"unknown key phases\[0\].step; did you mean steps?"),
         ("batch=many", "batch is 'many': input should be a valid integer"),
         ("batch=1.5", "batch is 1.5: input should be a valid integer"),
-        ("task=video", "task is 'video': input should be 'transformer' or 'autoencoder'"),
+        (
+            "task=video",
+            "task is 'video': input should be 'transformer', 'teacher', 'sprint' or 'autoencoder'",
+        ),
         ("phases=[]", "phases: a run needs at least one"),
         ("phases=[3]", "phases is a list of mappings"),
         ("phases[2].size=64", "there are 2 entries, numbered from 0; 2 is none of them"),
