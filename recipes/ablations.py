@@ -10,7 +10,6 @@ are not repeated. --table prints what has been measured so far, as Markdown. The
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,7 +26,7 @@ from recipes.ablation_parts import (
     with_rotary_positions,
     without_positions,
 )
-from recipes.repeats import Found, keep_result, kept_results, measure_all, missing, spread
+from recipes.repeats import Found, arguments, keep_result, kept_results, measure_all, missing, spread
 from recipes.settings import resumable
 from sanakit.base.precision import decide
 from sanakit.evaluation.toybox import outcomes, summarise
@@ -193,21 +192,9 @@ def results(name: str, steps: int) -> dict[int, Found]:
 @resumable
 def main() -> None:
     """Measure the variants named, or all, and print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("variants", nargs="*", help=f"of {', '.join(VARIANTS)}; default: all")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--table", action="store_true")
-    given = parser.parse_args()
-    unknown = [name for name in given.variants if name not in VARIANTS]
-    if unknown:
-        parser.error(f"{unknown[0]!r} is no variant: choose of {', '.join(VARIANTS)}")
+    given = arguments(__doc__, VARIANTS, 1000)
     if not given.table:
-        names = given.variants or list(VARIANTS)
-        wanted = missing(names, given.seeds, lambda name: results(name, given.steps))
+        wanted = missing(given.variants, given.seeds, lambda name: results(name, given.steps))
         for name, seed, found in measure_all(measure, wanted, given.steps, given.jobs):
             print(name, seed, found, flush=True)
     print(table(given.steps))

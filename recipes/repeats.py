@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 from multiprocessing import get_context
@@ -19,6 +20,24 @@ RESULT = "result.json"
 
 Found = dict[str, float]
 """What was measured, by name."""
+
+
+def arguments(description: str | None, variants: Collection[str], steps: int) -> argparse.Namespace:
+    """What the command line asks for: variants (all by default), seeds, steps, jobs, or the table alone."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("variants", nargs="*", help=f"of {', '.join(variants)}; default: all")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=steps)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--table", action="store_true")
+    given = parser.parse_args()
+    unknown = [name for name in given.variants if name not in variants]
+    if unknown:
+        parser.error(f"{unknown[0]!r} is no variant: choose of {', '.join(variants)}")
+    given.variants = given.variants or list(variants)
+    return given
 
 
 def keep_result(folder: Path, found: Found) -> Found:

@@ -8,14 +8,13 @@ what has been measured so far, as Markdown, beside the published figures.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from recipes.few_steps import averaged, measured, ready_pictures, sprint_config, sprint_settings
-from recipes.repeats import Found, keep_result, kept_results, measure_all, missing, spread
+from recipes.repeats import Found, arguments, keep_result, kept_results, measure_all, missing, spread
 from recipes.settings import resumable, run_task
 from recipes.unnormed import unnormed_teacher
 from sanakit.base.precision import decide
@@ -145,20 +144,9 @@ def run_all(names: Sequence[str], seeds: int, steps: int, jobs: int) -> None:
 @resumable
 def main() -> None:
     """Measure the variants named, or all, and print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("variants", nargs="*", help=f"of {', '.join(VARIANTS)}; default: all")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--table", action="store_true")
-    given = parser.parse_args()
-    unknown = [name for name in given.variants if name not in VARIANTS]
-    if unknown:
-        parser.error(f"{unknown[0]!r} is no variant: choose of {', '.join(VARIANTS)}")
+    given = arguments(__doc__, VARIANTS, STEPS)
     if not given.table:
-        run_all(given.variants or list(VARIANTS), given.seeds, given.steps, given.jobs)
+        run_all(given.variants, given.seeds, given.steps, given.jobs)
     print(table(given.steps))
 
 

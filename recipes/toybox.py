@@ -47,7 +47,7 @@ from recipes.toybox_second import (
     train_second,
 )
 from recipes.toybox_shards import RUNS, SHARD, SIZE, RenderProgress, SceneShards, keep, render_dataset
-from recipes.toybox_sharpen import SHARPEN, load_sharpened, train_sharpened
+from recipes.toybox_sharpen import LATENT_NOISE, SHARPEN, load_sharpened, train_sharpened
 from recipes.toybox_text import ABOUT, extended_text
 from sanakit.autoencoder import DCAE
 from sanakit.autoencoder import PRESETS as AUTOENCODERS
@@ -61,7 +61,6 @@ from sanakit.weights import ModelSpec, Schedule, write_folder
 
 TRAIN_SCENES = 24_000
 HELD_SCENES = 500
-LATENT_NOISE = 0.03
 ANCHOR = 0.01
 CROP = 128
 
