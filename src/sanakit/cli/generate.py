@@ -122,13 +122,14 @@ def generate(
     record = None if like is None else read_picture(like)
     given = o.given_fields(fields) | ({} if size is None else asdict(Size.parse(size)))
     requests = _requests(_prompts(prompt, prompt_file), given, record)
+    changed = o.check_inputs(requests, record)
     grid = grid if grid is not None else record is not None and record.grid
     target = choose_target(out, sum(request.count for request in requests), grid)
     opened = _load(
         record, model, device, dtype, parts=parts, decoder=decoder, variant=variant, fast=fast, threads=threads,
         ignore_config_fields=o.parse_fields(ignore_config_fields), hints=o.hints_of(config, like_model, weights),
     )  # fmt: skip
-    notes = [] if record is None else _differences(record, like, opened)
+    notes = [] if record is None else [*changed, *_differences(record, like, opened)]
     draw(opened, requests, target, grid=grid, notes=notes, show_prompt=show_prompt, as_json=as_json)
 
 

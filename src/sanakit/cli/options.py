@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -13,9 +13,11 @@ import typer
 from sanakit.base.echo import quoted
 from sanakit.base.errors import RequestError
 from sanakit.pipeline.fields import RequestField
-from sanakit.pipeline.request import request_fields
+from sanakit.pipeline.inputs import changed_inputs, require_inputs
+from sanakit.pipeline.request import ImageRequest, request_fields
 
 if TYPE_CHECKING:
+    from sanakit.pipeline.png import Record
     from sanakit.weights import Hints
 
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -113,13 +115,16 @@ DebugOption = Annotated[
 ]
 
 
-def request_options(*names: str) -> Callable[[Command], Command]:
-    """Replace `**fields` of a command by options for these fields of a request, else for all that are one option.
+def request_options(*names: str, command: str = "generate") -> Callable[[Command], Command]:
+    """Replace `**fields` of a command by options for these fields of a request, else for all that are one option of it.
 
     `given_fields` reads what the command gets.
     """
+    apart = ("prompt", "width", "height")
     wanted = names or [
-        entry.name for entry in request_fields() if entry.name not in ("prompt", "width", "height")
+        entry.name
+        for entry in request_fields()
+        if command in entry.commands and entry.argument is None and entry.name not in apart
     ]
     options = [_parameter(entry) for entry in request_fields() if entry.name in wanted]
 
@@ -142,26 +147,45 @@ def request_options(*names: str) -> Callable[[Command], Command]:
 
 def _parameter(entry: RequestField) -> inspect.Parameter:
     """A field of a request as a parameter of a command; None if it isn't given."""
-    kind = entry.kind if entry.kind in _METAVARS or entry.kind is bool else str
+    kind: Any = entry.kind if entry.kind in _METAVARS or entry.kind is bool else str
+    kind = list[str] if entry.many else kind
     metavar = entry.metavar or _METAVARS.get(entry.kind)
-    shown = entry.shown_default or (str(entry.default) if kind is str else f"{entry.default:g}")
+    shown = entry.shown_default or (
+        f"{entry.default:g}" if kind in (int, float, bool) else str(entry.default)
+    )
     declarations = [entry.option]
     if kind is bool:
         no = entry.option.replace("--", "--no-", 1)
         declarations, shown = [f"{entry.option}/{no}"], entry.option if entry.default else no
     option = typer.Option(*declarations, metavar=metavar, help=entry.help, show_default=shown)
-    annotation = Annotated[kind | None, option]  # type: ignore[valid-type]
+    annotation = Annotated[kind | None, option]
     return inspect.Parameter(entry.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
 def given_fields(fields: dict[str, Any]) -> dict[str, Any]:
     """The fields of a request that were given as options. Raises RequestError for a text that can't be parsed."""
-    kinds = {entry.name: entry.kind for entry in request_fields()}
+    entries = {entry.name: entry for entry in request_fields()}
     return {
-        name: _PARSERS[kinds[name]](value) if kinds[name] in _PARSERS else value
+        name: _parsed(entries[name], value)
         for name, value in fields.items()
-        if value is not None
+        if value is not None and not (entries[name].many and not value)
     }
+
+
+def _parsed(entry: RequestField, value: Any) -> Any:
+    """What an option was given as the field's value; a field that takes texts itself gets them as they are."""
+    parse = None if entry.take is not None else _PARSERS.get(entry.kind)
+    return value if parse is None else parse(value)
+
+
+def check_inputs(requests: Sequence[ImageRequest], record: Record | None) -> list[str]:
+    """Return a sentence for each input file that isn't the record's.
+
+    Raises RequestError for a file that the record names and nobody gave.
+    """
+    for request in requests:
+        require_inputs(request)
+    return [] if record is None else changed_inputs(record.request, requests[0])
 
 
 def hints_of(config: Path | None, like_model: str | None, weights: str | None, **numbers: Any) -> Hints:

@@ -1,6 +1,7 @@
 """Floor 5: from a request to images. Data flows request -> plan -> prompt -> denoiser -> decoder -> PNG.
 
 request, fields, parameters    what is asked for, and the same as A1111 text
+inputs       files and pictures that a request needs
 plan         everything decided about a request before a network runs
 model        Model: a generator of events           events     what happens meanwhile
 prompt       stage one: text to states              components folder -> loaded networks
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         Started,
         Step,
     )
+    from sanakit.pipeline.inputs import InputFile, InputImage
     from sanakit.pipeline.memory import StageMemory, available_bytes, estimate, fits_together
     from sanakit.pipeline.model import Model, load
     from sanakit.pipeline.plan import Plan, make_plan
@@ -53,6 +55,7 @@ _HOMES = {
     "events": (
         "Cancelled", "Done", "Event", "Note", "PictureDone", "StageDone", "StageStarted", "Started", "Step",
     ),
+    "inputs": ("InputFile", "InputImage"),
     "model": ("Model", "load"),
     "memory": ("StageMemory", "available_bytes", "estimate", "fits_together"),
     "png": ("Record", "free_name", "make_grid", "read_picture", "write_new_picture", "write_picture"),
@@ -69,6 +72,8 @@ __all__ = [
     "Done",
     "Event",
     "ImageRequest",
+    "InputFile",
+    "InputImage",
     "Model",
     "Note",
     "PictureDone",

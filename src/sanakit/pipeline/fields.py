@@ -29,6 +29,11 @@ class RequestField:
     metavar: how its value is written on the command line. shown_default: in words, if the default is None.
     png: its name in the `parameters` text; None if it is written in another way, or not at all.
     later: newer than the first version; JSON leaves it out at its default, so that older versions read that.
+    take: makes the value of what a caller hands in, such as a path or the text of an option; leaves a value as it is.
+    encode, decode: for a value made of parts: to what JSON holds, and back (raises RequestError).
+    many: the option may be given several times; `take` gets the list of its texts.
+    commands: which have it as an option. argument: its name where a command takes it as an argument instead.
+    flag: the name of the option if it isn't that of the field, such as `--region` for `regions`.
     """
 
     name: str
@@ -40,11 +45,38 @@ class RequestField:
     shown_default: str | None = None
     png: str | None = None
     later: bool = False
+    take: Callable[[Any], Any] | None = None
+    encode: Callable[[Any], Any] | None = None
+    decode: Callable[[Any], Any] | None = None
+    many: bool = False
+    commands: tuple[str, ...] = ("generate", "edit")
+    argument: str | None = None
+    flag: str | None = None
+
+    def __post_init__(self) -> None:
+        if (
+            self.take is not None and self.decode is None
+        ):  # else a path inside a stranger's record would be read
+            raise ValueError(
+                f"the field {self.name} takes other values and has no decode: records would reach take"
+            )
 
     @property
     def option(self) -> str:
         """Its name on the command line."""
-        return f"--{self.name.replace('_', '-')}"
+        return self.flag or f"--{self.name.replace('_', '-')}"
+
+    def to_plain(self, value: Any) -> Any:
+        """The value as JSON holds it."""
+        if self.encode is not None:
+            return None if value is None else self.encode(value)
+        return list(value) if isinstance(value, tuple) else value
+
+    def from_plain(self, value: Any) -> Any:
+        """Inverse of `to_plain`. Raises RequestError if `decode` does."""
+        if self.decode is not None:
+            return None if value is None else self.decode(value)
+        return tuple(value) if isinstance(value, list) else value
 
 
 def about(help: str, check: Check, **more: Any) -> dict[str, Any]:

@@ -128,11 +128,18 @@ def _pairs(request: ImageRequest) -> dict[str, str]:
     size = Size(request.width, request.height) if request.width and request.height else None
     first = {fields[name].png: _shown(getattr(request, name)) for name in _FIRST} | {"Size": _shown(size)}
     rest = {
-        entry.png: _shown(getattr(request, name))
+        entry.png: _shown_field(entry, getattr(request, name))
         for name, entry in fields.items()
         if name not in _FIRST and getattr(request, name) != entry.default
     }
     return {name: text for name, text in (first | rest).items() if name is not None and text is not None}
+
+
+def _shown_field(entry: RequestField, value: object) -> str | None:
+    """The value of a field as text, in JSON if it is made of parts; None if it is open."""
+    if entry.encode is None or value is None:
+        return _shown(value)
+    return json.dumps(entry.to_plain(value), ensure_ascii=False)
 
 
 def _shown(value: object) -> str | None:
@@ -145,16 +152,17 @@ def _shown(value: object) -> str | None:
 
 
 def _read(entry: RequestField, text: str) -> Any:
-    """Inverse of `_shown` for the type of a field. Raises RequestError."""
+    """Inverse of `_shown_field`. Raises RequestError."""
     if entry.kind is bool:
         return text != "off" if entry.default else text == "on"
-    parse, example = _PARSERS[entry.kind]
+    parse, example = (parse_json, "JSON") if entry.decode is not None else _PARSERS[entry.kind]
     try:
-        return parse(text)
+        found = parse(text)
     except ValueError:
         raise RequestError(
             f"{entry.png} in the parameters text must be {example}, not {quoted(text)}"
         ) from None
+    return found if entry.decode is None else entry.from_plain(found)
 
 
 def _parse_whole(text: str) -> int:

@@ -12,6 +12,7 @@ from typing import TypeVar
 from sanakit.base.errors import RequestError
 from sanakit.base.sizes import Size, nearest_bucket
 from sanakit.flow import SOLVERS, Clock, Guidance, Schedule, SolverSpec
+from sanakit.pipeline.inputs import require_inputs
 from sanakit.pipeline.request import Defaults, ImageRequest
 from sanakit.weights import ModelSpec
 
@@ -80,8 +81,10 @@ class Plan:
 def make_plan(spec: ModelSpec, request: ImageRequest) -> Plan:
     """Decide how a model draws a request.
 
-    Raises RequestError if the size doesn't fit the autoencoder and the patches, or if a block to perturb is absent.
+    Raises RequestError if the size doesn't fit the autoencoder and the patches, if a block to perturb is absent, or if
+    an input file is known by name and hash only.
     """
+    require_inputs(request)
     request = request.complete(defaults_of(spec))
     _check_blocks(spec, request)
     size = Size(_filled(request.width), _filled(request.height))

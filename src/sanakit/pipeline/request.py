@@ -108,6 +108,9 @@ class ImageRequest:
     def __post_init__(self) -> None:
         for entry in request_fields():
             value = getattr(self, entry.name)
+            if value is not None and entry.take is not None:
+                value = entry.take(value)
+                object.__setattr__(self, entry.name, value)  # frozen: only here, before anyone has seen it
             if value is not None or entry.default is not None:
                 entry.check(entry.name, value)
         if self.seed + self.count - 1 > MAX_SEED:
@@ -140,7 +143,7 @@ class ImageRequest:
         """The fields as plain JSON values in the order of the class; those marked `later` only off their default."""
         values = {entry: getattr(self, entry.name) for entry in request_fields()}
         return {
-            entry.name: _plain(value)
+            entry.name: entry.to_plain(value)
             for entry, value in values.items()
             if not (entry.later and value == entry.default)
         }
@@ -149,27 +152,21 @@ class ImageRequest:
     def from_json(cls, data: object) -> ImageRequest:
         """Inverse of `to_json`; takes a mapping or its JSON text. Raises `RequestError` for unknown or bad fields."""
         fields = _as_mapping(data)
-        unknown = sorted(set(fields) - {entry.name for entry in request_fields()})
+        known = {entry.name: entry for entry in request_fields()}
+        unknown = sorted(set(fields) - set(known))
         if unknown:
             raise RequestError(
                 f"the request has a field that this version does not know: {quoted(unknown[0])}"
             )
         if "prompt" not in fields:
             raise RequestError("the request has no prompt")
-        values: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
-        }
-        return cls(**values)
+        return cls(**{name: known[name].from_plain(value) for name, value in fields.items()})
 
 
 @cache
 def request_fields() -> tuple[RequestField, ...]:
     """The fields of a request with what they say of themselves, in the order of the class."""
     return f.read_fields(ImageRequest)
-
-
-def _plain(value: object) -> object:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _as_mapping(data: object) -> Mapping[str, Any]:
