@@ -21,6 +21,7 @@ from sanakit.kernels import depthwise_glu
 from sanakit.kernels.choice import Prepared, Problem, explain, prepare, select
 from sanakit.kernels.linear import Act
 from sanakit.layers.block import MixFFN
+from sanakit.layers.lora import AdaptedLayer
 from sanakit.layers.resample import Upsample
 
 SMALLEST = 64
@@ -45,9 +46,14 @@ def pack(model: nn.Module) -> PackReport:
     if weight.is_meta or not able:
         return PackReport(replaced=(), reasons=reasons)
     replaced: list[str] = []
+    # DoRA reads the weight itself.
+    read = [
+        name for name, part in model.named_modules() if isinstance(part, AdaptedLayer) and part.reads_weight
+    ]
     with torch.no_grad():
         for name, module in list(model.named_modules()):
-            build = None if name.startswith(tuple(f"{n}." for n in replaced)) else _packed(name, module, able)
+            inside = name.startswith(tuple(f"{n}." for n in (*replaced, *read)))
+            build = None if inside else _packed(name, module, able)
             if build is not None:
                 model.set_submodule(name, build())
                 replaced.append(name)
@@ -61,6 +67,8 @@ def _packed(name: str, module: nn.Module, able: set[str]) -> Callable[[], nn.Mod
     if "linear" not in able:
         return None
     if isinstance(module, MixFFN):
+        if any(isinstance(part, AdaptedLayer) for part in module.modules()):
+            return None  # what adapters add comes before the activation, so that one can't be in the product
         return partial(PackedMixFFN, module)
     if isinstance(module, GatedConv):
         return partial(PackedGatedConv, module)

@@ -175,6 +175,7 @@ def to_fp8(model: nn.Module, kept: dict[str, str] = KEPT) -> QuantReport:
 
 def reason_to_keep(name: str, kept: dict[str, str]) -> str | None:
     """Return why the layer `name` stays, by the first pattern that matches; None if none does."""
+    name = name.removesuffix(".base")  # of a layer with adapters beside it (`adapt.lora`)
     return next((why for pattern, why in kept.items() if fnmatchcase(name, pattern)), None)
 
 
