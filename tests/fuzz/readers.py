@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from tests.fuzz import control
 from tests.fuzz.mutate import Damage, damage_bytes, damage_json, damage_lines
 
 
@@ -382,6 +383,9 @@ READERS: tuple[Reader, ...] = (
            read=_read_pth, damage=damage_bytes),
     Reader(name="x.json beside x.pth", make=_make_description, file="x.json", read=_read_pth, damage=damage_json),
     *_model_rows(),
+    Reader(name="ControlNet: config.json", make=control.make_folder, file="config.json", read=control.read_folder,
+           damage=damage_json),
+    Reader(name="ControlNet: .pth", make=control.make_file, file="x.pth", read=control.read_file, damage=damage_bytes),
     Reader(name="picture's record", make=_make_picture, file="a.png", read=_read_picture, damage=damage_bytes),
     Reader(name="parameters", make=_make_parameters, file="parameters.txt", read=_read_parameters, damage=damage_lines),
     *_set_rows(),

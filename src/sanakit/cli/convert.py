@@ -80,8 +80,8 @@ def convert(
 ) -> None:
     """Convert a transformer between a file of weights and a diffusers folder. No value changes unless --dtype asks.
 
-    An autoencoder's file with its authors' names becomes a diffusers folder, too, and back. What a file of weights
-    can't hold is written beside it as x.json, and read from there.
+    An autoencoder's file with its authors' names becomes a diffusers folder, too, and back; an official ControlNet
+    becomes one. What a file of weights can't hold is written beside it as x.json, and read from there.
     With --dtype int8 a whole model (a name or a folder) is written to a folder, its transformer's wide layers in int8.
     """
     hints = o.hints_of(
@@ -133,7 +133,10 @@ def _convert(
 
 
 def _print_result(target: Path, config: Any, as_json: bool) -> None:
-    facts = {
+    copies = (
+        {"copied_blocks": config.copies, "width": config.backbone.width} if hasattr(config, "copies") else {}
+    )
+    facts = copies | {
         name: getattr(config, name)
         for name in ("depth", "width", "latent_channels")
         if hasattr(config, name) and (name != "latent_channels" or not hasattr(config, "depth"))

@@ -8,12 +8,14 @@ model_spec    what a model folder holds             parts        a model with a 
 checkpoint    one file of weights of any origin     identify     what such a file holds
 description   what is written beside such a file    torch_file   a file of torch.save, no code in it executed
 safetensors   one safetensors file                  tensor_files those of a component: variants, shards
+control       ControlNets beside the model they steer
 load          strictly into meta-built modules      save         folders, whole models, derived models
 convert       files <-> folders, either network
 """
 
 from sanakit.weights.about import About
 from sanakit.weights.checkpoint import is_checkpoint_name, open_checkpoint
+from sanakit.weights.control import ControlSpec, read_control_spec, resolve_control, save_control
 from sanakit.weights.convert import file_to_file, file_to_folder, folder_to_file
 from sanakit.weights.formats.diffusers_scheduler import Schedule
 from sanakit.weights.formats.fields import Reading
@@ -56,6 +58,7 @@ from sanakit.weights.torch_file import read_pth
 __all__ = [
     "AUTOENCODERS",
     "About",
+    "ControlSpec",
     "DIFFUSERS_STEM",
     "INT8",
     "PUBLISHED",
@@ -81,13 +84,16 @@ __all__ = [
     "open_checkpoint",
     "open_weights",
     "read_autoencoder_config",
+    "read_control_spec",
     "read_header",
     "read_model_spec",
     "read_pth",
     "read_words",
     "resolve",
+    "resolve_control",
     "resolve_snapshot",
     "save_autoencoder",
+    "save_control",
     "save_text_encoder",
     "save_transformer",
     "save_weights",

@@ -16,15 +16,16 @@ from torch import Tensor
 from sanakit.autoencoder import AutoencoderConfig
 from sanakit.base.errors import OutputError, RequestError, WeightsError
 from sanakit.base.files import atomic_write, ensure_writable_folder
-from sanakit.transformer import TransformerConfig
+from sanakit.transformer import ControlConfig, TransformerConfig
 from sanakit.weights.checkpoint import SUFFIXES, Checkpoint, open_checkpoint
+from sanakit.weights.control import save_control
 from sanakit.weights.description import (
     Description,
     autoencoder_description_json,
     description_file,
     description_json,
 )
-from sanakit.weights.formats import sana_pth
+from sanakit.weights.formats import sana_control_pth, sana_pth
 from sanakit.weights.formats.fields import STRICT, Reading, read_json
 from sanakit.weights.formats.registry import (
     INT8,
@@ -35,7 +36,7 @@ from sanakit.weights.formats.registry import (
     file_format_for,
     folder_format,
 )
-from sanakit.weights.identify import Hints, describe_autoencoder, describe_file
+from sanakit.weights.identify import Hints, describe_autoencoder, describe_control, describe_file
 from sanakit.weights.model_spec import describe_folder, read_model_spec
 from sanakit.weights.safetensors import write_safetensors
 from sanakit.weights.save import (
@@ -47,8 +48,10 @@ from sanakit.weights.save import (
 )
 from sanakit.weights.tensor_files import open_weights
 
-Config = TransformerConfig | AutoencoderConfig
+Config = TransformerConfig | AutoencoderConfig | ControlConfig
 Announce = Callable[[str], object]
+
+_NAMES: dict[Network, str] = {"autoencoder": "an autoencoder", "control": "a ControlNet"}
 
 
 def _silent(text: str) -> None:
@@ -78,8 +81,8 @@ def file_to_folder(
     """
     hints = hints or Hints()
     network = file_format(open_checkpoint(source, hints.weights).shapes).network
-    if network == "autoencoder" and parts is not None:
-        raise RequestError(f"{source} is an autoencoder: --parts is for a transformer's file")
+    if network != "transformer" and parts is not None:
+        raise RequestError(f"{source} is {_NAMES[network]}: --parts is for a transformer's file")
     refuse_existing(folder, force)
     opened, row, config, _ = _identified(source, hints, announce)
     ours = row.table(config).to_ours(opened.tensors, str(source))
@@ -88,6 +91,12 @@ def file_to_folder(
         write_derived(read_model_spec(source, parts=parts, hints=hints), folder, ours, force=force, **options)
     elif isinstance(config, AutoencoderConfig):
         save_autoencoder(folder, config, ours, **options)
+    elif isinstance(config, ControlConfig):
+        config, ours = sana_control_pth.in_diffusers_wiring(config, ours)
+        announce(
+            f"{folder} is wired as in diffusers: to compute what the official code does, use {source} itself."
+        )
+        save_control(folder, config, ours, **options)
     else:
         save_transformer(folder, config, ours, **options)
     return config
@@ -108,6 +117,7 @@ def file_to_file(
     """
     refuse_existing(path, force)
     opened, row, config, description = _identified(source, hints or Hints(), announce)
+    _refuse_control(row.network, source)
     table = row.table(config)
     state = table.to_theirs(table.to_ours(opened.tensors, str(source)))
     write_checkpoint(path, state, description, dtype=dtype)
@@ -133,6 +143,7 @@ def folder_to_file(
     """
     refuse_existing(path, force)
     network, config, folder, description = _read_folder(source, reading)
+    _refuse_control(network, source)
     layout = folder_format(network, folder)
     if layout is INT8:
         raise WeightsError(
@@ -147,6 +158,14 @@ def folder_to_file(
     return config
 
 
+def _refuse_control(network: Network, source: Path) -> None:
+    if network == "control":
+        raise WeightsError(
+            f"{source} is a ControlNet, whose official file holds all of its base network too: it can be read, and a "
+            "ControlNet is written as a folder"
+        )
+
+
 def _identified(
     source: Path, hints: Hints, announce: Announce
 ) -> tuple[Checkpoint, FileFormat, Config, bytes]:
@@ -158,6 +177,8 @@ def _identified(
             announce(note)
         config = describe_autoencoder(opened, hints)
         return opened, row, config, autoencoder_description_json(config)
+    if row.network == "control":
+        return opened, row, describe_control(opened, hints, describe_folder), b""
     found, notes = describe_file(source, opened.shapes, hints, describe_folder)
     for note in (*opened.notes, *notes, *row.table(found.transformer).lost(opened.shapes.keys())):
         announce(note)
@@ -175,6 +196,8 @@ def _read_folder(source: Path, reading: Reading) -> tuple[Network, Config, Path,
     config = layout.read_config(data, str(where), reading)
     if layout.network == "autoencoder":
         return layout.network, config, source, autoencoder_description_json(config)
+    if layout.network == "control":
+        return layout.network, config, source, b""
     return (
         layout.network,
         config,

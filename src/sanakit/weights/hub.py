@@ -17,7 +17,7 @@ from huggingface_hub import constants
 from sanakit.base.errors import ModelNotFoundError
 from sanakit.base.units import size_text
 from sanakit.weights.published import AUTOENCODERS, PUBLISHED, Published, PublishedAutoencoder
-from sanakit.weights.tensor_files import STEMS, variants
+from sanakit.weights.tensor_files import DIFFUSERS_STEM, STEMS, variants
 
 _DISK = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EROFS, errno.EACCES, errno.EPERM)
 _SMALL = re.compile(
@@ -124,13 +124,24 @@ def autoencoder_files(repo: str, sizes: Mapping[str, int]) -> dict[str, int]:
 
     Raises ModelNotFoundError if the repository holds no DC-AE in the diffusers layout.
     """
-    folder = "vae/" if "vae/config.json" in sizes else ""
+    return _component_files(
+        repo, sizes, "vae/", "autoencoder (config.json and safetensors of an AutoencoderDC)"
+    )
+
+
+def control_files(repo: str, sizes: Mapping[str, int]) -> dict[str, int]:
+    """The files of a ControlNet alone, or of that of a whole pipeline; as `autoencoder_files`."""
+    return _component_files(
+        repo, sizes, "controlnet/", "ControlNet (config.json and safetensors of a SanaControlNetModel)"
+    )
+
+
+def _component_files(repo: str, sizes: Mapping[str, int], inside_of: str, what: str) -> dict[str, int]:
+    folder = inside_of if f"{inside_of}config.json" in sizes else ""
     inside = [name.removeprefix(folder) for name in sizes if name.startswith(folder)]
-    chosen = _chosen((name for name in inside if "/" not in name), STEMS["vae"], None)
+    chosen = _chosen((name for name in inside if "/" not in name), DIFFUSERS_STEM, None)
     if f"{folder}config.json" not in sizes or not chosen:
-        raise ModelNotFoundError(
-            f"{repo} holds no autoencoder (config.json and safetensors of an AutoencoderDC)"
-        )
+        raise ModelNotFoundError(f"{repo} holds no {what}")
     licences = [name for name in sizes if name.startswith("LICENSE") and "/" not in name]
     names = [*licences, *(f"{folder}{name}" for name in ("config.json", *chosen))]
     return {name: sizes[name] for name in names}

@@ -14,7 +14,7 @@ from typing import Any
 from sanakit.autoencoder import AutoencoderConfig
 from sanakit.base.dialect import OFFICIAL
 from sanakit.base.errors import ConfigError, RequestError
-from sanakit.transformer import TransformerConfig
+from sanakit.transformer import ControlConfig, TransformerConfig
 from sanakit.weights.checkpoint import Checkpoint, Part
 from sanakit.weights.description import (
     Description,
@@ -23,7 +23,7 @@ from sanakit.weights.description import (
     read_autoencoder_description,
     read_description,
 )
-from sanakit.weights.formats import dcae_pth, sana_pth
+from sanakit.weights.formats import dcae_pth, sana_control_pth, sana_pth
 from sanakit.weights.formats.diffusers_scheduler import Schedule
 from sanakit.weights.formats.registry import file_format
 from sanakit.weights.published import DESIGNS, PUBLISHED
@@ -126,6 +126,23 @@ def describe_autoencoder(opened: Checkpoint, hints: Hints) -> AutoencoderConfig:
     if not dcae_pth.fits(config, row.read_shapes(opened.shapes, str(source))):
         raise ConfigError(f"{file} does not describe {source}: its stages are not those of the tensors")
     return config
+
+
+def describe_control(
+    opened: Checkpoint, hints: Hints, read_model: Callable[[Path], Description] = read_description
+) -> ControlConfig:
+    """The configuration of an official ControlNet, by the network that hints name, else by SANA's conventions.
+
+    Raises ConfigError if hints name another network or the conventions don't tell, WeightsError.
+    """
+    where = str(opened.path)
+    if hints.like_model is None and hints.config is None:
+        inferred: ControlConfig = file_format(opened.shapes, "control").infer(
+            opened.shapes, where=where, **hints.numbers
+        )
+        return inferred
+    similar = read_description(hints.config) if hints.config else _named(str(hints.like_model), read_model)
+    return sana_control_pth.of_base(opened.shapes, replace(similar.transformer, **hints.numbers), where)
 
 
 def _known(

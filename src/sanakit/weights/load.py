@@ -79,11 +79,11 @@ def load_transformer(
 
     As `assign`. A module for a folder in int8 needs int8 layers first, see `int8_layers`. Raises WeightsError.
     """
-    pairs, exact = _open("transformer", config, source, variant, part)
+    pairs, exact = open_network("transformer", config, source, variant, part)
     assign(module, pairs, dtype=dtype, device=device, where=str(source), as_stored=exact, mapped=mapped)
 
 
-def _open(
+def open_network(
     network: Network, config: object, source: Path, variant: str | None = None, part: Part | None = None
 ) -> tuple[Iterable[tuple[str, Tensor]], frozenset[str]]:
     """Our pairs of a folder or a file, in whichever format of the registry, and the names that keep their dtype."""
@@ -116,7 +116,7 @@ def load_autoencoder(
 ) -> None:
     """Fill a `DCAE` or its `LatentDecoder` from a diffusers component folder; as `assign`. Raises WeightsError."""
     halves = tuple(f"{name}." for name, _ in module.named_children())
-    whole, exact = _open("autoencoder", config, folder, variant)
+    whole, exact = open_network("autoencoder", config, folder, variant)
     pairs = ((name, tensor) for name, tensor in whole if name.startswith(halves))
     assign(module, pairs, dtype=dtype, device=device, where=str(folder), as_stored=exact, mapped=mapped)
 

@@ -115,23 +115,24 @@ def save_transformer(
     options: as in `save_weights`. Raises ConfigError for what the format can't express, WeightsError when model and
     config disagree, OutputError.
     """
-    return _save_network(folder, layout, config, model, options)
+    return save_network(folder, layout, config, model, options)
 
 
 def save_autoencoder(
     folder: Path, config: AutoencoderConfig, model: nn.Module | Mapping[str, Tensor], **options: Any
 ) -> list[Path]:
     """Write a diffusers `AutoencoderDC` folder from our module or state dict; as `save_transformer`."""
-    return _save_network(folder, AUTOENCODER, config, model, options)
+    return save_network(folder, AUTOENCODER, config, model, options)
 
 
-def _save_network(
+def save_network(
     folder: Path,
     layout: FolderFormat,
     config: object,
     model: nn.Module | Mapping[str, Tensor],
     options: Mapping[str, Any],
 ) -> list[Path]:
+    """Write a component folder in a layout of the registry from our module or state dict; as `save_transformer`."""
     state = _state(model)
     tensors = layout.table(config, state.keys()).to_theirs(state)
     return save_component(folder, layout.write_config(config), tensors, options, layout.stem)

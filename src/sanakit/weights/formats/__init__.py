@@ -3,19 +3,23 @@
 from sanakit.weights.formats import (
     dcae_pth,
     diffusers_autoencoder,
+    diffusers_control,
     diffusers_scheduler,
     diffusers_transformer,
     gemma,
     int8,
+    sana_control_pth,
     sana_pth,
 )
 
 __all__ = [
     "dcae_pth",
     "diffusers_autoencoder",
+    "diffusers_control",
     "diffusers_scheduler",
     "diffusers_transformer",
     "gemma",
     "int8",
+    "sana_control_pth",
     "sana_pth",
 ]

@@ -55,9 +55,8 @@ _OUTSIDE: tuple[Row, ...] = (
     *affine("text.input", "caption_projection.linear_1"),
     *affine("text.output", "caption_projection.linear_2"),
     Rename("text.norm.weight", "caption_norm.weight"),
-    Rename("head.table", "scale_shift_table"),
-    *affine("head.out", "proj_out"),
 )
+_HEAD: tuple[Row, ...] = (Rename("head.table", "scale_shift_table"), *affine("head.out", "proj_out"))
 _BLOCK: tuple[Row, ...] = (
     Rename("table", "scale_shift_table"),
     Join("attention.qkv.weight", ("attn1.to_q.weight", "attn1.to_k.weight", "attn1.to_v.weight")),
@@ -80,14 +79,18 @@ _QK_NORM: tuple[Row, ...] = (
 
 
 def table(config: TransformerConfig) -> Table:
-    """The table for one configuration. Sprint's time embedder lies one level higher (no `.emb`)."""
+    """The table for one configuration."""
+    return Table((*backbone_rows(config), *_HEAD))
+
+
+def backbone_rows(config: TransformerConfig) -> tuple[Row, ...]:
+    """The rows of all but the head. Sprint's time embedder lies one level higher (no `.emb`)."""
     time = "time_embed.timestep_embedder" if config.guidance_embed else "time_embed.emb.timestep_embedder"
     rows = [*_OUTSIDE, *_embedder("time", time)]
     if config.guidance_embed:
         rows += _embedder("guidance", "time_embed.guidance_embedder")
     block = _BLOCK + _QK_NORM if config.qk_norm else _BLOCK
-    rows += expand(under("blocks.{i}", "transformer_blocks.{i}", block), i=range(config.depth))
-    return Table(rows)
+    return (*rows, *expand(under("blocks.{i}", "transformer_blocks.{i}", block), i=range(config.depth)))
 
 
 def _embedder(ours: str, theirs: str) -> tuple[Row, ...]:

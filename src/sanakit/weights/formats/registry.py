@@ -14,14 +14,16 @@ from typing import Any, Literal
 from sanakit.weights.formats import (
     dcae_pth,
     diffusers_autoencoder,
+    diffusers_control,
     diffusers_transformer,
     int8,
+    sana_control_pth,
     sana_pth,
 )
 from sanakit.weights.rules import Table
 from sanakit.weights.tensor_files import DIFFUSERS_STEM, variants
 
-Network = Literal["transformer", "autoencoder"]
+Network = Literal["transformer", "autoencoder", "control"]
 Shapes = Mapping[str, Sequence[int]]
 
 
@@ -87,7 +89,15 @@ AUTOENCODER = FolderFormat(
     write_config=diffusers_autoencoder.to_config,
     table=lambda config, keys: diffusers_autoencoder.table(config),
 )
-FOLDERS: tuple[FolderFormat, ...] = (AUTOENCODER, INT8, TRANSFORMER)
+CONTROL = FolderFormat(
+    name="diffusers ControlNet",
+    network="control",
+    class_name=diffusers_control.CLASS,
+    read_config=diffusers_control.from_config,
+    write_config=diffusers_control.to_config,
+    table=lambda config, keys: diffusers_control.table(config),
+)
+FOLDERS: tuple[FolderFormat, ...] = (AUTOENCODER, CONTROL, INT8, TRANSFORMER)
 """In the order in which they are tried; the last row (of a network) is taken if none fits, and its error says why."""
 
 FILES: tuple[FileFormat, ...] = (
@@ -98,6 +108,14 @@ FILES: tuple[FileFormat, ...] = (
         table=dcae_pth.table,
         read_shapes=dcae_pth.read_shapes,
         infer=dcae_pth.infer_config,
+    ),
+    FileFormat(
+        name="SANA ControlNet",
+        network="control",
+        detect=sana_control_pth.is_control,
+        table=sana_control_pth.table,
+        read_shapes=sana_control_pth.read_shapes,
+        infer=sana_control_pth.infer_config,
     ),
     FileFormat(
         name="SANA",

@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from sanakit.base.dialect import OFFICIAL
 from sanakit.base.errors import ConfigError, WeightsError
 from sanakit.transformer import TransformerConfig
 from sanakit.weights.formats.fields import MAX_WIDTH
-from sanakit.weights.rules import Drop, Rename, Row, Squeeze, Table, affine, expand, under
+from sanakit.weights.rules import Drop, Rename, Row, Squeeze, Table, affine, under
 
 NULL_CAPTION = "y_embedder.y_embedding"
 # Cross-attention heads leave no trace in the shapes; these widths have one published value each.
@@ -35,12 +36,14 @@ _OUTSIDE: tuple[Row, ...] = (
     *affine("text.input", "y_embedder.y_proj.fc1"),
     *affine("text.output", "y_embedder.y_proj.fc2"),
     Rename("text.norm.weight", "attention_y_norm.weight"),
-    Rename("head.table", "final_layer.scale_shift_table"),
-    *affine("head.out", "final_layer.linear"),
     Drop("pos_embed", "a buffer: zeros, or the sin-cos table that the configuration determines"),
     Drop(NULL_CAPTION, "states of the empty prompt, which the text encoder gives; never trained"),
     Drop("logvar_linear.weight", _LOGVAR, trained=True),
     Drop("logvar_linear.bias", _LOGVAR, trained=True),
+)
+HEAD: tuple[Row, ...] = (
+    Rename("head.table", "final_layer.scale_shift_table"),
+    *affine("head.out", "final_layer.linear"),
 )
 _GUIDANCE: tuple[Row, ...] = (
     *affine("guidance.input", "cfg_embedder.mlp.0"),
@@ -68,9 +71,21 @@ _QK_NORM: tuple[Row, ...] = (
 
 def table(config: TransformerConfig) -> Table:
     """The table for one configuration."""
-    block = _BLOCK + _QK_NORM if config.qk_norm else _BLOCK
+    blocks = [f"blocks.{number}" for number in range(config.depth)]
+    return Table((*backbone_rows(config, blocks), *HEAD))
+
+
+def backbone_rows(config: TransformerConfig, blocks: Sequence[str]) -> tuple[Row, ...]:
+    """The rows of all but the head. blocks: where each of our blocks lies in the file."""
     rows = _OUTSIDE + _GUIDANCE if config.guidance_embed else _OUTSIDE
-    return Table((*rows, *expand(under("blocks.{i}", "blocks.{i}", block), i=range(config.depth))))
+    inner = block_rows(config)
+    each = (under(f"blocks.{number}", theirs, inner) for number, theirs in enumerate(blocks))
+    return (*rows, *chain.from_iterable(each))
+
+
+def block_rows(config: TransformerConfig) -> tuple[Row, ...]:
+    """The rows of one block, below its name."""
+    return _BLOCK + _QK_NORM if config.qk_norm else _BLOCK
 
 
 @dataclass(frozen=True, kw_only=True)
