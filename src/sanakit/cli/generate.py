@@ -17,13 +17,11 @@ import typer
 from sanakit.base.errors import RequestError
 from sanakit.base.sizes import Size
 from sanakit.cli import options as o
-from sanakit.cli.say import note, notify
+from sanakit.cli.recreate import differences, load_like
 from sanakit.pipeline.request import ImageRequest
 
 if TYPE_CHECKING:
-    from sanakit.pipeline.model import Model
     from sanakit.pipeline.png import Record
-    from sanakit.weights import Hints
 
 _MAX_BYTES = 64 << 20  # of a file of prompts
 _ENCODINGS = {  # by byte-order mark; the longer ones first: that of UTF-32 begins with that of UTF-16
@@ -33,15 +31,6 @@ _ENCODINGS = {  # by byte-order mark; the longer ones first: that of UTF-32 begi
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-_DIFFERENCES = {
-    "weights": "other weights",
-    "version": "another version of sanakit",
-    "torch": "another version of torch",
-    "dtype": "another dtype",
-    "engine": "another engine",
-}
-"""Entries of `Model.provenance` that must be the same to recreate a picture exactly."""
-
 _PromptArgument = Annotated[
     str | None, typer.Argument(help='What to draw; "" draws without a prompt.', show_default=False)
 ]
@@ -125,11 +114,11 @@ def generate(
     changed = o.check_inputs(requests, record)
     grid = grid if grid is not None else record is not None and record.grid
     target = choose_target(out, sum(request.count for request in requests), grid)
-    opened = _load(
+    opened = load_like(
         record, model, device, dtype, parts=parts, decoder=decoder, variant=variant, fast=fast, threads=threads,
         ignore_config_fields=o.parse_fields(ignore_config_fields), hints=o.hints_of(config, like_model, weights),
     )  # fmt: skip
-    notes = [] if record is None else [*changed, *_differences(record, like, opened)]
+    notes = [] if record is None else [*changed, *differences(record, like, opened)]
     draw(opened, requests, target, grid=grid, notes=notes, show_prompt=show_prompt, as_json=as_json)
 
 
@@ -180,46 +169,3 @@ def _read(path: Path) -> str:
     if "\0" in text:
         raise RequestError(f"the prompt file {path} is not UTF-8 text: it holds zero bytes")
     return text
-
-
-def _load(
-    record: Record | None, name: str | None, device: str | None, dtype: str | None, *, hints: Hints, **options: Any
-) -> Model:  # fmt: skip
-    """Load the named model, else that of the picture to recreate, run as it was there, else toybox.
-
-    hints, options: of `load`; what wasn't given is taken from the picture, unless another model was named.
-    """
-    from sanakit.pipeline.engine import fast_of
-    from sanakit.pipeline.model import load
-    from sanakit.weights import Hints
-
-    made = {} if record is None else record.made
-    same = made if name is None else {}  # the picture knows nothing of another model's files
-    ignored = options.pop("ignore_config_fields") or o.parse_fields(same.get("ignore_config_fields"))
-    # Pictures of ours that name no engine were drawn in plain torch.
-    engine = fast_of(made.get("engine", "plain")) if made else None
-    options |= {key: options[key] or same.get(key) for key in ("parts", "decoder", "variant")}
-    options |= {"fast": options["fast"] or engine, "hints": hints if hints.given else Hints.from_texts(same)}
-    name = made.get("model", "toybox") if name is None else name
-    dtype = dtype or made.get("dtype")
-
-    def load_on(device: str | None) -> Model:
-        return load(name, device, dtype, ignore_config_fields=ignored, announce=notify, **options)
-
-    if device is not None or "device" not in made:
-        return load_on(device)
-    try:
-        return load_on(made["device"])
-    except RequestError:
-        note(f"the picture was drawn on {made['device']}, which is not here: it will differ a little.")
-        return load_on(None)
-
-
-def _differences(record: Record, like: Path | None, model: Model) -> list[str]:
-    """Why a picture can't come out the same, in sentences."""
-    here = model.provenance
-    return [f"{like}: {note}" for note in record.notes] + [
-        f"the picture was drawn with {what} ({record.made[name]}) and may come out different."
-        for name, what in _DIFFERENCES.items()
-        if record.made.get(name, here[name]) != here[name]
-    ]
