@@ -2,7 +2,8 @@
 
 A run of `sanakit train` on 48 Toybox pictures is killed by SIGKILL N times: while it encodes pictures, trains, saves,
 validates and draws previews. It is resumed each time, and at the end its weights must be those of a run that nobody
-disturbed, to the bit. Prints what the run was doing each time, and the counts.
+disturbed, to the bit. Prints what the run was doing each time, and the counts. `--task sprint` kills a distillation of
+the model that such a run gives.
 """
 
 from __future__ import annotations
@@ -31,14 +32,33 @@ folder: {folder}
 batch: 4
 phases: [{{steps: 25, size: 64}}, {{steps: 15, size: 96}}]
 data: {{path: {pictures}, square: true, held: 4, workers: 1}}
-model: {{start: scratch, changes: {{depth: 1, width: 64, heads: 2, cross_heads: 2}}}}
 optimizer: {{name: {optimizer}, lr: 1.0e-3}}
 schedule: {{warmup: 5}}
-preview: {{every: 4, steps: 2, prompts: [a red sphere]}}
 validate: 5
 report: 1
 saving: {{steps: 2}}
 """
+TASKS = {
+    "transformer": """
+model: {{start: scratch, changes: {{depth: 1, width: 64, heads: 2, cross_heads: 2}}}}
+preview: {{every: 4, steps: 2, prompts: [a red sphere]}}
+""",
+    "sprint": """
+task: sprint
+base: {teacher}
+sprint: {{warmup: 4}}
+preview: {{every: 4, prompts: [a red sphere]}}
+""",
+}
+"""What each task adds to the config."""
+
+
+def write_config(home: Path, name: str, task: str, optimizer: str) -> Path:
+    """Write the config of a run of a task in `home`/`name`, and return its path."""
+    path = home / f"{name}.yaml"
+    folders = {"folder": home / name, "pictures": home / "pictures", "teacher": home / "teacher/model"}
+    path.write_text((CONFIG + TASKS[task]).format(optimizer=optimizer, **folders))
+    return path
 
 
 def start(config: Path) -> subprocess.Popen[str]:
@@ -82,15 +102,16 @@ def main() -> None:
     parser.add_argument("count", type=int, nargs="?", default=25)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--optimizer", default="adamw")
+    parser.add_argument("--task", choices=TASKS, default="transformer")
     given = parser.parse_args()
     chance, home = random.Random(given.seed), Path(tempfile.mkdtemp(prefix="kill9-"))
     for _ in write_pictures(home / "pictures", 48, size=96):
         pass
-    configs = {}
-    for name in ("whole", "killed"):
-        configs[name] = home / f"{name}.yaml"
-        text = CONFIG.format(folder=home / name, pictures=home / "pictures", optimizer=given.optimizer)
-        configs[name].write_text(text)
+    if given.task == "sprint":
+        print(
+            "the teacher:", whole(write_config(home, "teacher", "transformer", given.optimizer)), flush=True
+        )
+    configs = {name: write_config(home, name, given.task, given.optimizer) for name in ("whole", "killed")}
     begun = time.monotonic()
     print("undisturbed:", whole(configs["whole"]), flush=True)
     usual, kills, rounds, seen = time.monotonic() - begun, 0, 0, collections.Counter[str]()

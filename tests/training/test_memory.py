@@ -55,16 +55,21 @@ def taken(session: Session) -> tuple[int, int]:
     list(session.task.prepare())
     objective = session.task.objective()
     run = session._trainer(objective)
+    turns = len(run.players)
+
+    def steps(count: int) -> None:
+        for _ in range(count):
+            while not isinstance(next(events), StepReport):
+                pass
+
     with session.task.batches(objective) as batches:
         events = run.train(objective.losses, batches)
-        while not isinstance(next(events), StepReport):
-            pass  # the first step makes the optimiser's state
+        steps(turns)  # the first step of each player makes its optimiser's state
         live = Live()
         lying = run_tensors(run.model, run.players, run.averages).values()
         live.known |= {tensor.untyped_storage()._cdata for tensor in lying}
         with live:
-            while not isinstance(next(events), StepReport):
-                pass
+            steps(turns)
         events.close()
     return sum(tensor.nbytes for tensor in lying), live.most
 

@@ -24,6 +24,7 @@ from sanakit.training.tasks.dense_time import fit_dense_time
 from sanakit.transformer import SanaTransformer
 from sanakit.weights import load_transformer, read_model_spec, resolve
 from tests.training.sets import config, pictures
+from tests.training.test_memory import taken
 from tests.training.test_session import run, same, weights
 
 # torch itself scripts its rules for tangents when they are first used.
@@ -143,6 +144,17 @@ def test_the_plan_tells_of_teacher_and_student(teacher: Path, tmp_path: Path) ->
     alone = Session(config(tmp_path, **sprint(teacher, sprint={"adversarial": 0})), device="cpu").task
     assert alone.workload().parameters < plan.work.parameters
     assert alone.workload().activations < plan.work.activations
+
+
+def test_a_turn_of_each_player_takes_the_memory_of_the_plan(teacher: Path, tmp_path: Path) -> None:
+    phases = [{"steps": 5, "size": 64}]
+    session = Session(config(tmp_path, **sprint(teacher, batch=8, phases=phases)), device="cpu")
+    told = session.plan.memory
+    lying, step = taken(session)
+    assert told.network == pytest.approx(lying, rel=0.02)
+    # A little more than it takes: both players' gradients are planned, and only one has them at a time.
+    planned = told.network + told.gradients + told.activations
+    assert 1 <= planned / (lying + step) < 1.4
 
 
 def test_settings_that_nothing_reads_are_told(tmp_path: Path) -> None:
