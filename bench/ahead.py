@@ -1,4 +1,4 @@
-"""Every Triton kernel compiled for GPUs that need not be there: `python -m bench.ahead [--json FILE]`.
+"""Every Triton kernel compiled for GPUs that need not be there: `python -m bench.ahead [--chips 80 90] [--json FILE]`.
 
 Prints registers of a thread, bytes that did not fit them (spills) and shared memory, per kernel, shape and chip. The
 shapes are those of Sana-0.6B and 1.6B and of their autoencoder. Exits with 1 where a kernel is beyond its budget.
@@ -207,11 +207,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--chips", type=int, nargs="+", choices=CHIPS, default=CHIPS)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     print(f"{'kernel':36} {'shape':>6} {'chip':>6} {'registers':>9} {'spills':>6} {'shared':>7}")
     rows = []
-    for chip in CHIPS:
+    for chip in options.chips:
         for row in compile_all(chip):
             rows.append(row)
             figures = f"{row.registers:9} {row.spills:6} {row.shared:7}"
