@@ -8,9 +8,11 @@ Stages, each resumable (run it again after an interruption and it goes on):
   latents      the pictures through the frozen encoder; through the shipped one if none was trained here
   transformer  text encoder and flow transformer together, on latents and captions
   second       the shipped ones, trained on with what `recipes/toybox_second.py` switches on
+  paraphrase   the shipped text encoder, so that it reads other words as plain ones (recipes/toybox_paraphrase.py)
   measure      PSNR, SSIM and sharpness of edges on held-out scenes
   ship         averaged weights, as a diffusers folder, to src/sanakit/toybox/model
-  words        the shipped weights again, with a token for every word of captions; trains nothing
+  words        the shipped weights again, with a token for every word of captions, and the text encoder of `paraphrase`
+               if one was trained here
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ from recipes.toybox_model import (
     fresh_networks,
     text_config,
 )
+from recipes.toybox_paraphrase import PARAPHRASE, paraphrased_networks, train_paraphrase
 from recipes.toybox_second import (
     HELD_LATENTS,
     LATENTS,
@@ -257,11 +260,14 @@ def ship() -> None:
 
 
 def ship_words() -> None:
-    """Write the shipped networks with a token for every word of captions, without training.
+    """Write the shipped networks with a token for every word of captions.
 
-    What they knew stays to the bit; a new word begins as its synonym.
+    What they knew stays to the bit, unless a text encoder was trained to read other words; a new word begins as its
+    synonym.
     """
-    write_model(*shipped_networks(extended_text), *shipped_autoencoder())
+    trained = PARAPHRASE.folder.exists()
+    networks = paraphrased_networks() if trained else shipped_networks(extended_text)
+    write_model(*networks, *shipped_autoencoder())
 
 
 def write_model(
@@ -313,11 +319,12 @@ STAGES: dict[str, Callable[[], None]] = {
     "latents": encode_latents,
     "transformer": train_transformer,
     "second": train_second,
+    "paraphrase": train_paraphrase,
     "measure": measure,
     "ship": ship,
     "words": ship_words,
 }
-FROM_NOTHING = [stage for stage in STAGES if stage not in ("sharpen", "second", "words")]
+FROM_NOTHING = [stage for stage in STAGES if stage not in ("sharpen", "second", "paraphrase", "words")]
 
 
 @resumable

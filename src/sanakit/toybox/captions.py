@@ -19,14 +19,18 @@ BESIDE = ("left of", "right of")
 
 def caption(scene: Scene, draw: random.Random) -> str:
     """One caption of the scene: the whole truth or a part of it, half the time in plain words, else in others."""
-    spec = full_spec(scene)
-    if spec.relation is not None and draw.random() < 0.5:
-        spec = turned(spec)
-    if draw.random() < 0.65:
-        spec = shortened(spec, draw)
+    spec = partial_spec(scene, draw)
     if spec.relation in BESIDE and draw.random() < 0.12:
         spec = replace(spec, relation=NEXT_TO)
     return phrase(spec) if draw.random() < 0.5 else trained_wording(spec, draw)
+
+
+def partial_spec(scene: Scene, draw: random.Random) -> SceneSpec:
+    """What one caption says of the scene: all of it or a part, from either thing's side."""
+    spec = full_spec(scene)
+    if spec.relation is not None and draw.random() < 0.5:
+        spec = turned(spec)
+    return shortened(spec, draw) if draw.random() < 0.65 else spec
 
 
 def captions(scene: Scene) -> list[str]:
