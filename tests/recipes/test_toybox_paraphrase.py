@@ -45,9 +45,10 @@ def training(tmp_path_factory: pytest.TempPathFactory) -> ParaphraseTraining:
 def test_some_steps_bring_the_readings_together(training: ParaphraseTraining) -> None:
     transformer = {name: weight.clone() for name, weight in training.joint.transformer.state_dict().items()}
     plain = training.pair([0, 1], [("a red cube", "a red cube")] * 2)
-    assert float(training.losses(plain, torch.Generator())["loss"].detach()) == 0.0  # a copy reads as it does
+    at_first = training.losses(plain, torch.Generator())["loss"]
+    assert float(at_first.detach()) < 1e-10  # a copy reads as it does
     before = held_out_gap(training, 8)
-    optimizer = torch.optim.AdamW(training.model.parameters(), lr=3e-4)
+    optimizer = torch.optim.AdamW(training.model.parameters(), lr=1e-3)
     batch = training.batches(0)
     losses = []
     for _ in range(5):
