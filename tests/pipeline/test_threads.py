@@ -39,7 +39,7 @@ def counts(name: str, side: int, asked: int | None = None) -> dict[str, int]:
 
 
 def test_the_shipped_model_denoises_on_two_threads() -> None:
-    assert counts("toybox", 256) == {"text": 2, "denoise": 2, "decode": 3}
+    assert counts("toybox", 256) == {"text": 2, "encode": 3, "denoise": 2, "decode": 3}
 
 
 @pytest.mark.parametrize("name", ["sana-0.6b-512", "sana-0.6b-1024", "sana-1.6b-1024", "sprint-0.6b-1024"])

@@ -30,7 +30,7 @@ class Runner(nn.Module):
     """A part of a model that runs in another way, and is called as the part is.
 
     Subclasses change how the calls run: all of them in `run`, or `forward`, a transformer's `precompute_text` or an
-    autoencoder's `decode` alone.
+    autoencoder's `encode` or `decode` alone.
     """
 
     part: Any
@@ -55,6 +55,10 @@ class Runner(nn.Module):
     def precompute_text(self, *args: Any, **kwargs: Any) -> Any:
         """As a transformer's `precompute_text`."""
         return self.run(self.part.precompute_text, *args, **kwargs)
+
+    def encode(self, pixels: Tensor) -> Any:
+        """As an autoencoder's `encode`."""
+        return self.run(self.part.encode, pixels)
 
     def decode(self, latent: Tensor) -> Any:
         """As an autoencoder's `decode`."""

@@ -139,6 +139,20 @@ class LatentDecoder(nn.Module):
         return pixels
 
 
+class LatentEncoder(nn.Module):
+    """The encoding half of a `DCAE`, its weights under the same names: what editing needs besides."""
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """[B, 3, H, W] in -1..1, H and W multiples of r -> latent [B, C, H/r, W/r]. Deterministic."""
+        latent: Tensor = self.encoder(pixels)
+        return latent
+
+
 class DCAE(nn.Module):
     """Deep-compression autoencoder. Latents are unscaled; flow networks see `latent * config.scaling_factor`."""
 

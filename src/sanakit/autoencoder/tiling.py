@@ -29,6 +29,17 @@ class Decodes(Protocol):
         """[B, C, h, w] -> pixels [B, 3, r*h, r*w]."""
 
 
+class Encodes(Protocol):
+    """A `DCAE`, a `LatentEncoder`, or what runs one."""
+
+    @property
+    def config(self) -> AutoencoderConfig:
+        """Of the autoencoder."""
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """[B, 3, H, W] -> latent [B, C, H/r, W/r]."""
+
+
 def _starts(length: int, tile: int, stride: int) -> list[int]:
     """Return the starts of tiles that cover `length`; the last one is moved back to end with it."""
     if length <= tile:
@@ -95,6 +106,23 @@ def decode_tiled(model: Decodes, latent: Tensor, tile: int = 1024, stride: int =
     ratio = model.config.ratio
     _check(tile, stride, ratio)
     return _tiled(latent, model.decode, tile // ratio, stride // ratio, tile - stride, ratio, 1)
+
+
+def encode_tiled(model: Encodes, pixels: Tensor, tile: int = 1024, stride: int = 896) -> Tensor:
+    """Encode [B, 3, H, W] tile by tile -> [B, C, H/r, W/r].
+
+    Args:
+        model: the autoencoder, or its encoding half.
+        pixels: in -1..1, H and W multiples of the ratio r.
+        tile: side of a tile in pixels, a multiple of r.
+        stride: pixels from tile to tile; tile - stride is blended.
+
+    Raises:
+        RequestError: if tile or stride do not fit the ratio.
+    """
+    ratio = model.config.ratio
+    _check(tile, stride, ratio)
+    return _tiled(pixels, model.encode, tile, stride, (tile - stride) // ratio, 1, ratio)
 
 
 BAND = 1 << 26

@@ -14,6 +14,7 @@ from sanakit.cli.bench import bench
 from sanakit.cli.convert import convert
 from sanakit.cli.data import data_app
 from sanakit.cli.doctor import doctor
+from sanakit.cli.edit import edit
 from sanakit.cli.errors import guarded
 from sanakit.cli.evaluate import evaluate
 from sanakit.cli.generate import generate
@@ -51,7 +52,7 @@ def version() -> None:
     say(f"sanakit {__version__}")
 
 
-for _command in (generate, inspect, evaluate, convert, train, bench, doctor, version):
+for _command in (generate, edit, inspect, evaluate, convert, train, bench, doctor, version):
     app.command()(guarded(_command))
 app.add_typer(data_app)
 

@@ -111,18 +111,20 @@ def _kernels(shapes: Shapes, precision: Precision) -> list[str]:
 
 
 def _memory(name: str, shapes: Shapes, size: str | None, precision: Precision) -> dict[str, Any]:
-    """Bytes per stage; a model that is not on this machine is estimated if its name is a published one."""
+    """Bytes per stage, that of edits (encode) last and in no verdict; a model that is not on this machine is estimated if its name is a published one."""
     from sanakit.pipeline.memory import available_bytes, estimate, fits_together
     from sanakit.pipeline.request import ImageRequest
 
     side = shapes.transformer.sample_size * shapes.autoencoder.ratio
     drawn = Size.parse(size) if size else Size(side, side)
     ImageRequest(prompt="", width=drawn.width, height=drawn.height)  # the same check as of a picture
-    stages = estimate(shapes, drawn.width, drawn.height, precision.dtype, device=precision.device.type)
+    *stages, added = estimate(
+        shapes, drawn.width, drawn.height, precision.dtype, device=precision.device.type, encode=True
+    )
     available = available_bytes(precision.device)
     rows = {
         stage.stage: {"parameters": stage.parameters, "weights": stage.weights, "work": stage.work}
-        for stage in stages
+        for stage in (*stages, added)
     }
     largest = max(stage.total for stage in stages)
     return {
@@ -130,7 +132,7 @@ def _memory(name: str, shapes: Shapes, size: str | None, precision: Precision) -
         "size": str(drawn),
         "stages": rows,
         "available": available,
-        "together": fits_together(stages, available),
+        "together": fits_together(tuple(stages), available),
         "one_by_one": available is None or largest <= available,
     }
 
@@ -148,7 +150,10 @@ def _lines(found: dict[str, Any]) -> list[str]:
     lines += [f"{'int8':16}{found['int8']}"]
     lines += [f"{'gpu':16}{found['gpu']}", f"{'launches':16}{found['tuning']}", "", "kernels"]
     lines += [f"  {line}" for line in found["kernels"]]
-    lines += ["", f"memory for {memory['model']} at {memory['size']} (weights counted, work estimated)"]
+    lines += [
+        "",
+        f"memory for {memory['model']} at {memory['size']} (weights counted, work estimated; encode is for edits)",
+    ]
     lines += [
         f"  {stage:10}{need['parameters'] / 1e6:10.1f} M   "
         f"weights {_size(need['weights'])}   work {_size(need['work'])}"

@@ -40,38 +40,6 @@ _PromptFileOption = Annotated[
         metavar="FILE", help="Read one prompt per line; - reads standard input.", show_default=False
     ),
 ]
-_LikeOption = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="PICTURE.png",
-        help="Recreate this picture from the request inside it; other options change it.",
-        show_default=False,
-    ),
-]
-_OutOption = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="PATH",
-        help="FILE.png for one picture, or a folder in which files get names.",
-        show_default="out",
-    ),
-]
-_GridOption = Annotated[
-    bool | None,
-    typer.Option("--grid/--no-grid", help="Put all pictures on one sheet, too.", show_default="--no-grid"),
-]
-_ShowPromptOption = Annotated[
-    bool,
-    typer.Option("--show-prompt", help="Print the text that the model reads, too.", show_default=False),
-]
-_DecoderOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help="Decode with another autoencoder: `lite`, RUN/vae of `sanakit train`, that of another model, a hub id.",
-        show_default=o.OWN,
-    ),
-]
 
 
 @o.request_options()
@@ -79,10 +47,10 @@ def generate(
     prompt: _PromptArgument = None,
     size: o.SizeOption = None,
     prompt_file: _PromptFileOption = None,
-    like: _LikeOption = None,
-    out: _OutOption = None,
-    grid: _GridOption = None,
-    show_prompt: _ShowPromptOption = False,
+    like: o.LikeOption = None,
+    out: o.OutOption = None,
+    grid: o.GridOption = None,
+    show_prompt: o.ShowPromptOption = False,
     model: o.ModelOption = None,
     parts: o.PartsOption = None,
     config: o.ConfigOption = None,
@@ -90,7 +58,7 @@ def generate(
     weights: o.WeightsOption = None,
     variant: o.VariantOption = None,
     ignore_config_fields: o.IgnoreOption = None,
-    decoder: _DecoderOption = None,
+    decoder: o.DecoderOption = None,
     device: o.DeviceOption = None,
     dtype: o.DtypeOption = None,
     fast: o.FastOption = None,

@@ -79,6 +79,38 @@ IgnoreOption = Annotated[
         show_default=False,
     ),
 ]
+LikeOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="PICTURE.png",
+        help="Recreate this picture from the request inside it; other options change it.",
+        show_default=False,
+    ),
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="PATH",
+        help="FILE.png for one picture, or a folder in which files get names.",
+        show_default="out",
+    ),
+]
+GridOption = Annotated[
+    bool | None,
+    typer.Option("--grid/--no-grid", help="Put all pictures on one sheet, too.", show_default="--no-grid"),
+]
+ShowPromptOption = Annotated[
+    bool,
+    typer.Option("--show-prompt", help="Print the text that the model reads, too.", show_default=False),
+]
+DecoderOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Decode with another autoencoder: `lite`, RUN/vae of `sanakit train`, that of another model, a hub id.",
+        show_default=OWN,
+    ),
+]
 DeviceOption = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="Run on cpu, cuda, cuda:1 or mps.", show_default="auto"),
@@ -133,7 +165,7 @@ def request_options(*names: str, command: str = "generate") -> Callable[[Command
         others = [
             one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD
         ]
-        first = [one for one in others if one.name in ("prompt", "world")]
+        first = [one for one in others if one.name in ("picture", "prompt", "world")]
         rest = [one for one in others if one not in first]
         parameters = [*first, *options, *rest]
         changed: Any = command

@@ -1,4 +1,4 @@
-"""What `sanakit generate` writes and prints: pictures into a file or a folder, lines or JSON on stdout.
+"""What `sanakit generate` and `sanakit edit` write and print: pictures into a file or a folder, lines or JSON.
 
 While bars are on the terminal, lines wait, so that they do not run through one another.
 """
@@ -26,8 +26,14 @@ from sanakit.pipeline.request import ImageRequest
 
 DEFAULT_FOLDER = Path("out")
 _OTHER_FORMATS = (".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
-_STAGES = ("start", "load", "text", "denoise", "decode")
-_LABELS = {"load": "loading", "text": "reading the prompt", "denoise": "drawing", "decode": "developing"}
+_STAGES = ("start", "load", "text", "encode", "denoise", "decode")
+_LABELS = {
+    "load": "loading",
+    "text": "reading the prompt",
+    "encode": "reading the picture",
+    "denoise": "drawing",
+    "decode": "developing",
+}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,10 +4,12 @@ path        points and velocities between data and noise    times      noise lev
 densities   the times that training draws                   schedule   how a checkpoint is sampled, its model time
 sampling    what a solver asks and who answers              solvers    the table of solvers
 guidance    CFG, its interval, PAG                          dpm, euler, scm   the solvers, a file each
+keep        parts of a sample that stay
 """
 
 from sanakit.flow.densities import DensityName, TimeDensity, draw_times, even_times
 from sanakit.flow.guidance import Branch, Guidance
+from sanakit.flow.keep import keep_source, last_levels
 from sanakit.flow.path import LinearPath
 from sanakit.flow.sampling import Denoise, Noise, Query, Solver, State, drive
 from sanakit.flow.schedule import Clock, Schedule
@@ -33,4 +35,6 @@ __all__ = [
     "draw_times",
     "drive",
     "even_times",
+    "keep_source",
+    "last_levels",
 ]

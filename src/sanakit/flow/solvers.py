@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sanakit.flow.dpm import dpm
 from sanakit.flow.euler import euler
+from sanakit.flow.path import LinearPath, TrigPath, angle_from_time
 from sanakit.flow.sampling import Noise, Solver
 from sanakit.flow.schedule import Clock, Schedule
 from sanakit.flow.scm import scm, scm_angles, scm_sigmas
@@ -25,11 +26,20 @@ __all__ = ["SOLVERS", "SolverSpec"]
 
 Run = Callable[[Tensor, list[float], Schedule, Noise | None], Solver]
 Sigmas = Callable[[Schedule, int], list[float]]
+Start = Callable[[Tensor, Tensor, float], Tensor]
 MakeClock = Callable[[Schedule, int, bool], Clock]
 
 
 def _usual_clock(schedule: Schedule, steps: int, integer: bool) -> Clock:
     return Clock(integer=integer)
+
+
+def _linear_start(x0: Tensor, noise: Tensor, sigma: float) -> Tensor:
+    return LinearPath().point(x0, noise, sigma)
+
+
+def _trig_start(x0: Tensor, noise: Tensor, sigma: float) -> Tensor:
+    return TrigPath().point(x0, noise, angle_from_time(sigma))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +50,7 @@ class SolverSpec:
     about        one line for people
     run          (x, sigmas, schedule, noise) -> the solver: x is noise [B, ...], `noise` fresh noise by step
     sigmas       (schedule, steps) -> its noise levels, steps + 1 falling numbers
+    start        (x0, noise, sigma) -> the state at a noise level that leads to the clean sample x0
     clock        (schedule, steps, integer) -> the times of a network that reads thousandths; `integer`: whole ones
     from_angles  angles (radians, falling) -> its noise levels; None for a solver whose times nobody chooses
     consistency  made for consistency models (SANA-Sprint), not for flow models
@@ -49,6 +60,7 @@ class SolverSpec:
     about: str
     run: Run
     sigmas: Sigmas
+    start: Start = _linear_start
     clock: MakeClock = _usual_clock
     from_angles: Callable[[Sequence[float]], list[float]] | None = None
     consistency: bool = False
@@ -98,6 +110,7 @@ _ROWS = (
         about="consistency steps of SANA-Sprint, 1 to 4 of them",
         run=lambda x, sigmas, schedule, noise: scm(x, sigmas, noise),
         sigmas=lambda schedule, steps: scm_sigmas(scm_angles(steps)),
+        start=_trig_start,
         from_angles=lambda angles: scm_sigmas([*angles, 0.0]),
         consistency=True,
     ),

@@ -16,7 +16,7 @@ from torch import nn
 
 from sanakit.adapt import expect_int8
 from sanakit.adapt.runner import Runner
-from sanakit.autoencoder import DCAE, LatentDecoder
+from sanakit.autoencoder import DCAE, AutoencoderConfig, LatentDecoder, LatentEncoder
 from sanakit.base.heap import give_back
 from sanakit.base.precision import Precision
 from sanakit.pipeline.engine import Engine, edit
@@ -34,9 +34,10 @@ from sanakit.weights import (
     weight_files,
 )
 
-PartName = Literal["text", "transformer", "decoder"]
+PartName = Literal["text", "transformer", "encoder", "decoder"]
 Transformer = SanaTransformer | Runner
 Autoencoder = DCAE | LatentDecoder | Runner
+LatentEncoding = DCAE | LatentEncoder | Runner
 
 _SAMPLES = 8  # of each file, spread evenly
 _SAMPLE_BYTES = 1 << 16
@@ -44,7 +45,7 @@ _DIGITS = 12
 
 
 class Components:
-    """The three networks of a model, loaded on first use.
+    """The networks of a model, loaded on first use; the encoding half of the autoencoder serves edits alone.
 
     engine: the form that a network is brought into once it is loaded.
     """
@@ -65,7 +66,8 @@ class Components:
             builders: dict[PartName, Callable[[], object]] = {
                 "text": self._load_text,
                 "transformer": self._load_transformer,
-                "decoder": self._load_autoencoder,
+                "encoder": lambda: self._load_half("encoder", LatentEncoder),
+                "decoder": lambda: self._load_half("decoder", LatentDecoder),
             }
             self._loaded[name] = builders[name]()
 
@@ -95,6 +97,14 @@ class Components:
         self.load("transformer")
         part = self._loaded["transformer"]
         assert isinstance(part, Transformer)
+        return part
+
+    @property
+    def encoder(self) -> LatentEncoding:
+        """The encoding half of the autoencoder, or what runs it."""
+        self.load("encoder")
+        part = self._loaded["encoder"]
+        assert isinstance(part, LatentEncoding)
         return part
 
     @property
@@ -138,16 +148,16 @@ class Components:
         )  # fmt: skip
         return self._finish("transformer", model)
 
-    def _load_autoencoder(self) -> nn.Module:
+    def _load_half(self, name: PartName, half: Callable[[AutoencoderConfig], nn.Module]) -> nn.Module:
         spec = self.spec
         with torch.device("meta"):
-            model = LatentDecoder(spec.autoencoder)
+            model = half(spec.autoencoder)
         load_autoencoder(
             model, spec.autoencoder, spec.autoencoder_folder,
-            dtype=self.dtype("decoder"), device=self.precision.device, mapped=True,
+            dtype=self.dtype(name), device=self.precision.device, mapped=True,
             variant=self._variant(spec.autoencoder_folder),
         )  # fmt: skip
-        return self._finish("decoder", model)
+        return self._finish(name, model)
 
     def _finish(self, name: PartName, module: nn.Module) -> nn.Module:
         """Bring a part into the form of the engine; align the weights that it left as they were."""

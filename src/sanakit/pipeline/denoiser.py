@@ -16,7 +16,7 @@ from sanakit.adapt.runner import unwrapped
 from sanakit.base.seeds import noise_stream
 from sanakit.base.sentinel import run_finite
 from sanakit.base.text_states import TextStates
-from sanakit.flow import Branch, State, drive
+from sanakit.flow import Branch, Noise, Solver, State, drive, keep_source
 from sanakit.pipeline.components import Transformer
 from sanakit.pipeline.plan import Plan
 from sanakit.pipeline.prompt import PromptStates
@@ -26,17 +26,34 @@ Branches = tuple[Branch, ...]
 
 
 def denoise(
-    transformer: Transformer, prompt: PromptStates, plan: Plan, seed: int, device: torch.device
+    transformer: Transformer,
+    prompt: PromptStates,
+    plan: Plan,
+    seed: int,
+    device: torch.device,
+    source: Tensor | None = None,
 ) -> Iterator[State]:
     """Yield the solver's states for one image; the last `x` is the latent [1, C, h, w].
 
+    source: the latent [1, C, h, w] float32 of the picture that the plan changes.
     Raises NumericsError for NaN or Inf.
     """
     noise, prompt = noise_stream(seed, plan.latent_shape, device), prompt.to(device)
-    solver = plan.solver.run(noise(-1), list(plan.sigmas), plan.schedule, noise)
+    solver = _begin(plan, noise, source)
     needed = dict.fromkeys(plan.guidance.branches(sigma) for sigma in plan.sigmas[:-1])
     text_kv = {branches: precompute_text(transformer, prompt, branches) for branches in needed}
     yield from drive(solver, Denoiser(transformer=transformer, plan=plan, text_kv=text_kv))
+
+
+def _begin(plan: Plan, noise: Noise, source: Tensor | None) -> Solver:
+    """The solver of a plan, begun at noise, or at the noised source, of which it keeps what it must."""
+    x = noise(-1)
+    if source is not None:
+        x = plan.solver.start(source, x, plan.sigmas[0])
+    solver = plan.solver.run(x, list(plan.sigmas), plan.schedule, noise)
+    if source is None or plan.edit is None or plan.edit.free_below is None:
+        return solver
+    return keep_source(solver, source, plan.edit.free_below.to(source.device))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

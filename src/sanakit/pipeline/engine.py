@@ -174,7 +174,7 @@ def describe_int8(precision: Precision) -> str:
 def edit(module: nn.Module, part: str, engine: Engine) -> nn.Module:
     """Bring a loaded part into the form of the engine, in place; return it, inside a `Runner` if need be.
 
-    part: "text", "transformer" or "decoder".
+    part: "text", "transformer", "encoder" or "decoder".
     """
     for change in edits(part, engine):
         changed = change(module)
@@ -185,26 +185,27 @@ def edit(module: nn.Module, part: str, engine: Engine) -> nn.Module:
 def edits(part: str, engine: Engine) -> list[Edit]:
     """Return the edits of a part in the order in which they are made.
 
-    The text encoder is widened at most: it runs once per image, and packing costs as long as that.
+    The text encoder and that of the autoencoder are widened at most: they run once per image, and packing costs as long
+    as that.
     """
-    network, text = part == "transformer", part == "text"
+    network, once = part == "transformer", part in ("text", "encoder")
     rows: list[tuple[bool, Edit]] = [
         # The heap is told to keep its pages before anything large is allocated.
-        (engine.pack and not text, _keep_pages),
+        (engine.pack and not once, _keep_pages),
         # Quantising comes before packing, which lays out what is left in floating point.
         (engine.quantise == "int8" and network, quantise),
         (engine.quantise == "fp8" and network, to_fp8),
         # Norms that quantise for the layer behind them look for it by its class, which packing would hide.
-        (engine.pack and not text, fuse_quantisation),
-        (engine.pack and not text, pack),
+        (engine.pack and not once, fuse_quantisation),
+        (engine.pack and not once, pack),
         # A compiler traces what it finds, so no module is replaced after it, and int8 weights are prepared before.
         (engine.compile and network, prepare_layers),
         (engine.compile and network, compile_blocks),
         # A recording holds the kernels that everything before it launches.
-        (engine.graphs and not text, record),
+        (engine.graphs and not once, record),
         # Contexts are entered at each call, around all that it runs.
         (engine.widen, widen),
-        (not engine.pack and not text, plain),
+        (not engine.pack and part != "text", plain),
     ]
     return [change for wanted, change in rows if wanted]
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-Stage = Literal["load", "text", "denoise", "decode"]
+Stage = Literal["load", "text", "encode", "denoise", "decode"]
 
 
 @dataclass(frozen=True, kw_only=True)

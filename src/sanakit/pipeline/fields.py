@@ -137,7 +137,7 @@ def number(high: float) -> Check:
     """Return a check for numbers from 0 to `high`."""
 
     def check(name: str, value: object) -> None:
-        if not (isinstance(value, int | float) and _is_finite(value) and 0 <= value <= high):
+        if not (isinstance(value, int | float) and is_finite(value) and 0 <= value <= high):
             raise RequestError(f"{name} must be a number from 0 to {high:g}, not {quoted(value)}")
 
     return check
@@ -156,7 +156,7 @@ def side(high: int) -> Check:
 
 def unit_interval(name: str, value: object) -> None:
     """Refuse what isn't a low and a high number in 0..1."""
-    if not isinstance(value, tuple) or len(value) != 2 or not all(_is_finite(edge) for edge in value):
+    if not isinstance(value, tuple) or len(value) != 2 or not all(is_finite(edge) for edge in value):
         raise RequestError(f"{name} must be two numbers, low and high")
     if not 0 <= value[0] <= value[1] <= 1:
         raise RequestError(f"{name} must lie in 0..1 with low first, not {value[0]},{value[1]}")
@@ -166,7 +166,7 @@ def falling(high: float, most: int) -> Check:
     """Return a check for 1 to `most` numbers that fall from at most `high`, all above 0."""
 
     def check(name: str, value: object) -> None:
-        if not isinstance(value, tuple) or not 0 < len(value) <= most or not all(map(_is_finite, value)):
+        if not isinstance(value, tuple) or not 0 < len(value) <= most or not all(map(is_finite, value)):
             raise RequestError(f"{name} must be 1 to {most} numbers")
         if not (value[0] <= high and value[-1] > 0 and all(a > b for a, b in pairwise(value))):
             shown = ",".join(f"{number:g}" for number in value[:8])
@@ -189,8 +189,8 @@ def blocks(high: int) -> Check:
     return check
 
 
-def _is_finite(value: object) -> bool:
-    """Whether it is a number that a float can hold."""
+def is_finite(value: object) -> bool:
+    """Return whether it is a number that a float can hold."""
     if isinstance(value, int) and not isinstance(value, bool):
         return abs(value) < 2**1023
     return isinstance(value, float) and math.isfinite(value)

@@ -56,8 +56,11 @@ def estimate(
     branches: int = 2,
     device: str = "cpu",
     total: int | None = None,
+    encode: bool = False,
 ) -> tuple[StageMemory, ...]:
     """Return the memory of the stages text, denoise and decode for one image of width x height pixels.
+
+    encode: add the stage encode, for an image that is changed.
 
     branches: passes through the transformer in one batch, 2 with classifier-free guidance. device: its type; on a CPU
     wide maps are decoded in bands. total: bytes that the device has in all, which decide on tiles. With fp16 the text
@@ -74,10 +77,17 @@ def estimate(
         _decode_work(config, width, height, outer, device == "cpu", tiled),
     )
     rows = zip(STAGES, shapes.parameters(), (outer, size, outer), work, strict=True)
-    return tuple(
+    stages = tuple(
         StageMemory(stage=stage, parameters=count, weights=count * each, work=need)
         for stage, count, each, need in rows
     )
+    if not encode:
+        return stages
+    count, work_bytes = (
+        shapes.encoder_parameters(),
+        _encode_work(config, width, height, outer, outer_dtype, total),
+    )
+    return (*stages, StageMemory(stage="encode", parameters=count, weights=count * outer, work=work_bytes))
 
 
 @dataclass(frozen=True)
@@ -89,14 +99,22 @@ class Fit:
 
 
 def check_fit(
-    shapes: Shapes, width: int, height: int, precision: Precision, branches: int, loaded: Collection[str]
+    shapes: Shapes,
+    width: int,
+    height: int,
+    precision: Precision,
+    branches: int,
+    loaded: Collection[str],
+    encode: bool = False,
 ) -> Fit:
     """Compare what the stages of an image need with what is free; the weights of `loaded` stages count as free.
 
     Raises RequestError if a stage can't fit.
     """
     device = precision.device
-    need = estimate(shapes, width, height, precision.dtype, branches, device.type, total_bytes(device))
+    need = estimate(
+        shapes, width, height, precision.dtype, branches, device.type, total_bytes(device), encode
+    )
     free = available_bytes(device)
     room = None if free is None else free + sum(stage.weights for stage in need if stage.stage in loaded)
     short, warning = shortage(need, room), None
@@ -141,6 +159,14 @@ def needs_tiles(
     Depends on what the machine has and not on what is free, so that a machine always draws the same bits.
     """
     whole = _decoder_peak(config, width * height, dtype.itemsize, device == "cpu")
+    return width * height > TILE_ABOVE or (total is not None and whole > total // 2)
+
+
+def encodes_in_tiles(
+    config: AutoencoderConfig, width: int, height: int, dtype: torch.dtype, total: int | None
+) -> bool:
+    """Return whether to encode in tiles, by the rule of `needs_tiles`."""
+    whole = _encoder_peak(config, width * height, dtype.itemsize)
     return width * height > TILE_ABOVE or (total is not None and whole > total // 2)
 
 
@@ -202,6 +228,21 @@ def _decode_work(
     if not tiled:
         return _decoder_peak(config, pixels, size, banded)
     return _decoder_peak(config, min(width, TILE) * min(height, TILE), size, banded) + pixels * 4 * 4
+
+
+def _encode_work(
+    config: AutoencoderConfig, width: int, height: int, size: int, dtype: torch.dtype, total: int | None
+) -> int:
+    """The largest stage of the encoder, or of one tile."""
+    if encodes_in_tiles(config, width, height, dtype, total):
+        return _encoder_peak(config, min(width, TILE) * min(height, TILE), size)
+    return _encoder_peak(config, width * height, size)
+
+
+def _encoder_peak(config: AutoencoderConfig, pixels: int, size: int) -> int:
+    """The widest stage; it is never computed in bands."""
+    stages = enumerate(config.encoder)
+    return max(_stage_peak(stage, pixels // 4**index, size, banded=False) for index, stage in stages)
 
 
 def _decoder_peak(config: AutoencoderConfig, pixels: int, size: int, banded: bool) -> int:

@@ -19,9 +19,11 @@ from sanakit.base.precision import Precision, decide
 from sanakit.base.sizes import Size
 from sanakit.base.threads import check_threads
 from sanakit.base.units import dtype_name
+from sanakit.pipeline.canvas import finish, to_drawn
 from sanakit.pipeline.components import Components, PartName, fingerprint
 from sanakit.pipeline.decoder import decode, to_image
 from sanakit.pipeline.denoiser import denoise
+from sanakit.pipeline.encoder import encode
 from sanakit.pipeline.engine import Engine, choose_engine, int8_remark
 from sanakit.pipeline.events import (
     Cancelled,
@@ -43,7 +45,12 @@ from sanakit.text import CHI, LruCache, final_prompt
 from sanakit.weights import Hints, ModelSpec, int8_layers, read_model_spec, resolve, with_decoder
 
 _PROMPTS_KEPT = 64
-_PART: dict[str, PartName] = {"text": "text", "denoise": "transformer", "decode": "decoder"}
+_PART: dict[str, PartName] = {
+    "text": "text",
+    "encode": "encoder",
+    "denoise": "transformer",
+    "decode": "decoder",
+}
 Stop = Callable[[], bool]
 
 
@@ -193,9 +200,13 @@ class Model:
         yield Started(request=plan.request, drawn_width=plan.drawn.width, drawn_height=plan.drawn.height)
         notes, self._notes = [*self._notes, *plan.notes], []
         yield from (Note(message=message) for message in notes)
+        if plan.steps == 0:
+            yield from self._unchanged(plan)
+            return
         prompt = yield from self._encode(plan, timer)
+        source = yield from self._encode_source(plan, timer)
         for index, seed in enumerate(plan.seeds):
-            latent = yield from self._denoise(plan, prompt, index, timer, stop)
+            latent = yield from self._denoise(plan, prompt, index, timer, stop, source)
             if latent is None or stop():
                 yield Cancelled(finished=index, timings=timer.seconds)
                 return
@@ -218,13 +229,41 @@ class Model:
         self._free("text")
         return prompt
 
+    def _unchanged(self, plan: Plan) -> Iterator[Event]:
+        """The source itself, as an edit of strength 0 asks for it."""
+        assert plan.edit is not None
+        for index, seed in enumerate(plan.seeds):
+            image = plan.edit.source.copy()
+            yield PictureDone(index=index, seed=seed, image=image, request=plan.request.picture(index))
+        yield Done(timings={})
+
+    def _encode_source(self, plan: Plan, timer: StageTimer) -> Generator[Event, None, Tensor | None]:
+        """Return the latent of the picture that is changed, if one is."""
+        if plan.edit is None:
+            return None
+        yield from self._load("encoder", timer)
+        yield StageStarted(stage="encode")
+        with timer.timed("encode"):
+            latent = encode(self.parts.encoder, to_drawn(plan.edit.canvas, plan.edit.source))
+        yield timer.done("encode")
+        self._free("encoder")
+        return latent
+
     def _denoise(
-        self, plan: Plan, prompt: PromptStates, index: int, timer: StageTimer, stop: Stop
+        self,
+        plan: Plan,
+        prompt: PromptStates,
+        index: int,
+        timer: StageTimer,
+        stop: Stop,
+        source: Tensor | None,
     ) -> Generator[Event, None, Tensor | None]:
         """Return the latent, or None if the caller stopped."""
         yield from self._load("transformer", timer, index)
         yield StageStarted(stage="denoise", index=index, total=plan.steps)
-        states = denoise(self.parts.transformer, prompt, plan, plan.seeds[index], self.precision.device)
+        states = denoise(
+            self.parts.transformer, prompt, plan, plan.seeds[index], self.precision.device, source
+        )
         for step in range(plan.steps):
             if stop():
                 return None
@@ -241,7 +280,7 @@ class Model:
         yield from self._load("decoder", timer, index)
         yield StageStarted(stage="decode", index=index)
         with timer.timed("decode"):
-            image = to_image(decode(self.parts.autoencoder, latent, plan.size))
+            image = _picture(plan, decode(self.parts.autoencoder, latent, plan.decoded))
         yield timer.done("decode", index)
         self._free("decoder")
         return image
@@ -262,8 +301,9 @@ class Model:
         drawn = plan.drawn
         loaded = [stage for stage, part in _PART.items() if self.parts.is_loaded(part)]
         fit = check_fit(
-            Shapes.of(self.spec), drawn.width, drawn.height, self.precision, plan.branches, loaded
-        )
+            Shapes.of(self.spec), drawn.width, drawn.height, self.precision, plan.branches, loaded,
+            encode=plan.edit is not None,
+        )  # fmt: skip
         if fit.warning is not None and drawn not in self._warned:
             self._warned.add(drawn)
             self._notes.append(fit.warning)
@@ -274,6 +314,14 @@ class Model:
             self.frugal = not fit.at_once
             for name in _PART.values() if self.frugal else ():
                 self.parts.release(name)
+
+
+def _picture(plan: Plan, pixels: Tensor) -> Image.Image:
+    """Pixels [1, 3, H, W] of the size `plan.decoded` as the image of a plan."""
+    edit = plan.edit
+    if edit is None:
+        return to_image(pixels)
+    return finish(edit.canvas, pixels, edit.source, edit.mask, keeps=edit.keeps)
 
 
 def _first_notes(spec: ModelSpec, precision: Precision, engine: Engine) -> list[str]:

@@ -6,12 +6,13 @@ carry it out, for one image after the other or, in a batch, for the images of ma
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from sanakit.base.errors import RequestError
 from sanakit.base.sizes import Size, nearest_bucket
-from sanakit.flow import SOLVERS, Clock, Guidance, Schedule, SolverSpec
+from sanakit.flow import SOLVERS, Clock, Guidance, Schedule, SolverSpec, last_levels
+from sanakit.pipeline.edit_plan import EditPlan, canvas_size, drawn_side, edit_notes, plan_edit
 from sanakit.pipeline.inputs import require_inputs
 from sanakit.pipeline.request import Defaults, ImageRequest
 from sanakit.weights import ModelSpec
@@ -37,7 +38,7 @@ class Plan:
     drawn              the size that the transformer draws: a trained one if model and request want it
     latent_shape       [C, h, w]
     schedule, solver   how the checkpoint is sampled, and by what
-    sigmas             noise levels, steps + 1 falling numbers
+    sigmas             noise levels, steps + 1 falling numbers; one alone for an edit of strength 0
     clock              from a noise level to the time that the transformer reads
     guidance           scales of CFG (1 without an unconditional branch) and PAG, and the interval of CFG
     guidance_input     the guidance scale as an input of networks that read it
@@ -45,6 +46,7 @@ class Plan:
     instruct           whether the instruction that the model was trained with goes before the prompt
     seeds              one for each image
     notes              sentences about parts of the request that have no effect or an unusual one
+    edit               how a picture is changed; None if one is drawn from noise
     """
 
     request: ImageRequest
@@ -61,11 +63,17 @@ class Plan:
     instruct: bool
     seeds: range
     notes: tuple[str, ...]
+    edit: EditPlan | None = None
 
     @property
     def steps(self) -> int:
         """Steps of the solver."""
         return len(self.sigmas) - 1
+
+    @property
+    def decoded(self) -> Size:
+        """The size to scale decoded pixels to: that of the images, or what was drawn if a picture is changed."""
+        return self.size if self.edit is None else self.drawn
 
     @property
     def uncond(self) -> bool:
@@ -85,29 +93,35 @@ def make_plan(spec: ModelSpec, request: ImageRequest) -> Plan:
     an input file is known by name and hash only.
     """
     require_inputs(request)
-    request = request.complete(defaults_of(spec))
+    request = request.complete(_defaults(spec, request))
     _check_blocks(spec, request)
     size = Size(_filled(request.width), _filled(request.height))
     drawn, ratio = _drawn_size(spec, size, request.bins), spec.autoencoder.ratio
+    edit = plan_edit(request, drawn, ratio)
     solver, steps, scale = SOLVERS[_filled(request.solver)], _filled(request.steps), _filled(request.guidance)
     # Models that read the guidance scale as an input have no unconditional branch.
     uncond = scale > 1 and not spec.transformer.guidance_embed
     guidance = Guidance(scale=scale if uncond else 1.0, interval=request.cfg_interval, pag=request.pag)
+    sigmas, clock = _sigmas(spec, request, solver, steps), _model_clock(spec, solver, steps)
+    if edit is not None:
+        sigmas = last_levels(sigmas, edit.strength)
+        clock = replace(clock, timesteps=clock.timesteps[len(clock.timesteps) - len(sigmas) + 1 :])
     return Plan(
         request=request,
-        size=size,
+        size=size if edit is None else edit.canvas.size,
         drawn=drawn,
         latent_shape=(spec.transformer.latent_channels, drawn.height // ratio, drawn.width // ratio),
         schedule=spec.schedule,
         solver=solver,
-        sigmas=_sigmas(spec, request, solver, steps),
-        clock=_model_clock(spec, solver, steps),
+        sigmas=sigmas,
+        clock=clock,
         guidance=guidance,
         guidance_input=scale,
         pag_blocks=_pag_blocks(spec, request),
         instruct=spec.instruct and request.chi,
         seeds=range(request.seed, request.seed + request.count),
-        notes=tuple(_notes(spec, request, solver, uncond)),
+        notes=tuple(_notes(spec, request, solver, uncond) + ([] if edit is None else edit_notes(edit))),
+        edit=edit,
     )
 
 
@@ -116,6 +130,15 @@ def defaults_of(spec: ModelSpec) -> Defaults:
     side = spec.transformer.sample_size * spec.autoencoder.ratio
     steps = 2 if spec.schedule.kind == "scm" else 20
     return Defaults(width=side, height=side, steps=steps, solver=spec.schedule.solver)
+
+
+def _defaults(spec: ModelSpec, request: ImageRequest) -> Defaults:
+    """Those of the model; for an edit with a size in the shape of its canvas."""
+    found = defaults_of(spec)
+    if request.source is None:
+        return found
+    size = drawn_side(canvas_size(request), found.width, spec.autoencoder.ratio * spec.transformer.patch_size)
+    return replace(found, width=size.width, height=size.height)
 
 
 def _filled(value: T | None) -> T:

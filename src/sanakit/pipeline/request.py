@@ -15,8 +15,10 @@ from sanakit.base.bounds import MAX_ANGLE, MAX_SEED
 from sanakit.base.echo import quoted
 from sanakit.base.errors import RequestError
 from sanakit.base.json_text import parse_json
+from sanakit.pipeline import editing as e
 from sanakit.pipeline import fields as f
 from sanakit.pipeline.fields import RequestField, about, option
+from sanakit.pipeline.inputs import InputImage
 
 MAX_SIDE = 16384
 MAX_STEPS = 1000
@@ -32,6 +34,18 @@ def _check_solver(name: str, value: object) -> None:
 
     if not isinstance(value, str) or value not in SOLVERS:
         raise RequestError(f"unknown {name} {quoted(value)}: choose one of {', '.join(SOLVERS)}")
+
+
+def _any(name: str, value: object) -> None:
+    """A value that was checked as it was taken."""
+
+
+_EDIT: dict[str, Any] = {"later": True, "commands": ("edit",)}
+_IMAGE: dict[str, Any] = {
+    "take": InputImage.take,
+    "encode": InputImage.to_json,
+    "decode": InputImage.from_json,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +118,28 @@ class ImageRequest:
         f.switch,
         png="Bins",
     )
+    source: InputImage | None = option(
+        None,
+        "The picture to change.",
+        _any,
+        png="Source",
+        argument="PICTURE of `sanakit edit`",
+        **_IMAGE,
+        **_EDIT,
+    )
+    mask: InputImage | None = option(
+        None, "White where to draw anew, black where to keep every pixel; grey begins later and changes less.",
+        _any, png="Mask", metavar="MASK.png", shown_default="none", **_IMAGE, **_EDIT,
+    )  # fmt: skip
+    strength: float | None = option(
+        None, "The part of the steps that is made: 0 changes nothing, 1 keeps nothing but what a mask keeps.",
+        f.number(1.0), png="Strength", shown_default="0.5, 1 with a mask", **_EDIT,
+    )  # fmt: skip
+    outpaint: tuple[int, ...] | None = option(
+        None, "Margins in pixels to draw around the picture: left, top, right, bottom.",
+        e.check_margins, png="Outpaint", metavar="L,T,R,B", shown_default="none",
+        take=e.take_margins, encode=list, decode=e.margins_from_json, **_EDIT,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         for entry in request_fields():
@@ -115,6 +151,7 @@ class ImageRequest:
                 entry.check(entry.name, value)
         if self.seed + self.count - 1 > MAX_SEED:
             raise RequestError("seed + count goes past the largest seed 2^63-1: choose a smaller seed")
+        e.check_edit(self)
         if None not in (self.angles, self.steps) and len(self.angles or ()) != self.steps:
             raise RequestError(
                 f"angles gives {len(self.angles or ())} steps and steps asks for {self.steps}: give one of them"

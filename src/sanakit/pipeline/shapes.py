@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from sanakit.autoencoder import DCAE, AutoencoderConfig
+from sanakit.autoencoder import DCAE, AutoencoderConfig, LatentEncoder
 from sanakit.autoencoder import PRESETS as AUTOENCODERS
 from sanakit.base.errors import ModelNotFoundError
 from sanakit.text import GEMMA_2_2B, TextConfig
@@ -41,6 +41,10 @@ class Shapes:
             _transformer_parameters(self.transformer),
             _count(lambda config: DCAE(config).decoder, self.autoencoder),
         )
+
+    def encoder_parameters(self) -> int:
+        """Return the number of parameters of the encoding half of the autoencoder, which edits need besides."""
+        return _count(LatentEncoder, self.autoencoder)
 
 
 def shapes_of(

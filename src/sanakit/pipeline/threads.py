@@ -29,11 +29,12 @@ def stage_threads(
     """
     if device.type != "cpu":
         own = Threads(asked or torch.get_num_threads(), "the work is done by the GPU")
-        return {"text": own, "denoise": own, "decode": own}
+        return {"text": own, "encode": own, "denoise": own, "decode": own}
     ratio = shapes.autoencoder.ratio
     tokens = width * height // (ratio * shapes.transformer.patch_size) ** 2
     return {
         "text": choose_threads(text_product(shapes.text), asked),
+        "encode": choose_threads(encoder_product(shapes.autoencoder, width * height), asked),
         "denoise": choose_threads(transformer_product(shapes.transformer, _BRANCHES * tokens), asked),
         "decode": choose_threads(decoder_product(shapes.autoencoder, width * height), asked),
     }

@@ -1,0 +1,86 @@
+"""The parts of a request that change a picture: their texts and checks, before a model is opened.
+
+What depends on the size that a model draws is in `canvas.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from sanakit.base.echo import quoted
+from sanakit.base.errors import RequestError
+from sanakit.base.sizes import Size
+from sanakit.pipeline import fields as f
+
+if TYPE_CHECKING:
+    from sanakit.pipeline.inputs import InputImage
+    from sanakit.pipeline.request import ImageRequest
+
+
+def take_margins(value: object) -> tuple[int, ...]:
+    """`0,0,64,0`, or four numbers, as margins: left, top, right, bottom. Raises RequestError."""
+    if isinstance(value, str):
+        if not re.fullmatch(r"\s*\d{1,6}\s*(,\s*\d{1,6}\s*){3}", value):
+            raise RequestError(
+                f"margins are left,top,right,bottom in pixels, such as 0,0,64,0, not {quoted(value)}"
+            )
+        return tuple(int(part) for part in value.split(","))
+    return tuple(value) if isinstance(value, list | tuple) else (-1,)
+
+
+def check_margins(name: str, value: tuple[int, ...]) -> None:
+    """Refuse what isn't four whole numbers, one of them above 0."""
+    if len(value) != 4:
+        raise RequestError(f"{name} must be four numbers: left, top, right, bottom in pixels")
+    for margin in value:
+        f.whole(0, 16384)(f"each margin of {name}", margin)
+    if not any(value):
+        raise RequestError(f"{name} must have a margin above 0")
+
+
+def margins_from_json(data: object) -> tuple[int, ...]:
+    """Margins of a record; what they hold is checked with the request."""
+    return tuple(data) if isinstance(data, list) else (-1,)
+
+
+_ONLY_EDITS = ("mask", "strength", "outpaint")
+"""Fields of a request that say nothing without a source."""
+
+
+def check_edit(request: ImageRequest) -> None:
+    """Refuse parts of a request that contradict each other; pictures known by name only aren't compared."""
+    if request.source is None:
+        given = [name for name in _ONLY_EDITS if getattr(request, name) is not None]
+        if given:
+            raise RequestError(f"{given[0]} is for changing a picture: give one as source")
+        return
+    if request.strength == 0 and request.outpaint is not None:
+        raise RequestError(
+            "strength 0 changes nothing, and outpaint asks for new margins: raise the strength"
+        )
+    if request.source.pixels is not None and request.mask is not None and request.mask.pixels is not None:
+        _check_mask(request.mask, request.source)
+
+
+def _check_mask(mask: InputImage, source: InputImage) -> None:
+    have, want = Size(*mask.image.size), Size(*source.image.size)
+    if have != want:
+        raise RequestError(
+            f"the mask {quoted(mask.name)} has {have} pixels and the picture {quoted(source.name)} has {want}: "
+            "give a mask of the picture's size"
+        )
+    if mask_levels(mask).getextrema() == (0, 0):
+        raise RequestError(
+            f"the mask {quoted(mask.name)} is empty: paint white what is to be drawn anew, and leave the rest black"
+        )
+
+
+def mask_levels(mask: InputImage) -> Any:
+    """The mask as a PIL image of grey levels, 255 for what is drawn anew; what is transparent is 0."""
+    from PIL import Image
+
+    image = mask.image
+    if image.mode == "RGBA":
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
+    return image.convert("L")
