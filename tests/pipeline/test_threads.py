@@ -45,11 +45,11 @@ def test_the_shipped_model_denoises_on_two_threads() -> None:
 @pytest.mark.parametrize("name", ["sana-0.6b-512", "sana-0.6b-1024", "sana-1.6b-1024", "sprint-0.6b-1024"])
 def test_published_models_use_every_thread(name: str) -> None:
     side = shapes_of(name).transformer.sample_size * 32
-    assert counts(name, side) == {"text": 3, "denoise": 3, "decode": 3}
+    assert counts(name, side) == {"text": 3, "encode": 3, "denoise": 3, "decode": 3}
 
 
 def test_what_was_asked_wins_in_every_stage() -> None:
-    assert counts("toybox", 256, asked=2) == {"text": 2, "denoise": 2, "decode": 2}
+    assert counts("toybox", 256, asked=2) == {"text": 2, "encode": 2, "denoise": 2, "decode": 2}
 
 
 def test_beside_a_gpu_nothing_is_chosen() -> None:

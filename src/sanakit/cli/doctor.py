@@ -111,7 +111,10 @@ def _kernels(shapes: Shapes, precision: Precision) -> list[str]:
 
 
 def _memory(name: str, shapes: Shapes, size: str | None, precision: Precision) -> dict[str, Any]:
-    """Bytes per stage, that of edits (encode) last and in no verdict; a model that is not on this machine is estimated if its name is a published one."""
+    """Bytes per stage; a model that is not on this machine is estimated if its name is a published one.
+
+    The encoder, which edits alone need, is a row of its own and counts in no verdict.
+    """
     from sanakit.pipeline.memory import available_bytes, estimate, fits_together
     from sanakit.pipeline.request import ImageRequest
 
