@@ -15,7 +15,6 @@ from sanakit.pipeline import fields as f
 
 if TYPE_CHECKING:
     from sanakit.pipeline.inputs import InputImage
-    from sanakit.pipeline.request import ImageRequest
 
 
 def take_margins(value: object) -> tuple[int, ...]:
@@ -44,23 +43,25 @@ def margins_from_json(data: object) -> tuple[int, ...]:
     return tuple(data) if isinstance(data, list) else (-1,)
 
 
-_ONLY_EDITS = ("mask", "strength", "outpaint")
-"""Fields of a request that say nothing without a source."""
-
-
-def check_edit(request: ImageRequest) -> None:
+def check_edit(
+    source: InputImage | None,
+    mask: InputImage | None,
+    strength: float | None,
+    outpaint: tuple[int, ...] | None,
+) -> None:
     """Refuse parts of a request that contradict each other; pictures known by name only aren't compared."""
-    if request.source is None:
-        given = [name for name in _ONLY_EDITS if getattr(request, name) is not None]
+    if source is None:
+        parts = {"mask": mask, "strength": strength, "outpaint": outpaint}
+        given = [name for name, value in parts.items() if value is not None]
         if given:
             raise RequestError(f"{given[0]} is for changing a picture: give one as source")
         return
-    if request.strength == 0 and request.outpaint is not None:
+    if strength == 0 and outpaint is not None:
         raise RequestError(
             "strength 0 changes nothing, and outpaint asks for new margins: raise the strength"
         )
-    if request.source.pixels is not None and request.mask is not None and request.mask.pixels is not None:
-        _check_mask(request.mask, request.source)
+    if source.pixels is not None and mask is not None and mask.pixels is not None:
+        _check_mask(mask, source)
 
 
 def _check_mask(mask: InputImage, source: InputImage) -> None:

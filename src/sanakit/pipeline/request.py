@@ -151,7 +151,7 @@ class ImageRequest:
                 entry.check(entry.name, value)
         if self.seed + self.count - 1 > MAX_SEED:
             raise RequestError("seed + count goes past the largest seed 2^63-1: choose a smaller seed")
-        e.check_edit(self)
+        e.check_edit(self.source, self.mask, self.strength, self.outpaint)
         if None not in (self.angles, self.steps) and len(self.angles or ()) != self.steps:
             raise RequestError(
                 f"angles gives {len(self.angles or ())} steps and steps asks for {self.steps}: give one of them"
