@@ -33,12 +33,21 @@ _NewOption = Annotated[
         show_default="FOLDER.yaml",
     ),
 ]
+_TaskOption = Annotated[
+    str | None,
+    typer.Option(
+        "--task",
+        metavar="TASK",
+        help="With --new: the task of the config, transformer or lora.",
+        show_default="transformer",
+    ),
+]
 _ExportOption = Annotated[
     int | None,
     typer.Option(
         "--export-step",
         metavar="STEP",
-        help="Write the model of this checkpoint to RUN/model-STEP, without training.",
+        help="Write the model of this checkpoint to RUN/model-STEP (a LoRA to RUN/lora-STEP), without training.",
         show_default=False,
     ),
 ]
@@ -70,7 +79,17 @@ def train(
     strict: _StrictOption = False,
     keys: _KeysOption = False,
     new: _NewOption = None,
-    export_step: _ExportOption = None,
+    task: _TaskOption = None,
+    export_step: _TaskOption = Annotated[
+    str | None,
+    typer.Option(
+        "--task",
+        metavar="TASK",
+        help="With --new: the task of the config, transformer or lora.",
+        show_default="transformer",
+    ),
+]
+_ExportOption = None,
     device: o.DeviceOption = None,
     threads: o.ThreadsOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show neither a bar nor lines.")] = False,
@@ -83,13 +102,15 @@ def train(
     if keys:
         return _print_keys()
     if new is not None:
-        return _write_new(new, config)
+        return _write_new(new, config, task or "transformer")
     from sanakit.base.errors import ConfigError, RequestError
     from sanakit.cli.progress import ProgressBar
     from sanakit.data.image import ignore_warnings
     from sanakit.training.schema import read_config
     from sanakit.training.session import Session
 
+    if task is not None:
+        raise RequestError("--task belongs to --new; in a config it is the key `task`: --set task=lora")
     if config is None:
         raise RequestError("name a CONFIG: a YAML file, or a recipe with config(); --new FOLDER writes one")
     ignore_warnings()
@@ -177,18 +198,23 @@ def _export(config: TrainConfig, step: int, others: bool) -> None:
     say(str(export_step(config, step, notify)))
 
 
-def _write_new(pictures: Path, file: Path | None) -> None:
+def _write_new(pictures: Path, file: Path | None, task: str) -> None:
     """A config for a set, and what to do next; a file that is there stays."""
     from shlex import quote
 
     import torch
 
+    from sanakit.base.errors import RequestError
     from sanakit.data import open_set
+    from sanakit.training.lora_starter import lora_starter
     from sanakit.training.starter import free_run, starter, write_starter
 
+    makers = {"transformer": starter, "lora": lora_starter}
+    if task not in makers:
+        raise RequestError(f"--task {task}: --new writes configs of the tasks {' and '.join(makers)}")
     found = open_set(pictures)
     name = pictures.expanduser().absolute().name.partition(".")[0] or "run"
     path = file or Path(f"{name}.yaml")
-    write_starter(path, starter(found, str(path), free_run(name), torch.cuda.is_available()))
+    write_starter(path, makers[task](found, str(path), free_run(name), torch.cuda.is_available()))
     say(f"{path} is written for {len(found)} pictures: look through it, then")
     say(f"  sanakit train {quote(str(path))} --plan")

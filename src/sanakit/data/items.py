@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol, overload
@@ -148,6 +148,12 @@ class PictureSet(Sequence[Item]):
         chosen = sorted(set(indices))
         items, sources = [self._items[i] for i in chosen], [self._sources[i] for i in chosen]
         return PictureSet(self.path, items, sources, self.faults)
+
+    def captioning(self, text: str) -> PictureSet:
+        """Return the set with a caption for every item that has none."""
+        caption = (Caption(text=text),)
+        items = [item if item.captions else replace(item, captions=caption) for item in self._items]
+        return PictureSet(self.path, items, self._sources, self.faults)
 
     @property
     def captioned(self) -> tuple[int, ...]:

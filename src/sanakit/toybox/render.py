@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 
 from sanakit.toybox.camera import camera_of, screen_points
+from sanakit.toybox.extras import EXTRA_SHAPES, ring_interval, ring_normal
 from sanakit.toybox.grammar import Scene, SceneObject
 from sanakit.toybox.palette import COLOUR_RGB, FLOOR_LOOK, LIGHT_LOOK, MATERIAL_LOOK
 from sanakit.toybox.shapes import (
@@ -99,11 +100,12 @@ def render(
 
 def _render_one(scene: Scene, size: int, samples: int, device: torch.device, compiled: bool) -> torch.Tensor:
     world, objects = _pack([scene])
+    rings = tuple(k for k, item in enumerate(scene.objects) if item.shape in EXTRA_SHAPES)
     u, v = (points.to(device) for points in screen_points(size * samples, size * samples))
     cast = _compiled_cast() if compiled else cast_rays
     chunk = u.numel() if compiled else 1 << 14
     parts = [
-        cast(u[at : at + chunk][None], v[at : at + chunk][None], world.to(device), objects.to(device))
+        cast(u[at : at + chunk][None], v[at : at + chunk][None], world.to(device), objects.to(device), rings)
         for at in range(0, u.numel(), chunk)
     ]
     linear = torch.cat(parts, dim=2)[0].view(3, size, samples, size, samples).mean(dim=(2, 4))
@@ -117,9 +119,16 @@ def _compiled_cast() -> Callable[..., torch.Tensor]:
 
 
 def cast_rays(
-    u: torch.Tensor, v: torch.Tensor, world_rows: torch.Tensor, object_rows: torch.Tensor
+    u: torch.Tensor,
+    v: torch.Tensor,
+    world_rows: torch.Tensor,
+    object_rows: torch.Tensor,
+    rings: tuple[int, ...] = (),
 ) -> torch.Tensor:
-    """Screen points u, v [B, R] and packed scenes [B, 50], [B, K, 21] -> linear light [B, 3, R]."""
+    """Screen points u, v [B, R] and packed scenes [B, 50], [B, K, 21] -> linear light [B, 3, R].
+
+    rings: the numbers of the objects that are tori.
+    """
     world, objects = _unpack(world_rows, object_rows)
     ray = _unit(
         tuple(f + u * r + v * w for f, r, w in zip(world.forward, world.right, world.up, strict=True))
@@ -128,7 +137,8 @@ def cast_rays(
     nearest, winner = torch.full_like(floor_at, _NOWHERE), torch.full_like(floor_at, -1.0)
     solid, look = objects[0]
     for index, (other, other_look) in enumerate(objects):
-        near, far = interval(other, move_in(other, world.eye), turn_in(other, ray))
+        cut = ring_interval if index in rings else interval
+        near, far = cut(other, move_in(other, world.eye), turn_in(other, ray))
         closer = (far > near) & (near > 0) & (near < nearest)
         nearest = torch.where(closer, near, nearest)
         winner = torch.where(closer, float(index), winner)
@@ -136,9 +146,10 @@ def cast_rays(
         look = Look(*(torch.where(closer, new, old) for new, old in zip(other_look, look, strict=True)))
     hit = winner >= 0
     point = _along(world.eye, ray, torch.where(hit, nearest, torch.clamp(floor_at, max=200.0)))
-    lit, contact = _shadow(world, objects, point, winner)
+    lit, contact = _shadow(world, objects, point, winner, rings)
     sky = _sky(world, ray, u, v)
-    object_light = _object_light(world, solid, look, ray, point, lit)
+    face = _face(solid, point, winner, rings)
+    object_light = _object_light(world, solid, look, ray, point, lit, face)
     floor_light = _floor_light(world, ray, point, lit, contact, sky, floor_at)
     above = ray[1] >= -1e-4
     return torch.stack(
@@ -151,7 +162,11 @@ def cast_rays(
 
 
 def _shadow(
-    world: World, objects: list[tuple[Solid, Look]], point: Vec, winner: torch.Tensor
+    world: World,
+    objects: list[tuple[Solid, Look]],
+    point: Vec,
+    winner: torch.Tensor,
+    rings: tuple[int, ...],
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Share of lamp light that arrives at the point, and share of sky light (darker where things touch the floor).
 
@@ -160,7 +175,8 @@ def _shadow(
     """
     lit, contact = torch.ones_like(winner), torch.ones_like(winner)
     for index, (solid, look) in enumerate(objects):
-        near, far = interval(solid, move_in(solid, point), turn_in(solid, world.towards))
+        cut = ring_interval if index in rings else interval
+        near, far = cut(solid, move_in(solid, point), turn_in(solid, world.towards))
         through = (far - torch.clamp(near, min=0.0)) / world.softness
         through = torch.clamp(through, 0.0, 1.0)
         shade = world.depth * through * through * (3 - 2 * through)
@@ -170,9 +186,22 @@ def _shadow(
     return lit, contact
 
 
-def _object_light(world: World, solid: Solid, look: Look, ray: Vec, point: Vec, lit: torch.Tensor) -> Vec:
+def _face(solid: Solid, point: Vec, winner: torch.Tensor, rings: tuple[int, ...]) -> Vec:
+    """The normal at the point that is seen, in the world."""
     inner = move_in(solid, point)
-    face = turn_out(solid, normal(solid, inner))
+    plain = normal(solid, inner)
+    if not rings:
+        return turn_out(solid, plain)
+    on_ring = torch.isin(winner, torch.tensor([float(number) for number in rings], device=winner.device))
+    bent = ring_normal(solid, inner)
+    x, y, z = (torch.where(on_ring, other, usual) for other, usual in zip(bent, plain, strict=True))
+    return turn_out(solid, (x, y, z))
+
+
+def _object_light(
+    world: World, solid: Solid, look: Look, ray: Vec, point: Vec, lit: torch.Tensor, face: Vec
+) -> Vec:
+    inner = move_in(solid, point)
     facing = torch.clamp(_dot(face, world.towards), min=0.0) * lit
     towards_eye = -_dot(ray, face)
     bounced = tuple(r + 2 * towards_eye * n for r, n in zip(ray, face, strict=True))

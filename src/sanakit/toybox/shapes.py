@@ -38,6 +38,7 @@ EXTENTS = {
     "cylinder": Extent(reach=0.72, half_height=0.98),
     "cone": Extent(reach=1.0, half_height=1.06),
     "pyramid": Extent(reach=0.92, half_height=0.98),
+    "torus": Extent(reach=1.0, half_height=1.0),  # none of the world's own: see `extras`
 }
 
 
@@ -72,7 +73,7 @@ def solid_row(item: SceneObject) -> list[float]:
     """The numbers of one object in the order of `Solid`."""
     r, h = RADIUS[item.size] * EXTENTS[item.shape].reach, half_height(item)
     a, b, c, k, d = 0.0, 0.0, -FAR * FAR, 0.0, FAR
-    if item.shape == "sphere":
+    if item.shape in ("sphere", "torus"):  # a torus is the ring inside its sphere: see `extras`
         a, c = 1.0, -r * r
     elif item.shape == "cylinder":
         c = -r * r

@@ -15,6 +15,7 @@ from sanakit.base.sizes import check_side
 from sanakit.data.caption_rule import CaptionRule
 from sanakit.flow import TimeDensity
 from sanakit.training.guard import GuardConfig
+from sanakit.training.lora_settings import LoraConfig
 from sanakit.training.objectives.autoencoder_loss import AutoencoderLoss
 from sanakit.training.objectives.sprint_settings import SprintConfig
 from sanakit.training.objectives.velocity import WeightingName
@@ -22,7 +23,7 @@ from sanakit.training.optim.learning_rate import BatchRule
 from sanakit.training.optim.settings import OptimizerConfig
 from sanakit.training.parallel import Mode
 
-TaskName = Literal["transformer", "teacher", "sprint", "autoencoder"]
+TaskName = Literal["transformer", "lora", "teacher", "sprint", "autoencoder"]
 _NAMED = Bounds()
 """Texts and paths that must not be empty."""
 _WARMUP = 2000
@@ -251,6 +252,7 @@ class TrainConfig:
         times: which noise levels are trained.
         optimizer: and its learning rate.
         schedule: of the learning rate.
+        lora: what only the task "lora" reads.
         sprint: what only the task "sprint" reads.
         autoencoder: what only the task "autoencoder" reads.
         clip: largest norm of the gradient; 0 or None for no limit.
@@ -283,6 +285,7 @@ class TrainConfig:
     times: TimesConfig = field(default_factory=TimesConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: LRScheduleConfig = field(default_factory=LRScheduleConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
     sprint: SprintConfig = field(default_factory=SprintConfig)
     autoencoder: AutoencoderRun = field(default_factory=AutoencoderRun)
     clip: Annotated[float, Bounds(least=0, most=10**9)] | None = 0.1
@@ -356,6 +359,9 @@ class TrainConfig:
         if self.task == "sprint":
             kept["sprint"] = values["sprint"]
             (values["sprint"]["critic"]["optimizer"] or {}).pop("lr", None)
+        if self.task == "lora":
+            kept["lora"] = values["lora"]
+            kept["lora"]["prior"].pop("path")  # where a set lies is not what a run is
         kept["data"] = {name: values["data"][name] for name in ("square", "captions", "held")}
         if self.data.uncaptioned != "skip":
             kept["data"]["uncaptioned"] = self.data.uncaptioned

@@ -115,13 +115,27 @@ def _unread(config: TrainConfig) -> Iterator[str]:
          "guard.patience 0"),
         ("autoencoder", config.autoencoder != type(config.autoencoder)(), not transformer, task),
         ("data.captions", captions != type(captions)(), transformer, task),
+        ("lora", config.lora != type(config.lora)(), config.task == "lora", task),
         ("sprint", config.sprint != type(config.sprint)(), config.task == "sprint", task),
+        *_unread_by_lora(config),
         *_unread_by_autoencoder(config),
         *_unread_by_sprint(config),
     ]  # fmt: skip
     for key, changed, read, reader in rows:
         if changed and not read:
             yield f"{key} is not read with {reader}"
+
+
+def _unread_by_lora(config: TrainConfig) -> Iterator[tuple[str, bool, bool, str]]:
+    if config.task != "lora":
+        return
+    wanted = config.lora.prior
+    usual = type(wanted)(weight=wanted.weight, prompts=wanted.prompts, path=wanted.path)
+    for name in ("count", "steps", "guidance"):
+        changed = getattr(wanted, name) != getattr(usual, name)
+        drawn = bool(wanted.weight) and wanted.path is None
+        reader = "lora.prior.path" if wanted.weight else "lora.prior.weight 0"
+        yield f"lora.prior.{name}", changed, drawn, reader
 
 
 def _unread_by_autoencoder(config: TrainConfig) -> Iterator[tuple[str, bool, bool, str]]:

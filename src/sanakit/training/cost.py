@@ -66,15 +66,17 @@ def counted_step(loss: Callable[[], Tensor]) -> float:
     return float(counter.get_total_flops())
 
 
-def transformer_operations(config: TransformerConfig) -> Callable[[int, int], float]:
-    """(latent positions, words) -> operations of training on one sample.
+def transformer_operations(
+    config: TransformerConfig, model: SanaTransformer | None = None
+) -> Callable[[int, int], float]:
+    """(latent positions, words) -> operations of training on one sample. model: as in `transformer_pass`.
 
     Every layer is linear in the positions, in the words, or in both: four counts give all.
     """
     few, many = (config.patch_size * side for side in _SIDES)
 
     def count(side: int, words: int) -> float:
-        return train_operations(lambda: transformer_pass(config, side, words))
+        return train_operations(lambda: transformer_pass(config, side, words, model=model))
 
     corners = [[count(side, words) for words in _WORDS] for side in (few, many)]
 
@@ -104,12 +106,19 @@ def kept_bytes(forward: Callable[[], object]) -> int:
     return sum(found.values())
 
 
-def transformer_pass(config: TransformerConfig, side: int, words: int, frozen: bool = False) -> Tensor:
+def transformer_pass(
+    config: TransformerConfig,
+    side: int,
+    words: int,
+    frozen: bool = False,
+    model: SanaTransformer | None = None,
+) -> Tensor:
     """A forward pass of one sample at latents [1, C, side, side] with so many words, on the meta device.
 
-    frozen: the latents have a gradient, and the weights have none.
+    frozen: the latents have a gradient, and the weights have none. model: an edited network of this configuration on
+    the meta device; None for one as it is.
     """
-    samples, model = 1, _weightless(config, frozen)
+    samples, model = 1, model or _weightless(config, frozen)
     with _META:
         text = TextStates(
             torch.empty(samples, words, config.text_width), torch.ones(samples, words, dtype=torch.bool)

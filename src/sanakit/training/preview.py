@@ -6,6 +6,7 @@ A preview is a sheet of pictures, each with its prompt below it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,30 +43,28 @@ _WIDE = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial Unicode.ttf", "arial.t
 """Fonts of systems, used for texts with letters that Pillow's own font lacks: it has ASCII alone."""
 
 
+Drawer = Callable[[Trainer, ModelSpec], AbstractContextManager[Model | None]]
+"""(run, its model as described) -> the model that draws, with averaged weights; None on processes that do not draw."""
+
+
 def preview(
-    config: TrainConfig,
-    described: Callable[[int], ModelSpec],
-    precision: Precision,
-    network: nn.Module,
-    steps: Sequence[int],
+    config: TrainConfig, described: Callable[[int], ModelSpec], drawer: Drawer, steps: Sequence[int]
 ) -> Hook:
-    """Draw `config.preview` to RUN/previews/step-N.png. Every process gathers the weights, the first one draws.
+    """Draw `config.preview` to RUN/previews/step-N.png. Every process calls it, the first one draws.
 
     The sheet of step 0 shows the weights that the run begins with. described: the model under training in a phase.
-    network: the part of it whose average is drawn with. steps: of the solver, a column each if there are several.
+    steps: of the solver, a column each if there are several.
     """
 
     def draw(trainer: Trainer) -> Mapping[str, float]:
-        weights = trainer.ema.gathered()
-        if trainer.world.leads:
-            phase, _ = config.phase_at(max(0, trainer.step - 1))  # of the last step
-            spec = replace(described(phase), bins=False)
-            parts = transformer_weights(network, weights), text_weights(network, weights)
-            prompts = config.preview.prompts or PROMPTS
-            pictures = draw_previews(config, spec, precision, *parts, steps=steps)
-            texts = [_told(prompt, count, steps) for prompt in prompts for count in steps]
-            columns = len(steps) if len(steps) > 1 else None
-            save_sheet(path(trainer), captioned_sheet(pictures, texts, columns), prompts)
+        phase, _ = config.phase_at(max(0, trainer.step - 1))  # of the last step
+        prompts = config.preview.prompts or PROMPTS
+        with drawer(trainer, replace(described(phase), bins=False)) as model:
+            if model is not None:
+                pictures = draw_previews(config, model, steps)
+                texts = [_told(prompt, count, steps) for prompt in prompts for count in steps]
+                columns = len(steps) if len(steps) > 1 else None
+                save_sheet(path(trainer), captioned_sheet(pictures, texts, columns), prompts)
         return {}
 
     def path(trainer: Trainer) -> Path:
@@ -80,33 +79,48 @@ def preview(
     )  # fmt: skip
 
 
-def draw_previews(
-    config: TrainConfig,
-    spec: ModelSpec,
-    precision: Precision,
-    weights: Mapping[str, torch.Tensor],
-    text: Mapping[str, torch.Tensor] | None = None,
-    *,
-    steps: Sequence[int],
-) -> list[Image.Image]:
-    """Every prompt with each number of solver steps, at the size that the network is trained at.
+def averaged(config: TrainConfig, precision: Precision, network: nn.Module) -> Drawer:
+    """Draw with copies of the averaged weights. network: the part of what is trained that draws.
 
-    text: weights of a text encoder that is trained.
+    Every process gathers the weights.
     """
-    with torch.device("meta"):
-        network = SanaTransformer(spec.transformer)
-    assign(network, weights.items(), dtype=precision.dtype, device=precision.device)
-    drawer = Model(spec, precision, origin=Origin(name=str(config.folder)), frugal=False, fast="off")
-    drawer.parts.replace("transformer", network.eval().requires_grad_(False))
-    if text is not None:
-        drawer.parts.replace("text", _text_encoder(spec, precision, text))
+
+    @contextmanager
+    def drawer(trainer: Trainer, spec: ModelSpec) -> Iterator[Model | None]:
+        weights = trainer.ema.gathered()
+        if not trainer.world.leads:
+            yield None
+            return
+        with torch.device("meta"):
+            drawn = SanaTransformer(spec.transformer)
+        own, text = transformer_weights(network, weights), text_weights(network, weights)
+        assign(drawn, own.items(), dtype=precision.dtype, device=precision.device)
+        model = drawing_model(config, spec, precision, drawn.eval().requires_grad_(False))
+        if text is not None:
+            model.parts.replace("text", _text_encoder(spec, precision, text))
+        yield model
+
+    return drawer
+
+
+def drawing_model(
+    config: TrainConfig, spec: ModelSpec, precision: Precision, network: SanaTransformer
+) -> Model:
+    """The model of a run as it draws previews: its transformer is `network`."""
+    model = Model(spec, precision, origin=Origin(name=str(config.folder)), frugal=False, fast="off")
+    model.parts.replace("transformer", network)
+    return model
+
+
+def draw_previews(config: TrainConfig, model: Model, steps: Sequence[int]) -> list[Image.Image]:
+    """Every prompt with each number of solver steps, at the size that the network is trained at."""
     wanted = config.preview
     requests = [
         ImageRequest(prompt=prompt, steps=count, guidance=wanted.guidance, seed=wanted.seed)
         for prompt in wanted.prompts or PROMPTS
         for count in steps
     ]
-    return [drawer.images(request)[0] for request in requests]
+    return [model.images(request)[0] for request in requests]
 
 
 def _told(prompt: str, count: int, steps: Sequence[int]) -> str:

@@ -249,6 +249,13 @@ ALIASES: dict[str, str] = {
     "report_to": "tracker", "log_with": "tracker", "logger": "tracker", "wandb": "tracker",
     "random_seed": "seed", "manual_seed": "seed", "torch_compile": "compile", "use_compile": "compile",
     "distributed_type": "parallel", "use_fsdp": "parallel", "fsdp": "parallel", "strategy": "parallel",
+    "network_dim": "lora.rank", "lora_rank": "lora.rank", "rank": "lora.rank", "lora_r": "lora.rank",
+    "network_alpha": "lora.alpha", "lora_alpha": "lora.alpha", "alpha": "lora.alpha",
+    "lora_dropout": "lora.dropout", "network_dropout": "lora.dropout", "target_modules": "lora.targets",
+    "lora_layers": "lora.targets", "use_dora": "lora.dora", "use_rslora": "lora.rslora",
+    "init_lora_weights": "lora.init", "instance_prompt": "lora.prompt", "class_prompt": "lora.prior.prompts",
+    "class_data_dir": "lora.prior.path", "num_class_images": "lora.prior.count",
+    "prior_loss_weight": "lora.prior.weight", "with_prior_preservation": "lora.prior.weight",
     "resume_from_checkpoint": "", "resume": "", "device": "",
 }  # fmt: skip
 """The other name -> the key; "" if it is an option of the command."""

@@ -22,7 +22,7 @@ _EPOCHS = 60
 _FEWEST, _MOST = 200, 20_000  # steps
 _SHOWN = 150  # characters of a caption
 
-_BASES = {"toybox": 256, "sana-0.6b-512": 512, "sana-0.6b-1024": 1024}
+BASES = {"toybox": 256, "sana-0.6b-512": 512, "sana-0.6b-1024": 1024}
 """Base models by the size that they know."""
 
 _TEXT = """# A run on the {count} pictures of {path}, made by `sanakit train --new`.
@@ -94,16 +94,21 @@ def choose(items: Sequence[Item], gpu: bool) -> Choice:
             "`sanakit data caption`"
         )
     side = median(min(item.width, item.height) for item in captioned)
-    fitting = [name for name, size in _BASES.items() if size <= side and (name == "toybox") != gpu]
-    base = fitting[-1] if fitting else "sana-0.6b-512" if gpu else "toybox"
-    square = sum(_is_square(item) for item in captioned) >= 0.8 * len(captioned)
+    base = fitting_base(side, gpu)
+    square = sum(is_square(item) for item in captioned) >= 0.8 * len(captioned)
     held = min(64, len(captioned) // 20) if len(captioned) >= 40 else 0
     usable = len(captioned) - held
     batch = min(16, 2 ** max(0, (usable // 4).bit_length() - 1))
     steps = max(_FEWEST, min(_MOST, round(_EPOCHS * usable / batch, -2)))
     return Choice(
-        base=base, size=_BASES[base], square=square, batch=batch, steps=steps, held=held, usable=usable
+        base=base, size=BASES[base], square=square, batch=batch, steps=steps, held=held, usable=usable
     )
+
+
+def fitting_base(side: float, gpu: bool) -> str:
+    """The base model for pictures whose shorter side is usually `side` pixels."""
+    fitting = [name for name, size in BASES.items() if size <= side and (name == "toybox") != gpu]
+    return fitting[-1] if fitting else "sana-0.6b-512" if gpu else "toybox"
 
 
 def starter(pictures: PictureSet, name: str, run: Path, gpu: bool) -> str:
@@ -115,19 +120,19 @@ def starter(pictures: PictureSet, name: str, run: Path, gpu: bool) -> str:
     side = median(min(item.width, item.height) for item in pictures)
     times = chosen.steps * chosen.batch / chosen.usable
     return _TEXT.format(
-        count=len(pictures), path=pictures.path, name=shlex.quote(name), run=_yaml(run),
-        shell_path=shlex.quote(str(pictures.path)), shell_run=shlex.quote(str(run)), yaml_path=_yaml(pictures.path),
+        count=len(pictures), path=pictures.path, name=shlex.quote(name), run=quoted(run),
+        shell_path=shlex.quote(str(pictures.path)), shell_run=shlex.quote(str(run)), yaml_path=quoted(pictures.path),
         size=chosen.size, squares=" --square" if chosen.square else "", square=str(chosen.square).lower(),
         why_square="most are square" if chosen.square else "each is cut to the nearest of the trained aspect ratios",
-        held=chosen.held, base=chosen.base, why_base=_why_base(chosen.base), batch=chosen.batch, steps=chosen.steps,
+        held=chosen.held, base=chosen.base, why_base=why_base(chosen.base), batch=chosen.batch, steps=chosen.steps,
         why_steps=f"each of {chosen.usable} pictures is seen about {times:.0f} times{without}",
         why_size=f"the shorter sides are {side:.0f} px in the middle, and {chosen.base} knows {chosen.size} px",
         ema=0.999 if chosen.steps >= 2000 else 0.99, validate=every if chosen.held else 0, every=every,
-        prompts="\n".join(f"    - {_yaml(text)}" for text in _prompts(pictures)),
+        prompts="\n".join(f"    - {quoted(text)}" for text in sample_prompts(pictures)),
     )  # fmt: skip
 
 
-def _yaml(value: object) -> str:
+def quoted(value: object) -> str:
     """A text as YAML and JSON quote it."""
     return json.dumps(str(value), ensure_ascii=False)
 
@@ -151,7 +156,8 @@ def free_run(name: str) -> Path:
     )
 
 
-def _why_base(base: str) -> str:
+def why_base(base: str) -> str:
+    """The comment about a base model."""
     if base == "toybox":
         return (
             "The model that ships: small enough for a CPU; its text encoder knows the words of its own world alone.\n"
@@ -162,11 +168,12 @@ def _why_base(base: str) -> str:
     )
 
 
-def _is_square(item: Item) -> bool:
+def is_square(item: Item) -> bool:
+    """Whether a picture is nearly square."""
     return max(item.width, item.height) <= _SQUARE * min(item.width, item.height)
 
 
-def _prompts(pictures: PictureSet) -> list[str]:
+def sample_prompts(pictures: PictureSet) -> list[str]:
     """Two captions of the set, on one line each and without what no terminal shows."""
     captioned = [item.captions[0].text for item in pictures if item.captions]
     chosen = dict.fromkeys((captioned[0], captioned[len(captioned) // 2]))

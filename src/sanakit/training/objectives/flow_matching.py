@@ -27,6 +27,9 @@ class FlowMatching:
     """The mean squared error of the velocity, at times of the config's density; see `Objective`.
 
     network: a transformer, or one with its text encoder. ratio: pixels per latent position. shift: of the base model.
+
+    Attributes:
+        predictor: what predicts velocities: the network, unless a part of it is all that learns.
     """
 
     def __init__(
@@ -34,6 +37,7 @@ class FlowMatching:
     ) -> None:
         self.config, self.ratio, self.shift = config, ratio, shift
         self.network: nn.Module = network
+        self.predictor: nn.Module = network
         self.transformer = transformer_of(network)
         self.path = LinearPath()
 
@@ -74,10 +78,10 @@ class FlowMatching:
         """Predicted and true velocities, [B, C, h, w] each."""
         phase = self.config.phases[batch.phase]
         positions = phase_config(self.transformer.config, phase, self.ratio).positions
-        batch = batch.to(next(self.network.parameters()).device)
+        batch = batch.to(next(self.predictor.parameters()).device)
         point = self.path.point(batch.x0, batch.noise, batch.t)
         time = model_time(self.transformer.config, batch.t)
-        predicted = self.network(point, time, batch.text, positions=positions)
+        predicted = self.predictor(point, time, batch.text, positions=positions)
         return predicted, self.path.target(batch.x0, batch.noise, batch.t)
 
 

@@ -1,6 +1,7 @@
 """What a session trains: a task brings the network, its batches and its objective, and writes the finished model.
 
 transformer   on latents and text states of a frozen base model, alone or with its text encoder
+lora          the same, adapters beside its frozen layers alone
 teacher       the same, for a base model that gets dense time and qk-norm first
 sprint        the same, distilled into a model of few steps
 autoencoder   on pictures

@@ -15,7 +15,7 @@ from torch import nn
 from sanakit.base.errors import ConfigError
 from sanakit.base.precision import Precision
 from sanakit.base.sizes import BUCKETS
-from sanakit.data import CacheCost, Prefetch
+from sanakit.data import CacheCost, PictureSet, Prefetch
 from sanakit.data.buckets import Bucket
 from sanakit.data.cache import captions_of
 from sanakit.data.cost import cache_cost
@@ -29,7 +29,7 @@ from sanakit.training.events import Event, Message
 from sanakit.training.objectives.flow_matching import FlowMatching, phase_config
 from sanakit.training.objectives.objective import Measurable, Objective, choose_objective
 from sanakit.training.parallel import World
-from sanakit.training.preview import preview
+from sanakit.training.preview import Drawer, averaged, preview
 from sanakit.training.reading import read_set
 from sanakit.training.schema import typed_values
 from sanakit.training.tasks.base_model import read_base
@@ -70,19 +70,28 @@ _AT_ONCE = 8  # pictures or captions that are encoded together
 class TransformerTask:
     """See `Task`. Raises ConfigError, DataError or ModelNotFoundError."""
 
+    instead = ""
+    """What to do about a base model of few steps, as the end of a sentence."""
+
     def __init__(
         self, config: TrainConfig, precision: Precision, world: World, notify: Callable[[str], object]
     ) -> None:
         self.config, self.precision, self.world = config, precision, world
         self.spec = read_base(config, notify)
         if self.spec.kind != "sana":
-            raise ConfigError(f"base: {config.base_model} is a {self.spec.kind} model; take a flow model")
+            raise ConfigError(
+                f"base: {config.base_model} is a {self.spec.kind} model; take a flow model{self.instead}"
+            )
         check_parts(self.spec)  # RUN/model is going to hold copies of them
         self.network_config = self.wanted_network()
-        self.pictures, self.uncaptioned = captioned(config, open_training_set(config))
+        self.pictures, self.uncaptioned = captioned(config, self.opened())
         self.text = TrainedText(config, self.spec, self.pictures) if config.text.train else None
         self.cache = LatentCacheFiller(config, self.spec, precision, self.pictures)
         self.ratio = self.spec.autoencoder.ratio
+
+    def opened(self) -> PictureSet:
+        """Open the pictures that the run may use. Raises ConfigError or DataError."""
+        return open_training_set(self.config)
 
     def wanted_network(self) -> TransformerConfig:
         """Read the configuration of the network that is trained. Raises ConfigError."""
@@ -237,8 +246,7 @@ class TransformerTask:
 
     def hooks(self, objective: Objective) -> list[Hook]:
         """Return previews, and validation if it is asked for."""
-        main = self.main(objective.network)
-        hooks = [preview(self.config, self.described, self.precision, main, self.drawn)]
+        hooks = [preview(self.config, self.described, self.drawer(objective), self.drawn)]
         if self.config.validate:
             if not isinstance(objective, Measurable):
                 raise ConfigError(
@@ -246,6 +254,10 @@ class TransformerTask:
                 )
             hooks.append(validation(objective, self.data, self.config.validate))
         return hooks
+
+    def drawer(self, objective: Objective) -> Drawer:
+        """Return what draws previews."""
+        return averaged(self.config, self.precision, self.main(objective.network))
 
     def export(self, objective: Objective, trainer: Trainer) -> str:
         """Write a whole model to RUN/model, of the size of the last phase."""

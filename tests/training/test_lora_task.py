@@ -1,0 +1,307 @@
+"""Adapters beside a frozen model: they alone learn, begin with nothing changed, resume to the bit, and draw elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sanakit.adapt.lora import add_adapter
+from sanakit.base import ConfigError
+from sanakit.base.errors import DataError
+from sanakit.base.text_states import TextStates
+from sanakit.layers.lora import LowRank, change
+from sanakit.pipeline import ImageRequest, load
+from sanakit.training import Message, StepReport, Trainer, World, read_journal
+from sanakit.training.export import export_step
+from sanakit.training.lora_settings import LoraConfig
+from sanakit.training.objectives.prior_preservation import AdapterMatching, NoisyClassBatch
+from sanakit.training.session import Session
+from sanakit.training.tasks import class_pictures
+from sanakit.training.tasks import lora as lora_task
+from sanakit.training.tasks.adapters import AdapterSet, adapt, principal
+from sanakit.training.tasks.lora import LoraTask
+from sanakit.transformer import SanaTransformer, TransformerConfig
+from sanakit.weights.lora import LORA_FILE, read_lora
+from tests.training.sets import config
+from tests.training.test_session import run, same, weights
+
+SMALL = TransformerConfig(
+    width=32, depth=1, heads=2, cross_heads=2, ffn_ratio=2.5, text_width=8, latent_channels=4,
+)  # fmt: skip
+PRIOR = {"weight": 0.5, "prompts": ["a cube", "a cone"], "count": 5, "steps": 1}
+
+
+def lora(**changes: Any) -> dict[str, Any]:
+    """Changes of a tiny run that make it one of the shipped model with adapters."""
+    settings = {"rank": 2} | changes.pop("lora", {})
+    return {"task": "lora", "model": {}, "lora": settings} | changes
+
+
+def session(folder: Path, **changes: Any) -> Session:
+    return Session(config(folder, **lora(**changes)), device="cpu")
+
+
+def begun(folder: Path, **changes: Any) -> tuple[LoraTask, AdapterMatching]:
+    """A task that is ready for its first step, and its objective."""
+    task = cast(LoraTask, session(folder, **changes).task)
+    list(task.prepare())
+    return task, cast(AdapterMatching, task.objective())
+
+
+def test_only_adapters_learn_and_are_kept(tmp_path: Path) -> None:
+    made = session(tmp_path, validate=3, preview={"every": 6, "steps": 1})
+    task = cast(LoraTask, made.task)
+    before = {name: tensor.clone() for name, tensor in task.network.state_dict().items()}
+    told = [str(event) for event in made.events() if isinstance(event, Message)]
+    assert not [line for line in told if "failed" in line], told
+    after = {
+        name.replace("_wrapped.", "").replace(".base.", "."): tensor
+        for name, tensor in task.network.state_dict().items()
+        if ".adapters." not in name
+    }
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    found = weights(tmp_path)
+    owners = {".".join(name.split(".")[:2]) for name in found}
+    assert owners == {"model.trained", "ema.trained", "optim.trained"}
+    ups = [tensor for name, tensor in found.items() if name.startswith("model.") and name.endswith(".up")]
+    assert len(ups) == 50 and all(bool(up.any()) for up in ups)
+    assert read_journal(tmp_path, kind="validation")[6]["loss"] > 0
+
+
+@pytest.mark.parametrize(
+    "settings", [{"dropout": 0.2, "targets": ["attention", "ffn.depthwise"]}, {"init": "pissa"}]
+)
+def test_a_resumed_run_equals_the_whole_to_the_bit(tmp_path: Path, settings: dict[str, Any]) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    changes = lora(lora=settings)
+    run(whole, **changes)
+    made = Session(config(parts, saving={"steps": 2}, **changes), device="cpu")
+    with pytest.MonkeyPatch.context() as patch, closing(made.events()) as events:
+        for event in events:
+            if isinstance(event, StepReport) and event.step == 5:
+                patch.setattr(Trainer, "save", lambda self, behind=False: None)  # as a crash
+                break
+    assert any(line.startswith("step 5/6") for line in run(parts, resume=True, **changes))
+    assert same(whole, parts)
+
+
+def velocity(task: LoraTask, model: SanaTransformer) -> Tensor:
+    generator = torch.Generator().manual_seed(3)
+    latent = torch.randn(2, 32, 2, 2, generator=generator)
+    width = task.network_config.text_width
+    text = TextStates(torch.randn(2, 4, width, generator=generator), torch.ones(2, 4, dtype=torch.bool))
+    with torch.no_grad():
+        return cast(Tensor, model(latent, torch.tensor([300.0, 800.0]), text))
+
+
+@pytest.mark.parametrize(
+    ("settings", "bound"),
+    [
+        ({"init": "kaiming"}, 0.0),
+        ({"init": "gaussian", "rslora": True}, 0.0),
+        ({"init": "pissa", "rank": 8}, 1e-5),
+        ({"dora": True, "targets": ["attention", "cross", "ffn"]}, 1e-5),
+        ({"frozen": "int8", "targets": ["attention", "cross", "ffn"]}, 0.0),
+    ],
+)
+def test_the_first_forward_is_the_base_models(
+    tmp_path: Path, settings: dict[str, Any], bound: float
+) -> None:
+    task = cast(LoraTask, session(tmp_path, lora=settings).task)
+    wanted = velocity(task, task.network)
+    adapters = cast(AdapterSet, task.objective().network)
+    found = velocity(task, task.network)
+    assert float((found - wanted).norm() / wanted.norm()) <= bound
+    for parameter in adapters.trained.parameters():
+        torch.nn.init.constant_(parameter, 0.01)
+    assert float((velocity(task, task.network) - wanted).norm() / wanted.norm()) > 1e-3
+
+
+def test_pissa_takes_the_largest_singular_values() -> None:
+    weight = torch.randn(24, 16, generator=torch.Generator().manual_seed(0))
+    down, up = principal(weight, 4, scale=0.5)
+    left, values, right = torch.linalg.svd(weight)
+    best = (left[:, :4] * values[:4]) @ right[:4]
+    assert torch.allclose(0.5 * up @ down, best, atol=1e-5)
+    wide = torch.randn(600, 20) @ torch.randn(20, 700)  # above the size of which all values are computed
+    down, up = principal(wide, 20, scale=1.0)
+    assert torch.allclose(up @ down, wide, atol=1e-3 * float(wide.norm()))
+
+
+def test_gradients_pass_through_frozen_int8_layers(tmp_path: Path) -> None:
+    """Those of the adapters of an early block come through all later ones; the float model's are nearly the same."""
+    found = {}
+    for frozen in ("fp32", "int8"):
+        task, objective = begun(tmp_path / frozen, lora={"frozen": frozen, "targets": ["blocks.0.attention"]})
+        batch = objective.draw(task.data.batch(0))
+        objective.losses(batch)["loss"].backward()
+        gradients = [p.grad for p in objective.network.parameters() if p.grad is not None]
+        found[frozen] = torch.cat([gradient.flatten() for gradient in gradients])
+    assert torch.cosine_similarity(found["fp32"], found["int8"], dim=0) > 0.99
+
+
+def test_class_pictures_are_drawn_once_and_weighed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    changes = {"lora": {"prior": PRIOR}}
+    task, objective = begun(tmp_path, **changes)
+    drawn = sorted(path.name for path in (tmp_path / "class").glob("*.png"))
+    assert drawn == [f"000{number}.png" for number in range(5)]
+    assert (tmp_path / "class/0003.txt").read_text() == "a cone\n"
+    with task.batches(objective) as batches:
+        batch = batches(0)
+    assert isinstance(batch, NoisyClassBatch) and set(batch.prior.captions) <= {"a cube", "a cone"}
+    assert batch.keys != batch.prior.keys and not torch.equal(batch.noise, batch.prior.noise)
+    parts = objective.losses(batch)
+    assert float(parts["loss"]) == pytest.approx(float(parts["instance"] + 0.5 * parts["prior"]))
+    (tmp_path / "class/0002.png").unlink()
+    kept = (tmp_path / "class/0001.png").stat().st_mtime_ns
+    asked: list[str] = []
+    images = class_pictures.Model.images
+    monkeypatch.setattr(
+        class_pictures.Model, "images", lambda model, wanted: asked.append(wanted.prompt) or images(model, wanted)
+    )
+    made = session(tmp_path, **changes)
+    told = [event.text for event in made.events() if isinstance(event, Message)]
+    assert asked == ["a cube"] and (tmp_path / "class/0001.png").stat().st_mtime_ns == kept
+    assert told[-1].startswith("the LoRA is in")
+    assert {"loss", "instance", "prior"} <= read_journal(tmp_path)[6].keys()
+    again = {"lora": {"prior": PRIOR | {"guidance": 2.0}}}
+    with pytest.raises(ConfigError, match=r"were drawn otherwise \(guidance: 4.5 -> 2.0\)"):
+        LoraTask(config(tmp_path, **lora(**again)), made.precision, World(), print)
+
+
+def test_pictures_of_the_class_may_be_given(tmp_path: Path) -> None:
+    folder = tmp_path / "class pictures"
+    folder.mkdir()
+    for number in range(4):
+        Image.new("RGB", (64, 64), (40 * number, 90, 10)).save(folder / f"{number}.png")
+    with pytest.raises(ConfigError, match="4 of the 4 class pictures have no caption"):
+        session(tmp_path / "run", lora={"prior": {"weight": 1, "path": str(folder)}})
+    prior = {"weight": 1, "path": str(folder), "prompts": ["a wall"]}
+    run(tmp_path / "run", **lora(lora={"prior": prior}))
+    assert not (tmp_path / "run/class").exists()
+
+
+def test_the_file_draws_what_the_preview_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sheets: list[Sequence[Image.Image]] = []
+    from sanakit.training import preview
+
+    whole: Callable[..., Image.Image] = preview.captioned_sheet
+    monkeypatch.setattr(
+        preview, "captioned_sheet", lambda images, *rest: sheets.append(images) or whole(images, *rest)
+    )
+    drawing = {"every": 6, "steps": 2, "prompts": ["a red cube"]}
+    settings = {"init": "pissa", "targets": ["attention", "cross", "ffn.expand"]}
+    run(tmp_path, **lora(lora=settings, preview=drawing, optimizer={"lr": 0.02}, ema=0.5))
+    found = read_lora(tmp_path / "lora" / LORA_FILE)
+    assert found.ranks == (4,)  # twice that of the run: what PiSSA began with is taken away
+    model = load("toybox", device="cpu", fast="off")
+    request = ImageRequest(prompt="a red cube", steps=2, width=64, height=64)
+    bare = np.asarray(model.images(request)[0]).astype(int)
+    add_adapter(cast(SanaTransformer, model.parts.transformer), "learnt", found.layers)
+    drawn = np.asarray(model.images(request)[0]).astype(int)
+    assert np.abs(drawn - np.asarray(sheets[-1][0])).max() <= 1 < np.abs(drawn - bare).max()
+
+
+def test_any_checkpoint_is_exported(tmp_path: Path) -> None:
+    changes = lora(saving={"steps": 2, "keep": 0}, lora={"dora": True})
+    run(tmp_path, **changes)
+    made = export_step(config(tmp_path, **changes), 4)
+    assert made == tmp_path / "lora-00000004" and sorted(path.name for path in made.iterdir()) == [LORA_FILE]
+    last, before = read_lora(tmp_path / "lora" / LORA_FILE), read_lora(made / LORA_FILE)
+    assert last.layers.keys() == before.layers.keys()
+    assert any(not torch.equal(last.layers[name].up, before.layers[name].up) for name in last.layers)
+
+
+def test_a_prompt_captions_what_has_none(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for number in range(4):
+        Image.new("RGB", (64, 64), (40 * number, 90, 10)).save(folder / f"{number}.png")
+    (folder / "2.txt").write_text("a wall")
+    data = {"path": str(folder), "square": True}
+    task = cast(LoraTask, session(tmp_path / "run", data=data, lora={"prompt": "a photo of sks"}).task)
+    captions = [item.captions[0].text for item in task.pictures]
+    assert captions == ["a photo of sks", "a photo of sks", "a wall", "a photo of sks"]
+    assert not task.uncaptioned
+
+
+def test_the_plan_says_what_adapters_add(tmp_path: Path) -> None:
+    plan = session(tmp_path, lora={"prior": PRIOR | {"steps": 20}, "frozen": "int8"}).plan
+    text = "\n".join(plan.lines())
+    assert "a LoRA of rank 2 beside toybox, 0.1 M parameters" in text
+    assert "toybox in int8: 11.0 M parameters, 11 MB" in text
+    assert "beside 50 layers (attention, cross)" in text
+    assert "5 pictures in" in text and "5 of them are drawn first" in text
+    alone = session(tmp_path).plan
+    whole = Session(config(tmp_path / "other", model={}), device="cpu").plan
+    assert 1.9 < plan.work.operations / alone.work.operations < 2.1
+    assert 0.6 < alone.work.operations / whole.work.operations < 0.8  # frozen weights have no gradient
+    assert alone.checkpoint_bytes < 0.02 * whole.checkpoint_bytes
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"lora": {"targets": ["atention"]}}, "lora.targets: no layer of the transformer is called 'atention'"),
+        ({"lora": {"targets": []}}, "lora.targets is empty"),
+        ({"lora": {"rank": 300}}, "lora.rank is 300, and blocks.0.attention.qkv has matrices of 256 x 256: take 256"),
+        ({"lora": {"rank": 10, "targets": ["ffn"]}}, "1280 x 9: take 9 .* e.g. ffn.expand and ffn.project"),
+        ({"lora": {"frozen": "bf16"}}, "lora.frozen=bf16 needs products in bf16, and this run computes in float32"),
+        ({"lora": {"frozen": "int8"}, "compile": True}, "int8 layers have no backward pass in their compiled form"),
+        ({"lora": {"dora": True, "init": "pissa"}}, "choose one of them"),
+        ({"lora": {"prior": {"prompts": ["a dog"]}}}, "lora.prior.prompts is of class pictures, which .*weight=0"),
+        ({"lora": {"prior": {"weight": 1.0}}}, "say what they show"),
+        ({"lora": {"prior": {"weight": 1.0, "prompts": [" "]}}}, "an empty prompt shows no class"),
+        ({"lora": {"prior": PRIOR | {"count": 3}}}, "lora.prior.count: 3 class pictures can't join a batch of 4"),
+        ({"model": {"start": "scratch"}}, "model: the task lora knows no such setting"),
+        ({"text": {"train": True}}, "text: the task lora knows no such setting"),
+        ({"phases": [{"steps": 1, "size": 64, "position_scale": 2.0}]}, r"phases\[0\].position_scale"),
+        ({"objective": "sprint"}, "objective: 'sprint' is not one of this task's"),
+    ],
+)  # fmt: skip
+def test_what_cannot_work_is_refused_before_weights_are_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], told: str
+) -> None:
+    monkeypatch.setattr(lora_task, "load_transformer", lambda *given, **named: pytest.fail("weights are loaded"))
+    with pytest.raises(ConfigError, match=told):
+        session(tmp_path / "run", **changes)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_empty_folder_and_other_models_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises((ConfigError, DataError), match="empty"):
+        session(tmp_path / "run", data={"path": str(tmp_path / "empty")})
+    from sanakit.training.tasks import transformer
+
+    read = transformer.read_base
+    monkeypatch.setattr(transformer, "read_base", lambda *given: replace(read(*given), kind="sprint"))
+    with pytest.raises(ConfigError, match="a LoRA is trained on the teacher of a model of few steps"):
+        session(tmp_path / "run")
+    monkeypatch.setattr(lora_task, "int8_layers", lambda source: ("blocks.0.attention.qkv",))
+    monkeypatch.setattr(transformer, "read_base", read)
+    with pytest.raises(ConfigError, match="lora.frozen=fp32: toybox is in int8, which has lost its fp32 weights"):
+        session(tmp_path / "run", lora={"frozen": "fp32"})
+
+
+def test_values_of_a_run_add_up_to_its_change() -> None:
+    """The rank of a PiSSA run is doubled in its file, and the sum is what the two adapters do together."""
+    model = SanaTransformer(SMALL).requires_grad_(False)
+    names = ["blocks.0.attention.qkv"]
+    adapters = adapt(model, names, LoraConfig(rank=2, init="pissa", alpha=1.0), 0)
+    moved = {name: tensor.detach() + 0.1 for name, tensor in adapters.trained.named_parameters()}
+    value = adapters.values(moved)[names[0]]
+    weight = cast(Tensor, model.get_submodule(names[0]).base.weight)
+    first = cast(LowRank, model.get_submodule(f"{names[0]}.adapters.begun").value())
+    now = replace(first, down=moved[f"{names[0]}.down"], up=moved[f"{names[0]}.up"])
+    assert value.rank == 4
+    assert torch.allclose(change(value, weight), change(now, weight) - change(first, weight), atol=1e-5)
