@@ -10,7 +10,7 @@ description   what is written beside such a file    torch_file   a file of torch
 safetensors   one safetensors file                  tensor_files those of a component: variants, shards
 control       ControlNets beside the model they steer
 load          strictly into meta-built modules      save         folders, whole models, derived models
-convert       files <-> folders, either network
+convert       files <-> folders, either network    lora         LoRA files, read; lora_save writes them
 """
 
 from sanakit.weights.about import About
@@ -29,6 +29,8 @@ from sanakit.weights.load import (
     load_text_encoder,
     load_transformer,
 )
+from sanakit.weights.lora import LORA_FILE, LoRA, is_lora, read_lora
+from sanakit.weights.lora_save import write_lora
 from sanakit.weights.model_files import read_words, tokenizer_files, write_words
 from sanakit.weights.model_spec import ModelSpec, read_autoencoder_config, read_model_spec
 from sanakit.weights.names import resolve, resolve_snapshot
@@ -61,6 +63,8 @@ __all__ = [
     "ControlSpec",
     "DIFFUSERS_STEM",
     "INT8",
+    "LORA_FILE",
+    "LoRA",
     "PUBLISHED",
     "STEMS",
     "TRANSFORMERS_STEM",
@@ -78,6 +82,7 @@ __all__ = [
     "folder_to_file",
     "int8_layers",
     "is_checkpoint_name",
+    "is_lora",
     "load_autoencoder",
     "load_text_encoder",
     "load_transformer",
@@ -86,6 +91,7 @@ __all__ = [
     "read_autoencoder_config",
     "read_control_spec",
     "read_header",
+    "read_lora",
     "read_model_spec",
     "read_pth",
     "read_words",
@@ -105,6 +111,7 @@ __all__ = [
     "with_text_encoder",
     "write_derived",
     "write_folder",
+    "write_lora",
     "write_safetensors",
     "write_words",
 ]

@@ -63,6 +63,22 @@ def read_header(path: Path) -> dict[str, Entry]:
     Raises WeightsError when the file is missing, truncated, padded, or its header is malformed, names a tensor
     twice, or describes tensors that do not fill the file exactly.
     """
+    text, size = _header_text(path)
+    entries = _entries(text, path)
+    _check_layout(entries, size, path)
+    return entries
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The texts that a file says of itself, without `format`. Raises WeightsError as `read_header`."""
+    found = _parse(_header_text(path)[0], path).get("__metadata__") or {}
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise WeightsError(f"{path} has a damaged safetensors header: its metadata are not texts")
+    return {name: value for name, value in found.items() if name != "format"}
+
+
+def _header_text(path: Path) -> tuple[bytes, int]:
+    """The header of a file, and the bytes of its tensors."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -79,12 +95,19 @@ def read_header(path: Path) -> dict[str, Entry]:
             text = file.read(length)
     except OSError as error:
         raise WeightsError(f"{path} can't be read: {error.strerror or error}") from error
-    entries = _parse(text, path)
-    _check_layout(entries, size - 8 - length, path)
-    return entries
+    return text, size - 8 - length
 
 
-def _parse(text: bytes, path: Path) -> dict[str, Entry]:
+def _entries(text: bytes, path: Path) -> dict[str, Entry]:
+    header = _parse(text, path)
+    header.pop("__metadata__", None)
+    try:
+        return {name: _entry(name, fields, path) for name, fields in header.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{path} has a damaged safetensors header: fetch or convert it again") from error
+
+
+def _parse(text: bytes, path: Path) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) != len(pairs):
@@ -94,9 +117,10 @@ def _parse(text: bytes, path: Path) -> dict[str, Entry]:
 
     try:
         header = parse_json(text.decode("utf-8"), object_pairs_hook=unique)
-        header.pop("__metadata__", None)
-        return {name: _entry(name, fields, path) for name, fields in header.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if not isinstance(header, dict):
+            raise ValueError("not an object")
+        return header
+    except ValueError as error:
         raise WeightsError(f"{path} has a damaged safetensors header: fetch or convert it again") from error
 
 
@@ -133,9 +157,15 @@ def byte_size(tensor: Tensor, dtype: torch.dtype | None = None) -> int:
     return tensor.numel() * _file_dtype(tensor, dtype).itemsize
 
 
-def write_safetensors(path: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> None:
+def write_safetensors(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    dtype: torch.dtype | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
     """Write a file atomically, casting floating tensors to `dtype` (None: as they are) one at a time.
 
+    metadata: texts that the file says of itself.
     Data begin at a multiple of 64 bytes, and tensors whose size is a multiple of 64 come first, so that all of these
     can be used where they are mapped; the others follow, by dtype and by name as in the library's own files. Raises
     OutputError when the path can't be written, WeightsError for a dtype without a name.
@@ -146,7 +176,7 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], dtype: torch.dt
         return odd, _RANK[_file_dtype(tensors[name], dtype)], name
 
     order = sorted(tensors, key=place)
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    header: dict[str, Any] = {"__metadata__": {"format": "pt", **(metadata or {})}}
     position = 0
     for name in order:
         tensor, end = tensors[name], position + byte_size(tensors[name], dtype)
