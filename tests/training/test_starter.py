@@ -14,6 +14,7 @@ from sanakit.cli import app
 from sanakit.data import open_set
 from sanakit.data.items import Caption, Item
 from sanakit.training.contradictions import contradictions
+from sanakit.training.lora_starter import LoraChoice, choose_lora
 from sanakit.training.schema import read_config
 from sanakit.training.session import Session
 from sanakit.training.starter import choose, starter
@@ -89,3 +90,47 @@ def test_a_set_without_captions_is_refused(tmp_path: Path) -> None:
     (tmp_path / "1.txt").write_text("one")
     text = starter(open_set(tmp_path), "c.yaml", Path("runs/c"), gpu=False)
     assert "2 more have no caption" in text and json.dumps(str(tmp_path)) in text
+
+
+@pytest.mark.parametrize(
+    ("count", "side", "gpu", "told"),
+    [
+        (1, 256, False, LoraChoice(base="toybox", size=256, square=True, batch=1, steps=300, rank=16)),
+        (8, 640, False, LoraChoice(base="toybox", size=256, square=True, batch=4, steps=400, rank=16)),
+        (20, 2000, True, LoraChoice(base="sana-0.6b-1024", size=1024, square=True, batch=4, steps=1000, rank=16)),
+        (500, 600, True, LoraChoice(base="sana-0.6b-512", size=512, square=True, batch=4, steps=3000, rank=32)),
+    ],
+)  # fmt: skip
+def test_the_choice_of_a_lora_follows_the_set(count: int, side: int, gpu: bool, told: LoraChoice) -> None:
+    assert choose_lora(items(count, side, side), gpu) == told
+    with pytest.raises(DataError, match="no pictures"):
+        choose_lora([], gpu)
+
+
+@pytest.mark.parametrize("captioned", [0, 1, 5])
+def test_a_folder_becomes_a_config_of_a_lora(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, captioned: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = folder_of(tmp_path, 5, (64, 64))
+    for number in range(captioned, 5):
+        (folder / f"{number:03}.txt").unlink()
+    done = CliRunner().invoke(app, ["train", "mine.yaml", "--new", str(folder), "--task", "lora"])
+    assert done.exit_code == 0, done.output
+    config = read_config(tmp_path / "mine.yaml")
+    assert (config.task, config.batch, config.lora.rank, config.lora.prior.weight) == ("lora", 4, 16, 0.0)
+    assert (config.lora.prompt is None) == (captioned == 5)
+    assert config.preview.prompts[0] == ("a red cube number 0" if captioned else "a picture of sks")
+    assert not contradictions(config)
+    text = (tmp_path / "mine.yaml").read_text().replace("# prior:", "prior:")
+    (tmp_path / "mine.yaml").write_text(text)
+    assert read_config(tmp_path / "mine.yaml").lora.prior.weight == 1.0
+    assert "a LoRA of rank 16 beside toybox" in "\n".join(Session(config, device="cpu").plan.lines())
+
+
+def test_a_task_belongs_to_a_new_config(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    done = CliRunner().invoke(app, ["train", "c.yaml", "--task", "lora"])
+    assert done.exit_code == 2 and "--task belongs to --new" in done.output
+    done = CliRunner().invoke(app, ["train", "--new", str(folder_of(tmp_path, 1, (64, 64))), "--task", "vae"])
+    assert done.exit_code == 2 and "configs of the tasks transformer and lora" in done.output

@@ -80,16 +80,7 @@ def train(
     keys: _KeysOption = False,
     new: _NewOption = None,
     task: _TaskOption = None,
-    export_step: _TaskOption = Annotated[
-    str | None,
-    typer.Option(
-        "--task",
-        metavar="TASK",
-        help="With --new: the task of the config, transformer or lora.",
-        show_default="transformer",
-    ),
-]
-_ExportOption = None,
+    export_step: _ExportOption = None,
     device: o.DeviceOption = None,
     threads: o.ThreadsOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show neither a bar nor lines.")] = False,

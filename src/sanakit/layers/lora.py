@@ -109,9 +109,10 @@ def merged(weight: Tensor, lows: Iterable[LowRank]) -> Tensor:
 def _gain(magnitude: Tensor, rows: Tensor) -> Tensor:
     """[o] and [o, K] -> [o, 1]: what brings rows to their magnitudes.
 
-    Their length counts as a constant for gradients (arXiv 2402.09353, section 4.3).
+    Their length counts as a constant for gradients (arXiv 2402.09353, section 4.3). Rows of zeros stay so.
     """
-    return (magnitude.float() / rows.detach().norm(dim=1)).unsqueeze(1)
+    length = rows.detach().norm(dim=1).clamp(min=torch.finfo(torch.float32).tiny)
+    return (magnitude.float() / length).unsqueeze(1)
 
 
 class Adapter(nn.Module):

@@ -23,7 +23,7 @@ _HALVINGS = 7  # of a step, to find where the ray enters: 1/3000 of the radius
 
 
 def ring_interval(solid: Solid, origin: Vec, ray: Vec) -> tuple[torch.Tensor, torch.Tensor]:
-    """As `shapes.interval`: where a ray enters the torus, and the same plus all of its way inside, also a second one."""
+    """As `shapes.interval`: where a ray enters the torus, and the same plus all of its way inside."""
     near, far = interval(solid, origin, ray)
     meets = far > near
     wide = torch.broadcast_tensors(near, *origin, *ray, solid.h)
@@ -34,7 +34,8 @@ def ring_interval(solid: Solid, origin: Vec, ray: Vec) -> tuple[torch.Tensor, to
         """Whether the points of the rays at these distances [n] are in the tube."""
         x, y, z = ox + at * rx, oy + at * ry, oz + at * rz
         away = torch.sqrt(x * x + y * y) - (1 - TUBE) * size
-        return away * away + z * z < (TUBE * size) ** 2
+        found: torch.Tensor = away * away + z * z < (TUBE * size) ** 2
+        return found
 
     steps = torch.stack([inside(start + number * step) for number in range(_STEPS + 1)])  # [_STEPS + 1, n]
     first = steps.float().argmax(0)  # 0 if none is inside

@@ -69,7 +69,7 @@ class LoraConfig:
         dropout: share of an adapter's inputs that is dropped while training.
         rslora: scale by the square root of the rank (arXiv 2312.03732).
         dora: learn the lengths of the rows of a weight apart from their directions (arXiv 2402.09353).
-        frozen: what the base model's weights are kept in; "auto" is what is computed in, or int8 if they are so already.
+        frozen: what the base model's weights are kept in; "auto" is what is computed in, or int8 if they are so.
         prompt: caption of every picture that has none, e.g. a photo of sks dog.
         prior: pictures of the class that the subject belongs to.
     """

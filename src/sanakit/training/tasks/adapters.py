@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from sanakit.adapt.lora import add_adapter, adaptable, find_layers, layer_size, matrices
+from sanakit.adapt.lora import adaptable, add_adapter, find_layers, layer_size, matrices
 from sanakit.base.errors import ConfigError, RequestError
 from sanakit.layers.lora import AdaptedLayer, Adapter, LowRank
 from sanakit.training.lora_settings import LoraConfig
@@ -123,7 +123,8 @@ def _drawn(settings: LoraConfig, shape: tuple[int, int, int], generator: torch.G
     if settings.init == "gaussian":
         return torch.randn(shape, generator=generator) / settings.rank
     reach = shape[-1] ** -0.5  # Kaiming's for a slope of sqrt(5), as torch's own linear layers begin
-    return (2 * torch.rand(shape, generator=generator) - 1) * reach
+    drawn: Tensor = (2 * torch.rand(shape, generator=generator) - 1) * reach
+    return drawn
 
 
 def principal(weight: Tensor, rank: int, scale: float) -> tuple[Tensor, Tensor]:

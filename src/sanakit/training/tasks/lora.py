@@ -49,9 +49,7 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 class LoraTask(TransformerTask):
     """See `Task`. Raises ConfigError, DataError or ModelNotFoundError."""
 
-    instead = (
-        ": a LoRA is trained on the teacher of a model of few steps, and works on both (docs/lora.md)"
-    )
+    instead = ": a LoRA is trained on the teacher of a model of few steps, and works on both (docs/lora.md)"
 
     def __init__(
         self, config: TrainConfig, precision: Precision, world: World, notify: Callable[[str], object]
@@ -73,8 +71,9 @@ class LoraTask(TransformerTask):
 
     @cached_property
     def _count(self) -> AdapterCount:
-        return count_adapters(self._adapted(), self.layers, self.settings)
+        return count_adapters(self._adapted, self.layers, self.settings)
 
+    @cached_property
     def _adapted(self) -> SanaTransformer:
         """The network with its adapters on the meta device."""
         with torch.device("meta"):
@@ -97,7 +96,7 @@ class LoraTask(TransformerTask):
         config, work, count = self.config, super().workload(), self._count
         side = max(phase.size for phase in config.phases) // self.ratio
         samples = config.batch // (config.accumulate * self.world.size)
-        once = partial(transformer_pass, self.network_config, side, self.words, model=self._adapted())
+        once = partial(transformer_pass, self.network_config, side, self.words, model=self._adapted)
         kept = samples * self._parts * self._kept() * kept_bytes(once)
         work = replace(
             work, network=f"a LoRA of rank {self.settings.rank} beside {config.base_model}",
@@ -119,7 +118,7 @@ class LoraTask(TransformerTask):
     @cached_property
     def _per_sample(self) -> Callable[[int, int], float]:
         """Operations of a sample: frozen weights have no gradient, which is a third of their training."""
-        whole = transformer_operations(self.network_config, self._adapted())
+        whole = transformer_operations(self.network_config, self._adapted)
         base = transformer_operations(self.network_config)
         return lambda positions, words: whole(positions, words) - base(positions, words) / 3
 
@@ -225,7 +224,9 @@ class LoraTask(TransformerTask):
             target: Target = "diffusers" if self._file == LORA_FILE else "comfyui"
             write_lora(path, found, target, patch_size=self.network_config.patch_size)
         self.world.wait()
-        return f"the LoRA is in {path}: sanakit generate --model {self.config.base_model} --lora {path} PROMPT"
+        return (
+            f"the LoRA is in {path}: sanakit generate --model {self.config.base_model} --lora {path} PROMPT"
+        )
 
     @property
     def _file(self) -> str:
