@@ -84,6 +84,27 @@ def _read_pth(folder: Path) -> None:
     load_transformer(model, found.transformer, folder / "x.pth")
 
 
+def _make_lora(folder: Path) -> None:
+    from sanakit.layers.lora import LowRank
+    from sanakit.weights import LoRA, write_lora, write_safetensors
+
+    low = LowRank(
+        down=torch.ones(2, 2, 4), up=torch.ones(2, 4, 2), groups=(0, 2), of=3, magnitude=torch.ones(2, 4)
+    )
+    write_lora(folder / "x.safetensors", LoRA(layers={"blocks.0.attention.qkv": low}))
+    name = "base_model.model.transformer_blocks.0.attn2.to_q"
+    pair = {f"{name}.lora_A.weight": torch.ones(2, 4), f"{name}.lora_B.weight": torch.ones(4, 2)}
+    write_safetensors(folder / "adapter_model.safetensors", pair)
+    fields = {"r": 2, "lora_alpha": 4, "alpha_pattern": {"to_q": 3}, "use_rslora": True, "bias": "none"}
+    (folder / "adapter_config.json").write_text(json.dumps(fields))
+
+
+def _read_lora(folder: Path, name: str) -> None:
+    from sanakit.weights import read_lora
+
+    read_lora(folder / name)
+
+
 def _make_description(folder: Path) -> None:
     from sanakit.transformer import TransformerConfig
     from sanakit.weights.convert import write_checkpoint
@@ -382,6 +403,10 @@ READERS: tuple[Reader, ...] = (
     Reader(name=".pth before 1.6", make=partial(_make_pth, _use_new_zipfile_serialization=False), file="x.pth",
            read=_read_pth, damage=damage_bytes),
     Reader(name="x.json beside x.pth", make=_make_description, file="x.json", read=_read_pth, damage=damage_json),
+    Reader(name="LoRA", make=_make_lora, file="x.safetensors", read=partial(_read_lora, name="x.safetensors"),
+           damage=damage_bytes),
+    Reader(name="LoRA: adapter_config.json", make=_make_lora, file="adapter_config.json",
+           read=partial(_read_lora, name="adapter_model.safetensors"), damage=damage_json),
     *_model_rows(),
     Reader(name="ControlNet: config.json", make=control.make_folder, file="config.json", read=control.read_folder,
            damage=damage_json),

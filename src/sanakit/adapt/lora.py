@@ -78,14 +78,46 @@ def add_adapter(
     if any(name in layer.adapters for _, layer in adapted(model)):
         raise ValueError(f"there is an adapter {name!r} already.")
     for target, low in lows.items():
-        layer = model.get_submodule(target)
-        if not isinstance(layer, AdaptedLayer):
-            layer = AdaptedConv(layer) if isinstance(layer, nn.Conv2d) else AdaptedLinear(layer)
-            layer.train(layer.base.training)
-            model.set_submodule(target, layer)
+        layer = _opened(model, target)
         plain = isinstance(layer, AdaptedConv)
         adapter = Adapter(low, weight=weight, dropout=0.0 if plain else dropout)
         layer.adapters[name] = adapter.train(layer.training)
+
+
+def open_layers(model: nn.Module) -> None:
+    """Wrap every layer, in place, so that adapters can still come and go once the model was packed or quantised."""
+    for name in adaptable(model):
+        _opened(model, name)
+
+
+def replace_adapters(model: nn.Module, adapters: Mapping[str, LowRanks]) -> None:
+    """Put these adapters, by name, in the place of all others, in a model of open layers.
+
+    Raises as `add_adapter`, and RequestError for magnitudes beside a packed weight; the model is then as before.
+    """
+    layers = dict(adapted(model))
+    for lows in adapters.values():
+        check_fit(model, lows)
+        for name, low in lows.items():
+            if low.magnitude is not None and isinstance(layers[name].base, PackedLinear):
+                raise RequestError(
+                    f"the magnitudes of a DoRA read the weight of {name}, which is packed: draw with LoRAs merged"
+                )
+    for layer in layers.values():
+        layer.adapters.clear()
+    for name, lows in adapters.items():
+        for target, low in lows.items():
+            layers[target].adapters[name] = Adapter(low).train(layers[target].training).requires_grad_(False)
+
+
+def _opened(model: nn.Module, name: str) -> AdaptedLayer:
+    """The layer of a name, wrapped in place unless it is."""
+    layer = model.get_submodule(name)
+    if not isinstance(layer, AdaptedLayer):
+        layer = AdaptedConv(layer) if isinstance(layer, nn.Conv2d) else AdaptedLinear(layer)
+        layer.train(layer.base.training)
+        model.set_submodule(name, layer)
+    return layer
 
 
 def check_fit(model: nn.Module, lows: LowRanks) -> None:

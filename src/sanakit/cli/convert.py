@@ -1,4 +1,4 @@
-"""`sanakit convert SOURCE TARGET`: between files of weights and diffusers folders, both ways; and into int8."""
+"""`sanakit convert SOURCE TARGET`: files of weights and folders, both ways; into int8; with LoRAs; and LoRAs alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 _COMPLETING = "--config, --like-model, --weights, --parts, --cross-heads, --image-size and --position-scale"
 
 _SourceArgument = Annotated[
-    Path, typer.Argument(help="A file of weights (.pth, .safetensors, ...) or a diffusers folder.")
+    Path,
+    typer.Argument(help="A file of weights (.pth, .safetensors, ...), a diffusers folder, or a LoRA file."),
 ]
 _TargetArgument = Annotated[
     Path,
@@ -58,6 +59,24 @@ _PositionScaleOption = Annotated[
 _ShardSizeOption = Annotated[
     str, typer.Option(metavar="SIZE", help="Split the weights into files of at most this size.")
 ]
+_LoRAOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--lora",
+        metavar="FILE[:X]",
+        help="Merge this LoRA into a whole model (a name or a folder), which is written to a folder; may be repeated.",
+        show_default="none",
+    ),
+]
+_ToOption = Annotated[
+    str | None,
+    typer.Option(
+        "--to",
+        metavar="diffusers|comfyui",
+        help="SOURCE is a LoRA file: write it for this program.",
+        show_default=False,
+    ),
+]
 
 
 def convert(
@@ -74,6 +93,8 @@ def convert(
     image_size: _ImageSizeOption = None,
     position_scale: _PositionScaleOption = None,
     shard_size: _ShardSizeOption = "5GB",
+    lora: _LoRAOption = None,
+    to: _ToOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace what is at TARGET.")] = False,
     as_json: o.JsonOption = False,
     debug: o.DebugOption = False,
@@ -82,12 +103,25 @@ def convert(
 
     An autoencoder's file with its authors' names becomes a diffusers folder, too, and back; an official ControlNet
     becomes one. What a file of weights can't hold is written beside it as x.json, and read from there.
-    With --dtype int8 a whole model (a name or a folder) is written to a folder, its transformer's wide layers in int8.
+    With --dtype int8 a whole model (a name or a folder) is written to a folder, its transformer's wide layers in int8,
+    with --lora one with LoRAs merged into its weights. With --to a LoRA file is written for another program.
     """
     hints = o.hints_of(
         config, like_model, weights,
         cross_heads=cross_heads, sample_size=_latent_side(image_size), position_scale=position_scale,
     )  # fmt: skip
+    completed = hints.given or parts is not None
+    if to is not None:
+        _refuse(
+            completed or variant is not None or bool(lora), f"{_COMPLETING}, --variant and --lora", "a LoRA"
+        )
+        _convert_lora(source, target, to, dtype, force, as_json)
+        return
+    if lora:
+        _refuse(completed, _COMPLETING, "--lora")
+        _merge(source, target, lora, dtype, as_json, o.parse_fields(ignore_config_fields), force=force,
+               variant=variant, max_shard_size=shard_size)  # fmt: skip
+        return
     if dtype == "int8":
         _refuse(hints.given or parts is not None, _COMPLETING, "--dtype int8")
         _to_int8(
@@ -188,6 +222,51 @@ def _to_int8(source: Path, target: Path, as_json: bool, ignored: tuple[str, ...]
     report = write_int8_folder(found, target, **options)
     facts = {"path": str(target), "int8": len(report.replaced), "kept": report.kept}
     words = f"{target}  ({len(report.replaced)} layers in int8, {len(report.kept)} as they were)"
+    say(json.dumps(facts) if as_json else words)
+
+
+def _convert_lora(source: Path, target: Path, to: str, dtype: str | None, force: bool, as_json: bool) -> None:
+    from sanakit.base.errors import OutputError, RequestError
+    from sanakit.weights import LORA_NAMES, LORA_TARGETS, read_lora, resolve_lora, write_lora
+    from sanakit.weights.save import refuse_existing
+
+    if to not in LORA_TARGETS:
+        raise RequestError(f"--to is {' or '.join(LORA_TARGETS)}, not {to[:40]!r}")
+    if target.suffix and target.suffix.lower() != ".safetensors":
+        raise OutputError(f"a LoRA is written as safetensors, and {target} is named otherwise")
+    path = target if target.suffix else target / LORA_NAMES[0]
+    refuse_existing(path, force)
+    found = read_lora(resolve_lora(source, announce=notify))
+    for text in found.notes:
+        note(text)
+    write_lora(path, found, to, dtype=_dtype(dtype))
+    facts = {"path": str(path), "layers": len(found.layers), "ranks": list(found.ranks)}
+    words = f"{path}  ({len(found.layers)} layers, rank {', '.join(map(str, found.ranks))})"
+    say(json.dumps(facts) if as_json else words)
+
+
+def _merge(
+    source: Path, target: Path, texts: list[str], dtype: str | None, as_json: bool, ignored: tuple[str, ...],
+    **options: Any,
+) -> None:  # fmt: skip
+    from sanakit.base.errors import OutputError, RequestError
+    from sanakit.pipeline.loras import LoRAFile
+    from sanakit.pipeline.merged import write_merged_folder
+    from sanakit.weights import is_checkpoint_name, read_model_spec, resolve
+
+    if is_checkpoint_name(target):
+        raise OutputError(
+            f"a model with LoRAs merged is a diffusers folder, and {target} is named like a file"
+        )
+    if dtype == "int8":
+        raise RequestError("--lora and --dtype int8 are two steps: merge first, then convert the new folder")
+    loras = [LoRAFile.parse(text, announce=notify) for text in texts]
+    found = read_model_spec(resolve(source, announce=notify), ignore=ignored)
+    for text in (*found.notes, *(text for one in loras if one.lora is not None for text in one.lora.notes)):
+        note(text)
+    write_merged_folder(found, target, loras, dtype=_dtype(dtype), **options)
+    facts = {"path": str(target), "loras": [one.to_json() for one in loras]}
+    words = f"{target}  ({', '.join(f'{one.name} at {one.weight:g}' for one in loras)} merged)"
     say(json.dumps(facts) if as_json else words)
 
 

@@ -80,7 +80,7 @@ def edit(
     from sanakit.pipeline.png import read_picture
 
     record = None if like is None else read_picture(like)
-    given = o.given_fields(fields) | ({} if size is None else asdict(Size.parse(size)))
+    given = o.given_fields(fields, record) | ({} if size is None else asdict(Size.parse(size)))
     given |= {"strength": VARY_STRENGTH} if vary and "strength" not in given else {}
     request = _request(picture, prompt, given, record)
     changed = o.check_inputs([request], record)

@@ -77,7 +77,7 @@ def generate(
     from sanakit.pipeline.png import read_picture
 
     record = None if like is None else read_picture(like)
-    given = o.given_fields(fields) | ({} if size is None else asdict(Size.parse(size)))
+    given = o.given_fields(fields, record) | ({} if size is None else asdict(Size.parse(size)))
     requests = _requests(_prompts(prompt, prompt_file), given, record)
     changed = o.check_inputs(requests, record)
     grid = grid if grid is not None else record is not None and record.grid

@@ -1,8 +1,9 @@
-"""`sanakit inspect picture.png`: what a picture was made from."""
+"""`sanakit inspect FILE`: what a picture was made from, or what a LoRA file holds."""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,18 +13,26 @@ from sanakit.base.echo import printable
 from sanakit.cli.options import DebugOption, JsonOption
 from sanakit.cli.say import note, say
 
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
+
 
 def inspect(
-    picture: Annotated[
-        Path, typer.Argument(help="A picture written by sanakit, or by a program that writes `parameters`.")
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="A picture written by sanakit, or by a program that writes `parameters`; or a LoRA file."
+        ),
     ],
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Print the request inside a picture."""
+    """Print the request inside a picture, or what a LoRA changes."""
+    if file.suffix.lower() in _WEIGHTS and file.is_file():
+        _inspect_lora(file, as_json)
+        return
     from sanakit.pipeline.png import read_picture
 
-    found = read_picture(picture)
+    found = read_picture(file)
     for text in found.notes:
         note(text)
     record = found.to_json()
@@ -33,6 +42,33 @@ def inspect(
     for name, value in _lines(record):
         # Further lines are set in: no prompt can write a field of its own.
         say(f"{printable(name, 40) + ':':14}" + f"\n{'':14}".join(value.splitlines()))
+
+
+def _inspect_lora(file: Path, as_json: bool) -> None:
+    from sanakit.weights import read_lora
+
+    lora = read_lora(file)
+    for text in lora.notes:
+        note(text)
+    lows = lora.layers.values()
+    facts: dict[str, Any] = {
+        "names": lora.form,
+        "layers": len(lora.layers),
+        "ranks": list(lora.ranks),
+        "scales": sorted({round(low.scale, 6) for low in lows}),
+        "width": next((low.outputs for name, low in lora.layers.items() if name.endswith(".out")), None),
+        "magnitudes": any(low.magnitude is not None for low in lows),
+        "changed": list(dict.fromkeys(re.sub(r"^blocks\.\d+\.", "", name) for name in lora.layers)),
+        "blocks": sorted(
+            {int(match[1]) for name in lora.layers if (match := re.match(r"blocks\.(\d+)\.", name))}
+        ),
+    }
+    if as_json:
+        say(json.dumps(facts))
+        return
+    for name, value in facts.items():
+        if value not in (None, []):
+            say(f"{name + ':':14}{_text(value)}")
 
 
 def _lines(record: dict[str, Any]) -> list[tuple[str, str]]:

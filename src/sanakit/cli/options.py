@@ -12,8 +12,10 @@ import typer
 
 from sanakit.base.echo import quoted
 from sanakit.base.errors import RequestError
+from sanakit.cli.say import notify
 from sanakit.pipeline.fields import RequestField
 from sanakit.pipeline.inputs import changed_inputs, require_inputs
+from sanakit.pipeline.loras import LoRAFile
 from sanakit.pipeline.request import ImageRequest, request_fields
 
 if TYPE_CHECKING:
@@ -194,14 +196,25 @@ def _parameter(entry: RequestField) -> inspect.Parameter:
     return inspect.Parameter(entry.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
-def given_fields(fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a request that were given as options. Raises RequestError for a text that can't be parsed."""
+def given_fields(fields: dict[str, Any], record: Record | None = None) -> dict[str, Any]:
+    """The fields of a request that were given as options, beside the record of a picture to recreate.
+
+    Raises RequestError for a text that can't be parsed.
+    """
     entries = {entry.name: entry for entry in request_fields()}
-    return {
+    given = {
         name: _parsed(entries[name], value)
         for name, value in fields.items()
         if value is not None and not (entries[name].many and not value)
     }
+    return given | ({"loras": _loras(given["loras"], record)} if "loras" in given else {})
+
+
+def _loras(texts: Sequence[str], record: Record | None) -> tuple[LoRAFile, ...]:
+    """The LoRAs of `--lora`; one without a weight or blocks is used as the record's at its place."""
+    found = [LoRAFile.parse(text, announce=notify) for text in texts]  # a download is announced
+    before = () if record is None else record.request.loras
+    return tuple(one.like(before[at]) if at < len(before) else one for at, one in enumerate(found))
 
 
 def _parsed(entry: RequestField, value: Any) -> Any:

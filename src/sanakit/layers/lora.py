@@ -76,6 +76,13 @@ class LowRank:
         """The same adapter at a weight: 0 changes nothing, apart from magnitudes, 1 is as it was."""
         return replace(self, scale=self.scale * weight)
 
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> LowRank:
+        """The same tensors elsewhere, or in another dtype."""
+        magnitude = None if self.magnitude is None else self.magnitude.to(device, dtype)
+        return replace(
+            self, down=self.down.to(device, dtype), up=self.up.to(device, dtype), magnitude=magnitude
+        )
+
     def rows(self) -> Iterable[tuple[int, slice]]:
         """(position in G, its outputs) of each adapted matrix."""
         width = self.up.shape[1]

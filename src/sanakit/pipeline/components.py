@@ -15,11 +15,14 @@ import torch
 from torch import nn
 
 from sanakit.adapt import expect_int8
-from sanakit.adapt.runner import Runner
+from sanakit.adapt.runner import Runner, unwrapped
 from sanakit.autoencoder import DCAE, AutoencoderConfig, LatentDecoder, LatentEncoder
+from sanakit.base.errors import RequestError
 from sanakit.base.heap import give_back
 from sanakit.base.precision import Precision
 from sanakit.pipeline.engine import Engine, edit
+from sanakit.pipeline.loras import LoRAFile
+from sanakit.pipeline.merged import apply_loras, swap_loras
 from sanakit.text import TextEncoder, build_gemma, load_tokenizer, restore_constants
 from sanakit.transformer import SanaTransformer
 from sanakit.weights import (
@@ -48,12 +51,17 @@ class Components:
     """The networks of a model, loaded on first use; the encoding half of the autoencoder serves edits alone.
 
     engine: the form that a network is brought into once it is loaded.
+    swap: LoRAs stay beside the weights of the transformer, so that others can take their place in no time; else they
+    are merged into the weights while those are loaded, which costs steps nothing.
     """
 
-    def __init__(self, spec: ModelSpec, precision: Precision, engine: Engine) -> None:
+    def __init__(self, spec: ModelSpec, precision: Precision, engine: Engine, *, swap: bool = False) -> None:
         self.spec = spec
         self.precision = precision
         self.engine = engine
+        self.swap = swap
+        self._loras: tuple[LoRAFile, ...] = ()
+        self._handed_in = set[PartName]()
         self._loaded: dict[PartName, object] = {}
 
     def is_loaded(self, name: PartName) -> bool:
@@ -71,13 +79,31 @@ class Components:
             }
             self._loaded[name] = builders[name]()
 
+    def use_loras(self, loras: tuple[LoRAFile, ...]) -> None:
+        """Draw with these LoRAs from now on: a transformer that has others merged into it is loaded again."""
+        if loras == self._loras:
+            return
+        if "transformer" in self._handed_in:
+            raise RequestError(
+                "this transformer was handed in as it is: put the LoRAs on it (adapt.lora) instead"
+            )
+        self._loras = loras
+        if not self.is_loaded("transformer"):
+            return
+        if self.swap:
+            swap_loras(unwrapped(self.transformer), loras)
+        else:
+            self.release("transformer")
+
     def replace(self, name: PartName, part: nn.Module | TextEncoder) -> None:
         """Use a part that exists already, such as a network under training, instead of the folder's."""
         self._loaded[name] = part
+        self._handed_in.add(name)
 
     def release(self, name: PartName) -> None:
         """Drop a part; its memory is free once nothing else refers to it."""
         self._loaded.pop(name, None)
+        self._handed_in.discard(name)
         if self.precision.device.type == "cuda":
             torch.cuda.empty_cache()
         else:
@@ -146,6 +172,8 @@ class Components:
             model, spec.transformer, source, dtype=self.dtype("transformer"), device=device, mapped=True,
             variant=self._variant(source), part=spec.weights,
         )  # fmt: skip
+        beside = self.swap or bool(int8_layers(source))  # nothing can be merged into weights in int8
+        apply_loras(model, self._loras, beside=beside, swap=self.swap)
         return self._finish("transformer", model)
 
     def _load_half(self, name: PartName, half: Callable[[AutoencoderConfig], nn.Module]) -> nn.Module:

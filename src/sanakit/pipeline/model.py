@@ -36,6 +36,7 @@ from sanakit.pipeline.events import (
     Step,
 )
 from sanakit.pipeline.memory import check_fit
+from sanakit.pipeline.merged import check_swap
 from sanakit.pipeline.plan import Plan, defaults_of, make_plan
 from sanakit.pipeline.prompt import PromptStates, encode_prompt, prompt_key, text_notes
 from sanakit.pipeline.request import Defaults, ImageRequest
@@ -96,6 +97,7 @@ def load(
     variant: str | None = None,
     ignore_config_fields: Collection[str] = (),
     threads: int | None = None,
+    swap_loras: bool = False,
     announce: Callable[[str], object] = lambda text: None,
 ) -> Model:
     """Return a model by name: the shipped `toybox`, a folder, a published model's short name, a hub id, or a `.pth`.
@@ -105,8 +107,9 @@ def load(
     `decoder` names whose autoencoder makes the image instead of the model's: RUN/vae, another model, a hub id, or
     `lite`, the published one with the faster decoder.
     Reads configuration files only; weights are loaded by the first request, stage by stage. `device` and `dtype` as in
-    `base.precision.decide`, `fast` as in `engine.choose_engine`, `threads` as in `Model`. `variant` chooses weights
-    such as fp16 or bf16 of a folder or hub repository; components without it give their plain ones, with a note.
+    `base.precision.decide`, `fast` as in `engine.choose_engine`, `threads` and `swap_loras` as in `Model`. `variant`
+    chooses weights such as fp16 or bf16 of a folder or hub repository; components without it give their plain ones,
+    with a note.
     `ignore_config_fields` are fields of configuration files to read as if they weren't there, for files of a newer
     diffusers. `announce` is called with the sizes before anything is downloaded.
     Raises ModelNotFoundError, ConfigError, WeightsError for a variant that nothing has, or RequestError.
@@ -127,7 +130,7 @@ def load(
         hints=hints or Hints(),
         ignored=tuple(sorted(ignore_config_fields)),
     )
-    return Model(found, precision, origin=origin, fast=fast, threads=threads)
+    return Model(found, precision, origin=origin, fast=fast, threads=threads, swap_loras=swap_loras)
 
 
 class Model:
@@ -137,6 +140,8 @@ class Model:
     origin: what it was loaded by. fast: how it runs, see `engine.choose_engine`.
     threads: of a CPU, for every stage; None chooses by the size of the work (see `threads.stage_threads`). torch's
     number is set while a stage works, and set back before each event.
+    swap_loras: LoRAs stay beside the weights, so that those of the next request take their place in milliseconds, but
+    steps take longer; otherwise they are merged into the weights, and other LoRAs load the transformer again.
     """
 
     def __init__(
@@ -148,6 +153,7 @@ class Model:
         frugal: bool | None = None,
         fast: str | None = None,
         threads: int | None = None,
+        swap_loras: bool = False,
     ) -> None:
         self.spec = spec
         self.precision = precision
@@ -156,7 +162,7 @@ class Model:
         self.frugal = frugal
         self.threads = check_threads(threads)
         self.engine = choose_engine(fast, precision)
-        self.parts = Components(spec, precision, self.engine)
+        self.parts = Components(spec, precision, self.engine, swap=check_swap(swap_loras, self.engine))
         # Outlives the text encoder, which frugal models release.
         self._prompts = LruCache[PromptStates](_PROMPTS_KEPT)
         self._frugal_by_memory = False
@@ -171,7 +177,8 @@ class Model:
     @cached_property
     def provenance(self) -> dict[str, str]:
         """How images of this model are made, as texts for `Record`."""
-        return self.origin.provenance(self.spec, self.precision, self.engine)
+        made = self.origin.provenance(self.spec, self.precision, self.engine)
+        return made | {"loras": "beside"} if self.parts.swap else made  # sums round otherwise than merged
 
     def final_prompt(self, request: ImageRequest) -> str:
         """Return the very text that the text encoder reads for a request."""
@@ -259,6 +266,7 @@ class Model:
         source: Tensor | None,
     ) -> Generator[Event, None, Tensor | None]:
         """Return the latent, or None if the caller stopped."""
+        self.parts.use_loras(plan.request.loras)
         yield from self._load("transformer", timer, index)
         yield StageStarted(stage="denoise", index=index, total=plan.steps)
         states = denoise(

@@ -14,6 +14,7 @@ from sanakit.base.sizes import Size, nearest_bucket
 from sanakit.flow import SOLVERS, Clock, Guidance, Schedule, SolverSpec, last_levels
 from sanakit.pipeline.edit_plan import EditPlan, canvas_size, drawn_side, edit_notes, plan_edit
 from sanakit.pipeline.inputs import require_inputs
+from sanakit.pipeline.loras import check_fit
 from sanakit.pipeline.request import Defaults, ImageRequest
 from sanakit.weights import ModelSpec
 
@@ -89,12 +90,13 @@ class Plan:
 def make_plan(spec: ModelSpec, request: ImageRequest) -> Plan:
     """Decide how a model draws a request.
 
-    Raises RequestError if the size doesn't fit the autoencoder and the patches, if a block to perturb is absent, or if
-    an input file is known by name and hash only.
+    Raises RequestError if the size doesn't fit the autoencoder and the patches, if a block to perturb is absent, if
+    an input file is known by name and hash only, or if a LoRA is for another transformer.
     """
     require_inputs(request)
     request = request.complete(_defaults(spec, request))
     _check_blocks(spec, request)
+    check_fit(request.loras, spec.transformer)
     size = Size(_filled(request.width), _filled(request.height))
     drawn, ratio = _drawn_size(spec, size, request.bins), spec.autoencoder.ratio
     edit = plan_edit(request, drawn, ratio)
@@ -198,7 +200,7 @@ def _check_blocks(spec: ModelSpec, request: ImageRequest) -> None:
 
 
 def _notes(spec: ModelSpec, request: ImageRequest, solver: SolverSpec, uncond: bool) -> list[str]:
-    notes = []
+    notes = list[str]()
     if request.negative and not uncond:
         notes.append("the negative prompt has no effect without classifier-free guidance.")
     if request.pag_blocks and not request.pag:
@@ -208,5 +210,6 @@ def _notes(spec: ModelSpec, request: ImageRequest, solver: SolverSpec, uncond: b
             f"the first angle {request.angles[0]:g} is taken for pure noise, which is 1.5708: "
             "expect a worse picture than from there."
         )
+    notes += [note for one in request.loras if one.lora is not None for note in one.lora.notes]
     mismatch = solver.mismatch(spec.schedule)
     return notes if mismatch is None else [*notes, mismatch]

@@ -8,11 +8,10 @@ import torch
 
 from sanakit.adapt import QuantReport, quantise
 from sanakit.base.errors import RequestError
-from sanakit.base.folders import new_folder
+from sanakit.pipeline.merged import refuse_other, write_with_transformer
 from sanakit.transformer import SanaTransformer
-from sanakit.weights import INT8, ModelSpec, int8_layers, load_transformer, save_transformer
-from sanakit.weights.model_files import copy_known, is_model_file, known_files
-from sanakit.weights.save import MAX_SHARD_SIZE, refuse_existing
+from sanakit.weights import INT8, ModelSpec, int8_layers, load_transformer
+from sanakit.weights.save import MAX_SHARD_SIZE
 
 __all__ = ["write_int8_folder"]
 
@@ -38,9 +37,7 @@ def write_int8_folder(
         raise RequestError(f"{source} is a transformer alone: convert it to a folder of a whole model first")
     if int8_layers(source):
         raise RequestError(f"{source} is in int8 already")
-    refuse_existing(target, force)
-    if target.resolve() == found.folder.resolve():
-        raise RequestError(f"{target} is the model itself: choose another folder for its int8 form")
+    refuse_other(found, target, force)
     with torch.device("meta"):
         model = SanaTransformer(found.transformer)
     load_transformer(
@@ -49,12 +46,5 @@ def write_int8_folder(
     report = quantise(model.requires_grad_(False))
     if not report.replaced:
         raise RequestError(f"{source} has no layer that is wide enough for int8 to save anything")
-    with new_folder(target, replace=force, ours=is_model_file) as draft:
-        for name in known_files(found.folder):
-            if not name.startswith("transformer/"):
-                copy_known(found.folder / name, found.folder, draft / name)
-        state = model.state_dict()
-        save_transformer(
-            draft / "transformer", found.transformer, state, layout=INT8, max_shard_size=max_shard_size
-        )
+    write_with_transformer(found, target, model, force=force, layout=INT8, max_shard_size=max_shard_size)
     return report

@@ -19,6 +19,7 @@ from sanakit.pipeline import editing as e
 from sanakit.pipeline import fields as f
 from sanakit.pipeline.fields import RequestField, about, option
 from sanakit.pipeline.inputs import InputImage
+from sanakit.pipeline.loras import LoRAFile, check_loras, decode_loras, encode_loras, take_loras
 
 MAX_SIDE = 16384
 MAX_STEPS = 1000
@@ -139,6 +140,12 @@ class ImageRequest:
         None, "Margins in pixels to draw around the picture: left, top, right, bottom.",
         e.check_margins, png="Outpaint", metavar="L,T,R,B", shown_default="none",
         take=e.take_margins, encode=list, decode=e.margins_from_json, **_EDIT,
+    )  # fmt: skip
+
+    loras: tuple[LoRAFile, ...] = option(
+        (), "Use this LoRA, at a weight and in blocks if they are given; may be repeated.", check_loras, png="LoRA",
+        metavar="FILE[:X]", shown_default="none", flag="--lora", later=True, take=take_loras,
+        encode=encode_loras, decode=decode_loras, many=True,
     )  # fmt: skip
 
     def __post_init__(self) -> None:

@@ -20,6 +20,7 @@ from sanakit.weights.convert import file_to_file, file_to_folder, folder_to_file
 from sanakit.weights.formats.diffusers_scheduler import Schedule
 from sanakit.weights.formats.fields import Reading
 from sanakit.weights.formats.registry import INT8
+from sanakit.weights.hub import LORA_NAMES
 from sanakit.weights.identify import Hints
 from sanakit.weights.load import (
     align,
@@ -29,11 +30,12 @@ from sanakit.weights.load import (
     load_text_encoder,
     load_transformer,
 )
-from sanakit.weights.lora import LORA_FILE, LoRA, is_lora, read_lora
+from sanakit.weights.lora import LoRA, is_lora, read_lora
+from sanakit.weights.lora_save import TARGETS as LORA_TARGETS
 from sanakit.weights.lora_save import write_lora
 from sanakit.weights.model_files import read_words, tokenizer_files, write_words
 from sanakit.weights.model_spec import ModelSpec, read_autoencoder_config, read_model_spec
-from sanakit.weights.names import resolve, resolve_snapshot
+from sanakit.weights.names import resolve, resolve_lora, resolve_snapshot
 from sanakit.weights.parts import with_autoencoder, with_decoder, with_text_encoder
 from sanakit.weights.published import AUTOENCODERS, PUBLISHED
 from sanakit.weights.safetensors import byte_size, read_header, write_safetensors
@@ -63,7 +65,8 @@ __all__ = [
     "ControlSpec",
     "DIFFUSERS_STEM",
     "INT8",
-    "LORA_FILE",
+    "LORA_NAMES",
+    "LORA_TARGETS",
     "LoRA",
     "PUBLISHED",
     "STEMS",
@@ -97,6 +100,7 @@ __all__ = [
     "read_words",
     "resolve",
     "resolve_control",
+    "resolve_lora",
     "resolve_snapshot",
     "save_autoencoder",
     "save_control",

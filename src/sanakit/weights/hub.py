@@ -26,6 +26,9 @@ _SMALL = re.compile(
 _ROOT_SMALL = re.compile(r"[^/]+\.(?:json|txt|model|jinja|tiktoken)")
 _ROOT_WEIGHTS = re.compile(r"model(?:-\d{5}-of-\d{5})?\.safetensors")
 
+LORA_NAMES = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors")
+"""The files that diffusers and peft write, in the order in which they are looked for."""
+
 
 def fetch(
     repo: str,
@@ -145,6 +148,32 @@ def _component_files(repo: str, sizes: Mapping[str, int], inside_of: str, what: 
     licences = [name for name in sizes if name.startswith("LICENSE") and "/" not in name]
     names = [*licences, *(f"{folder}{name}" for name in ("config.json", *chosen))]
     return {name: sizes[name] for name in names}
+
+
+def lora_name(names: Iterable[str], where: str) -> str:
+    """The file of a LoRA among those of a folder: diffusers', else peft's, else the only safetensors file.
+
+    Raises ModelNotFoundError if there is none, or several of other names.
+    """
+    found = sorted(name for name in names if name.endswith(".safetensors"))
+    known = next((name for name in LORA_NAMES if name in found), None)
+    if known is None and len(found) != 1:
+        what = (
+            f"several safetensors files ({', '.join(found[:3])}): name one"
+            if found
+            else "no safetensors file"
+        )
+        raise ModelNotFoundError(f"{where} holds {what}")
+    return known or found[0]
+
+
+def lora_files(repo: str, sizes: Mapping[str, int], wanted: str = "") -> dict[str, int]:
+    """The files of a LoRA's repository that reading it needs, with their bytes. Raises ModelNotFoundError."""
+    if wanted and wanted not in sizes:
+        raise ModelNotFoundError(f"{repo} has no file {wanted}")
+    name = wanted or lora_name((name for name in sizes if "/" not in name), repo)
+    beside = [other for other in ("adapter_config.json",) if other in sizes and name == LORA_NAMES[1]]
+    return {each: sizes[each] for each in (name, *beside)}
 
 
 def _chosen(names: Iterable[str], stem: str, variant: str | None) -> list[str]:

@@ -24,9 +24,6 @@ from sanakit.weights.rules import describe, listed
 from sanakit.weights.safetensors import read_metadata
 from sanakit.weights.tensor_files import open_files
 
-LORA_FILE = "pytorch_lora_weights.safetensors"
-"""The name by which diffusers finds a LoRA in a folder."""
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LoRA:

@@ -11,7 +11,15 @@ from pathlib import Path
 from sanakit.base.echo import quoted
 from sanakit.base.errors import ModelNotFoundError
 from sanakit.base.files import is_file, is_folder, user_path
-from sanakit.weights.hub import autoencoder_files, fetch, needed_files, snapshot_files
+from sanakit.weights.hub import (
+    LORA_NAMES,
+    autoencoder_files,
+    fetch,
+    lora_files,
+    lora_name,
+    needed_files,
+    snapshot_files,
+)
 from sanakit.weights.published import AUTOENCODERS, PUBLISHED
 
 TOYBOX = "toybox"
@@ -111,6 +119,38 @@ def resolve_snapshot(
     if found is None:
         raise ModelNotFoundError(f"no model {text!r}: no such folder, and {why}")
     return found
+
+
+def resolve_lora(
+    name: str | Path, *, announce: Callable[[str], object] = lambda text: None, revision: str | None = None
+) -> Path:
+    """Find the file of a LoRA: a file, a folder with one, a hub id, or `owner/name/file.safetensors` of a repository.
+
+    Of a folder or repository the file that diffusers writes is taken, else peft's, else the only safetensors file.
+    announce is called with the size before anything is downloaded (raise in it to refuse).
+    Raises ModelNotFoundError, one sentence, if nothing has the name.
+    """
+    text = str(name)
+    path = user_path(name)
+    if text and is_file(path):
+        return path
+    if text and is_folder(path):
+        inside = [each.name for each in path.iterdir() if each.is_file() and not each.name.startswith(".")]
+        return path / lora_name(inside, str(path))
+    owner, _, rest = text.partition("/")
+    repo, _, wanted = (f"{owner}/{part}" if at == 0 else part for at, part in enumerate(rest.partition("/")))
+    if not is_hub_id(repo):
+        raise ModelNotFoundError(f"no LoRA {quoted(text, 200)}: it isn't a file, a folder or a hub id")
+    found, why = fetch(
+        repo,
+        announce,
+        revision,
+        lambda sizes: lora_files(repo, sizes, wanted),
+        index=(wanted,) if wanted else LORA_NAMES,
+    )
+    if found is None:
+        raise ModelNotFoundError(f"no LoRA {quoted(text, 200)}: no such file or folder, and {why}")
+    return found / (wanted or lora_name([each.name for each in found.iterdir()], repo))
 
 
 def is_hub_id(text: str) -> bool:
