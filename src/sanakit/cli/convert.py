@@ -227,14 +227,14 @@ def _to_int8(source: Path, target: Path, as_json: bool, ignored: tuple[str, ...]
 
 def _convert_lora(source: Path, target: Path, to: str, dtype: str | None, force: bool, as_json: bool) -> None:
     from sanakit.base.errors import OutputError, RequestError
-    from sanakit.weights import LORA_NAMES, LORA_TARGETS, read_lora, resolve_lora, write_lora
+    from sanakit.weights import LORA_FILE, LORA_TARGETS, read_lora, resolve_lora, write_lora
     from sanakit.weights.save import refuse_existing
 
     if to not in LORA_TARGETS:
         raise RequestError(f"--to is {' or '.join(LORA_TARGETS)}, not {to[:40]!r}")
     if target.suffix and target.suffix.lower() != ".safetensors":
         raise OutputError(f"a LoRA is written as safetensors, and {target} is named otherwise")
-    path = target if target.suffix else target / LORA_NAMES[0]
+    path = target if target.suffix else target / LORA_FILE
     refuse_existing(path, force)
     found = read_lora(resolve_lora(source, announce=notify))
     for text in found.notes:

@@ -20,7 +20,7 @@ from sanakit.weights.convert import file_to_file, file_to_folder, folder_to_file
 from sanakit.weights.formats.diffusers_scheduler import Schedule
 from sanakit.weights.formats.fields import Reading
 from sanakit.weights.formats.registry import INT8
-from sanakit.weights.hub import LORA_NAMES
+from sanakit.weights.hub import LORA_FILE
 from sanakit.weights.identify import Hints
 from sanakit.weights.load import (
     align,
@@ -65,7 +65,7 @@ __all__ = [
     "ControlSpec",
     "DIFFUSERS_STEM",
     "INT8",
-    "LORA_NAMES",
+    "LORA_FILE",
     "LORA_TARGETS",
     "LoRA",
     "PUBLISHED",

@@ -26,7 +26,10 @@ _SMALL = re.compile(
 _ROOT_SMALL = re.compile(r"[^/]+\.(?:json|txt|model|jinja|tiktoken)")
 _ROOT_WEIGHTS = re.compile(r"model(?:-\d{5}-of-\d{5})?\.safetensors")
 
-LORA_NAMES = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors")
+LORA_FILE = "pytorch_lora_weights.safetensors"
+"""The name by which diffusers finds a LoRA in a folder."""
+
+LORA_NAMES = (LORA_FILE, "adapter_model.safetensors")
 """The files that diffusers and peft write, in the order in which they are looked for."""
 
 
