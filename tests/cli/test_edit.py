@@ -68,6 +68,8 @@ BAD = {
     "a strength past 1": (["a.png", *EDIT, "--strength", "2"], "strength must be a number from 0 to 1"),
     "margins that are none": (["a.png", *EDIT, "--outpaint", "1,2"], "left,top,right,bottom"),
     "margins of nothing": (["a.png", *EDIT, "--outpaint", "0,0,0,0"], "margin above 0"),
+    "a region without words": (["a.png", *EDIT, "--region", "0,0,1,1"], "left,top,width,height:words"),
+    "a region outside": (["a.png", *EDIT, "--region", "32,0,64,64:a"], "outside of the picture of 64x64"),
     "a record without an edit": (["--like", "drawn.png"], "was not an edit"),
 }
 

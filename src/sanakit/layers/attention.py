@@ -115,7 +115,8 @@ class CrossAttention(nn.Module):
         Args:
             x: [B, N, D] image tokens.
             text: what `project_kv` gave, or the projected states [B, L, D] themselves.
-            mask: [M, L] bool (M = B for states), True for real states; None if all are real.
+            mask: [M, L] bool (M = B for states), True for real states; None if all are real. [M, N, L] says so for each
+                image token: for texts that only a part of the picture reads.
 
         Returns:
             [B, N, D].
@@ -131,9 +132,8 @@ class CrossAttention(nn.Module):
     def _attend(self, x: Tensor, kv: KV, mask: Tensor | None) -> Tensor:
         query = self.q(x)
         query = query if self.norm_q is None else self.norm_q(query)
-        attended = F.scaled_dot_product_attention(
-            self._heads(query), kv.key, kv.value, attn_mask=None if mask is None else mask[:, None, None, :]
-        )
+        by_head = None if mask is None else mask[:, None] if mask.dim() == 3 else mask[:, None, None, :]
+        attended = F.scaled_dot_product_attention(self._heads(query), kv.key, kv.value, attn_mask=by_head)
         out: Tensor = self.out(attended.transpose(1, 2).flatten(-2))
         return out
 

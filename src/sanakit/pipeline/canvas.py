@@ -41,6 +41,12 @@ class Canvas:
     drawn: Size
     content: Box
 
+    def placed(self, box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+        """Return a box of the canvas (left, top, right, bottom) in pixels drawn."""
+        left, top, right, bottom = self.content
+        across, down = (right - left) / self.size.width, (bottom - top) / self.size.height
+        return left + box[0] * across, top + box[1] * down, left + box[2] * across, top + box[3] * down
+
 
 def place(source: Size, margins: Box, drawn: Size) -> Canvas:
     """Return the canvas of a source in a drawn size."""

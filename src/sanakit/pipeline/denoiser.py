@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from sanakit.adapt.runner import unwrapped
@@ -41,7 +42,7 @@ def denoise(
     noise, prompt = noise_stream(seed, plan.latent_shape, device), prompt.to(device)
     solver = _begin(plan, noise, source)
     needed = dict.fromkeys(plan.guidance.branches(sigma) for sigma in plan.sigmas[:-1])
-    text_kv = {branches: precompute_text(transformer, prompt, branches) for branches in needed}
+    text_kv = {branches: precompute_text(transformer, prompt, branches, plan.reads) for branches in needed}
     yield from drive(solver, Denoiser(transformer=transformer, plan=plan, text_kv=text_kv))
 
 
@@ -90,16 +91,38 @@ class Denoiser:
 
 
 @torch.no_grad()
-def precompute_text(transformer: Transformer, prompt: PromptStates, branches: Branches) -> TextKV:
-    """Return keys and values of the branches' texts, without padding: it has no weight in the attention."""
+def precompute_text(
+    transformer: Transformer, prompt: PromptStates, branches: Branches, reads: Tensor | None = None
+) -> TextKV:
+    """Return keys and values of the branches' texts, without padding: it has no weight in the attention.
+
+    reads: which text each token reads, for a picture with regions; see `Plan`.
+    """
     text = TextStates.join([prompt.branch(name) for name in branches]).trimmed()
     text_kv: TextKV = transformer.precompute_text(text)
     if not bool(torch.isfinite(_largest(text_kv)).all()):  # once more, to find the layer
         run_finite(
             unwrapped(transformer), lambda: _largest(transformer.precompute_text(text)), "denoise step 1"
         )
+    if reads is not None and prompt.texts is not None:
+        return replace(text_kv, mask=_region_mask(text_kv, prompt, branches, reads))
     real = text_kv.mask is None or bool(text_kv.mask.all())
     return replace(text_kv, mask=None) if real else text_kv
+
+
+def _region_mask(text_kv: TextKV, prompt: PromptStates, branches: Branches, reads: Tensor) -> Tensor:
+    """The states that each token reads in each sample, [M, N, L]: those of its own words, or all of the null text."""
+    first = text_kv.blocks[0]
+    samples, length, device = range(len(branches)), first.key.shape[2], first.key.device
+    assert prompt.texts is not None
+    texts = F.pad(prompt.texts, (0, length - len(prompt.texts)), value=-1)  # -1: of no text
+    own = (texts[None, :] == reads[:, None]).to(device)  # [N, L]
+    rows = samples if first.rows is None else first.rows.tolist()
+    null = own.new_ones(len(rows), length) if text_kv.mask is None else text_kv.mask
+    masks = [
+        null[index].expand_as(own) if prompt.is_null(branches[row]) else own for index, row in enumerate(rows)
+    ]
+    return torch.stack(masks) if masks else own.new_ones(0, *own.shape)
 
 
 def _largest(text_kv: TextKV) -> Tensor:

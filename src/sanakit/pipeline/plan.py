@@ -9,12 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from torch import Tensor
+
 from sanakit.base.errors import RequestError
 from sanakit.base.sizes import Size, nearest_bucket
 from sanakit.flow import SOLVERS, Clock, Guidance, Schedule, SolverSpec, last_levels
 from sanakit.pipeline.edit_plan import EditPlan, canvas_size, drawn_side, edit_notes, plan_edit
 from sanakit.pipeline.inputs import require_inputs
 from sanakit.pipeline.loras import check_fit
+from sanakit.pipeline.regions import Box, tokens_read
 from sanakit.pipeline.request import Defaults, ImageRequest
 from sanakit.weights import ModelSpec
 
@@ -48,6 +51,7 @@ class Plan:
     seeds              one for each image
     notes              sentences about parts of the request that have no effect or an unusual one
     edit               how a picture is changed; None if one is drawn from noise
+    reads              which text each token reads, [N] int64: 0 the prompt, k that of region k; None without regions
     """
 
     request: ImageRequest
@@ -65,6 +69,7 @@ class Plan:
     seeds: range
     notes: tuple[str, ...]
     edit: EditPlan | None = None
+    reads: Tensor | None = None
 
     @property
     def steps(self) -> int:
@@ -124,6 +129,7 @@ def make_plan(spec: ModelSpec, request: ImageRequest) -> Plan:
         seeds=range(request.seed, request.seed + request.count),
         notes=tuple(_notes(spec, request, solver, uncond) + ([] if edit is None else edit_notes(edit))),
         edit=edit,
+        reads=_reads(spec, request, size, drawn, edit),
     )
 
 
@@ -154,6 +160,25 @@ def _drawn_size(spec: ModelSpec, size: Size, bins: bool) -> Size:
         height, width = nearest_bucket(spec.transformer.sample_size * 32, size.height, size.width)
         size = Size(width, height)
     return size.check(spec.autoencoder.ratio * spec.transformer.patch_size)
+
+
+def _reads(
+    spec: ModelSpec, request: ImageRequest, size: Size, drawn: Size, edit: EditPlan | None
+) -> Tensor | None:
+    """Which text each token reads. Raises RequestError for a region outside of the picture."""
+    if not request.regions:
+        return None
+    step = spec.autoencoder.ratio * spec.transformer.patch_size
+    if edit is not None:
+        return tokens_read(request.regions, edit.canvas.size, edit.canvas.placed, drawn, step)
+    scale = max(size.width / drawn.width, size.height / drawn.height)  # as `decoder.fit` has it
+    cut = ((drawn.width * scale - size.width) / 2, (drawn.height * scale - size.height) / 2) * 2
+
+    def placed(box: Box) -> Box:
+        left, top, right, bottom = ((side + more) / scale for side, more in zip(box, cut, strict=True))
+        return left, top, right, bottom
+
+    return tokens_read(request.regions, size, placed, drawn, step)
 
 
 def _sigmas(spec: ModelSpec, request: ImageRequest, solver: SolverSpec, steps: int) -> tuple[float, ...]:

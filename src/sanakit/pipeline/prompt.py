@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from sanakit.base.echo import printable
 from sanakit.base.errors import RequestError
@@ -19,21 +20,30 @@ _WORDS_LISTED = 5  # unknown words in a note
 _WORD_LENGTH = 40  # letters of each
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PromptStates:
-    """The states of a prompt [1, L, C], and those of the unconditional branch if guidance needs them."""
+    """The states of a prompt [1, L, C], and those of the unconditional branch if guidance needs them.
+
+    texts: for a picture with regions, the number of the text that each state of the prompt belongs to, [L] int64: 0 for
+    the prompt, k for region k, whose states follow one another.
+    """
 
     cond: TextStates
     uncond: TextStates | None = None
+    texts: Tensor | None = None
 
     def branch(self, name: Branch) -> TextStates:
         """Return the states that a branch of guidance reads."""
-        return self.uncond if name == "uncond" and self.uncond is not None else self.cond
+        return self.uncond if self.is_null(name) and self.uncond is not None else self.cond
+
+    def is_null(self, name: Branch) -> bool:
+        """Return whether a branch reads other states than those of the prompt."""
+        return name == "uncond" and self.uncond is not None
 
     def to(self, device: torch.device) -> PromptStates:
         """Return the same on a device."""
         uncond = None if self.uncond is None else self.uncond.to(device=device)
-        return PromptStates(self.cond.to(device=device), uncond)
+        return PromptStates(self.cond.to(device=device), uncond, self.texts)
 
 
 def instruction_of(plan: Plan) -> Instruction | None:
@@ -44,7 +54,8 @@ def instruction_of(plan: Plan) -> Instruction | None:
 def prompt_key(plan: Plan) -> str:
     """Return a key of the text of a plan: plans of one model with equal keys have equal `PromptStates`."""
     negative = plan.request.negative if plan.uncond else ""
-    return content_key(plan.request.prompt, negative, plan.instruct, plan.uncond)
+    regions = [region.prompt for region in plan.request.regions]
+    return content_key(plan.request.prompt, negative, plan.instruct, plan.uncond, *regions)
 
 
 @torch.no_grad()
@@ -56,9 +67,24 @@ def encode_prompt(encoder: TextEncoder, spec: ModelSpec, plan: Plan) -> PromptSt
     dialect = spec.dialect
     cond = encoder.encode([plan.request.prompt], instruction_of(plan), lowercase=dialect.lowercase)
     check_finite(cond.states, "the text encoder")
-    if not plan.uncond:
-        return PromptStates(cond)
-    return PromptStates(cond, null_states(encoder, dialect, cond.mask, plan.request.negative))
+    uncond = null_states(encoder, dialect, cond.mask, plan.request.negative) if plan.uncond else None
+    if not plan.request.regions:
+        return PromptStates(cond, uncond)
+    words = [region.prompt for region in plan.request.regions]
+    others = [encoder.encode([text], instruction_of(plan), lowercase=dialect.lowercase) for text in words]
+    joined, texts = _one_after_another(cond, *others)
+    return PromptStates(joined, uncond, texts)
+
+
+def _one_after_another(*texts: TextStates) -> tuple[TextStates, Tensor]:
+    """The real states of several texts as one [1, L, C], and the number of the text of each, [L]."""
+    states = [text.states[:, text.mask[0]] for text in texts]
+    check_finite(torch.cat(states, dim=1), "the text encoder")
+    numbers = [torch.full((part.shape[1],), number) for number, part in enumerate(states)]
+    joined = torch.cat(states, dim=1)
+    return TextStates(
+        joined, torch.ones(joined.shape[:2], dtype=torch.bool, device=joined.device)
+    ), torch.cat(numbers)
 
 
 def text_notes(encoder: TextEncoder, spec: ModelSpec, plan: Plan) -> list[str]:
@@ -66,7 +92,8 @@ def text_notes(encoder: TextEncoder, spec: ModelSpec, plan: Plan) -> list[str]:
 
     Raises RequestError if tokens would be cut and the request doesn't allow it.
     """
-    return [*_cut_notes(encoder, spec, plan), *_word_notes(spec, plan.request.prompt)]
+    words = " ".join([plan.request.prompt, *(region.prompt for region in plan.request.regions)])
+    return [*_cut_notes(encoder, spec, plan), *_word_notes(spec, words)]
 
 
 def unknown_words(spec: ModelSpec, prompt: str) -> list[str]:
@@ -81,6 +108,9 @@ def unknown_words(spec: ModelSpec, prompt: str) -> list[str]:
 def _cut_notes(encoder: TextEncoder, spec: ModelSpec, plan: Plan) -> list[str]:
     request, lowercase = plan.request, spec.dialect.lowercase
     cut = {"prompt": encoder.count_cut(request.prompt, instruction_of(plan), lowercase=lowercase)}
+    for number, region in enumerate(request.regions, 1):
+        words = f"text of region {number}"
+        cut[words] = encoder.count_cut(region.prompt, instruction_of(plan), lowercase=lowercase)
     if plan.uncond:
         cut["negative prompt"] = encoder.count_cut(request.negative, None, lowercase=lowercase)
     found = [(name, f"{count} token{'s' if count > 1 else ''}") for name, count in cut.items() if count]

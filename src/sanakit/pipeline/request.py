@@ -17,9 +17,11 @@ from sanakit.base.errors import RequestError
 from sanakit.base.json_text import parse_json
 from sanakit.pipeline import editing as e
 from sanakit.pipeline import fields as f
+from sanakit.pipeline import regions as r
 from sanakit.pipeline.fields import RequestField, about, option
 from sanakit.pipeline.inputs import InputImage
 from sanakit.pipeline.loras import LoRAFile, check_loras, decode_loras, encode_loras, take_loras
+from sanakit.pipeline.regions import Region
 
 MAX_SIDE = 16384
 MAX_STEPS = 1000
@@ -119,6 +121,11 @@ class ImageRequest:
         f.switch,
         png="Bins",
     )
+    regions: tuple[Region, ...] = option(
+        (), "Words of their own for a box, in pixels or fractions of the picture; may be given several times.",
+        r.check_regions, png="Regions", metavar="X,Y,W,H:TEXT", shown_default="none", flag="--region", many=True,
+        take=r.take_regions, encode=r.regions_to_json, decode=r.regions_from_json, later=True,
+    )  # fmt: skip
     source: InputImage | None = option(
         None,
         "The picture to change.",
