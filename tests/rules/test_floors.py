@@ -49,9 +49,9 @@ LIBRARIES = {
 """Library -> rooms that may import it; a library that is not named here is imported nowhere in src."""
 
 SINGLE_FILES = {
-    # Vision-language models and CLIP, which write and score captions of training data: they belong to no station of the
-    # flow, so `text` is no place for them.
-    "transformers": {"sanakit.data.labels.vision"},
+    # Vision-language models and CLIP, which write and score captions of training data, and models for depth and pose:
+    # they belong to no station of the flow, so `text` is no place for them.
+    "transformers": {"sanakit.data.labels.vision", "sanakit.data.labels.dense"},
 }
 """Library -> modules that may import it though their room may not."""
 

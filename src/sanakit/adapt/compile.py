@@ -19,7 +19,7 @@ from sanakit.adapt.runner import Runner
 from sanakit.base.errors import OutputError
 from sanakit.base.files import ensure_writable_folder, user_path
 from sanakit.base.text_states import TextStates
-from sanakit.transformer import SanaTransformer, TextKV
+from sanakit.transformer import Backbone, TextKV
 
 CACHE = Path("~/.cache/sanakit/compiled")
 """Where compiled blocks are kept, unless TORCHINDUCTOR_CACHE_DIR says otherwise."""
@@ -43,7 +43,7 @@ def why_not() -> str | None:
 
 
 class CompiledTransformer(Runner):
-    """A transformer whose blocks are compiled: keys and values of its text have a free number of tokens.
+    """A transformer or a ControlNet with compiled blocks: keys and values of its text have a free number of tokens.
 
     Otherwise every prompt would be compiled for.
     """
@@ -58,7 +58,7 @@ class CompiledTransformer(Runner):
         return text_kv
 
 
-def compile_blocks(model: SanaTransformer, backend: str = "inductor") -> CompiledTransformer:
+def compile_blocks(model: Backbone, backend: str = "inductor") -> CompiledTransformer:
     """`model` with its blocks compiled; the first step at a new size takes seconds more.
 
     backend: of torch.compile.

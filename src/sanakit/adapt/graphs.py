@@ -19,7 +19,7 @@ from sanakit.adapt.runner import Runner
 from sanakit.autoencoder import DCAE, LatentDecoder
 from sanakit.base.text_states import TextStates
 from sanakit.layers.attention import KV
-from sanakit.transformer import SanaTransformer, TextKV
+from sanakit.transformer import ControlNet, SanaTransformer, TextKV
 
 TEXT_STEP = 64
 
@@ -73,11 +73,12 @@ class Recorded:
 
 
 class _Form(NamedTuple):
-    """The launches of a step besides its shapes: optional tensors that are given, and blocks that are perturbed."""
+    """The launches of a step besides its shapes: optional tensors that are given, blocks perturbed and steered."""
 
     single: bool
     guided: bool
-    perturbed: tuple[int, ...]
+    perturbed: tuple[int, ...] = ()
+    residuals: tuple[int, ...] = ()
 
 
 class RecordedTransformer(Runner):
@@ -94,12 +95,15 @@ class RecordedTransformer(Runner):
         text: TextKV,
         guidance: Tensor | None = None,
         perturbed: Mapping[int, Tensor] | None = None,
+        residuals: Mapping[int, Tensor] | None = None,
     ) -> Tensor:
         """As `SanaTransformer`, for a text that is precomputed: [B, C, h, w] -> [B, C, h, w]."""
-        text_kv, masks = _padded(text), perturbed or {}
-        form = _Form(text_kv.blocks[0].rows is not None, guidance is not None, tuple(masks))
+        text_kv, masks, added = _padded(text), perturbed or {}, residuals or {}
+        form = _Form(text_kv.blocks[0].rows is not None, guidance is not None, tuple(masks), tuple(added))
         given = () if guidance is None else (guidance,)
-        return self._recorded(latent, time, *given, *masks.values(), *_flatten(text_kv), key=form)
+        return self._recorded(
+            latent, time, *given, *masks.values(), *added.values(), *_flatten(text_kv), key=form
+        )
 
     def precompute_text(self, text: TextStates, single: Tensor | None = None) -> TextKV:
         """As `SanaTransformer`, padded: else a text would be padded again at every step."""
@@ -110,8 +114,38 @@ class RecordedTransformer(Runner):
         latent, time = next(parts), next(parts)
         guidance = next(parts) if key.guided else None
         perturbed = {index: next(parts) for index in key.perturbed}
-        velocity: Tensor = self.part(latent, time, _unflatten(tuple(parts), key.single), guidance, perturbed)
+        residuals = {index: next(parts) for index in key.residuals}
+        text_kv = _unflatten(tuple(parts), key.single)
+        velocity: Tensor = self.part(latent, time, text_kv, guidance, perturbed, residuals=residuals)
         return velocity
+
+
+class RecordedControl(Runner):
+    """A ControlNet whose forward pass is recorded and replayed; for inference, without gradients."""
+
+    def __init__(self, part: ControlNet, recorder: Recorder = record_cuda) -> None:
+        super().__init__(part)
+        self._recorded = Recorded(self._replayable, recorder)
+
+    def forward(
+        self, latent: Tensor, time: Tensor, text: TextKV, control: Tensor, guidance: Tensor | None = None
+    ) -> Tensor:
+        """As `ControlNet`, for a text that is precomputed: residuals [K, B, N, D]."""
+        text_kv = _padded(text)
+        form = _Form(text_kv.blocks[0].rows is not None, guidance is not None)
+        given = () if guidance is None else (guidance,)
+        return self._recorded(latent, time, control, *given, *_flatten(text_kv), key=form)
+
+    def precompute_text(self, text: TextStates, single: Tensor | None = None) -> TextKV:
+        """As `SanaTransformer`, padded."""
+        return _padded(self.part.precompute_text(text, single))
+
+    def _replayable(self, *flat: Tensor, key: _Form) -> Tensor:
+        parts = iter(flat)
+        latent, time, control = next(parts), next(parts), next(parts)
+        guidance = next(parts) if key.guided else None
+        residuals: Tensor = self.part(latent, time, _unflatten(tuple(parts), key.single), control, guidance)
+        return residuals
 
 
 class RecordedDecoder(Runner):
@@ -130,6 +164,8 @@ def record(module: nn.Module, recorder: Recorder = record_cuda) -> nn.Module:
     """`module`, replayed from recordings; parts that run once per image are returned as they are."""
     if isinstance(module, SanaTransformer):
         return RecordedTransformer(module, recorder)
+    if isinstance(module, ControlNet):
+        return RecordedControl(module, recorder)
     if isinstance(module, DCAE | LatentDecoder):
         return RecordedDecoder(module, recorder)
     return module

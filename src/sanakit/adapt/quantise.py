@@ -35,6 +35,8 @@ KEPT: dict[str, str] = {
     "*.cross.q": "reads tokens before any norm: with cross.out as much error as all else, and no time saved",
     "*.cross.out": "as cross.q",
     "head.out": "its error goes straight into the output",
+    "outputs.*": "of a ControlNet: its error goes straight into the tokens of the base",
+    "input": "of a ControlNet: as outputs",
 }
 """Names of layers of the transformer (`*` for any) that are not quantised, and why."""
 

@@ -10,6 +10,7 @@ import typer
 
 from sanakit import __version__
 from sanakit.base.waiting import spin_briefly
+from sanakit.cli.annotate import annotate
 from sanakit.cli.bench import bench
 from sanakit.cli.convert import convert
 from sanakit.cli.data import data_app
@@ -52,7 +53,7 @@ def version() -> None:
     say(f"sanakit {__version__}")
 
 
-for _command in (generate, edit, inspect, evaluate, convert, train, bench, doctor, version):
+for _command in (generate, edit, annotate, inspect, evaluate, convert, train, bench, doctor, version):
     app.command()(guarded(_command))
 app.add_typer(data_app)
 

@@ -107,6 +107,11 @@ def to_tensor(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
+def to_image(picture: Tensor) -> Image.Image:
+    """The reverse of `to_tensor`."""
+    return Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy())
+
+
 def _open(data: bytes) -> Image.Image:
     """The picture with only its head read."""
     try:

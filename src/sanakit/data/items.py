@@ -160,6 +160,10 @@ class PictureSet(Sequence[Item]):
         """The numbers of the items that have a caption, for `BatchOrder(usable=...)`."""
         return tuple(index for index, item in enumerate(self._items) if item.captions)
 
+    def source(self, index: int) -> ByteSource:
+        """Where the bytes of an item's picture are."""
+        return self._sources[index]
+
     def read(self, index: int) -> bytes:
         """The encoded picture of an item. Raises PictureError if it can't be read."""
         data = self._sources[index].read()

@@ -7,7 +7,7 @@ the form of the engine. No network exists twice, and one that has done its work 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Literal
 
@@ -24,9 +24,10 @@ from sanakit.pipeline.engine import Engine, edit
 from sanakit.pipeline.loras import LoRAFile
 from sanakit.pipeline.merged import apply_loras, swap_loras
 from sanakit.text import TextEncoder, build_gemma, load_tokenizer, restore_constants
-from sanakit.transformer import SanaTransformer
+from sanakit.transformer import ControlNet, SanaTransformer
 from sanakit.weights import (
     STEMS,
+    ControlSpec,
     ModelSpec,
     align,
     int8_layers,
@@ -63,6 +64,7 @@ class Components:
         self._loras: tuple[LoRAFile, ...] = ()
         self._handed_in = set[PartName]()
         self._loaded: dict[PartName, object] = {}
+        self._controls: dict[Path, ControlNet | Runner] = {}
 
     def is_loaded(self, name: PartName) -> bool:
         """Return whether a part is in memory."""
@@ -95,6 +97,32 @@ class Components:
         else:
             self.release("transformer")
 
+    def control(self, spec: ControlSpec) -> ControlNet | Runner:
+        """A ControlNet beside the transformer, or what runs it; loaded on first use. Raises WeightsError."""
+        if spec.source not in self._controls:
+            dtype, device = self.dtype("transformer"), self.precision.device
+            made = self._finish("control", spec.build(dtype=dtype, device=device, mapped=True))
+            assert isinstance(made, ControlNet | Runner)
+            self._controls[spec.source] = made
+        return self._controls[spec.source]
+
+    def has_control(self, spec: ControlSpec) -> bool:
+        """Return whether a ControlNet is in memory."""
+        return spec.source in self._controls
+
+    def use_control(self, spec: ControlSpec, network: ControlNet) -> None:
+        """Use a ControlNet that exists already, such as one under training, in the place of one on disk."""
+        self._controls[spec.source] = network
+
+    def release_controls(self, keep: Collection[ControlSpec] = ()) -> None:
+        """Drop all ControlNets but some."""
+        kept = {spec.source for spec in keep}
+        gone = [source for source in self._controls if source not in kept]
+        for source in gone:
+            del self._controls[source]
+        if gone:
+            self._give_back()
+
     def replace(self, name: PartName, part: nn.Module | TextEncoder) -> None:
         """Use a part that exists already, such as a network under training, instead of the folder's."""
         self._loaded[name] = part
@@ -104,6 +132,9 @@ class Components:
         """Drop a part; its memory is free once nothing else refers to it."""
         self._loaded.pop(name, None)
         self._handed_in.discard(name)
+        self._give_back()
+
+    def _give_back(self) -> None:
         if self.precision.device.type == "cuda":
             torch.cuda.empty_cache()
         else:
@@ -187,7 +218,7 @@ class Components:
         )  # fmt: skip
         return self._finish(name, model)
 
-    def _finish(self, name: PartName, module: nn.Module) -> nn.Module:
+    def _finish(self, name: str, module: nn.Module) -> nn.Module:
         """Bring a part into the form of the engine; align the weights that it left as they were."""
         edited = edit(module.eval().requires_grad_(False), name, self.engine)
         align(edited)

@@ -6,7 +6,7 @@ float32; the noise comes from a CPU generator, so it is the same on every device
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -21,7 +21,8 @@ from sanakit.flow import Branch, Noise, Solver, State, drive, keep_source
 from sanakit.pipeline.components import Transformer
 from sanakit.pipeline.plan import Plan
 from sanakit.pipeline.prompt import PromptStates
-from sanakit.transformer import TextKV
+from sanakit.pipeline.steering import LoadedControl, Steering, steer
+from sanakit.transformer import ControlNet, TextKV
 
 Branches = tuple[Branch, ...]
 
@@ -33,17 +34,29 @@ def denoise(
     seed: int,
     device: torch.device,
     source: Tensor | None = None,
+    controls: Sequence[LoadedControl] = (),
 ) -> Iterator[State]:
     """Yield the solver's states for one image; the last `x` is the latent [1, C, h, w].
 
-    source: the latent [1, C, h, w] float32 of the picture that the plan changes.
+    source: the latent [1, C, h, w] float32 of the picture that the plan changes. controls: of the plan, loaded.
     Raises NumericsError for NaN or Inf.
     """
     noise, prompt = noise_stream(seed, plan.latent_shape, device), prompt.to(device)
     solver = _begin(plan, noise, source)
     needed = dict.fromkeys(plan.guidance.branches(sigma) for sigma in plan.sigmas[:-1])
-    text_kv = {branches: precompute_text(transformer, prompt, branches, plan.reads) for branches in needed}
-    yield from drive(solver, Denoiser(transformer=transformer, plan=plan, text_kv=text_kv))
+
+    def texts(network: Transformer | ControlNet) -> dict[Branches, TextKV]:
+        return {branches: precompute_text(network, prompt, branches, plan.reads) for branches in needed}
+
+    steering = tuple(
+        Steering(
+            planned=control.planned, network=control.network, latent=control.latent.to(device),
+            text_kv=texts(control.network),
+        )
+        for control in controls
+    )  # fmt: skip
+    asked = Denoiser(transformer=transformer, plan=plan, text_kv=texts(transformer), steering=steering)
+    yield from drive(solver, asked)
 
 
 def _begin(plan: Plan, noise: Noise, source: Tensor | None) -> Solver:
@@ -61,12 +74,14 @@ def _begin(plan: Plan, noise: Noise, source: Tensor | None) -> Solver:
 class Denoiser:
     """The transformer as solvers want it: the guided velocity at a point, all branches in one batch.
 
-    text_kv: keys and values of the texts of each set of branches that a step of the plan needs.
+    text_kv: keys and values of the texts of each set of branches that a step of the plan needs. steering: what
+    ControlNets add.
     """
 
     transformer: Transformer
     plan: Plan
     text_kv: Mapping[Branches, TextKV]
+    steering: tuple[Steering, ...] = ()
 
     @torch.no_grad()
     def __call__(self, x: Tensor, sigma: float, step: int) -> Tensor:
@@ -79,10 +94,13 @@ class Denoiser:
         rows = torch.tensor([name == "perturbed" for name in branches], device=x.device)
         perturbed = dict.fromkeys(plan.pag_blocks, rows) if "perturbed" in branches else None
 
+        batch = x.expand(len(branches), -1, -1, -1)
+        residuals = steer(self.steering, batch, sigma, step, branches, plan.guidance_input)
+        steered = {} if residuals is None else {"residuals": residuals}
+
         def run() -> Tensor:
-            batch = x.expand(len(branches), -1, -1, -1)
             velocity: Tensor = self.transformer(
-                batch, time, self.text_kv[branches], guidance=guidance, perturbed=perturbed
+                batch, time, self.text_kv[branches], guidance=guidance, perturbed=perturbed, **steered
             )
             return velocity
 
@@ -92,7 +110,10 @@ class Denoiser:
 
 @torch.no_grad()
 def precompute_text(
-    transformer: Transformer, prompt: PromptStates, branches: Branches, reads: Tensor | None = None
+    transformer: Transformer | ControlNet,
+    prompt: PromptStates,
+    branches: Branches,
+    reads: Tensor | None = None,
 ) -> TextKV:
     """Return keys and values of the branches' texts, without padding: it has no weight in the attention.
 

@@ -174,7 +174,7 @@ def describe_int8(precision: Precision) -> str:
 def edit(module: nn.Module, part: str, engine: Engine) -> nn.Module:
     """Bring a loaded part into the form of the engine, in place; return it, inside a `Runner` if need be.
 
-    part: "text", "transformer", "encoder" or "decoder".
+    part: "text", "transformer", "control", "encoder" or "decoder".
     """
     for change in edits(part, engine):
         changed = change(module)
@@ -188,7 +188,7 @@ def edits(part: str, engine: Engine) -> list[Edit]:
     The text encoder and that of the autoencoder are widened at most: they run once per image, and packing costs as long
     as that.
     """
-    network, once = part == "transformer", part in ("text", "encoder")
+    network, once = part in ("transformer", "control"), part in ("text", "encoder")
     rows: list[tuple[bool, Edit]] = [
         # The heap is told to keep its pages before anything large is allocated.
         (engine.pack and not once, _keep_pages),

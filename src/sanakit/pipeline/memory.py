@@ -8,7 +8,7 @@ estimate for planning, not a promise.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,9 +19,9 @@ from sanakit.base.errors import RequestError
 from sanakit.base.heap import free_bytes
 from sanakit.base.memory import group_left, group_limit, process_left
 from sanakit.base.precision import Precision
-from sanakit.pipeline.shapes import Shapes
+from sanakit.pipeline.shapes import Shapes, control_parameters
 from sanakit.text import MAX_TOKENS, TextConfig
-from sanakit.transformer import TransformerConfig
+from sanakit.transformer import ControlConfig, TransformerConfig
 
 TILE_ABOVE = 2048 * 2048
 """Images of more pixels than this are decoded in tiles."""
@@ -57,10 +57,12 @@ def estimate(
     device: str = "cpu",
     total: int | None = None,
     encode: bool = False,
+    controls: Sequence[ControlConfig] = (),
 ) -> tuple[StageMemory, ...]:
     """Return the memory of the stages text, denoise and decode for one image of width x height pixels.
 
-    encode: add the stage encode, for an image that is changed.
+    encode: add the stage encode, for an image that is changed or steered. controls: ControlNets beside the transformer,
+    whose weights and residuals count in the stage denoise.
 
     branches: passes through the transformer in one batch, 2 with classifier-free guidance. device: its type; on a CPU
     wide maps are decoded in bands. total: bytes that the device has in all, which decide on tiles. With fp16 the text
@@ -71,12 +73,15 @@ def estimate(
     config = shapes.autoencoder
     tokens = width * height // (config.ratio * shapes.transformer.patch_size) ** 2
     tiled = needs_tiles(config, width, height, outer_dtype, total, device)
+    residuals = sum(each.copies for each in controls) * tokens * branches * shapes.transformer.width * size
     work = (
         _text_work(shapes.text, outer),
-        _denoise_work(shapes.transformer, tokens * branches, size),
+        _denoise_work(shapes.transformer, tokens * branches, size) + residuals,
         _decode_work(config, width, height, outer, device == "cpu", tiled),
     )
-    rows = zip(STAGES, shapes.parameters(), (outer, size, outer), work, strict=True)
+    text, transformer, decoder = shapes.parameters()
+    counts = (text, transformer + sum(map(control_parameters, controls)), decoder)
+    rows = zip(STAGES, counts, (outer, size, outer), work, strict=True)
     stages = tuple(
         StageMemory(stage=stage, parameters=count, weights=count * each, work=need)
         for stage, count, each, need in rows
@@ -106,6 +111,7 @@ def check_fit(
     branches: int,
     loaded: Collection[str],
     encode: bool = False,
+    controls: Sequence[ControlConfig] = (),
 ) -> Fit:
     """Compare what the stages of an image need with what is free; the weights of `loaded` stages count as free.
 
@@ -113,7 +119,7 @@ def check_fit(
     """
     device = precision.device
     need = estimate(
-        shapes, width, height, precision.dtype, branches, device.type, total_bytes(device), encode
+        shapes, width, height, precision.dtype, branches, device.type, total_bytes(device), encode, controls
     )
     free = available_bytes(device)
     room = None if free is None else free + sum(stage.weights for stage in need if stage.stage in loaded)

@@ -5,7 +5,7 @@ plan.py -> prompt.py -> denoiser.py (which calls flow.drive) -> decoder.py
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -41,6 +41,7 @@ from sanakit.pipeline.plan import Plan, defaults_of, make_plan
 from sanakit.pipeline.prompt import PromptStates, encode_prompt, prompt_key, text_notes
 from sanakit.pipeline.request import Defaults, ImageRequest
 from sanakit.pipeline.shapes import Shapes
+from sanakit.pipeline.steering import LoadedControl, control_pixels
 from sanakit.pipeline.threads import StageTimer, stage_threads
 from sanakit.text import CHI, LruCache, final_prompt
 from sanakit.weights import Hints, ModelSpec, int8_layers, read_model_spec, resolve, with_decoder
@@ -212,8 +213,9 @@ class Model:
             return
         prompt = yield from self._encode(plan, timer)
         source = yield from self._encode_source(plan, timer)
+        controls = yield from self._encode_controls(plan, timer)
         for index, seed in enumerate(plan.seeds):
-            latent = yield from self._denoise(plan, prompt, index, timer, stop, source)
+            latent = yield from self._denoise(plan, prompt, index, timer, stop, source, controls)
             if latent is None or stop():
                 yield Cancelled(finished=index, timings=timer.seconds)
                 return
@@ -248,12 +250,28 @@ class Model:
         """Return the latent of the picture that is changed, if one is."""
         if plan.edit is None:
             return None
+        latent = yield from self._encode_pixels(to_drawn(plan.edit.canvas, plan.edit.source), timer)
+        if not plan.controls:
+            self._free("encoder")
+        return latent
+
+    def _encode_controls(self, plan: Plan, timer: StageTimer) -> Generator[Event, None, list[Tensor]]:
+        """Return the latents of the control pictures, in the order of the plan."""
+        self.parts.release_controls([each.spec for each in plan.controls])
+        latents = []
+        for each in plan.controls:
+            latents.append((yield from self._encode_pixels(control_pixels(each.control, plan.drawn), timer)))
+        if plan.controls:
+            self._free("encoder")
+        return latents
+
+    def _encode_pixels(self, pixels: Tensor, timer: StageTimer) -> Generator[Event, None, Tensor]:
+        """Return the latent of a picture [1, 3, H, W]."""
         yield from self._load("encoder", timer)
         yield StageStarted(stage="encode")
         with timer.timed("encode"):
-            latent = encode(self.parts.encoder, to_drawn(plan.edit.canvas, plan.edit.source))
+            latent = encode(self.parts.encoder, pixels)
         yield timer.done("encode")
-        self._free("encoder")
         return latent
 
     def _denoise(
@@ -264,14 +282,20 @@ class Model:
         timer: StageTimer,
         stop: Stop,
         source: Tensor | None,
+        controls: Sequence[Tensor],
     ) -> Generator[Event, None, Tensor | None]:
         """Return the latent, or None if the caller stopped."""
         self.parts.use_loras(plan.request.loras)
         yield from self._load("transformer", timer, index)
+        yield from self._load_controls(plan, timer, index)
         yield StageStarted(stage="denoise", index=index, total=plan.steps)
         states = denoise(
-            self.parts.transformer, prompt, plan, plan.seeds[index], self.precision.device, source
-        )
+            self.parts.transformer, prompt, plan, plan.seeds[index], self.precision.device, source,
+            [
+                LoadedControl(planned=planned, network=self.parts.control(planned.spec), latent=latent)
+                for planned, latent in zip(plan.controls, controls, strict=True)
+            ],
+        )  # fmt: skip
         for step in range(plan.steps):
             if stop():
                 return None
@@ -300,17 +324,30 @@ class Model:
                 self.parts.load(name)
             yield timer.done("load", index)
 
+    def _load_controls(self, plan: Plan, timer: StageTimer, index: int) -> Iterator[Event]:
+        for each in plan.controls:
+            if not self.parts.has_control(each.spec):
+                yield StageStarted(stage="load", index=index)
+                with timer.timed("load"):
+                    self.parts.control(each.spec)
+                yield timer.done("load", index)
+
     def _free(self, name: PartName) -> None:
         if self.frugal:
             self.parts.release(name)
+            if name == "transformer":
+                self.parts.release_controls()
 
     def _check_memory(self, plan: Plan) -> None:
         """Refuse what can't fit, and decide `frugal` unless somebody has; parts that are loaded count as free."""
         drawn = plan.drawn
         loaded = [stage for stage, part in _PART.items() if self.parts.is_loaded(part)]
+        if not all(self.parts.has_control(each.spec) for each in plan.controls):
+            loaded = [stage for stage in loaded if stage != "denoise"]
         fit = check_fit(
             Shapes.of(self.spec), drawn.width, drawn.height, self.precision, plan.branches, loaded,
-            encode=plan.edit is not None,
+            encode=plan.edit is not None or bool(plan.controls),
+            controls=[each.spec.config for each in plan.controls],
         )  # fmt: skip
         if fit.warning is not None and drawn not in self._warned:
             self._warned.add(drawn)

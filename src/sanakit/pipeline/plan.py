@@ -19,6 +19,7 @@ from sanakit.pipeline.inputs import require_inputs
 from sanakit.pipeline.loras import check_fit
 from sanakit.pipeline.regions import Box, tokens_read
 from sanakit.pipeline.request import Defaults, ImageRequest
+from sanakit.pipeline.steering import PlannedControl, control_notes, plan_controls
 from sanakit.weights import ModelSpec
 
 T = TypeVar("T")
@@ -52,6 +53,7 @@ class Plan:
     notes              sentences about parts of the request that have no effect or an unusual one
     edit               how a picture is changed; None if one is drawn from noise
     reads              which text each token reads, [N] int64: 0 the prompt, k that of region k; None without regions
+    controls           what steers, each with its ControlNet as it is on disk
     """
 
     request: ImageRequest
@@ -70,6 +72,7 @@ class Plan:
     notes: tuple[str, ...]
     edit: EditPlan | None = None
     reads: Tensor | None = None
+    controls: tuple[PlannedControl, ...] = ()
 
     @property
     def steps(self) -> int:
@@ -96,7 +99,8 @@ def make_plan(spec: ModelSpec, request: ImageRequest) -> Plan:
     """Decide how a model draws a request.
 
     Raises RequestError if the size doesn't fit the autoencoder and the patches, if a block to perturb is absent, if
-    an input file is known by name and hash only, or if a LoRA is for another transformer.
+    an input file is known by name and hash only, or if a LoRA is for another transformer; ConfigError or WeightsError
+    for a ControlNet that doesn't fit.
     """
     require_inputs(request)
     request = request.complete(_defaults(spec, request))
@@ -113,6 +117,7 @@ def make_plan(spec: ModelSpec, request: ImageRequest) -> Plan:
     if edit is not None:
         sigmas = last_levels(sigmas, edit.strength)
         clock = replace(clock, timesteps=clock.timesteps[len(clock.timesteps) - len(sigmas) + 1 :])
+    controls = plan_controls(spec, request.controls, len(sigmas) - 1, clock)
     return Plan(
         request=request,
         size=size if edit is None else edit.canvas.size,
@@ -127,9 +132,14 @@ def make_plan(spec: ModelSpec, request: ImageRequest) -> Plan:
         pag_blocks=_pag_blocks(spec, request),
         instruct=spec.instruct and request.chi,
         seeds=range(request.seed, request.seed + request.count),
-        notes=tuple(_notes(spec, request, solver, uncond) + ([] if edit is None else edit_notes(edit))),
+        notes=(
+            *_notes(spec, request, solver, uncond),
+            *([] if edit is None else edit_notes(edit)),
+            *control_notes(controls, len(sigmas) - 1),
+        ),
         edit=edit,
         reads=_reads(spec, request, size, drawn, edit),
+        controls=controls,
     )
 
 

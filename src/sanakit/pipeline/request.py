@@ -15,6 +15,7 @@ from sanakit.base.bounds import MAX_ANGLE, MAX_SEED
 from sanakit.base.echo import quoted
 from sanakit.base.errors import RequestError
 from sanakit.base.json_text import parse_json
+from sanakit.pipeline import control as c
 from sanakit.pipeline import editing as e
 from sanakit.pipeline import fields as f
 from sanakit.pipeline import regions as r
@@ -125,6 +126,12 @@ class ImageRequest:
         (), "Words of their own for a box, in pixels or fractions of the picture; may be given several times.",
         r.check_regions, png="Regions", metavar="X,Y,W,H:TEXT", shown_default="none", flag="--region", many=True,
         take=r.take_regions, encode=r.regions_to_json, decode=r.regions_from_json, later=True,
+    )  # fmt: skip
+    controls: tuple[c.Control, ...] = option(
+        (), "Steer by a picture: a ControlNet (folder, file or hub id) and what it reads; may be repeated.",
+        c.check_controls, png="Controls", metavar="FOLDER:PICTURE[:scale=X,start=X,end=X,fit=F]", shown_default="none",
+        later=True, take=c.take_controls, encode=c.encode_controls, decode=c.decode_controls, many=True,
+        flag="--control",
     )  # fmt: skip
     source: InputImage | None = option(
         None,

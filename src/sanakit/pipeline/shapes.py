@@ -15,7 +15,7 @@ from sanakit.autoencoder import DCAE, AutoencoderConfig, LatentEncoder
 from sanakit.autoencoder import PRESETS as AUTOENCODERS
 from sanakit.base.errors import ModelNotFoundError
 from sanakit.text import GEMMA_2_2B, TextConfig
-from sanakit.transformer import PRESETS, SanaTransformer, TransformerConfig
+from sanakit.transformer import PRESETS, ControlConfig, ControlNet, SanaTransformer, TransformerConfig
 from sanakit.weights import PUBLISHED, ModelSpec, read_model_spec, resolve
 
 Config = TypeVar("Config")
@@ -77,6 +77,15 @@ def _transformer_parameters(config: TransformerConfig) -> int:
     """Counted at a depth of one and two, for all blocks are alike: a thousand would take seconds to build."""
     one, two = (_count(SanaTransformer, replace(config, depth=depth)) for depth in (1, 2))
     return one + (config.depth - 1) * (two - one)
+
+
+def control_parameters(config: ControlConfig) -> int:
+    """Return the parameters of a ControlNet, counted as those of the transformer."""
+    one, two = (
+        _count(ControlNet, replace(config, backbone=replace(config.backbone, depth=config.lead + copies)))
+        for copies in (1, 2)
+    )
+    return one + (config.copies - 1) * (two - one)
 
 
 def gemma_parameters(config: TextConfig) -> int:

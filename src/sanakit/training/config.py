@@ -14,6 +14,7 @@ from sanakit.base.errors import ConfigError
 from sanakit.base.sizes import check_side
 from sanakit.data.caption_rule import CaptionRule
 from sanakit.flow import TimeDensity
+from sanakit.training.control_settings import ControlTraining
 from sanakit.training.guard import GuardConfig
 from sanakit.training.lora_settings import LoraConfig
 from sanakit.training.objectives.autoencoder_loss import AutoencoderLoss
@@ -23,7 +24,7 @@ from sanakit.training.optim.learning_rate import BatchRule
 from sanakit.training.optim.settings import OptimizerConfig
 from sanakit.training.parallel import Mode
 
-TaskName = Literal["transformer", "lora", "teacher", "sprint", "autoencoder"]
+TaskName = Literal["transformer", "lora", "control", "teacher", "sprint", "autoencoder"]
 _NAMED = Bounds()
 """Texts and paths that must not be empty."""
 _WARMUP = 2000
@@ -253,6 +254,7 @@ class TrainConfig:
         optimizer: and its learning rate.
         schedule: of the learning rate.
         lora: what only the task "lora" reads.
+        control: what only the task "control" reads.
         sprint: what only the task "sprint" reads.
         autoencoder: what only the task "autoencoder" reads.
         clip: largest norm of the gradient; 0 or None for no limit.
@@ -286,6 +288,7 @@ class TrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: LRScheduleConfig = field(default_factory=LRScheduleConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)
+    control: ControlTraining = field(default_factory=ControlTraining)
     sprint: SprintConfig = field(default_factory=SprintConfig)
     autoencoder: AutoencoderRun = field(default_factory=AutoencoderRun)
     clip: Annotated[float, Bounds(least=0, most=10**9)] | None = 0.1
@@ -362,6 +365,8 @@ class TrainConfig:
         if self.task == "lora":
             kept["lora"] = values["lora"]
             kept["lora"]["prior"].pop("path")  # where a set lies is not what a run is
+        if self.task == "control":
+            kept["control"] = {name: value for name, value in values["control"].items() if name != "pictures"}
         kept["data"] = {name: values["data"][name] for name in ("square", "captions", "held")}
         if self.data.uncaptioned != "skip":
             kept["data"]["uncaptioned"] = self.data.uncaptioned

@@ -116,6 +116,7 @@ def _unread(config: TrainConfig) -> Iterator[str]:
         ("autoencoder", config.autoencoder != type(config.autoencoder)(), not transformer, task),
         ("data.captions", captions != type(captions)(), transformer, task),
         ("lora", config.lora != type(config.lora)(), config.task == "lora", task),
+        ("control", config.control != type(config.control)(), config.task == "control", task),
         ("sprint", config.sprint != type(config.sprint)(), config.task == "sprint", task),
         *_unread_by_lora(config),
         *_unread_by_autoencoder(config),

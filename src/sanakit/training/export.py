@@ -29,13 +29,13 @@ _WORK = ".export"
 
 
 def export_step(config: TrainConfig, step: int, notify: Callable[[str], object] = lambda text: None) -> Path:
-    """Write the model of a checkpoint to RUN/model-STEP, of other tasks to RUN/vae-STEP or lora-STEP, on the CPU.
+    """Write the model of a checkpoint to RUN/model-STEP, of other tasks to RUN/vae-STEP, lora-STEP or control-STEP.
 
-    Replaces an earlier export of the step. Returns the folder. Raises WeightsError if there is no whole checkpoint
-    of the step, ConfigError if it belongs to other settings, OutputError, DataError, ModelNotFoundError.
+    On the CPU. Replaces an earlier export of the step. Returns the folder. Raises WeightsError if there is no whole
+    checkpoint of the step, ConfigError if it belongs to other settings, OutputError, DataError, ModelNotFoundError.
     """
     checkpoint = _whole_checkpoint(config, step)
-    name = {"autoencoder": "vae", "lora": "lora"}.get(config.task, "model")
+    name = {"autoencoder": "vae", "lora": "lora", "control": "control"}.get(config.task, "model")
     target = config.folder / f"{name}-{step:08d}"
     with new_folder(target, replace=True) as draft:
         _export(checkpoint, _config_at(config, step, draft / _WORK), step, notify)

@@ -38,6 +38,7 @@ from sanakit.training.schema import to_yaml
 from sanakit.training.set_record import SetChange, keep_set, set_change
 from sanakit.training.signals import interruptible
 from sanakit.training.tasks.autoencoder import AutoencoderTask
+from sanakit.training.tasks.control import ControlTask
 from sanakit.training.tasks.lora import LoraTask
 from sanakit.training.tasks.sprint import SprintTask
 from sanakit.training.tasks.task import Task
@@ -57,6 +58,7 @@ class TaskRow:
 TASKS: dict[TaskName, TaskRow] = {
     "transformer": TaskRow(TransformerTask, "fsdp"),
     "lora": TaskRow(LoraTask, "ddp"),
+    "control": TaskRow(ControlTask, "ddp"),
     "teacher": TaskRow(TeacherTask, "fsdp"),
     "sprint": TaskRow(SprintTask, "fsdp"),
     "autoencoder": TaskRow(AutoencoderTask, "ddp"),

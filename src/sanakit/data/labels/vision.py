@@ -1,7 +1,7 @@
 """Captioners and scorers from models that `transformers` loads: any vision-language model, CLIP and SigLIP.
 
-The only file beside `text` that imports `transformers`. No code in a model's folder is executed. Pictures and texts
-go through the model's own processor.
+Beside `text` this file and `dense.py` alone import `transformers`. No code in a model's folder is executed. Pictures
+and texts go through the model's own processor.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def vision_captioner(
     """
     from transformers import AutoModelForImageTextToText
 
-    model, processor = _load(AutoModelForImageTextToText, folder, precision)
+    model, processor = load_vision(AutoModelForImageTextToText, folder, precision)
     if getattr(processor, "tokenizer", None) is not None:
         processor.tokenizer.padding_side = "left"  # captions are continued at the end of a row
     text = _question(processor, instruction)
@@ -74,7 +74,7 @@ def vision_scorer(folder: Path, precision: Precision) -> Scorer:
     """
     from transformers import AutoModel
 
-    model, processor = _load(AutoModel, folder, precision)
+    model, processor = load_vision(AutoModel, folder, precision)
     if not hasattr(model, "get_image_features") or not hasattr(model, "get_text_features"):
         raise ConfigError(
             f"{folder} is a {type(model).__name__}, which does not compare pictures with texts: use a CLIP"
@@ -113,11 +113,14 @@ def _longest(model: Any, processor: Any) -> int:
     return min(known, default=77)
 
 
-def _load(kind: Any, folder: Path, precision: Precision) -> tuple[Any, Any]:
-    """Load a model in evaluation mode, and its processor."""
-    from transformers import AutoProcessor
+def load_vision(kind: Any, folder: Path, precision: Precision, *, images: bool = False) -> tuple[Any, Any]:
+    """Load a model in evaluation mode, and its processor; that of pictures alone if it reads nothing else.
 
-    processors: Any = AutoProcessor
+    Raises ConfigError.
+    """
+    from transformers import AutoImageProcessor, AutoProcessor
+
+    processors: Any = AutoImageProcessor if images else AutoProcessor
     try:
         with _quiet():
             processor = processors.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
@@ -112,7 +112,7 @@ class LatentCacheFiller:
         """Some pictures, or all, at the sizes of every phase."""
         cache = TensorCache(self.folder)
         for phase in self.config.phases:
-            yield from _messages(
+            yield from messages(
                 fill_for_model(
                     self.pictures, phase_buckets(self.config, phase, self.pictures), cache, self.spec,
                     self.precision, name=self.config.base_model, usable=usable, texts=not self.config.text.train,
@@ -120,26 +120,29 @@ class LatentCacheFiller:
             )  # fmt: skip
 
 
-def _messages(reports: Iterable[FillReport]) -> Iterator[Event]:
-    """Progress, a message every few seconds, and one at the end of each kind that was made or skipped."""
+def messages(reports: Iterable[FillReport], names: Mapping[str, str] = _NAMES) -> Iterator[Event]:
+    """Progress, a message every few seconds, and one at the end of each kind that was made or skipped.
+
+    names: what the reports of a kind count.
+    """
     for _, walk in groupby(reports, key=lambda report: report.kind):
         last = time.monotonic()
         for report in walk:
             yield Progress(
-                label=f"encoding {_NAMES[report.kind]}", done=report.done, total=report.total,
+                label=f"encoding {names[report.kind]}", done=report.done, total=report.total,
                 remaining=report.remaining,
             )  # fmt: skip
             if time.monotonic() - last > _MESSAGE_SECONDS and report.remaining is not None:
                 last = time.monotonic()
                 yield Message(
-                    step=0, text=f"encoding {_counts(report)}, {report.remaining / 60:.1f} min left"
+                    step=0, text=f"encoding {_counts(report, names)}, {report.remaining / 60:.1f} min left"
                 )
         if report.made or report.skipped:
-            yield Message(step=0, text=f"encoded {_counts(report)}")
+            yield Message(step=0, text=f"encoded {_counts(report, names)}")
         for skipped in report.skipped[:5]:
             yield Message(step=0, text=f"passed over: {skipped.key}: {skipped.text}")
 
 
-def _counts(report: FillReport) -> str:
+def _counts(report: FillReport, names: Mapping[str, str]) -> str:
     skipped = f", {len(report.skipped)} can't be read" if report.skipped else ""
-    return f"{_NAMES[report.kind]}: {report.done} of {report.total}, {report.reused} were there{skipped}"
+    return f"{names[report.kind]}: {report.done} of {report.total}, {report.reused} were there{skipped}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,15 +16,27 @@ from torch import Tensor
 from sanakit.base.errors import ConfigError
 from sanakit.base.seeds import sample_seed
 from sanakit.base.text_states import TextStates
-from sanakit.data.buckets import Bucket, crop_for
-from sanakit.data.cache.cached import CachedSet
+from sanakit.data.buckets import Bucket, Crop, crop_for
 from sanakit.data.caption_rule import caption_for
-from sanakit.data.items import PictureSet
+from sanakit.data.items import Item, PictureSet
 from sanakit.data.sampler import BatchOrder
 from sanakit.text.tokenizer import Tokens
 from sanakit.training.config import TrainConfig
 from sanakit.training.parallel import World
 from sanakit.training.tasks.training_set import held_items, phase_buckets
+
+
+class Latents(Protocol):
+    """What `LatentData` reads of a cache; see `CachedSet`."""
+
+    def holds(self, item: Item, crop: Crop) -> bool:
+        """Whether the latent of this crop of a picture is there."""
+
+    def latent(self, item: Item, crop: Crop) -> Tensor:
+        """[C, h, w] as the transformer sees it."""
+
+    def states(self, caption: str) -> Tensor:
+        """The token states [L, D] of a caption, without padding."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -84,7 +97,7 @@ class LatentData:
         self,
         config: TrainConfig,
         pictures: PictureSet,
-        cached: CachedSet,
+        cached: Latents,
         world: World,
         read: Callable[[Sequence[str]], TextStates | Tokens] | None = None,
     ) -> None:

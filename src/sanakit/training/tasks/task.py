@@ -2,6 +2,7 @@
 
 transformer   on latents and text states of a frozen base model, alone or with its text encoder
 lora          the same, adapters beside its frozen layers alone
+control       the same, a ControlNet beside the frozen network alone
 teacher       the same, for a base model that gets dense time and qk-norm first
 sprint        the same, distilled into a model of few steps
 autoencoder   on pictures
