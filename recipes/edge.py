@@ -19,6 +19,7 @@ from recipes.few_steps import CACHE, PICTURES, SIZE, kept_measures, ready_pictur
 from recipes.settings import resumable, run_flow
 from recipes.toybox_sprint import train
 from recipes.toybox_steps import told
+from sanakit.adapt.depth import plan_pruning, reshape_depth
 from sanakit.base.precision import decide
 from sanakit.base.sizes import Grid
 from sanakit.base.text_states import TextStates
@@ -102,17 +103,9 @@ def ends(depth: int, parts: int) -> list[int]:
 
 def shallow(teacher: SanaTransformer, blocks: Sequence[int]) -> SanaTransformer:
     """A network with these blocks of the teacher, and everything else of it."""
-    student = SanaTransformer(replace(teacher.config, depth=len(blocks)))
-    place = {f"blocks.{block}": f"blocks.{number}" for number, block in enumerate(blocks)}
-    weights = {}
-    for name, weight in teacher.state_dict().items():
-        parts = name.split(".")
-        block = ".".join(parts[:2])
-        if parts[0] != "blocks":
-            weights[name] = weight.clone()
-        elif block in place:
-            weights[".".join([place[block], *parts[2:]])] = weight.clone()
-    student.load_state_dict(weights)
+    plan = plan_pruning(teacher.config.depth, blocks)
+    student = SanaTransformer(replace(teacher.config, depth=len(plan)))
+    student.load_state_dict(reshape_depth(teacher.state_dict(), student.config, plan, torch.Generator()))
     return student
 
 

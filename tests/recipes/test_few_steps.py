@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from recipes import edge, few_steps, sprint_ablations, toybox_sprint, toybox_steps, unnormed
+from recipes import edge, few_steps, recover, sprint_ablations, toybox_sprint, toybox_steps, unnormed
 from recipes.few_steps import sprint_config
 from recipes.settings import run_task
 from sanakit.base.errors import ModelNotFoundError
@@ -179,3 +179,12 @@ def test_an_edge_model_from_its_teacher_to_its_table(tmp_path: Path) -> None:
     rows = edge.table([("flow", load(folder, device="cpu"))], 2, tmp_path / "cells").splitlines()
     assert rows[2].startswith("| flow | 3.8 | 7.5 | 20 |")
     assert edge.distil_flow(config) == folder
+
+
+def test_a_pruned_model_is_trained_on_towards_the_whole_one(tmp_path: Path) -> None:
+    assert recover.handed_on([0, 2, 4], 5) == [1, 3, 4] and recover.handed_on(range(3), 3) == [0, 1, 2]
+    config = recover.recovery_config(tmp_path, 1, pictures=pictures(), cache=cache(), size=64, batch=4)
+    folder = recover.recover(config, [0, 4, 9])
+    assert read_model_spec(folder).transformer.depth == 3
+    rows = recover.table([("after 1 step", folder)], 2, tmp_path / "cells").splitlines()
+    assert rows[2].startswith("| after 1 step | 3 | 3.8 |")

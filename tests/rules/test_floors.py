@@ -42,7 +42,7 @@ LIBRARIES = {
     "diffusers": {"benchmark"},
     "openvino": {"benchmark"},
     "nncf": {"benchmark"},
-    "matplotlib": {"benchmark"},
+    "matplotlib": {"benchmark", "evaluation"},
     "torchao": {"training"},
     "torchmetrics": {"training"},
 }

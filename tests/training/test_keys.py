@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs/training-keys.md"
 
 
 def changed(folder: Path, name: str, value: Any) -> TrainConfig:
-    given = values(folder)
-    given["data"], given["phases"] = dict(given["data"]), [dict(given["phases"][0])]
+    given = deepcopy(values(folder))  # whose parts other tests share
     put(given, name.replace("[]", "[0]"), value)
     return build(TrainConfig, given)
 

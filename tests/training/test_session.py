@@ -17,6 +17,7 @@ from sanakit.training.checkpoint import Checkpoints
 from sanakit.training.export import export_step
 from sanakit.training.session import Session
 from sanakit.training.tasks.transformer import TransformerTask
+from sanakit.weights import read_model_spec
 from tests.training.sets import COUNT, config, pictures
 
 
@@ -141,6 +142,16 @@ def test_pictures_that_cannot_be_read_are_passed_over_and_told_of(tmp_path: Path
     ("changes", "told"),
     [
         ({"model": {"start": "base", "changes": {"depth": 2}}}, "say model.start=scratch"),
+        ({"model": {"start": "grow"}}, "model.start=grow needs model.changes.depth"),
+        ({"model": {"start": "grow", "changes": {"depth": 6}}}, "has 10 blocks already: a depth of 6"),
+        (
+            {"model": {"start": "grow", "changes": {"depth": 12, "width": 8}}},
+            "model.changes.width: a network that",
+        ),
+        (
+            {"model": {"start": "grow", "changes": {"depth": 12}, "growth": {"how": "up"}}},
+            "model.growth.how",
+        ),
         ({"model": {"start": "scratch", "preset": "sana-9b"}}, "'sana-9b' is none of"),
         (
             {"model": {"start": "scratch", "changes": {"dept": 2}}},
@@ -164,6 +175,23 @@ def test_the_plan_tells_what_will_happen(tmp_path: Path) -> None:
     assert "learning rate 0.000125 (0.001 for 256, by sqrt)" in plan
     assert "0 to 6" in plan and "single of 1" in plan
     assert not (tmp_path / "run").exists()
+
+
+def test_a_network_grows_from_the_base_model_and_trains_all_its_blocks(tmp_path: Path) -> None:
+    run(tmp_path / "base", phases=[{"steps": 1, "size": 64}])
+    model = {"start": "grow", "changes": {"depth": 3}, "growth": {"drop": 0}}
+    changes: dict[str, Any] = {"base": str(tmp_path / "base/model"), "model": model}
+    losses = {}
+    for name, more in (("grown", changes), ("as it was", changes | {"model": {"start": "base"}})):
+        events = Session(config(tmp_path / name, **more), device="cpu").events()
+        losses[name] = next(event.losses["loss"] for event in events if isinstance(event, StepReport))
+    assert losses["grown"] == pytest.approx(
+        losses["as it was"], rel=1e-5
+    )  # new blocks have no effect at first
+    run(tmp_path / "trained", **changes)
+    kept = weights(tmp_path / "trained")
+    assert all(bool(kept[f"model.blocks.{n}.cross.out.weight"].any()) for n in range(3))
+    assert read_model_spec(tmp_path / "trained/model").transformer.depth == 3
 
 
 def test_training_goes_on_from_the_base_models_weights(tmp_path: Path) -> None:

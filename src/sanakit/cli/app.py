@@ -19,7 +19,10 @@ from sanakit.cli.edit import edit
 from sanakit.cli.errors import guarded
 from sanakit.cli.evaluate import evaluate
 from sanakit.cli.generate import generate
+from sanakit.cli.grow import grow
+from sanakit.cli.importance import importance
 from sanakit.cli.inspect import inspect
+from sanakit.cli.prune import prune
 from sanakit.cli.say import prepare_streams, say
 from sanakit.cli.train import train
 
@@ -53,7 +56,10 @@ def version() -> None:
     say(f"sanakit {__version__}")
 
 
-for _command in (generate, edit, annotate, inspect, evaluate, convert, train, bench, doctor, version):
+_COMMANDS = (
+    generate, edit, annotate, inspect, evaluate, convert, grow, importance, prune, train, bench, doctor, version
+)  # fmt: skip
+for _command in _COMMANDS:
     app.command()(guarded(_command))
 app.add_typer(data_app)
 

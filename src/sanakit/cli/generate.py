@@ -5,9 +5,6 @@ Bad input is refused before weights are loaded and before a file is touched.
 
 from __future__ import annotations
 
-import codecs
-import re
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,20 +14,13 @@ import typer
 from sanakit.base.errors import RequestError
 from sanakit.base.sizes import Size
 from sanakit.cli import options as o
+from sanakit.cli.prompts import read_prompts
 from sanakit.cli.recreate import differences, load_like
 from sanakit.pipeline.request import ImageRequest
 
 if TYPE_CHECKING:
     from sanakit.pipeline.png import Record
 
-_MAX_BYTES = 64 << 20  # of a file of prompts
-_ENCODINGS = {  # by byte-order mark; the longer ones first: that of UTF-32 begins with that of UTF-16
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
 _PromptArgument = Annotated[
     str | None, typer.Argument(help='What to draw; "" draws without a prompt.', show_default=False)
 ]
@@ -110,30 +100,4 @@ def _prompts(prompt: str | None, file: Path | None) -> list[str]:
         return [] if prompt is None else [prompt]
     if prompt is not None:
         raise RequestError("give a PROMPT or --prompt-file, not both")
-    # Only line breaks of files part prompts: str.splitlines would cut at U+2028 and form feeds inside a prompt, too.
-    lines = [line.strip() for line in re.split(r"\r\n|\r|\n", _read(file))]
-    if not any(lines):
-        raise RequestError(f"{file} holds no prompt")
-    return [line for line in lines if line]
-
-
-def _read(path: Path) -> str:
-    """The text of a prompt file: UTF-8, or what its byte-order mark says. Raises RequestError."""
-    try:
-        if str(path) == "-":
-            content = sys.stdin.buffer.read(_MAX_BYTES + 1) if sys.stdin is not None else b""
-        else:
-            with path.open("rb") as file:
-                content = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise RequestError(f"the prompt file {path} cannot be read: {error.strerror or error}") from None
-    if len(content) > _MAX_BYTES:
-        raise RequestError(f"the prompt file {path} holds more than {_MAX_BYTES >> 20} MiB")
-    encoding = next((name for mark, name in _ENCODINGS.items() if content.startswith(mark)), "utf-8")
-    try:
-        text = content.decode(encoding)
-    except UnicodeDecodeError:
-        raise RequestError(f"the prompt file {path} is not UTF-8 text") from None
-    if "\0" in text:
-        raise RequestError(f"the prompt file {path} is not UTF-8 text: it holds zero bytes")
-    return text
+    return read_prompts(file)

@@ -9,6 +9,7 @@ denoiser     stage two: noise to latent             engine     how a network run
 decoder      stage three: latent to image           memory     bytes per stage against what is free
 threads      CPU threads and seconds per stage      shapes     configurations without weights
 png          PNG with the request inside            quantised  a model folder in int8
+depth        a model folder with more or fewer blocks
 
 Names are resolved when first used: a request can be made or an image inspected without the model code.
 """

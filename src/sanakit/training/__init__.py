@@ -4,16 +4,15 @@ from sanakit.training.checkpoint import Checkpoints
 from sanakit.training.config import (
     DataConfig,
     LRScheduleConfig,
-    ModelConfig,
     RunPhase,
     SavingConfig,
-    TextTraining,
     TimesConfig,
     TrainConfig,
 )
 from sanakit.training.events import Event, Message, Progress, StepReport, sentences
 from sanakit.training.guard import GuardConfig
 from sanakit.training.log import read_journal, write_entry
+from sanakit.training.model_settings import ModelConfig, TextTraining
 from sanakit.training.objectives import reconstruction, velocity
 from sanakit.training.optim import OptimizerConfig, build_optimizer, trapezoid
 from sanakit.training.parallel import World, join_world, leave_world, shard

@@ -113,6 +113,8 @@ def _unread(config: TrainConfig) -> Iterator[str]:
          f"times.density.name {density.name}"),
         ("guard.rollbacks", config.guard.rollbacks != type(config.guard)().rollbacks, config.guard.patience > 0,
          "guard.patience 0"),
+        ("model.growth", config.model.growth != type(config.model.growth)(), config.model.start == "grow",
+         f"model.start {config.model.start}"),
         ("autoencoder", config.autoencoder != type(config.autoencoder)(), not transformer, task),
         ("data.captions", captions != type(captions)(), transformer, task),
         ("lora", config.lora != type(config.lora)(), config.task == "lora", task),

@@ -27,8 +27,9 @@ from sanakit.training.objectives.flow_matching import draw, model_time
 from sanakit.training.parallel import World
 from sanakit.training.tasks.dense_time import DENSE_SCALE, fit_dense_time
 from sanakit.training.tasks.latents import LatentBatch, LatentData
+from sanakit.training.tasks.network import build_network
 from sanakit.training.tasks.qk_norm import NormWeights, real_tokens
-from sanakit.training.tasks.transformer import TransformerTask, build_network
+from sanakit.training.tasks.transformer import TransformerTask
 from sanakit.transformer import SanaTransformer, TransformerConfig
 
 _LEVELS = (0.1, 0.35, 0.65, 0.9)

@@ -23,7 +23,7 @@ from sanakit.pipeline.memory import estimate
 from sanakit.pipeline.shapes import Shapes
 from sanakit.pipeline.threads import transformer_product
 from sanakit.text import is_closed, load_tokenizer, words_of
-from sanakit.training.config import ModelConfig, TrainConfig
+from sanakit.training.config import TrainConfig
 from sanakit.training.cost import kept_bytes, transformer_operations, transformer_pass
 from sanakit.training.events import Event, Message
 from sanakit.training.objectives.flow_matching import FlowMatching, phase_config
@@ -31,7 +31,6 @@ from sanakit.training.objectives.objective import Measurable, Objective, choose_
 from sanakit.training.parallel import World
 from sanakit.training.preview import Drawer, averaged, preview
 from sanakit.training.reading import read_set
-from sanakit.training.schema import typed_values
 from sanakit.training.tasks.base_model import read_base
 from sanakit.training.tasks.joint_text import (
     JointNetwork,
@@ -43,6 +42,7 @@ from sanakit.training.tasks.joint_text import (
 )
 from sanakit.training.tasks.latent_cache import LatentCacheFiller
 from sanakit.training.tasks.latents import LatentBatch, LatentData
+from sanakit.training.tasks.network import build_network, network_config
 from sanakit.training.tasks.task import Workload
 from sanakit.training.tasks.training_set import (
     Epoch,
@@ -55,8 +55,8 @@ from sanakit.training.tasks.training_set import (
 )
 from sanakit.training.trainer import Batches, Hook, Trainer
 from sanakit.training.validation import validation
-from sanakit.transformer import PRESETS, SanaTransformer, TransformerConfig, initialise
-from sanakit.weights import ModelSpec, check_parts, load_transformer, read_words, write_derived
+from sanakit.transformer import SanaTransformer, TransformerConfig
+from sanakit.weights import ModelSpec, check_parts, read_words, write_derived
 
 OBJECTIVES: dict[str, Callable[[TrainConfig, SanaTransformer | JointNetwork, int, float], Objective]] = {
     "flow_matching": FlowMatching,
@@ -291,33 +291,6 @@ class TransformerTask:
     def trained(self) -> ModelSpec:
         """The base model's description, or that of its text encoder as it is trained."""
         return self.spec if self.text is None else self.text.spec
-
-
-def network_config(wanted: ModelConfig, spec: ModelSpec) -> TransformerConfig:
-    """The configuration of the network. Raises ConfigError for unknown names and what does not fit the base model."""
-    if wanted.start == "base" and (wanted.preset or wanted.changes):
-        raise ConfigError(
-            "model: weights of the base model have its shape; for another one say model.start=scratch"
-        )
-    if wanted.preset is not None and wanted.preset not in PRESETS:
-        raise ConfigError(f"model.preset: {wanted.preset!r} is none of {', '.join(PRESETS)}")
-    base = spec.transformer
-    start = base if wanted.preset is None else PRESETS[wanted.preset]
-    fitting = replace(start, text_width=base.text_width, latent_channels=base.latent_channels)
-    return replace(fitting, **typed_values(TransformerConfig, wanted.changes, "model.changes."))
-
-
-def build_network(config: TrainConfig, spec: ModelSpec, device: torch.device) -> SanaTransformer:
-    """Build the network with its first weights, float32. Raises ConfigError or WeightsError."""
-    built = network_config(config.model, spec)
-    if config.model.start == "scratch":
-        torch.manual_seed(config.seed)
-        return initialise(SanaTransformer(built)).to(device)
-    with torch.device("meta"):
-        model = SanaTransformer(built)
-    source, part = spec.transformer_source, spec.weights
-    load_transformer(model, built, source, dtype=torch.float32, device=device, part=part)
-    return model.requires_grad_(True)
 
 
 def export(
