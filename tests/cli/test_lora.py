@@ -96,7 +96,8 @@ def test_what_a_lora_says_of_itself(sana: Sana, lora: Path) -> None:
     assert shown.exit_code == 0, shown.stderr
     assert "changed:      attention.qkv,cross.q" in shown.stdout
     assert json.loads(sana("inspect", lora, "--json").stdout) == {
-        "names": "diffusers", "layers": 2, "ranks": [2], "scales": [0.5, 1.0], "width": None, "magnitudes": False,
+        "names": "diffusers", "base": None,
+        "layers": 2, "ranks": [2], "scales": [0.5, 1.0], "width": None, "magnitudes": False,
         "changed": ["attention.qkv", "cross.q"], "blocks": [0, 1],
     }  # fmt: skip
     Path("broken.safetensors").write_bytes(lora.read_bytes()[:-4])

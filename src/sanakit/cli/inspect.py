@@ -53,6 +53,7 @@ def _inspect_lora(file: Path, as_json: bool) -> None:
     lows = lora.layers.values()
     facts: dict[str, Any] = {
         "names": lora.form,
+        "base": lora.base or None,
         "layers": len(lora.layers),
         "ranks": list(lora.ranks),
         "scales": sorted({round(low.scale, 6) for low in lows}),

@@ -24,17 +24,22 @@ from sanakit.weights.rules import describe, listed
 from sanakit.weights.safetensors import read_metadata
 from sanakit.weights.tensor_files import open_files
 
+BASE = "ss_sd_model_name"
+"""The name of the base model in the header of a file without peft's configuration, as kohya's sd-scripts have it."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LoRA:
     """A LoRA of a transformer. layers: by our names. form: whose names its file has. sprint: named as of Sprint.
 
+    base: the model that it was trained on, "" if its file does not say.
     notes: sentences about what the file holds besides.
     """
 
     layers: Mapping[str, LowRank]
     form: str = "diffusers"
     sprint: bool = False
+    base: str = ""
     notes: tuple[str, ...] = ()
 
     @property
@@ -86,7 +91,8 @@ def read_lora(path: Path) -> LoRA:
     }
     layers = _layers(path, {name: place for name, (place, _) in found.items()}, pairs)
     sprint = any(place.sprint or place.layer.startswith("guidance.") for place, _ in found.values())
-    return LoRA(layers=layers, form=form.name, sprint=sprint, notes=notes)
+    base = metadata.get(BASE, "") if config is None else config.base
+    return LoRA(layers=layers, form=form.name, sprint=sprint, base=base, notes=notes)
 
 
 def _open(path: Path) -> tuple[Mapping[str, Tensor], dict[str, str]]:

@@ -16,7 +16,7 @@ from sanakit.base.files import ensure_writable_folder
 from sanakit.layers.lora import LowRank
 from sanakit.weights.formats.lora_names import published
 from sanakit.weights.formats.lora_peft import METADATA, write_config
-from sanakit.weights.lora import LoRA
+from sanakit.weights.lora import BASE, LoRA
 from sanakit.weights.safetensors import write_safetensors
 
 Target = Literal["diffusers", "comfyui"]
@@ -66,7 +66,8 @@ def _diffusers(lora: LoRA, patch: int) -> tuple[dict[str, Tensor], dict[str, str
         raise WeightsError(
             "some layers of the LoRA have magnitudes and others none: diffusers reads all or none"
         )
-    return tensors, {METADATA: json.dumps(write_config(ranks, alphas, dora.pop()), indent=2, sort_keys=True)}
+    config = write_config(ranks, alphas, dora.pop(), lora.base)
+    return tensors, {METADATA: json.dumps(config, indent=2, sort_keys=True)}
 
 
 def _comfyui(lora: LoRA, patch: int) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -79,7 +80,7 @@ def _comfyui(lora: LoRA, patch: int) -> tuple[dict[str, Tensor], dict[str, str]]
         tensors[f"{name}.alpha"] = torch.tensor(low.scale * len(down))
         if low.magnitude is not None:
             tensors[f"{name}.dora_scale"] = low.magnitude.reshape(-1, 1)
-    return tensors, {}
+    return tensors, {BASE: lora.base} if lora.base else {}
 
 
 def _name(known: Mapping[str, Mapping[int | None, str]], layer: str, group: int | None) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -220,7 +221,9 @@ class LoraTask(TransformerTask):
         weights, path = trainer.ema.gathered(), self.config.folder / "lora" / self._file
         if self.world.leads:
             adapters = cast(AdapterSet, objective.network)
-            found = LoRA(layers=adapters.values(weights))
+            named = Path(self.config.base_model)
+            base = named.name if named.exists() else self.config.base_model  # no path of this machine
+            found = LoRA(layers=adapters.values(weights), base=base)
             target: Target = "diffusers" if self._file == LORA_FILE else "comfyui"
             write_lora(path, found, target, patch_size=self.network_config.patch_size)
         self.world.wait()

@@ -60,6 +60,7 @@ class PeftConfig:
     alpha: float = 8
     alphas: Mapping[str, float] = field(default_factory=dict)
     rslora: bool = False
+    base: str = ""
     notes: tuple[str, ...] = ()
 
     def scale(self, layer: str, rank: int) -> float:
@@ -97,6 +98,7 @@ def read_config(text: str | bytes, where: str) -> PeftConfig:
         alpha=_number(fields, "lora_alpha", where),
         alphas=_pattern(fields.get("alpha_pattern"), where),
         rslora=fields.get("use_rslora") is True,
+        base=base if isinstance(base := fields.get("base_model_name_or_path"), str) else "",
         notes=notes,
     )
 
@@ -128,8 +130,13 @@ def _pattern(value: object, where: str) -> dict[str, float]:
     return found
 
 
-def write_config(ranks: Mapping[str, int], alphas: Mapping[str, float], dora: bool) -> dict[str, Any]:
-    """The fields of a configuration for layers by their names in diffusers, prefixed as diffusers expects them."""
+def write_config(
+    ranks: Mapping[str, int], alphas: Mapping[str, float], dora: bool, base: str = ""
+) -> dict[str, Any]:
+    """The fields of a configuration for layers by their names in diffusers, prefixed as diffusers expects them.
+
+    base: the model that was adapted; "" for no word about it.
+    """
     rank = Counter(ranks.values()).most_common(1)[0][0]
     alpha = Counter(alphas.values()).most_common(1)[0][0]
     fields: dict[str, Any] = {
@@ -145,5 +152,5 @@ def write_config(ranks: Mapping[str, int], alphas: Mapping[str, float], dora: bo
         "bias": "none",
         "lora_dropout": 0.0,
         "init_lora_weights": True,
-    }
+    } | ({"base_model_name_or_path": base} if base else {})
     return {f"{_PREFIX}{name}": value for name, value in fields.items()}
