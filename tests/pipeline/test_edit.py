@@ -111,9 +111,7 @@ def test_sprint_changes_pictures_as_diffusers_does(tiny: Folders, sprint: Model,
     plan = make_plan(sprint.spec, request)
     assert plan.edit is not None
     image = to_drawn(plan.edit.canvas, plan.edit.source) * 0.5 + 0.5
-    latent = encode(sprint.parts.encoder, to_drawn(plan.edit.canvas, plan.edit.source))
-    prompt = encode_prompt(sprint.parts.text, sprint.spec, plan)
-    found = list(denoise(sprint.parts.transformer, prompt, plan, 5, CPU, latent))[-1].x
+    found = latent_of(sprint, request)
     within("Sprint, changed", found, _theirs(tiny, request, image, steps, strength), 1e-4)
 
 
@@ -199,13 +197,56 @@ def test_grey_in_a_mask_changes_less(model: Model):
     mask = box_mask(64, 32, (0, 0, 31, 31), level=90)
     ImageDraw.Draw(mask).rectangle((32, 0, 63, 31), fill=255)
     plan = make_plan(model.spec, ask(source, mask=mask, steps=8))
-    assert plan.edit is not None and plan.edit.free_below is not None
+    assert plan.edit is not None
     latent = encode(model.parts.encoder, to_drawn(plan.edit.canvas, plan.edit.source))
-    prompt = encode_prompt(model.parts.text, model.spec, plan)
-    found = list(denoise(model.parts.transformer, prompt, plan, 0, CPU, latent))[-1].x
+    found = latent_of(model, ask(source, mask=mask, steps=8))
     half = latent.shape[-1] // 2
     changes = (found - latent).abs().mean(dim=(0, 1, 2))
     assert 0 < changes[:half].mean() < changes[half:].mean()
+
+
+@pytest.mark.parametrize("name", ["model", "sprint"])
+def test_an_edit_by_equal_words_is_the_autoencoders_own_picture(name: str, request: pytest.FixtureRequest):
+    """With the same guidance on both sides nothing moves; with other words, a source guidance or averages it does."""
+    model, guidance = request.getfixturevalue(name), 2.0
+    ways: list[dict[str, Any]] = [
+        {"source_prompt": "a cube"}, {"source_prompt": "a cube", "averages": 3},
+        {"source_prompt": "three green cones"}, {"source_prompt": "a cube", "source_guidance": 1.0},
+    ]  # fmt: skip
+    found = [
+        latent_of(model, ask(picture(), **({"guidance": guidance, "source_guidance": guidance} | way)))
+        for way in ways
+    ]
+    plan = make_plan(model.spec, ask(picture()))
+    assert plan.edit is not None
+    source = encode(model.parts.encoder, to_drawn(plan.edit.canvas, plan.edit.source))
+    moved = [float((latent - source).abs().max()) for latent in found]
+    assert max(moved[:2]) < 1e-4 < 1e-3 < min(moved[2:])
+
+
+def test_a_guided_side_of_an_edit_by_words_reads_its_own_null_text(model: Model):
+    """The source's velocity is that of a plain request for its words, at its own scale of guidance."""
+    request = ask(picture(), source_prompt="two green cones", source_guidance=3.0, guidance=4.5, strength=1.0)
+    plan = make_plan(model.spec, request)
+    own = plan.of_source()
+    assert (own.request.prompt, own.guidance.scale, plan.guidance.scale) == ("two green cones", 3.0, 4.5)
+    prompt = encode_prompt(model.parts.text, model.spec, plan)
+    plain = encode_prompt(
+        model.parts.text, model.spec,
+        make_plan(model.spec, ImageRequest(prompt="two green cones", guidance=3.0)),
+    )  # fmt: skip
+    assert prompt.source is not None and prompt.source.uncond is not None and plain.uncond is not None
+    assert torch.equal(prompt.source.cond.states, plain.cond.states)
+    assert torch.equal(prompt.source.uncond.states, plain.uncond.states)
+
+
+def latent_of(model: Model, request: ImageRequest) -> torch.Tensor:
+    """The latent of an edit."""
+    plan = make_plan(model.spec, request)
+    assert plan.edit is not None
+    latent = encode(model.parts.encoder, to_drawn(plan.edit.canvas, plan.edit.source))
+    prompt = encode_prompt(model.parts.text, model.spec, plan)
+    return list(denoise(model.parts.transformer, prompt, plan, request.seed, CPU, latent))[-1].x
 
 
 SIZED = box_mask(64, 64, (0, 0, 9, 9))
@@ -216,6 +257,10 @@ BAD = {
     "an empty mask": ({"mask": Image.new("RGBA", (64, 64), (255, 255, 255, 0))}, "is empty"),
     "a strength above 1": ({"strength": 1.1}, "from 0 to 1"),
     "a strength of nan": ({"strength": float("nan")}, "from 0 to 1"),
+    "words without a source": ({"source": None, "source_prompt": "a"}, "give one as source"),
+    "averages without words": ({"averages": 2}, "as source_prompt"),
+    "source guidance without words": ({"source_guidance": 2.0}, "as source_prompt"),
+    "no averages": ({"source_prompt": "a", "averages": 0}, "from 1 to 64"),
     "three margins": ({"outpaint": (1, 2, 3)}, "four numbers"),
     "margins of 0": ({"outpaint": (0, 0, 0, 0)}, "above 0"),
     "negative margins": ({"outpaint": (0, 0, 0, -8)}, "whole number from 0"),

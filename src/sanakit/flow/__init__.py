@@ -4,10 +4,11 @@ path        points and velocities between data and noise    times      noise lev
 densities   the times that training draws                   schedule   how a checkpoint is sampled, its model time
 sampling    what a solver asks and who answers              solvers    the table of solvers
 guidance    CFG, its interval, PAG                          dpm, euler, scm   the solvers, a file each
-keep        parts of a sample that stay
+keep        parts of a sample that stay                     flow_edit  the difference of two velocities
 """
 
 from sanakit.flow.densities import DensityName, TimeDensity, draw_times, even_times
+from sanakit.flow.flow_edit import FlowEdit, PairQuery, drive_pairs, flow_edit
 from sanakit.flow.guidance import Branch, Guidance
 from sanakit.flow.keep import keep_source, last_levels
 from sanakit.flow.path import LinearPath
@@ -22,9 +23,11 @@ __all__ = [
     "Clock",
     "Denoise",
     "DensityName",
+    "FlowEdit",
     "Guidance",
     "LinearPath",
     "Noise",
+    "PairQuery",
     "Query",
     "Schedule",
     "ShiftedTimes",
@@ -34,7 +37,9 @@ __all__ = [
     "TimeDensity",
     "draw_times",
     "drive",
+    "drive_pairs",
     "even_times",
+    "flow_edit",
     "keep_source",
     "last_levels",
 ]

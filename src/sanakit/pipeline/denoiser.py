@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -17,7 +18,19 @@ from sanakit.adapt.runner import unwrapped
 from sanakit.base.seeds import noise_stream
 from sanakit.base.sentinel import run_finite
 from sanakit.base.text_states import TextStates
-from sanakit.flow import Branch, Noise, Solver, State, drive, keep_source
+from sanakit.flow import (
+    Branch,
+    Denoise,
+    FlowEdit,
+    Noise,
+    PairQuery,
+    Solver,
+    State,
+    drive,
+    drive_pairs,
+    flow_edit,
+    keep_source,
+)
 from sanakit.pipeline.components import Transformer
 from sanakit.pipeline.plan import Plan
 from sanakit.pipeline.prompt import PromptStates
@@ -42,7 +55,18 @@ def denoise(
     Raises NumericsError for NaN or Inf.
     """
     noise, prompt = noise_stream(seed, plan.latent_shape, device), prompt.to(device)
-    solver = _begin(plan, noise, source)
+    answer = _denoiser(transformer, prompt, plan, controls)
+    if source is None or prompt.source is None:
+        yield from drive(_begin(plan, noise, source), answer)
+        return
+    of_source = _denoiser(transformer, prompt.source, plan.of_source(), controls)
+    yield from drive_pairs(_begin_words(plan, noise, source), partial(_answer_pair, of_source, answer))
+
+
+def _denoiser(
+    transformer: Transformer, prompt: PromptStates, plan: Plan, controls: Sequence[LoadedControl]
+) -> Denoiser:
+    """What answers a solver, with the keys and values of every set of branches that the plan needs."""
     needed = dict.fromkeys(plan.guidance.branches(sigma) for sigma in plan.sigmas[:-1])
 
     def texts(network: Transformer | ControlNet) -> dict[Branches, TextKV]:
@@ -50,13 +74,28 @@ def denoise(
 
     steering = tuple(
         Steering(
-            planned=control.planned, network=control.network, latent=control.latent.to(device),
-            text_kv=texts(control.network),
+            planned=control.planned, network=control.network,
+            latent=control.latent.to(prompt.cond.states.device), text_kv=texts(control.network),
         )
         for control in controls
     )  # fmt: skip
-    asked = Denoiser(transformer=transformer, plan=plan, text_kv=texts(transformer), steering=steering)
-    yield from drive(solver, asked)
+    return Denoiser(transformer=transformer, plan=plan, text_kv=texts(transformer), steering=steering)
+
+
+def _begin_words(plan: Plan, noise: Noise, source: Tensor) -> FlowEdit:
+    """FlowEdit of a plan, begun at the source."""
+    assert plan.edit is not None and plan.edit.words is not None
+    free = plan.edit.free_below
+    return flow_edit(
+        source, plan.sigmas, noise, plan.edit.words.averages, None if free is None else free.to(source.device)
+    )
+
+
+def _answer_pair(of_source: Denoise, of_target: Denoise, query: PairQuery) -> tuple[Tensor, Tensor]:
+    return (
+        of_source(query.source, query.sigma, query.step),
+        of_target(query.target, query.sigma, query.step),
+    )
 
 
 def _begin(plan: Plan, noise: Noise, source: Tensor | None) -> Solver:

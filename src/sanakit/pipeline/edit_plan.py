@@ -19,6 +19,24 @@ USUAL_STRENGTH = 0.5
 """Of an edit without a mask: half of the steps keep the layout and change the rest."""
 
 
+USUAL_WORDS_STRENGTH = 0.7
+"""Of an edit by words alone."""
+
+USUAL_SOURCE_GUIDANCE = 1.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordsPlan:
+    """An edit by the difference of two texts (FlowEdit).
+
+    prompt: what the source shows. guidance: its scale. averages: noises of a step.
+    """
+
+    prompt: str
+    guidance: float
+    averages: int
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EditPlan:
     """How a picture is changed.
@@ -28,6 +46,7 @@ class EditPlan:
     canvas      where the source lies in what is drawn
     free_below  noise levels [1, 1, h, w] below which a latent position may change; None if all of it may from the first
     strength    the part of the steps that is made
+    words       for an edit by words alone; None for the others
     """
 
     source: Image.Image
@@ -35,6 +54,7 @@ class EditPlan:
     canvas: Canvas
     free_below: Tensor | None
     strength: float
+    words: WordsPlan | None = None
 
     @property
     def keeps(self) -> bool:
@@ -70,13 +90,26 @@ def plan_edit(request: ImageRequest, drawn: Size, ratio: int) -> EditPlan | None
     left, top, right, bottom = request.outpaint or (0, 0, 0, 0)
     canvas = place(Size(*source.size), (left, top, right, bottom), drawn)
     keeps = mask is not None or request.outpaint is not None
-    strength = request.strength if request.strength is not None else 1.0 if keeps else USUAL_STRENGTH
+    words = _words(request)
+    usual = USUAL_WORDS_STRENGTH if words is not None else 1.0 if keeps else USUAL_STRENGTH
     return EditPlan(
         source=source,
         mask=mask,
         canvas=canvas,
         free_below=free_levels(canvas, mask, ratio) if keeps else None,
-        strength=strength,
+        strength=usual if request.strength is None else request.strength,
+        words=words,
+    )
+
+
+def _words(request: ImageRequest) -> WordsPlan | None:
+    if request.source_prompt is None:
+        return None
+    guidance, averages = request.source_guidance, request.averages
+    return WordsPlan(
+        prompt=request.source_prompt,
+        guidance=USUAL_SOURCE_GUIDANCE if guidance is None else guidance,
+        averages=averages or 1,
     )
 
 

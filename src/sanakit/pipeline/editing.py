@@ -64,6 +64,17 @@ def check_edit(
         _check_mask(mask, source)
 
 
+def check_words(
+    source: InputImage | None, source_prompt: str | None, guidance: float | None, averages: int | None
+) -> None:
+    """Refuse parts of an edit by words that lack the others."""
+    if source is None and source_prompt is not None:
+        raise RequestError("source_prompt is for changing a picture: give one as source")
+    for name, value in (("source_guidance", guidance), ("averages", averages)):
+        if value is not None and source_prompt is None:
+            raise RequestError(f"{name} is for an edit by words: say what the source shows, as source_prompt")
+
+
 def _check_mask(mask: InputImage, source: InputImage) -> None:
     have, want = Size(*mask.image.size), Size(*source.image.size)
     if have != want:

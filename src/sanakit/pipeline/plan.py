@@ -47,6 +47,7 @@ class Plan:
     clock              from a noise level to the time that the transformer reads
     guidance           scales of CFG (1 without an unconditional branch) and PAG, and the interval of CFG
     guidance_input     the guidance scale as an input of networks that read it
+    guides             whether guidance runs an unconditional branch, and isn't such an input
     pag_blocks         the transformer blocks that PAG perturbs
     instruct           whether the instruction that the model was trained with goes before the prompt
     seeds              one for each image
@@ -66,6 +67,7 @@ class Plan:
     clock: Clock
     guidance: Guidance
     guidance_input: float
+    guides: bool
     pag_blocks: tuple[int, ...]
     instruct: bool
     seeds: range
@@ -78,6 +80,19 @@ class Plan:
     def steps(self) -> int:
         """Steps of the solver."""
         return len(self.sigmas) - 1
+
+    def of_source(self) -> Plan:
+        """The plan of an edit by words, for the words of the source: asked at the same points, without regions."""
+        assert self.edit is not None and self.edit.words is not None
+        words, uncond = self.edit.words, self.guides and self.edit.words.guidance > 1
+        return replace(
+            self,
+            request=self.request.replace(prompt=words.prompt, negative="", regions=(), source_prompt=None,
+                                         source_guidance=None, averages=None),
+            guidance=replace(self.guidance, scale=words.guidance if uncond else 1.0, pag=0.0),
+            guidance_input=words.guidance,
+            reads=None,
+        )  # fmt: skip
 
     @property
     def decoded(self) -> Size:
@@ -129,6 +144,7 @@ def make_plan(spec: ModelSpec, request: ImageRequest) -> Plan:
         clock=clock,
         guidance=guidance,
         guidance_input=scale,
+        guides=not spec.transformer.guidance_embed,
         pag_blocks=_pag_blocks(spec, request),
         instruct=spec.instruct and request.chi,
         seeds=range(request.seed, request.seed + request.count),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -26,11 +26,13 @@ class PromptStates:
 
     texts: for a picture with regions, the number of the text that each state of the prompt belongs to, [L] int64: 0 for
     the prompt, k for region k, whose states follow one another.
+    source: those of the words that describe the source of an edit by words.
     """
 
     cond: TextStates
     uncond: TextStates | None = None
     texts: Tensor | None = None
+    source: PromptStates | None = None
 
     def branch(self, name: Branch) -> TextStates:
         """Return the states that a branch of guidance reads."""
@@ -43,7 +45,8 @@ class PromptStates:
     def to(self, device: torch.device) -> PromptStates:
         """Return the same on a device."""
         uncond = None if self.uncond is None else self.uncond.to(device=device)
-        return PromptStates(self.cond.to(device=device), uncond, self.texts)
+        source = None if self.source is None else self.source.to(device)
+        return PromptStates(self.cond.to(device=device), uncond, self.texts, source)
 
 
 def instruction_of(plan: Plan) -> Instruction | None:
@@ -55,15 +58,24 @@ def prompt_key(plan: Plan) -> str:
     """Return a key of the text of a plan: plans of one model with equal keys have equal `PromptStates`."""
     negative = plan.request.negative if plan.uncond else ""
     regions = [region.prompt for region in plan.request.regions]
-    return content_key(plan.request.prompt, negative, plan.instruct, plan.uncond, *regions)
+    words = plan.edit.words if plan.edit is not None else None
+    source = [] if words is None else ["from", words.prompt, words.guidance > 1]
+    return content_key(plan.request.prompt, negative, plan.instruct, plan.uncond, *regions, *source)
 
 
 @torch.no_grad()
 def encode_prompt(encoder: TextEncoder, spec: ModelSpec, plan: Plan) -> PromptStates:
     """Encode the prompt and, for guidance, the negative prompt in the checkpoint's dialect.
 
-    Raises NumericsError for NaN or Inf.
+    For an edit by words also those of the source. Raises NumericsError for NaN or Inf.
     """
+    found = _encode(encoder, spec, plan)
+    if plan.edit is None or plan.edit.words is None:
+        return found
+    return replace(found, source=_encode(encoder, spec, plan.of_source()))
+
+
+def _encode(encoder: TextEncoder, spec: ModelSpec, plan: Plan) -> PromptStates:
     dialect = spec.dialect
     cond = encoder.encode([plan.request.prompt], instruction_of(plan), lowercase=dialect.lowercase)
     check_finite(cond.states, "the text encoder")
@@ -92,7 +104,13 @@ def text_notes(encoder: TextEncoder, spec: ModelSpec, plan: Plan) -> list[str]:
 
     Raises RequestError if tokens would be cut and the request doesn't allow it.
     """
-    words = " ".join([plan.request.prompt, *(region.prompt for region in plan.request.regions)])
+    words = " ".join(
+        [
+            plan.request.prompt,
+            plan.request.source_prompt or "",
+            *(region.prompt for region in plan.request.regions),
+        ]
+    )
     return [*_cut_notes(encoder, spec, plan), *_word_notes(spec, words)]
 
 
@@ -108,6 +126,10 @@ def unknown_words(spec: ModelSpec, prompt: str) -> list[str]:
 def _cut_notes(encoder: TextEncoder, spec: ModelSpec, plan: Plan) -> list[str]:
     request, lowercase = plan.request, spec.dialect.lowercase
     cut = {"prompt": encoder.count_cut(request.prompt, instruction_of(plan), lowercase=lowercase)}
+    if request.source_prompt is not None:
+        cut["source prompt"] = encoder.count_cut(
+            request.source_prompt, instruction_of(plan), lowercase=lowercase
+        )
     for number, region in enumerate(request.regions, 1):
         words = f"text of region {number}"
         cut[words] = encoder.count_cut(region.prompt, instruction_of(plan), lowercase=lowercase)

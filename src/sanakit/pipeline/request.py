@@ -148,7 +148,7 @@ class ImageRequest:
     )  # fmt: skip
     strength: float | None = option(
         None, "The part of the steps that is made: 0 changes nothing, 1 keeps nothing but what a mask keeps.",
-        f.number(1.0), png="Strength", shown_default="0.5, 1 with a mask", **_EDIT,
+        f.number(1.0), png="Strength", shown_default="0.5, 0.7 with --from, 1 with a mask", **_EDIT,
     )  # fmt: skip
     outpaint: tuple[int, ...] | None = option(
         None, "Margins in pixels to draw around the picture: left, top, right, bottom.",
@@ -156,6 +156,18 @@ class ImageRequest:
         take=e.take_margins, encode=list, decode=e.margins_from_json, **_EDIT,
     )  # fmt: skip
 
+    source_prompt: str | None = option(
+        None, "Edit by words alone (FlowEdit): what the picture shows now; --prompt says what it is to show.",
+        f.text, png="Source prompt", metavar="TEXT", shown_default="none", flag="--from", **_EDIT,
+    )  # fmt: skip
+    source_guidance: float | None = option(
+        None, "With --from: guidance towards the words of the source.",
+        f.number(MAX_GUIDANCE), png="Source CFG scale", shown_default="1.5", **_EDIT,
+    )  # fmt: skip
+    averages: int | None = option(
+        None, "With --from: noises over which each step averages; more are calmer and take longer.",
+        f.whole(1, 64), png="Averages", shown_default="1", **_EDIT,
+    )  # fmt: skip
     loras: tuple[LoRAFile, ...] = option(
         (), "Use this LoRA, at a weight and in blocks if they are given; may be repeated.", check_loras, png="LoRA",
         metavar="FILE[:X]", shown_default="none", flag="--lora", later=True, take=take_loras,
@@ -173,6 +185,7 @@ class ImageRequest:
         if self.seed + self.count - 1 > MAX_SEED:
             raise RequestError("seed + count goes past the largest seed 2^63-1: choose a smaller seed")
         e.check_edit(self.source, self.mask, self.strength, self.outpaint)
+        e.check_words(self.source, self.source_prompt, self.source_guidance, self.averages)
         if None not in (self.angles, self.steps) and len(self.angles or ()) != self.steps:
             raise RequestError(
                 f"angles gives {len(self.angles or ())} steps and steps asks for {self.steps}: give one of them"
