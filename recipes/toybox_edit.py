@@ -218,12 +218,13 @@ def _words(item: SceneObject | Found) -> tuple[str, str, str, str]:
     return item.shape, item.colour, item.material, item.size
 
 
-def _has(found: Reading, name: str, word: str, wanted: list[tuple[str, ...]]) -> bool:
+def _has(found: Reading, name: str, word: str, wanted: Sequence[tuple[str, ...]]) -> bool:
     """Whether the attribute is seen: the floor, or for objects that as many show the word as are to."""
     if name == "floor":
-        return found.floor == word
+        return bool(found.floor == word)
     at = ("shape", "colour", "material", "size").index(name)
-    return sum(getattr(o, name) == word for o in found.objects) == sum(w[at] == word for w in wanted)
+    shown = [str(getattr(o, name)) for o in found.objects]
+    return shown.count(word) == sum(w[at] == word for w in wanted)
 
 
 def _rest(found: Reading, name: str) -> tuple[object, ...]:

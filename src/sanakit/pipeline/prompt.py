@@ -59,7 +59,7 @@ def prompt_key(plan: Plan) -> str:
     negative = plan.request.negative if plan.uncond else ""
     regions = [region.prompt for region in plan.request.regions]
     words = plan.edit.words if plan.edit is not None else None
-    source = [] if words is None else ["from", words.prompt, words.guidance > 1]
+    source: list[str | bool] = [] if words is None else ["from", words.prompt, words.guidance > 1]
     return content_key(plan.request.prompt, negative, plan.instruct, plan.uncond, *regions, *source)
 
 
