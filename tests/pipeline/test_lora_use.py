@@ -13,7 +13,7 @@ from sanakit.adapt.pack import PackedMixFFN
 from sanakit.adapt.runner import unwrapped
 from sanakit.base.errors import ModelNotFoundError, RequestError, WeightsError
 from sanakit.layers.lora import LowRank
-from sanakit.pipeline import ImageRequest, Model, PictureDone, load, write_int8_folder
+from sanakit.pipeline import ImageRequest, Model, PictureDone, load, make_plan, write_int8_folder
 from sanakit.pipeline.loras import LoRAFile, split_options
 from sanakit.pipeline.merged import write_merged_folder
 from sanakit.transformer import SanaTransformer
@@ -100,6 +100,19 @@ def test_merged_layers_are_packed_like_others(files: tuple[Path, ...], tmp_path:
     if model.engine.name == "packed":
         assert isinstance(blocks[0].ffn, PackedMixFFN)
     assert not any("adapters" in name for name, _ in unwrapped(model.parts.transformer).named_modules())
+
+
+def test_swapping_beside_packed_weights(tmp_path: Path) -> None:
+    one, two = (make(tmp_path, "toybox", f"{seed}.safetensors", seed) for seed in (1, 2))
+    beside, merged = (load("toybox", "cpu", "fp32", swap_loras=swap) for swap in (True, False))
+    draw(beside, ask(one))
+    within("LoRA, swapped beside packed weights", draw(beside, ask(two)), draw(merged, ask(two)), 1e-4)
+    dora = make(tmp_path, "toybox", "dora.safetensors", 3, dora=True)
+    if beside.engine.name == "packed":
+        for _ in range(2):
+            with pytest.raises(RequestError, match="which is packed: draw with LoRAs merged"):
+                draw(beside, ask(dora))
+        within("LoRA after a refused one", draw(beside, ask(two)), draw(merged, ask(two)), 1e-4)
 
 
 def test_beside_a_folder_in_int8(tmp_path: Path) -> None:
@@ -202,6 +215,11 @@ def test_what_does_not_fit_is_refused_before_anything_is_loaded(
         ask(tmp_path / "empty")
 
 
+def test_a_lora_in_the_prompt_is_words(tiny: Folders) -> None:
+    plan = make_plan(read_model_spec(tiny()), ask().replace(prompt="a cat <lora:toon:0.8>"))
+    assert [note for note in plan.notes if "name the file by --lora" in note]
+
+
 def test_a_folder_with_one_file(files: tuple[Path, ...], tmp_path: Path) -> None:
     (tmp_path / "any.safetensors").write_bytes(files[0].read_bytes())
     assert ask(f"{tmp_path}:0.5").loras[0].sha256 == ask(files[0]).loras[0].sha256
@@ -210,6 +228,14 @@ def test_a_folder_with_one_file(files: tuple[Path, ...], tmp_path: Path) -> None
         ask(tmp_path)
     (tmp_path / "pytorch_lora_weights.safetensors").write_bytes(files[1].read_bytes())
     assert ask(tmp_path).loras[0].sha256 == ask(files[1]).loras[0].sha256
+
+
+def test_the_plan_of_memory_counts_what_lies_beside(tiny: Folders, files: tuple[Path, ...]) -> None:
+    loras = ask(files[0]).loras
+    sizes = [load(tiny(), "cpu", dtype, swap_loras=swap).parts.bytes_beside(loras) for dtype, swap in (
+        ("fp32", False), ("fp32", True), ("bf16", True))]  # fmt: skip
+    numbers = sum(low.down.numel() + low.up.numel() for low in loras[0].low_ranks().values())
+    assert sizes == [0, 4 * numbers, 2 * numbers]
 
 
 def test_swapping_needs_layers_that_stay(tiny: Folders, files: tuple[Path, ...]) -> None:

@@ -8,7 +8,7 @@ import huggingface_hub
 import pytest
 
 from sanakit.base.errors import ModelNotFoundError
-from sanakit.weights import AUTOENCODERS, resolve_snapshot
+from sanakit.weights import AUTOENCODERS, resolve_lora, resolve_snapshot
 from sanakit.weights.hub import autoencoder_files, snapshot_files
 from sanakit.weights.names import resolve_autoencoder
 from tests.weights.hub import Hub, stand_in
@@ -125,3 +125,23 @@ def test_what_is_no_autoencoder_is_refused(decoders: Hub, tmp_path: Path) -> Non
         autoencoder_files("someone/text", {"config.json": 1, "model.safetensors": 2})
     (tmp_path / "lite").mkdir()
     assert resolve_autoencoder(tmp_path / "lite") == tmp_path / "lite"
+
+
+def test_a_lora_of_a_repository_alone_is_fetched(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("pytorch_lora_weights.safetensors", "other.safetensors", "sub/x.safetensors", "big.bin"):
+        path = hub.remote / "someone/toon" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"1234")
+    found = resolve_lora("someone/toon", announce=lambda text: hub.log.append(f"announce {text}"))
+    assert found.name == "pytorch_lora_weights.safetensors"
+    assert hub.log[0].startswith("announce someone/toon: 1 files, ")
+    assert hub.log[1:] == ["fetch pytorch_lora_weights.safetensors"]
+    assert resolve_lora("someone/toon/sub/x.safetensors").read_bytes() == b"1234"
+    assert hub.log[2:] == ["fetch sub/x.safetensors"]
+    with pytest.raises(ModelNotFoundError, match="someone/toon has no file absent.safetensors"):
+        resolve_lora("someone/toon/absent.safetensors")
+    with pytest.raises(ModelNotFoundError, match="someone/tiny-clip holds several safetensors files"):
+        resolve_lora(REPO)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert resolve_lora("someone/toon") == found
+    assert resolve_lora("someone/toon/sub/x.safetensors").read_bytes() == b"1234"

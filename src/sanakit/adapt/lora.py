@@ -127,7 +127,7 @@ def check_fit(model: nn.Module, lows: LowRanks) -> None:
         if name not in layers:
             raise RequestError(f"the LoRA changes {name}, which is no layer of this transformer")
         outputs, inputs = layer_size(layers[name])
-        if (low.outputs, low.inputs or inputs) != (outputs, inputs):
+        if (low.outputs, low.inputs) != (outputs, inputs or low.inputs):
             raise RequestError(
                 f"the LoRA is for another transformer: its {name} has {low.inputs} inputs and {low.outputs} "
                 f"outputs, and the model's {inputs} and {outputs}"

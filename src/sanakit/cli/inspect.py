@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from sanakit.base.echo import printable
+from sanakit.base.files import is_file
 from sanakit.cli.options import DebugOption, JsonOption
 from sanakit.cli.say import note, say
 
@@ -27,7 +28,7 @@ def inspect(
     debug: DebugOption = False,
 ) -> None:
     """Print the request inside a picture, or what a LoRA changes."""
-    if file.suffix.lower() in _WEIGHTS and file.is_file():
+    if file.suffix.lower() in _WEIGHTS and is_file(file):
         _inspect_lora(file, as_json)
         return
     from sanakit.pipeline.png import read_picture

@@ -233,8 +233,10 @@ class AdaptedLinear(AdaptedLayer):
             bias = self.base.bias
             out = out + (gain - 1) * (plain if bias is None else plain - bias)
             up = up * gain[:, None]
-        added = torch.addmm(out.flatten(0, -2), low.flatten(0, -2), up.t(), alpha=scale)
-        return added.reshape(out.shape)
+        rows, low = out.flatten(0, -2), low.flatten(0, -2)
+        # Without gradients nobody else holds the output of the layer: a second one would cost as much as the product.
+        add = rows.addmm if torch.is_grad_enabled() or self.reads_weight else rows.addmm_
+        return add(low, up.t(), alpha=scale).reshape(out.shape)
 
     def _gains(self, adapter: Adapter) -> Tensor:
         """[O], what brings the rows of the changed weight to their magnitudes."""

@@ -82,20 +82,31 @@ class Components:
             self._loaded[name] = builders[name]()
 
     def use_loras(self, loras: tuple[LoRAFile, ...]) -> None:
-        """Draw with these LoRAs from now on: a transformer that has others merged into it is loaded again."""
+        """Draw with these LoRAs from now on: a transformer that has others merged into it is loaded again.
+
+        Raises RequestError, and goes on with the LoRAs before, if they can't take the place of those.
+        """
         if loras == self._loras:
             return
         if "transformer" in self._handed_in:
             raise RequestError(
                 "this transformer was handed in as it is: put the LoRAs on it (adapt.lora) instead"
             )
-        self._loras = loras
-        if not self.is_loaded("transformer"):
-            return
-        if self.swap:
+        if self.swap and self.is_loaded("transformer"):
             swap_loras(unwrapped(self.transformer), loras)
         else:
             self.release("transformer")
+        self._loras = loras
+
+    def bytes_beside(self, loras: tuple[LoRAFile, ...]) -> int:
+        """Return the bytes of adapters that stay in memory with these LoRAs; merged ones leave none."""
+        size = self.dtype("transformer").itemsize
+        return sum(one.size for one in loras) * size if self._beside else 0
+
+    @property
+    def _beside(self) -> bool:
+        """Whether LoRAs lie beside the weights; nothing can be merged into those in int8."""
+        return self.swap or bool(int8_layers(self.spec.transformer_source))
 
     def control(self, spec: ControlSpec) -> ControlNet | Runner:
         """A ControlNet beside the transformer, or what runs it; loaded on first use. Raises WeightsError."""
@@ -203,8 +214,7 @@ class Components:
             model, spec.transformer, source, dtype=self.dtype("transformer"), device=device, mapped=True,
             variant=self._variant(source), part=spec.weights,
         )  # fmt: skip
-        beside = self.swap or bool(int8_layers(source))  # nothing can be merged into weights in int8
-        apply_loras(model, self._loras, beside=beside, swap=self.swap)
+        apply_loras(model, self._loras, beside=self._beside, swap=self.swap)
         return self._finish("transformer", model)
 
     def _load_half(self, name: PartName, half: Callable[[AutoencoderConfig], nn.Module]) -> nn.Module:

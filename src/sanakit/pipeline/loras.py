@@ -63,6 +63,12 @@ class LoRAFile(InputFile):
         """Whether its tensors are here."""
         return self.lora is not None
 
+    @property
+    def size(self) -> int:
+        """The numbers in its tensors; 0 if they are not here."""
+        lows = () if self.lora is None else self.lora.layers.values()
+        return sum(low.down.numel() + low.up.numel() for low in lows)
+
     @classmethod
     def read(
         cls, name: str | Path, announce: Callable[[str], object] = lambda text: None, **how: Any

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -112,14 +112,20 @@ def check_fit(
     loaded: Collection[str],
     encode: bool = False,
     controls: Sequence[ControlConfig] = (),
+    beside: int = 0,
 ) -> Fit:
     """Compare what the stages of an image need with what is free; the weights of `loaded` stages count as free.
 
+    beside: bytes of adapters that lie beside the weights of the transformer.
     Raises RequestError if a stage can't fit.
     """
     device = precision.device
     need = estimate(
         shapes, width, height, precision.dtype, branches, device.type, total_bytes(device), encode, controls
+    )
+    need = tuple(
+        replace(stage, weights=stage.weights + beside) if stage.stage == "denoise" else stage
+        for stage in need
     )
     free = available_bytes(device)
     room = None if free is None else free + sum(stage.weights for stage in need if stage.stage in loaded)

@@ -348,6 +348,7 @@ class Model:
             Shapes.of(self.spec), drawn.width, drawn.height, self.precision, plan.branches, loaded,
             encode=plan.edit is not None or bool(plan.controls),
             controls=[each.spec.config for each in plan.controls],
+            beside=self.parts.bytes_beside(plan.request.loras),
         )  # fmt: skip
         if fit.warning is not None and drawn not in self._warned:
             self._warned.add(drawn)

@@ -261,6 +261,10 @@ def _notes(spec: ModelSpec, request: ImageRequest, solver: SolverSpec, uncond: b
             f"the first angle {request.angles[0]:g} is taken for pure noise, which is 1.5708: "
             "expect a worse picture than from there."
         )
+    if "<lora:" in request.prompt:
+        notes.append(
+            "<lora:...> in a prompt is read as words: name the file by --lora FILE:0.8, or in loras."
+        )
     notes += [note for one in request.loras if one.lora is not None for note in one.lora.notes]
     mismatch = solver.mismatch(spec.schedule)
     return notes if mismatch is None else [*notes, mismatch]

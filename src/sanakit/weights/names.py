@@ -137,8 +137,8 @@ def resolve_lora(
     if text and is_folder(path):
         inside = [each.name for each in path.iterdir() if each.is_file() and not each.name.startswith(".")]
         return path / lora_name(inside, str(path))
-    owner, _, rest = text.partition("/")
-    repo, _, wanted = (f"{owner}/{part}" if at == 0 else part for at, part in enumerate(rest.partition("/")))
+    parts = text.split("/", 2)
+    repo, wanted = "/".join(parts[:2]), "".join(parts[2:])
     if not is_hub_id(repo):
         raise ModelNotFoundError(f"no LoRA {quoted(text, 200)}: it isn't a file, a folder or a hub id")
     found, why = fetch(
@@ -150,7 +150,10 @@ def resolve_lora(
     )
     if found is None:
         raise ModelNotFoundError(f"no LoRA {quoted(text, 200)}: no such file or folder, and {why}")
-    return found / (wanted or lora_name([each.name for each in found.iterdir()], repo))
+    if not wanted:
+        return found / lora_name([each.name for each in found.iterdir()], repo)
+    # From the cache alone comes the folder of the file itself.
+    return found / wanted if is_file(found / wanted) else found / Path(wanted).name
 
 
 def is_hub_id(text: str) -> bool:
