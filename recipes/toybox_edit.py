@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import random
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,7 +41,8 @@ from sanakit.training.preview import save_sheet
 
 RUNS = Path("runs/edit")
 FIRST_SEED = 10_000_000  # of the scenes, far from those of training
-MARGIN = 0.06  # of the side, around an object's outline: room for a larger one and its shadow
+MARGIN = 0.02  # of the side, around an object's outline
+CELLS = 8  # latent positions along a side of 256 pixels
 LEFT, RIGHT = (0.0, 0.3, 0.5, 0.7), (0.5, 0.3, 0.5, 0.7)  # boxes of the floor's halves, as fractions
 ATTRIBUTES = {"colour": COLOURS, "material": MATERIALS, "shape": SHAPES, "floor": FLOORS}
 _SHOWN = 8  # cases on a sheet
@@ -195,9 +197,10 @@ def _overlap(a: _Box, b: _Box) -> bool:
 
 
 def _grown(box: _Box) -> _Box:
-    return (
-        max(0.0, box[0] - MARGIN), max(0.0, box[1] - MARGIN), min(1.0, box[2] + MARGIN), min(1.0, box[3] + MARGIN)
-    )  # fmt: skip
+    """A box with some room, to whole latent positions: what is drawn there is then not cut."""
+    left, top = (math.floor((side - MARGIN) * CELLS) / CELLS for side in box[:2])
+    right, bottom = (math.ceil((side + MARGIN) * CELLS) / CELLS for side in box[2:])
+    return max(0.0, left), max(0.0, top), min(1.0, right), min(1.0, bottom)
 
 
 def _inside(box: _Box, item: Found) -> bool:
@@ -218,13 +221,12 @@ def _words(item: SceneObject | Found) -> tuple[str, str, str, str]:
     return item.shape, item.colour, item.material, item.size
 
 
-def _has(found: Reading, name: str, word: str, wanted: Sequence[tuple[str, ...]]) -> bool:
+def _has(found: Reading, name: str, word: str, wanted: list[tuple[str, ...]]) -> bool:
     """Whether the attribute is seen: the floor, or for objects that as many show the word as are to."""
     if name == "floor":
-        return bool(found.floor == word)
+        return found.floor == word
     at = ("shape", "colour", "material", "size").index(name)
-    shown = [str(getattr(o, name)) for o in found.objects]
-    return shown.count(word) == sum(w[at] == word for w in wanted)
+    return sum(getattr(o, name) == word for o in found.objects) == sum(w[at] == word for w in wanted)
 
 
 def _rest(found: Reading, name: str) -> tuple[object, ...]:
