@@ -15,7 +15,8 @@ from sanakit.pipeline.png import read_picture
 from sanakit.toybox import render, sample_scene
 from sanakit.transformer import SanaTransformer, copy_base
 from sanakit.weights import load_transformer, read_model_spec, resolve, save_control
-from tests.cli.running import Sana, pictures_in
+from tests.cli.running import Sana, lines_of, pictures_in
+from tests.fuzz.control import make_file, make_folder
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
@@ -139,3 +140,18 @@ def test_what_cannot_be_annotated_is_told(sana: Sana, tmp_path: Path, arguments:
     result = sana("annotate", *arguments)
     assert result.exit_code == 2 and told in result.stderr, result.stderr
     assert pictures_in(tmp_path) == ["a.png", "broken.png", "empty"]
+
+
+def test_a_control_net_is_inspected_as_a_folder_and_as_an_official_file(sana: Sana, tmp_path: Path) -> None:
+    make_folder(tmp_path / "net")
+    (tmp_path / "file").mkdir()
+    make_file(tmp_path / "file")
+    told = sana("inspect", "net")
+    assert told.exit_code == 0, told.stderr
+    assert re.search(r"wiring: +diffusers\ncopied blocks: +1\nsteers: +1\nwidth: +8", told.stdout)
+    (facts,) = lines_of(sana("inspect", "file/x.pth", "--json"))
+    assert (facts["wiring"], facts["copied_blocks"], facts["steers"]) == ("official", 1, [0])
+    refused = sana("inspect", str(resolve("toybox") / "transformer"))
+    assert refused.exit_code == 2 and "holds no ControlNet of SANA" in refused.stderr
+    done = sana("convert", "file/x.pth", "out", "--cross-heads", 1)
+    assert done.exit_code == 0 and "wired as in diffusers" in done.stderr and "copied blocks 1" in done.stdout

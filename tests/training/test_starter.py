@@ -133,4 +133,21 @@ def test_a_task_belongs_to_a_new_config(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["train", "c.yaml", "--task", "lora"])
     assert done.exit_code == 2 and "--task belongs to --new" in done.output
     done = CliRunner().invoke(app, ["train", "--new", str(folder_of(tmp_path, 1, (64, 64))), "--task", "vae"])
-    assert done.exit_code == 2 and "configs of the tasks transformer and lora" in done.output
+    assert done.exit_code == 2 and "configs of the tasks transformer, lora, control" in done.output
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_a_folder_becomes_a_config_of_a_control_net(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, paired: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = folder_of(tmp_path, 6, (64, 64))
+    for picture in list(folder.glob("*.png")) if paired else ():
+        picture.with_suffix(".control.png").write_bytes(picture.read_bytes())
+    done = CliRunner().invoke(app, ["train", "mine.yaml", "--new", str(folder), "--task", "control"])
+    assert done.exit_code == 0, done.output
+    config = read_config(tmp_path / "mine.yaml")
+    assert (config.task, config.control.copies) == ("control", 5)
+    assert config.control.annotator == ("files" if paired else "canny")
+    assert not contradictions(config)
+    assert "a ControlNet of 5 blocks beside toybox" in "\n".join(Session(config, device="cpu").plan.lines())

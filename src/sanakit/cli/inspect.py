@@ -1,4 +1,4 @@
-"""`sanakit inspect FILE`: what a picture was made from, or what a LoRA file holds."""
+"""`sanakit inspect FILE`: what a picture was made from, or what a LoRA file or a ControlNet holds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from sanakit.base.echo import printable
-from sanakit.base.files import is_file
+from sanakit.base.files import is_file, is_folder
 from sanakit.cli.options import DebugOption, JsonOption
 from sanakit.cli.say import note, say
 
@@ -21,13 +21,16 @@ def inspect(
     file: Annotated[
         Path,
         typer.Argument(
-            help="A picture written by sanakit, or by a program that writes `parameters`; or a LoRA file."
+            help="A picture written by sanakit, or by a program that writes `parameters`; a LoRA file; or a ControlNet."
         ),
     ],
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Print the request inside a picture, or what a LoRA changes."""
+    """Print the request inside a picture, what a LoRA changes, or what a ControlNet is."""
+    if _is_control(file):
+        _inspect_control(file, as_json)
+        return
     if file.suffix.lower() in _WEIGHTS and is_file(file):
         _inspect_lora(file, as_json)
         return
@@ -71,6 +74,41 @@ def _inspect_lora(file: Path, as_json: bool) -> None:
     for name, value in facts.items():
         if value not in (None, []):
             say(f"{name + ':':14}{_text(value)}")
+
+
+def _is_control(path: Path) -> bool:
+    """Whether it is a folder, or a file with the tensors of an official ControlNet."""
+    if is_folder(path):
+        return True
+    if path.suffix.lower() not in _WEIGHTS or not is_file(path):
+        return False
+    from sanakit.weights import holds_control
+
+    return holds_control(path)
+
+
+def _inspect_control(path: Path, as_json: bool) -> None:
+    from sanakit.weights import describe_control
+
+    config = describe_control(path)
+    net = config.backbone
+    facts: dict[str, Any] = {
+        "kind": "ControlNet",
+        "wiring": "official" if config.lead else "diffusers",
+        "copied_blocks": config.copies,
+        "steers": list(range(config.first, config.first + config.copies)),
+        "width": net.width,
+        "latent_channels": net.latent_channels,
+        "patch_size": net.patch_size,
+        "text_width": net.text_width,
+        "qk_norm": net.qk_norm,
+        "guidance_embed": net.guidance_embed,
+    }
+    if as_json:
+        say(json.dumps(facts))
+        return
+    for name, value in facts.items():
+        say(f"{name.replace('_', ' ') + ':':17}{_text(value)}")
 
 
 def _lines(record: dict[str, Any]) -> list[tuple[str, str]]:

@@ -38,7 +38,7 @@ _TaskOption = Annotated[
     typer.Option(
         "--task",
         metavar="TASK",
-        help="With --new: the task of the config, transformer or lora.",
+        help="With --new: the task of the config, transformer, lora or control.",
         show_default="transformer",
     ),
 ]
@@ -197,12 +197,13 @@ def _write_new(pictures: Path, file: Path | None, task: str) -> None:
 
     from sanakit.base.errors import RequestError
     from sanakit.data import open_set
+    from sanakit.training.control_starter import control_starter
     from sanakit.training.lora_starter import lora_starter
     from sanakit.training.starter import free_run, starter, write_starter
 
-    makers = {"transformer": starter, "lora": lora_starter}
+    makers = {"transformer": starter, "lora": lora_starter, "control": control_starter}
     if task not in makers:
-        raise RequestError(f"--task {task}: --new writes configs of the tasks {' and '.join(makers)}")
+        raise RequestError(f"--task {task}: --new writes configs of the tasks {', '.join(makers)}")
     found = open_set(pictures)
     name = pictures.expanduser().absolute().name.partition(".")[0] or "run"
     path = file or Path(f"{name}.yaml")

@@ -15,7 +15,14 @@ convert       files <-> folders, either network    lora         LoRA files, read
 
 from sanakit.weights.about import About
 from sanakit.weights.checkpoint import is_checkpoint_name, open_checkpoint
-from sanakit.weights.control import ControlSpec, read_control_spec, resolve_control, save_control
+from sanakit.weights.control import (
+    ControlSpec,
+    describe_control,
+    holds_control,
+    read_control_spec,
+    resolve_control,
+    save_control,
+)
 from sanakit.weights.convert import file_to_file, file_to_folder, folder_to_file
 from sanakit.weights.formats.diffusers_scheduler import Schedule
 from sanakit.weights.formats.fields import Reading
@@ -80,9 +87,11 @@ __all__ = [
     "assign",
     "byte_size",
     "check_parts",
+    "describe_control",
     "file_to_file",
     "file_to_folder",
     "folder_to_file",
+    "holds_control",
     "int8_layers",
     "is_checkpoint_name",
     "is_lora",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sanakit.base.echo import quoted
-from sanakit.base.errors import ConfigError, ModelNotFoundError
+from sanakit.base.errors import ConfigError, ModelNotFoundError, WeightsError
 from sanakit.base.files import is_file, is_folder, user_path
 from sanakit.transformer import ControlConfig, ControlNet, TransformerConfig
 from sanakit.weights.checkpoint import open_checkpoint
@@ -57,6 +57,22 @@ def read_control_spec(path: Path, base: TransformerConfig, reading: Reading = ST
     if problem is not None:
         raise ConfigError(f"the ControlNet {found.source} {problem}: take one that was made for this model")
     return found
+
+
+def holds_control(path: Path) -> bool:
+    """Whether a file holds an official ControlNet; False for files that can't be read."""
+    try:
+        return file_format(open_checkpoint(path).shapes).network == "control"
+    except WeightsError:
+        return False
+
+
+def describe_control(path: Path) -> ControlConfig:
+    """What a folder or an official file says alone; a file tells no heads. Raises ConfigError or WeightsError."""
+    if path.is_dir():
+        return _read_folder(path, STRICT).config
+    shapes = open_checkpoint(path).shapes
+    return sana_control_pth.infer_config(shapes, where=str(path), cross_heads=1)
 
 
 def _read_folder(path: Path, reading: Reading) -> ControlSpec:
