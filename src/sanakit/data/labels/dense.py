@@ -6,6 +6,7 @@ The picture goes through the model's own processor. No code in a model's folder 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from sanakit.data.labels.vision import load_vision
 _METRIC = ("depth_pro", "glpn", "zoedepth")
 """Models whose numbers are distances; those of the others grow with nearness."""
 
+NEEDS_SCIPY = 'the pictures of a pose model are turned by scipy: run `pip install "sanakit[pose]"`'
+
 _SURE = 0.3  # of a joint, to be drawn
 _COLOURS = ((255, 60, 60), (255, 200, 0), (60, 220, 60), (0, 200, 255), (90, 90, 255), (255, 90, 220))
 
@@ -29,7 +32,7 @@ _COLOURS = ((255, 60, 60), (255, 200, 0), (60, 220, 60), (0, 200, 255), (90, 90,
 def model_annotator(folder: Path, precision: Precision) -> Annotate:
     """What a model makes of pictures, by its class: nearness (white) or joints (on black).
 
-    Raises ConfigError if the folder holds no model for either.
+    Raises ConfigError if the folder holds no model for either, or a library is missing.
     """
     from transformers import AutoConfig
 
@@ -77,6 +80,8 @@ def _levels(nearness: Tensor) -> Image.Image:
 
 def _pose(folder: Path, precision: Precision) -> Annotate:
     """The whole picture counts as one body's: models of this kind are given a box for each."""
+    if find_spec("scipy") is None:
+        raise ConfigError(NEEDS_SCIPY)
     from transformers import AutoModelForPoseEstimation
 
     model, processor = load_vision(AutoModelForPoseEstimation, folder, precision, images=True)
