@@ -145,6 +145,15 @@ def test_a_control_net_of_a_flow_model_reads_its_own_times_beside_a_sprint_model
     ).all()
 
 
+def test_a_control_net_runs_in_the_form_of_the_engine(nets: Nets, picture: Path) -> None:
+    folder, net = nets()
+    request = ask(Control(network=net, picture=picture))
+    off, auto = open_model(folder, fast="off"), open_model(folder)
+    within("control, packed and plain", latent(auto, request), latent(off, request), 1e-4)
+    spec = make_plan(off.spec, request).controls[0].spec
+    assert not isinstance(off.parts.control(spec), ControlNet)  # inside a runner that keeps Triton out
+
+
 def test_two_controls_add_up_and_a_scale_of_0_is_none(nets: Nets, picture: Path) -> None:
     folder, net = nets()
     model = open_model(folder)
