@@ -118,20 +118,30 @@ def cases(count: int) -> list[Case]:
     return found
 
 
-def score(pictures: Sequence[Image.Image], found: Sequence[Case], reader: DepthReader) -> dict[str, float]:
-    """The three figures of pictures, one for each case, and the mean probability of the words of the prompts."""
+def score(
+    pictures: Sequence[Image.Image], found: Sequence[Case], reader: DepthReader | None
+) -> dict[str, float]:
+    """The figures of pictures, one for each case, and the mean probability of the words of the prompts.
+
+    reader: of depth; None leaves that figure out.
+    """
     annotate, network = Annotator(name="canny").function(), load_judge().network
     edges, depths, right, words = [], [], [], []
     for picture, case in zip(pictures, found, strict=True):
         edges.append(edge_f1(_outline(annotate(picture)), _outline(case.controls["canny"])))
-        with torch.no_grad():
-            seen = reader(_small(picture)[None])[0]
-        depths.append(correlation(seen.numpy(), above_floor(case.scene).numpy()))
+        if reader is not None:
+            depths.append(_depth_correlation(picture, case, reader))
         verdict = judge(parse(case.prompt), read(network, stack([to_tensor(picture)]))[0][0])
         right.append(verdict.correct)
         words.append(verdict.score)
     figures = {"edges": edges, "depth": depths, "prompt": right, "score": words}
-    return {name: round(float(np.mean(values)), 4) for name, values in figures.items()}
+    return {name: round(float(np.mean(values)), 4) for name, values in figures.items() if values}
+
+
+@torch.no_grad()
+def _depth_correlation(picture: Image.Image, case: Case, reader: DepthReader) -> float:
+    seen = reader(_small(picture)[None])[0]
+    return correlation(seen.numpy(), above_floor(case.scene).numpy())
 
 
 def _outline(control: Image.Image) -> np.ndarray:

@@ -42,10 +42,11 @@ from sanakit.training.control_settings import ControlTraining
 from sanakit.training.session import Session
 
 ROOT = Path("runs/toybox-control")
-COUNT = 3000
+COUNT = 480
 STEPS = 600
 CASES = 80
 """Scenes that are measured with."""
+DRAW_STEPS = 12
 SIZE = 256
 STAGES = ("pictures", "train", "measure")
 
@@ -62,10 +63,10 @@ def config(kind: str, steps: int = STEPS, root: Path = ROOT) -> TrainConfig:
     if control.pictures is not None:
         control = replace(control, pictures=root / control.pictures.name)
     return TrainConfig(
-        folder=root / kind, task="control", control=control, batch=16, phases=(RunPhase(steps=steps, size=SIZE),),
+        folder=root / kind, task="control", control=control, batch=8, phases=(RunPhase(steps=steps, size=SIZE),),
         data=DataConfig(path=root / "pictures", cache=root / "cache", square=True, held=64),
         optimizer=OptimizerConfig(name="adamw", lr=7e-4, betas=(0.9, 0.99)),
-        schedule=LRScheduleConfig(warmup=20, cooldown=0.3), clip=1.0, ema=0.98,
+        schedule=LRScheduleConfig(warmup=20, cooldown=0.3), clip=1.0, ema=0.97,
         saving=SavingConfig(minutes=3.0), validate=100, report=20,
     )  # fmt: skip
 
@@ -81,9 +82,10 @@ def write_depths(folder: Path, count: int) -> Iterator[int]:
         yield number + 1
 
 
-def measure(root: Path, kinds: Sequence[str], count: int) -> dict[str, dict[str, float]]:
+def measure(root: Path, kinds: Sequence[str], count: int, draw_steps: int) -> dict[str, dict[str, float]]:
     """Draw held-out scenes under each control, under all, and without; write measured.json and a sheet of pictures."""
-    reader, found = train_reader(root / "pictures", 2000), cases(count)
+    reader = train_reader(root / "pictures", COUNT) if "depth" in kinds else None
+    found = cases(count)
     model = load("toybox", dtype="fp32")
     rows: dict[str, dict[str, Path]] = {"no control": {}} | {
         kind: {kind: root / kind / "control"} for kind in kinds
@@ -94,7 +96,7 @@ def measure(root: Path, kinds: Sequence[str], count: int) -> dict[str, dict[str,
     print("renders", measured["renders"], flush=True)
     columns = [[case.picture for case in found]] + [[case.controls[kind] for case in found] for kind in kinds]
     for name, nets in rows.items():
-        draw = draw_with(model, nets, 20)
+        draw = draw_with(model, nets, draw_steps)
         pictures = [draw(case, number) for number, case in enumerate(found)]
         measured[name] = score(pictures, found, reader)
         columns.append(pictures)
@@ -107,9 +109,15 @@ def measure(root: Path, kinds: Sequence[str], count: int) -> dict[str, dict[str,
 
 
 def run_stage(
-    stage: str, steps: int, count: int, root: Path, kinds: Sequence[str], cases_count: int = CASES
+    stage: str,
+    steps: int,
+    count: int,
+    root: Path,
+    kinds: Sequence[str],
+    cases_count: int = CASES,
+    draw_steps: int = DRAW_STEPS,
 ) -> None:
-    """Run one stage. kinds: rows of `KINDS`. cases_count: scenes to measure with."""
+    """Run one stage. kinds: rows of `KINDS`. cases_count: scenes to measure with. draw_steps: of the solver."""
     print(f"== {stage}", flush=True)
     if stage == "pictures":
         for name, walk in (
@@ -125,7 +133,7 @@ def run_stage(
             for report in sentences(session.events()):
                 print(report, flush=True)
     else:
-        measure(root, kinds, cases_count)
+        measure(root, kinds, cases_count, draw_steps)
 
 
 @resumable
@@ -138,12 +146,15 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--pictures", type=int, default=COUNT)
     parser.add_argument("--root", type=Path, default=ROOT)
+    parser.add_argument("--draw-steps", type=int, default=DRAW_STEPS)
     parser.add_argument("--cases", type=int, default=CASES)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     given = parser.parse_args()
     try:
         for stage in given.stages or STAGES:
-            run_stage(stage, given.steps, given.pictures, given.root, given.kinds, given.cases)
+            run_stage(
+                stage, given.steps, given.pictures, given.root, given.kinds, given.cases, given.draw_steps
+            )
     except SanakitError as error:
         print(f"error: {error}.", file=sys.stderr)
         raise SystemExit(2) from None

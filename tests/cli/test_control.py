@@ -46,7 +46,7 @@ def picture(path: Path) -> None:
 
 def small(command: str) -> list[str]:
     """The arguments of a command of the page, with less to do."""
-    program, *arguments = shlex.split(command)
+    program, *arguments = shlex.split(command, comments=True)
     assert program == "sanakit"
     if arguments[0] == "generate":
         arguments += ["--steps", "1", "--size", "64"]
@@ -72,7 +72,7 @@ def test_the_commands_of_the_page_run(sana: Sana, tmp_path: Path) -> None:
         config = config.replace(old, new)
     (tmp_path / "examples").mkdir()
     (tmp_path / "examples/control.yaml").write_text(config, encoding="utf-8")
-    assert len(COMMANDS) == 10
+    assert len(COMMANDS) == 11
     for command in COMMANDS:
         result = sana(*small(command))
         assert result.exit_code == 0, f"{command}: {result.stderr}"
