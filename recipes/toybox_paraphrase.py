@@ -39,7 +39,7 @@ from sanakit.training import sentences
 
 BATCH = 32
 PARAPHRASE = settings(
-    RUNS / "paraphrase", 600, size=SIZE, batch=BATCH, lr=3e-4, warmup=30, cooldown=0.5, ema=0.99, minutes=3, report=20
+    RUNS / "paraphrase", 400, size=SIZE, batch=BATCH, lr=3e-4, warmup=30, cooldown=0.25, ema=0.99, minutes=3, report=20
 )  # fmt: skip
 EMPTY, SAME = 0.05, 0.2
 """Shares of the captions that are empty, and that are plain on both sides."""
