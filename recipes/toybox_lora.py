@@ -7,7 +7,7 @@ Stages, each resumable:
   prior     the same beside pictures of the world, which the model draws before training (prior preservation)
   toon      a LoRA of the style
   measure   the share of prompts drawn right: tori in colours that no picture shows, and usual prompts
-  style     how near drawn pictures are to toon renders
+  style     how much ink drawn pictures have, beside toon renders
 
 docs/lora.md has the figures.
 """
@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import random
 from collections.abc import Callable
-from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -29,12 +29,10 @@ from recipes.settings import resumable
 from recipes.toybox_tori import NAME, shows_torus, train_probe
 from sanakit.base.files import atomic_write, ensure_writable_folder
 from sanakit.evaluation import Share
-from sanakit.evaluation.measures import kernel_distance
 from sanakit.evaluation.toybox import outcomes, to_tensor
 from sanakit.pipeline import ImageRequest, Model, load
 from sanakit.toybox import Scene, SceneObject, full_spec, phrase, render, sample_scene
 from sanakit.toybox.grammar import COLOURS, FLOORS, LIGHTS, GroupSpec, SceneSpec
-from sanakit.toybox.judging import read
 from sanakit.toybox.judging.network import stack
 from sanakit.toybox.judging.shipped import load_judge
 from sanakit.toybox.trials import Trial, trials
@@ -70,6 +68,8 @@ CLASSES, WEIGHT = 40, 1.0
 PREVIEWS = ("a purple torus on sand at noon", "a pink torus on grass at sunset", "a red cube on snow at noon")
 _LEVELS, _INK = 4, 0.12
 """Levels of light in a toon picture, and the step in brightness from which on there is an outline."""
+
+_BLACK = 0.12
 
 
 def pictures() -> None:
@@ -116,11 +116,11 @@ def toon(picture: Tensor) -> Tensor:
 
 
 def teaching(
-    name: str, pictures: Path, prompts: tuple[str, ...], prior: PriorConfig | None = None
+    name: str, pictures: Path, prompts: tuple[str, ...], steps: int, prior: PriorConfig | None = None
 ) -> TrainConfig:
     """The run of a LoRA beside the shipped model."""
     return TrainConfig(
-        folder=RUNS / name, task="lora", batch=BATCH, phases=(RunPhase(steps=STEPS, size=256),),
+        folder=RUNS / name, task="lora", batch=BATCH, phases=(RunPhase(steps=steps, size=256),),
         data=DataConfig(path=pictures, square=True, cache=RUNS / "cache"),
         lora=LoraConfig(rank=16, targets=TARGETS, prior=prior or PriorConfig()),
         optimizer=OptimizerConfig(lr=RATE), schedule=LRScheduleConfig(cooldown=0.2), clip=1.0, ema=0.99,
@@ -134,21 +134,20 @@ def world() -> PriorConfig:
     return PriorConfig(weight=WEIGHT, prompts=captions, count=CLASSES)
 
 
-def plain() -> None:
+def plain(steps: int = STEPS) -> None:
     """Teach the torus."""
-    learn(teaching("plain", RUNS / NAME, PREVIEWS))
+    learn(teaching("plain", RUNS / NAME, PREVIEWS, steps))
 
 
-def prior() -> None:
-    """Teach the torus beside pictures of the world: in half the steps, which take as long."""
-    wanted = teaching("prior", RUNS / NAME, PREVIEWS, world())
-    learn(replace(wanted, phases=(RunPhase(steps=STEPS // 2, size=256),)))
+def prior(steps: int = STEPS) -> None:
+    """Teach the torus beside pictures of the world."""
+    learn(teaching("prior", RUNS / NAME, PREVIEWS, steps, world()))
 
 
-def cartoon() -> None:
+def cartoon(steps: int = STEPS) -> None:
     """Teach the style."""
     prompts = ("a cartoon of a red cube on grass at noon", "a red cube on grass at noon")
-    learn(teaching("toon", RUNS / "toon-set", prompts))
+    learn(teaching("toon", RUNS / "toon-set", prompts, steps))
 
 
 def learn(config: TrainConfig) -> None:
@@ -161,10 +160,13 @@ def learn(config: TrainConfig) -> None:
 
 
 def asked() -> list[tuple[str, SceneSpec]]:
-    """Prompts for tori in colours that none of the pictures shows, with their meaning."""
+    """Prompts for large tori in colours that none of the pictures shows, with their meaning.
+
+    Of a small one the hole is less than a position of the latent wide.
+    """
     every = [(colour, floor, light) for colour in NEW for floor in FLOORS for light in LIGHTS]
     specs = [
-        SceneSpec(groups=(GroupSpec(shape=NAME, colour=colour),), floor=floor, light=light)
+        SceneSpec(groups=(GroupSpec(shape=NAME, colour=colour, size="large"),), floor=floor, light=light)
         for colour, floor, light in random.Random("asked").sample(every, ASKED)
     ]
     return [(phrase(spec), spec) for spec in specs]
@@ -212,21 +214,23 @@ def measure() -> None:
         print(f"{name}: usual prompts {Share(hits=sum(kept), n=OLD)}", flush=True)
 
 
+def ink(pictures: list[Tensor]) -> float:
+    """The mean share of nearly black pixels of pictures [3, H, W] in 0..1: outlines, and what is dark anyway."""
+    return sum(float((picture.amax(0) < _BLACK).float().mean()) for picture in pictures) / len(pictures)
+
+
 def style() -> None:
-    """Print the kernel distance of drawn pictures to toon renders of other scenes, with the LoRA and without."""
-    model, judge = load("toybox"), load_judge().network
-    scenes = [sample_scene(1000 + number) for number in range(2 * STYLED)]
-
-    def features(pictures: list[Tensor]) -> Tensor:
-        return torch.cat([read(judge, stack([picture]))[1] for picture in pictures])
-
-    renders = [render([scene], 256, samples=1)[0] for scene in scenes[STYLED:]]
-    aim = features([toon(picture) for picture in renders])
-    print(f"plain renders: {kernel_distance(features(renders), aim):.3f}", flush=True)
+    """Print the share of ink in renders of other scenes by day, plain and toon, and in pictures for their captions."""
+    scenes = (sample_scene(number) for number in range(1000, 2000))
+    chosen = list(islice((scene for scene in scenes if scene.light != "night"), STYLED))
+    renders = [render([scene], 256, samples=1)[0] for scene in chosen]
+    print(f"plain renders: {ink(renders):.4f}", flush=True)
+    print(f"toon renders: {ink([toon(picture) for picture in renders]):.4f}", flush=True)
+    model = load("toybox")
     for name in ("base", "toon"):
         draw = drawing(model, name)
-        drawn = [to_tensor(draw(styled(scene), number)) for number, scene in enumerate(scenes[:STYLED])]
-        print(f"{name}: {kernel_distance(features(drawn), aim):.3f}", flush=True)
+        drawn = [to_tensor(draw(styled(scene), scene.seed)).float() / 255 for scene in chosen]
+        print(f"{name}: {ink(drawn):.4f}", flush=True)
 
 
 def probe() -> None:
@@ -239,6 +243,7 @@ STAGES: dict[str, Callable[[], None]] = {
     "pictures": pictures, "probe": probe, "plain": plain, "prior": prior, "toon": cartoon, "measure": measure,
     "style": style,
 }  # fmt: skip
+TRAININGS: dict[str, Callable[[int], None]] = {"plain": plain, "prior": prior, "toon": cartoon}
 
 
 @resumable
@@ -248,9 +253,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("stages", nargs="*", choices=[*STAGES, []], help="default: all, in order")
-    for stage in parser.parse_args().stages or STAGES:
+    parser.add_argument("--steps", type=int, default=STEPS, help="of a training")
+    asked_for = parser.parse_args()
+    for stage in asked_for.stages or STAGES:
         print(f"== {stage}", flush=True)
-        STAGES[stage]()
+        if stage in TRAININGS:
+            TRAININGS[stage](asked_for.steps)
+        else:
+            STAGES[stage]()
 
 
 if __name__ == "__main__":
