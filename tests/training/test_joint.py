@@ -111,7 +111,7 @@ def test_micro_batches_and_one_batch_are_the_same_step(strangers: Path, tmp_path
     assert losses(1) == pytest.approx(losses(2), abs=2e-4)
 
 
-@pytest.mark.parametrize("mode", ["ddp", "fsdp"])
+@pytest.mark.parametrize("mode", ["fsdp"])  # ddp is the same code on another mesh: test_parallel.py
 def test_two_processes_train_the_text_encoder_as_one_does(strangers: Path, tmp_path: Path, mode: str) -> None:
     alone = Session(config(tmp_path / "one", **changes(strangers)), device="cpu")
     losses = [event.losses["loss"] for event in alone.events() if isinstance(event, StepReport)]

@@ -65,7 +65,7 @@ def config():
         ("batch=1.5", "batch is 1.5: input should be a valid integer"),
         (
             "task=video",
-            "task is 'video': input should be 'transformer', 'lora', 'teacher', 'sprint' or 'autoencoder'",
+            "task is 'video': input should be 'transformer', 'lora', 'control', 'teacher', 'sprint' or 'autoencoder'",
         ),
         ("phases=[]", "phases: a run needs at least one"),
         ("phases=[3]", "phases is a list of mappings"),

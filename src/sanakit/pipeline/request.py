@@ -129,7 +129,7 @@ class ImageRequest:
     )  # fmt: skip
     controls: tuple[c.Control, ...] = option(
         (), "Steer by a picture: a ControlNet (folder, file or hub id) and what it reads; may be repeated.",
-        c.check_controls, png="Controls", metavar="FOLDER:PICTURE[:scale=X,start=X,end=X,fit=F]", shown_default="none",
+        c.check_controls, png="Controls", metavar="NET:PICTURE", shown_default="none",
         later=True, take=c.take_controls, encode=c.encode_controls, decode=c.decode_controls, many=True,
         flag="--control",
     )  # fmt: skip
