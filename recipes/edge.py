@@ -123,16 +123,24 @@ def flow_config(
 
 def distil_flow(config: TrainConfig, depth: int = DEPTH) -> Path:
     """Train the shallow network, unless it is there; return the folder of its model."""
+    blocks = ends(read_model_spec(resolve(config.base_model)).transformer.depth, depth)
+    return distil(config, blocks, blocks)
+
+
+def distil(config: TrainConfig, blocks: Sequence[int], targets: Sequence[int]) -> Path:
+    """Train a network of some blocks of the base model, unless its model is there; return the folder of that.
+
+    targets: the base model's blocks whose tokens each of its blocks should give.
+    """
     precision, spec = decide(), read_model_spec(resolve(config.base_model))
     teacher = SanaTransformer(spec.transformer)
     load_transformer(teacher, spec.transformer, spec.transformer_source, dtype=torch.float32)
-    blocks = ends(teacher.config.depth, depth)
     student = shallow(teacher, blocks).to(precision.device)
     teacher = teacher.to(precision.device)
     return run_flow(
         config, student, precision,
         lambda task: FeatureDistillation(
-            FlowMatching(config, student, task.ratio, task.spec.schedule.shift), teacher, blocks
+            FlowMatching(config, student, task.ratio, task.spec.schedule.shift), teacher, targets
         ),
     )  # fmt: skip
 

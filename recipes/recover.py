@@ -13,16 +13,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
-from recipes.edge import FeatureDistillation, shallow
+from recipes.edge import distil
 from recipes.few_steps import CACHE, PICTURES, SIZE, kept_measures, ready_pictures
-from recipes.settings import resumable, run_flow
+from recipes.settings import resumable
 from recipes.toybox_steps import told
 from sanakit.adapt.depth import plan_pruning
-from sanakit.base.precision import decide
 from sanakit.pipeline import load
-from sanakit.pipeline.depth import parameter_count, write_reshaped
+from sanakit.pipeline.depth import write_reshaped
+from sanakit.pipeline.shapes import transformer_parameters
 from sanakit.training import (
     DataConfig,
     LRScheduleConfig,
@@ -31,9 +29,7 @@ from sanakit.training import (
     SavingConfig,
     TrainConfig,
 )
-from sanakit.training.objectives.flow_matching import FlowMatching
-from sanakit.transformer import SanaTransformer
-from sanakit.weights import load_transformer, read_model_spec, resolve
+from sanakit.weights import read_model_spec, resolve
 
 RUNS = Path("runs/recover")
 BATCH = 32
@@ -61,18 +57,8 @@ def handed_on(blocks: Sequence[int], depth: int) -> list[int]:
 
 def recover(config: TrainConfig, blocks: Sequence[int]) -> Path:
     """Train the student, unless its model is there; return the folder of the model."""
-    precision, spec = decide(), read_model_spec(resolve(config.base_model))
-    teacher = SanaTransformer(spec.transformer)
-    load_transformer(teacher, spec.transformer, spec.transformer_source, dtype=torch.float32)
-    student = shallow(teacher, blocks).to(precision.device)
-    teacher = teacher.to(precision.device)
-    targets = handed_on(blocks, spec.transformer.depth)
-    return run_flow(
-        config, student, precision,
-        lambda task: FeatureDistillation(
-            FlowMatching(config, student, task.ratio, task.spec.schedule.shift), teacher, targets
-        ),
-    )  # fmt: skip
+    depth = read_model_spec(resolve(config.base_model)).transformer.depth
+    return distil(config, blocks, handed_on(blocks, depth))
 
 
 def table(models: Sequence[tuple[str, Path]], prompts: int, folder: Path) -> str:
@@ -85,7 +71,9 @@ def table(models: Sequence[tuple[str, Path]], prompts: int, folder: Path) -> str
         model = load(where)
         config = model.spec.transformer
         cell = kept_measures(folder / f"{name}-{prompts}.json", model, STEPS, prompts)
-        rows.append(f"| {name} | {config.depth} | {parameter_count(config) / 1e6:.1f} | {told(cell)} |")
+        rows.append(
+            f"| {name} | {config.depth} | {transformer_parameters(config) / 1e6:.1f} | {told(cell)} |"
+        )
     return "\n".join(rows)
 
 

@@ -54,3 +54,8 @@ def shorten(text: str, limit: int) -> str:
 def _escape(match: re.Match[str]) -> str:
     code = ord(match[0])
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def as_utf8(text: str) -> str:
+    """The text with a question mark for every byte that was none, such as in a file's name."""
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -85,9 +85,9 @@ def show(
     folder: Path | None, old: TransformerConfig, new: TransformerConfig, plan: DepthPlan, as_json: bool
 ) -> None:
     """Print a model of another depth: its blocks and parameters, before and now."""
-    from sanakit.pipeline.depth import parameter_count
+    from sanakit.pipeline.shapes import transformer_parameters
 
-    before, after = parameter_count(old), parameter_count(new)
+    before, after = transformer_parameters(old), transformer_parameters(new)
     if as_json:
         blocks = [{"block": origin.block, "silent": origin.silent} for origin in plan]
         facts = {"path": None if folder is None else str(folder), "depth": new.depth, "parameters": after}

@@ -28,7 +28,7 @@ from sanakit.base.files import atomic_write
 from sanakit.base.json_text import parse_json
 from sanakit.base.seeds import noise_stream
 from sanakit.flow import Denoise, State, drive
-from sanakit.pipeline.denoiser import Denoiser, precompute_text
+from sanakit.pipeline.denoiser import plan_denoiser
 from sanakit.pipeline.model import Model
 from sanakit.pipeline.plan import make_plan
 from sanakit.pipeline.prompt import encode_prompt
@@ -69,9 +69,7 @@ class BlockMeasures:
         plan, device = make_plan(self.model.spec, request), self.model.precision.device
         prompt = encode_prompt(parts.text, self.model.spec, plan).to(device)
         noise = noise_stream(request.seed, plan.latent_shape, device)
-        needed = dict.fromkeys(plan.guidance.branches(sigma) for sigma in plan.sigmas[:-1])
-        text_kv = {branches: precompute_text(parts.transformer, prompt, branches) for branches in needed}
-        ask = Denoiser(transformer=parts.transformer, plan=plan, text_kv=text_kv)
+        ask = plan_denoiser(parts.transformer, prompt, plan)
         solver = plan.solver.run(noise(-1), list(plan.sigmas), plan.schedule, noise)
         yield from drive(solver, self.measured(ask))
 

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from sanakit.base.echo import quoted
+from sanakit.base.echo import as_utf8, quoted
 from sanakit.base.errors import RequestError
 from sanakit.base.files import file_sha256, is_file
-from sanakit.pipeline.inputs import InputFile, InputImage
+from sanakit.pipeline.inputs import InputFile, InputImage, recorded
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -51,16 +50,13 @@ class ControlFile(InputFile):
         from sanakit.weights import resolve_control  # brings torch
 
         path = resolve_control(value)
-        name = path.absolute().name.encode("utf-8", "replace").decode("utf-8")
-        return cls(name=name, sha256=_content(path), path=path)
+        return cls(name=as_utf8(path.absolute().name), sha256=_content(path), path=path)
 
     @classmethod
     def from_json(cls, data: object) -> Self:
         """Inverse of `to_json`, without the path. Raises RequestError."""
-        name, sha256 = (data.get(key) if isinstance(data, Mapping) else None for key in ("name", "sha256"))
-        if not isinstance(name, str) or not re.fullmatch("[0-9a-f]{64}", str(sha256)):
-            raise RequestError(f"a ControlNet in a record has a name and a sha256, not {quoted(data)}")
-        return cls(name=name.encode("utf-8", "replace").decode("utf-8"), sha256=str(sha256))
+        name, sha256 = recorded(data, "a ControlNet")
+        return cls(name=name, sha256=sha256)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,18 +55,18 @@ def denoise(
     Raises NumericsError for NaN or Inf.
     """
     noise, prompt = noise_stream(seed, plan.latent_shape, device), prompt.to(device)
-    answer = _denoiser(transformer, prompt, plan, controls)
+    answer = plan_denoiser(transformer, prompt, plan, controls)
     if source is None or prompt.source is None:
         yield from drive(_begin(plan, noise, source), answer)
         return
-    of_source = _denoiser(transformer, prompt.source, plan.of_source(), controls)
+    of_source = plan_denoiser(transformer, prompt.source, plan.of_source(), controls)
     yield from drive_pairs(_begin_words(plan, noise, source), partial(_answer_pair, of_source, answer))
 
 
-def _denoiser(
-    transformer: Transformer, prompt: PromptStates, plan: Plan, controls: Sequence[LoadedControl]
+def plan_denoiser(
+    transformer: Transformer, prompt: PromptStates, plan: Plan, controls: Sequence[LoadedControl] = ()
 ) -> Denoiser:
-    """What answers a solver, with the keys and values of every set of branches that the plan needs."""
+    """Return what answers a solver, with the keys and values of every set of branches that the plan needs."""
     needed = dict.fromkeys(plan.guidance.branches(sigma) for sigma in plan.sigmas[:-1])
 
     def texts(network: Transformer | ControlNet) -> dict[Branches, TextKV]:

@@ -10,22 +10,17 @@ from torch import Tensor
 
 from sanakit.adapt.depth import DepthPlan, reshape_depth
 from sanakit.base.errors import RequestError
+from sanakit.pipeline.merged import refuse_other
 from sanakit.transformer import SanaTransformer, TransformerConfig
 from sanakit.weights import ModelSpec, check_parts, int8_layers, load_transformer, read_words, write_derived
-from sanakit.weights.save import MAX_SHARD_SIZE, refuse_existing
+from sanakit.weights.save import MAX_SHARD_SIZE
 
-__all__ = ["check_reshapable", "parameter_count", "reshaped_config", "write_reshaped"]
+__all__ = ["check_reshapable", "reshaped_config", "write_reshaped"]
 
 
 def reshaped_config(config: TransformerConfig, plan: DepthPlan, qk_norm: bool = False) -> TransformerConfig:
     """Return the configuration that a plan leads to. qk_norm: queries and keys get norms if they have none."""
     return replace(config, depth=len(plan), qk_norm=config.qk_norm or qk_norm)
-
-
-def parameter_count(config: TransformerConfig) -> int:
-    """Return the number of a transformer's parameters."""
-    with torch.device("meta"):
-        return sum(p.numel() for p in SanaTransformer(config).parameters())
 
 
 def check_reshapable(found: ModelSpec) -> None:
@@ -55,9 +50,7 @@ def write_reshaped(
     """
     check_reshapable(found)
     check_parts(found)
-    refuse_existing(target, force)
-    if target.resolve() == found.folder.resolve():
-        raise RequestError(f"{target} is the model itself: choose another folder")
+    refuse_other(found, target, force)
     config = reshaped_config(found.transformer, plan, qk_norm)
     generator = torch.Generator().manual_seed(seed)
     weights = reshape_depth(_weights(found), config, plan, generator)

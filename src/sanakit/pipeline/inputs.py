@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from sanakit.base.echo import quoted
+from sanakit.base.echo import as_utf8, quoted
 from sanakit.base.errors import PictureError, RequestError
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class InputImage(InputFile):
         path = Path(path)
         data = _read_bytes(path)
         pixels = _decode(data, path)
-        return cls(name=_utf8(path.name), sha256=hashlib.sha256(data).hexdigest(), pixels=pixels)
+        return cls(name=as_utf8(path.name), sha256=hashlib.sha256(data).hexdigest(), pixels=pixels)
 
     @classmethod
     def of(cls, image: Any, name: str = "image") -> Self:
@@ -106,10 +106,8 @@ class InputImage(InputFile):
     @classmethod
     def from_json(cls, data: object) -> Self:
         """Inverse of `to_json`, without the pixels. Raises RequestError."""
-        name, sha256 = (data.get(key) if isinstance(data, Mapping) else None for key in ("name", "sha256"))
-        if not isinstance(name, str) or not re.fullmatch("[0-9a-f]{64}", str(sha256)):
-            raise RequestError(f"an input file in a record has a name and a sha256, not {quoted(data)}")
-        return cls(name=_utf8(name), sha256=str(sha256))
+        name, sha256 = recorded(data, "an input file")
+        return cls(name=name, sha256=sha256)
 
 
 def input_files(value: object) -> Iterator[InputFile]:
@@ -220,9 +218,12 @@ def _from_tensor(value: Any) -> Image:
     return Image.fromarray(np.ascontiguousarray(whole[..., 0] if whole.shape[2] == 1 else whole))
 
 
-def _utf8(text: str) -> str:
-    """A file's name without bytes that are no text."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+def recorded(data: object, what: str) -> tuple[str, str]:
+    """Name and hash of a file in a record. what: such a file is called, in an error. Raises RequestError."""
+    name, sha256 = (data.get(key) if isinstance(data, Mapping) else None for key in ("name", "sha256"))
+    if not isinstance(name, str) or not re.fullmatch("[0-9a-f]{64}", str(sha256)):
+        raise RequestError(f"{what} in a record has a name and a sha256, not {quoted(data)}")
+    return as_utf8(name), str(sha256)
 
 
 def _reason(error: Exception) -> str:

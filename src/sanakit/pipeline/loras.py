@@ -7,7 +7,6 @@ FILE:0.8:blocks=0-9,15@0.5           in blocks 0 to 9, in block 15 at half of th
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -15,9 +14,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from sanakit.base.echo import quoted
+from sanakit.base.echo import as_utf8, quoted
 from sanakit.base.errors import RequestError
-from sanakit.pipeline.inputs import InputFile
+from sanakit.base.files import file_sha256
+from sanakit.pipeline.inputs import InputFile, recorded
 
 if TYPE_CHECKING:
     from sanakit.layers.lora import LowRank
@@ -84,9 +84,7 @@ class LoRAFile(InputFile):
 
         path = resolve_lora(name, announce=announce)
         lora = read_lora(path)
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return cls(name=_utf8(path.name), sha256=digest, lora=lora, **how)
+        return cls(name=as_utf8(path.name), sha256=file_sha256(path), lora=lora, **how)
 
     @classmethod
     def parse(cls, text: str, announce: Callable[[str], object] = lambda text: None) -> Self:
@@ -98,15 +96,13 @@ class LoRAFile(InputFile):
     def from_json(cls, data: object) -> Self:
         """Inverse of `to_json`, without the tensors. Raises RequestError."""
         fields = data if isinstance(data, Mapping) else {}
-        name, sha256, blocks = fields.get("name"), fields.get("sha256"), fields.get("blocks", [])
-        if not isinstance(name, str) or not re.fullmatch("[0-9a-f]{64}", str(sha256)):
-            raise RequestError(f"a LoRA in a record has a name and a sha256, not {quoted(data)}")
+        (name, sha256), blocks = recorded(data, "a LoRA"), fields.get("blocks", [])
         if not isinstance(blocks, list) or not all(map(_is_range, blocks)):
             raise RequestError(
                 f"blocks of a LoRA in a record are [first, last, factor], not {quoted(blocks)}"
             )
         ranges = tuple((first, last, float(factor)) for first, last, factor in blocks)
-        return cls(name=_utf8(name), sha256=str(sha256), weight=fields.get("weight", 1.0), blocks=ranges)
+        return cls(name=name, sha256=sha256, weight=fields.get("weight", 1.0), blocks=ranges)
 
     def to_json(self) -> dict[str, Any]:
         """Name, hash, weight and blocks."""
@@ -242,8 +238,3 @@ def _is_range(value: object) -> bool:
 def _text(blocks: Range) -> str:
     first, last, factor = blocks
     return f"{first}-{last}" + ("" if factor == 1 else f"@{factor:g}")
-
-
-def _utf8(text: str) -> str:
-    """A file's name without bytes that are no text."""
-    return text.encode("utf-8", "replace").decode("utf-8")

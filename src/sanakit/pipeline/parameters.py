@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sanakit.base.echo import quoted
+from sanakit.base.echo import as_utf8, quoted
 from sanakit.base.errors import RequestError
 from sanakit.base.json_text import parse_json
 from sanakit.base.sizes import Size
@@ -70,7 +70,8 @@ def parse_parameters(text: str) -> Parameters:
         notes: list[str] = []
         theirs: dict[str, Any] = foreign_fields(pairs, notes.append)
         return Parameters(
-            request=ImageRequest(prompt=_utf8(prompt), negative=_utf8(negative), **theirs), notes=tuple(notes)
+            request=ImageRequest(prompt=as_utf8(prompt), negative=as_utf8(negative), **theirs),
+            notes=tuple(notes),
         )
     ours = "Sampler" in pairs  # without it the line could be anybody's, and so could its model
     fields: dict[str, Any] = asdict(Size.parse(pairs.pop("Size"))) if "Size" in pairs else {}
@@ -79,7 +80,7 @@ def parse_parameters(text: str) -> Parameters:
         for entry in request_fields()
         if entry.png is not None and entry.png in pairs
     }
-    request = ImageRequest(prompt=_utf8(prompt), negative=_utf8(negative), **fields)
+    request = ImageRequest(prompt=as_utf8(prompt), negative=as_utf8(negative), **fields)
     return Parameters(request=request, extra=pairs if ours else {})
 
 
@@ -115,11 +116,6 @@ def _split_pairs(line: str) -> Iterator[tuple[str, str]]:
         else:
             yield name[1], _unquote(quoted_value[1])
             position = quoted_value.end()
-
-
-def _utf8(text: str) -> str:
-    """Without lone surrogates, which no request may hold."""
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _pairs(request: ImageRequest) -> dict[str, str]:

@@ -38,7 +38,7 @@ class Shapes:
         """Return the number of parameters of text encoder, transformer and decoder."""
         return (
             gemma_parameters(self.text),
-            _transformer_parameters(self.transformer),
+            transformer_parameters(self.transformer),
             _count(lambda config: DCAE(config).decoder, self.autoencoder),
         )
 
@@ -73,8 +73,11 @@ def _count(build: Callable[[Config], nn.Module], config: Config) -> int:
     return sum(prod(parameter.shape) for parameter in module.parameters())
 
 
-def _transformer_parameters(config: TransformerConfig) -> int:
-    """Counted at a depth of one and two, for all blocks are alike: a thousand would take seconds to build."""
+def transformer_parameters(config: TransformerConfig) -> int:
+    """Return the parameters of a transformer.
+
+    Counted at a depth of one and two, for all blocks are alike: a thousand would take seconds to build.
+    """
     one, two = (_count(SanaTransformer, replace(config, depth=depth)) for depth in (1, 2))
     return one + (config.depth - 1) * (two - one)
 
