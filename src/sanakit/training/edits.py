@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
@@ -47,6 +48,19 @@ class MathAttention(Wrapper):
         """As the block."""
         with sdpa_kernel(SDPBackend.MATH):
             return self._wrapped(*args, **named)
+
+
+def edit_blocks(blocks: nn.ModuleList, device: torch.device, *, every: int, compiled: bool) -> None:
+    """Edit the blocks of a network that a run trains, or passes gradients through, in place.
+
+    every: as of `recompute`. compiled: each block goes through torch.compile, as it then is.
+    """
+    if device.type == "cpu":
+        attend_by_products(blocks)
+    recompute(blocks, every)
+    if compiled:
+        for block in blocks:
+            block.compile()
 
 
 def recompute(blocks: nn.ModuleList, every: int) -> int:

@@ -25,7 +25,7 @@ from sanakit.pipeline import available_bytes
 from sanakit.training.checkpoint import Checkpoints, read_facts
 from sanakit.training.config import TaskName, TrainConfig
 from sanakit.training.cost import product_rate, program_bytes
-from sanakit.training.edits import attend_by_products, recompute
+from sanakit.training.edits import edit_blocks
 from sanakit.training.events import Event, Message
 from sanakit.training.log import Monitor, require_trackers
 from sanakit.training.meter import Speed
@@ -197,12 +197,7 @@ class Session:
     def _edit(self, network: nn.Module) -> None:
         """Make the edits of the built network, in their order."""
         blocks = self.task.blocks(network)
-        if self.world.device.type == "cpu":
-            attend_by_products(blocks)
-        recompute(blocks, self.config.recompute)
-        if self.config.compile:
-            for block in blocks:
-                block.compile()
+        edit_blocks(blocks, self.world.device, every=self.config.recompute, compiled=self.config.compile)
         if len(
             blocks
         ):  # without blocks every process holds the network, and the trainer averages its gradients

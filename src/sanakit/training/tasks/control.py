@@ -21,9 +21,10 @@ from sanakit.base.precision import Precision
 from sanakit.base.text_states import TextStates
 from sanakit.data import PictureSet
 from sanakit.data.buckets import crop_for
+from sanakit.pipeline.shapes import control_parameters, transformer_parameters
 from sanakit.training.config import TrainConfig
 from sanakit.training.cost import kept_bytes, transformer_operations, transformer_pass
-from sanakit.training.edits import attend_by_products, recompute
+from sanakit.training.edits import edit_blocks
 from sanakit.training.events import Event
 from sanakit.training.objectives.control_matching import ControlBatch, ControlMatching
 from sanakit.training.objectives.objective import Objective, choose_objective
@@ -31,13 +32,14 @@ from sanakit.training.parallel import World
 from sanakit.training.tasks.control_pictures import ControlPictures, PairedCache, paired
 from sanakit.training.tasks.control_preview import control_preview
 from sanakit.training.tasks.latents import LatentBatch, LatentData
+from sanakit.training.tasks.network import load_base
 from sanakit.training.tasks.task import Workload
 from sanakit.training.tasks.training_set import held_items
 from sanakit.training.tasks.transformer import TransformerTask
 from sanakit.training.trainer import Hook, Trainer
 from sanakit.training.validation import validation
 from sanakit.transformer import ControlConfig, ControlNet, SanaTransformer, TransformerConfig, copy_base
-from sanakit.weights import load_transformer, read_control_spec, save_control
+from sanakit.weights import read_control_spec, save_control
 
 OBJECTIVES = ("flow_matching",)
 FOLDER = "control"
@@ -101,9 +103,10 @@ class ControlTask(TransformerTask):
         samples = config.batch // (config.accumulate * self.world.size)
         own = partial(control_pass, self.control_config, side, self.words)
         base = partial(transformer_pass, self.network_config, side, self.words, frozen=True)
-        with torch.device("meta"):
-            parameters = sum(p.numel() for p in ControlNet(self.control_config).parameters())
-            frozen = sum(p.numel() for p in SanaTransformer(self.network_config).parameters())
+        parameters, frozen = (
+            control_parameters(self.control_config),
+            transformer_parameters(self.network_config),
+        )
         return replace(
             work, network=f"a ControlNet of {self.control_config.copies} blocks beside {config.base_model}",
             parameters=parameters, trained=parameters, frozen=frozen * self.precision.dtype.itemsize,
@@ -143,7 +146,7 @@ class ControlTask(TransformerTask):
         base, device = self._base(), self.world.device
         start = self.config.control.start
         if start == "base":
-            network = copy_base(self._load(torch.float32), self.control_config.copies)
+            network = copy_base(load_base(self.spec, torch.float32, device), self.control_config.copies)
         else:
             spec = read_control_spec(user_path(Path(start)), self.network_config)
             network = spec.build(dtype=torch.float32)
@@ -151,26 +154,9 @@ class ControlTask(TransformerTask):
         return ControlMatching(self.config, network, base, self.ratio, self.spec.schedule.shift)
 
     def _base(self) -> SanaTransformer:
-        model = self._load(self.precision.dtype).requires_grad_(False)
-        if self.world.device.type == "cpu":
-            attend_by_products(model.blocks)
-        recompute(model.blocks, self.config.recompute)
-        if self.config.compile:
-            for block in model.blocks:
-                block.compile()
-        return model
-
-    def _load(self, dtype: torch.dtype) -> SanaTransformer:
-        spec = self.spec
-        with torch.device("meta"):
-            model = SanaTransformer(spec.transformer)
-        load_transformer(
-            model,
-            spec.transformer,
-            spec.transformer_source,
-            dtype=dtype,
-            device=self.world.device,
-            part=spec.weights,
+        model = load_base(self.spec, self.precision.dtype, self.world.device).requires_grad_(False)
+        edit_blocks(
+            model.blocks, self.world.device, every=self.config.recompute, compiled=self.config.compile
         )
         return model
 

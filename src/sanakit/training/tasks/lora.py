@@ -22,9 +22,10 @@ from sanakit.base.precision import Precision
 from sanakit.base.units import dtype_name
 from sanakit.data import PictureSet, Prefetch
 from sanakit.pipeline import Model
+from sanakit.pipeline.shapes import transformer_parameters
 from sanakit.training.config import TrainConfig
 from sanakit.training.cost import kept_bytes, transformer_operations, transformer_pass
-from sanakit.training.edits import attend_by_products, recompute
+from sanakit.training.edits import edit_blocks
 from sanakit.training.events import Event
 from sanakit.training.lora_settings import LoraConfig
 from sanakit.training.objectives.objective import Objective
@@ -84,8 +85,7 @@ class LoraTask(TransformerTask):
 
     @cached_property
     def _base_parameters(self) -> int:
-        with torch.device("meta"):
-            return sum(p.numel() for p in SanaTransformer(self.network_config).parameters())
+        return transformer_parameters(self.network_config)
 
     @property
     def _frozen_bytes(self) -> int:
@@ -185,12 +185,9 @@ class LoraTask(TransformerTask):
         """Build the frozen network with its adapters, and what they minimise."""
         model = self.network
         adapters = adapt(model, self.layers, self.settings, self.config.seed)
-        if self.world.device.type == "cpu":
-            attend_by_products(model.blocks)
-        recompute(model.blocks, self.config.recompute)
-        if self.config.compile:
-            for block in model.blocks:
-                block.compile()
+        edit_blocks(
+            model.blocks, self.world.device, every=self.config.recompute, compiled=self.config.compile
+        )
         return AdapterMatching(self.config, adapters, model, self.ratio, self.spec.schedule.shift)
 
     def blocks(self, network: nn.Module) -> nn.ModuleList:

@@ -64,12 +64,18 @@ def build_network(config: TrainConfig, spec: ModelSpec, device: torch.device) ->
     if config.model.start == "scratch":
         torch.manual_seed(config.seed)
         return initialise(SanaTransformer(built)).to(device)
-    loaded = spec.transformer if grows else built
-    with torch.device("meta"):
-        model = SanaTransformer(loaded)
-    source, part = spec.transformer_source, spec.weights
-    load_transformer(model, loaded, source, dtype=torch.float32, device=device, part=part)
+    model = load_base(spec, torch.float32, device)
     return (_grown(model, built, config) if grows else model).requires_grad_(True)
+
+
+def load_base(spec: ModelSpec, dtype: torch.dtype, device: torch.device) -> SanaTransformer:
+    """Load the base model's transformer as it is. Raises WeightsError."""
+    with torch.device("meta"):
+        model = SanaTransformer(spec.transformer)
+    load_transformer(
+        model, spec.transformer, spec.transformer_source, dtype=dtype, device=device, part=spec.weights
+    )
+    return model
 
 
 def _grown(base: SanaTransformer, config: TransformerConfig, run: TrainConfig) -> SanaTransformer:

@@ -16,9 +16,10 @@ from sanakit.base.text_states import TextStates
 from sanakit.flow import Schedule
 from sanakit.flow.times import TRAIN_STEPS
 from sanakit.layers.embed import ScalarEmbed
+from sanakit.pipeline.shapes import transformer_parameters
 from sanakit.training.config import TrainConfig
 from sanakit.training.cost import kept_bytes, transformer_pass
-from sanakit.training.edits import attend_by_products, recompute
+from sanakit.training.edits import edit_blocks
 from sanakit.training.objectives.ladd import ChannelGroupNorm, Critic, LocalBatchNorm, head_operations
 from sanakit.training.objectives.objective import Objective, choose_objective
 from sanakit.training.objectives.sprint import SprintDistillation
@@ -26,10 +27,11 @@ from sanakit.training.objectives.sprint_draws import SprintBatch
 from sanakit.training.objectives.sprint_networks import SprintNetwork, Student, Teacher
 from sanakit.training.parallel import World
 from sanakit.training.tasks.dense_time import fit_dense_time
+from sanakit.training.tasks.network import load_base
 from sanakit.training.tasks.task import Workload
 from sanakit.training.tasks.transformer import TransformerTask
 from sanakit.transformer import SanaTransformer, TransformerConfig
-from sanakit.weights import ModelSpec, load_transformer
+from sanakit.weights import ModelSpec
 
 OBJECTIVES = ("sprint",)
 STEPS = (1, 2, 4)
@@ -96,7 +98,7 @@ class SprintTask(TransformerTask):
 
     def _student(self) -> SanaTransformer:
         """The teacher's weights with a guidance embedding that says nothing yet."""
-        teacher = self._load(torch.float32, torch.device("cpu"))
+        teacher = load_base(self.spec, torch.float32, torch.device("cpu"))
         if self._most != self.network_config.time_scale:
             fit_dense_time(teacher.time, self._most)
         guidance = ScalarEmbed(self.network_config.width)
@@ -122,23 +124,11 @@ class SprintTask(TransformerTask):
 
     def _teacher(self) -> Teacher:
         """The base model as it is, in the dtype of the computation; every process holds it whole."""
-        model = self._load(self.precision.dtype, self.world.device)
-        if self.world.device.type == "cpu":
-            attend_by_products(model.blocks)
-        recompute(model.blocks, self.config.recompute)
-        if self.config.compile:
-            for block in model.blocks:
-                block.compile()
-        return Teacher(model, self._null, self._judged)
-
-    def _load(self, dtype: torch.dtype, device: torch.device) -> SanaTransformer:
-        spec = self.spec
-        with torch.device("meta"):
-            model = SanaTransformer(spec.transformer)
-        load_transformer(
-            model, spec.transformer, spec.transformer_source, dtype=dtype, device=device, part=spec.weights
+        model = load_base(self.spec, self.precision.dtype, self.world.device)
+        edit_blocks(
+            model.blocks, self.world.device, every=self.config.recompute, compiled=self.config.compile
         )
-        return model
+        return Teacher(model, self._null, self._judged)
 
     def _null(self) -> TextStates:
         """States of the empty prompt, [1, L, D]."""
@@ -161,7 +151,7 @@ class SprintTask(TransformerTask):
         with torch.device("meta"):
             heads = self._critic() if self.settings.adversarial else nn.Module()
             critic = sum(p.numel() for p in heads.parameters())
-            teacher = sum(p.numel() for p in SanaTransformer(self.spec.transformer).parameters())
+        teacher = transformer_parameters(self.spec.transformer)
         parameters = work.parameters + critic
         turns = (0, 1) if critic else (0,)
         operations = sum(self._passes(turn, side * side, self.words) for turn in turns) / len(turns)

@@ -20,7 +20,7 @@ from sanakit.data.buckets import Bucket
 from sanakit.data.cache import captions_of
 from sanakit.data.cost import cache_cost
 from sanakit.pipeline.memory import estimate
-from sanakit.pipeline.shapes import Shapes
+from sanakit.pipeline.shapes import Shapes, transformer_parameters
 from sanakit.pipeline.threads import transformer_product
 from sanakit.text import is_closed, load_tokenizer, words_of
 from sanakit.training.config import TrainConfig
@@ -101,8 +101,7 @@ class TransformerTask:
     def workload(self) -> Workload:
         """As `Task.workload`; the largest phase decides."""
         config = self.config
-        with torch.device("meta"):
-            parameters = sum(p.numel() for p in SanaTransformer(self.network_config).parameters())
+        parameters = transformer_parameters(self.network_config)
         side = max(phase.size for phase in config.phases) // self.ratio
         samples = config.batch // (config.accumulate * self.world.size)
         missing, wanted = self.cache.missing(), len(self.pictures) * len(config.phases)
