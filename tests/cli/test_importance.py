@@ -126,6 +126,15 @@ def test_what_cannot_be_pruned_is_one_sentence(
     assert done.exit_code == 2 and told in done.stderr and not (tmp_path / "small").exists()
 
 
+def test_two_sources_of_prompts_are_refused(sana: Sana, tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("a red cube\n")
+    done = sana(
+        "importance", sana.model, "--prompts", 2, "--prompt-file", "prompts.txt", "--json", "new/x.json"
+    )
+    assert done.exit_code == 2 and "--prompts or --prompt-file, not both" in done.stderr
+    assert not (tmp_path / "new").exists()
+
+
 def test_measures_survive_their_file(found: list[BlockImportance], tmp_path: Path) -> None:
     file = tmp_path / "blocks.json"
     file.write_text(to_json(found, "abc"))

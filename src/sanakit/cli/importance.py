@@ -10,6 +10,8 @@ import typer
 from sanakit.cli import options as o
 from sanakit.cli.say import note, notify, say
 
+_PROMPTS = 12
+
 _ModelArgument = Annotated[
     str, typer.Argument(help="The model: `toybox`, a folder, a published short name, or a hub id.")
 ]
@@ -20,7 +22,10 @@ _PromptFileOption = Annotated[
     ),
 ]
 _CountOption = Annotated[
-    int, typer.Option(metavar="N", min=1, max=10_000, help="Draw this many prompts of the Toybox world.")
+    int | None,
+    typer.Option(
+        metavar="N", min=1, max=10_000, help="Draw this many prompts of the Toybox world.", show_default="12"
+    ),
 ]
 _StepsOption = Annotated[
     int,
@@ -31,7 +36,7 @@ _StepsOption = Annotated[
 def importance(
     model: _ModelArgument = "toybox",
     prompt_file: _PromptFileOption = None,
-    prompts: _CountOption = 12,
+    prompts: _CountOption = None,
     steps: _StepsOption = 5,
     json_file: Annotated[
         Path | None,
@@ -45,6 +50,7 @@ def importance(
     debug: o.DebugOption = False,
 ) -> None:
     """Measure how far each block of a model turns its tokens, and what leaving it out does to the velocity."""
+    from sanakit.base.errors import RequestError
     from sanakit.base.files import atomic_write, ensure_writable_folder
     from sanakit.cli.progress import ProgressBar
     from sanakit.cli.prompts import read_prompts
@@ -53,10 +59,13 @@ def importance(
     from sanakit.pipeline.request import ImageRequest
     from sanakit.toybox.trials import trials
 
+    if None not in (prompts, prompt_file):
+        raise RequestError("give --prompts or --prompt-file, not both")
     for path in (json_file, plot):
         if path is not None:
             ensure_writable_folder(path.parent)
-    chosen = [trial.prompt for trial in trials(prompts)] if prompt_file is None else read_prompts(prompt_file)
+    drawn = [trial.prompt for trial in trials(prompts or _PROMPTS)]
+    chosen = drawn if prompt_file is None else read_prompts(prompt_file)
     opened = load(model, device, dtype, fast="off", announce=notify)
     for text in opened.spec.notes:
         note(text)
