@@ -17,7 +17,8 @@ FLOORS = (
     {"pipeline", "toybox"},
     {"data"},
     {"training", "evaluation", "benchmark"},
-    {"cli", "server"},
+    {"server"},
+    {"cli"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
@@ -35,7 +36,7 @@ LIBRARIES = {
     "PIL": PICTURE_FLOORS,
     "pyarrow": {"data"},
     "open_clip": {"data"},
-    "ray": {"data"},
+    "ray": {"data", "server"},
     "typer": {"cli"},
     "click": {"cli"},
     "rich": {"cli"},
@@ -45,6 +46,16 @@ LIBRARIES = {
     "matplotlib": {"benchmark", "evaluation"},
     "torchao": {"training"},
     "torchmetrics": {"training"},
+    "fastapi": {"server"},
+    "starlette": {"server"},
+    "uvicorn": {"server"},
+    "anyio": {"server"},
+    "pydantic": {"server"},
+    "limits": {"server"},
+    "prometheus_client": {"server"},
+    "opentelemetry": {"server"},
+    "multipart": {"server"},
+    "c2pa": {"pipeline", "server"},
 }
 """Library -> rooms that may import it; a library that is not named here is imported nowhere in src."""
 

@@ -1,0 +1,56 @@
+"""Floor 8: models as a service. Data flows submit -> store -> scheduler -> batch -> picture -> subscribers.
+
+jobs        values: what was asked for, and how far it is      engine         the way in: submit, cancel, get, subscribe
+store       jobs and pictures in SQLite                        scheduler      the thread that owns the networks
+files       pictures and inputs in the data folder             models         networks in memory, released by memory
+subscriptions  what happens, to whoever listens                config         models, limits and places of an engine
+
+Names are resolved when first used: the command line reads options without torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sanakit.server.config import EngineConfig
+    from sanakit.server.engine import Engine
+    from sanakit.server.errors import JobNotFoundError, PictureNotFoundError, QueueFullError
+    from sanakit.server.jobs import Job, JobEvent, JobPicture, JobSpec, JobState
+    from sanakit.server.stats import EngineStats
+    from sanakit.server.subscriptions import Subscription
+
+_HOMES = {
+    "config": ("EngineConfig",),
+    "engine": ("Engine",),
+    "errors": ("JobNotFoundError", "PictureNotFoundError", "QueueFullError"),
+    "jobs": ("Job", "JobEvent", "JobPicture", "JobSpec", "JobState"),
+    "stats": ("EngineStats",),
+    "subscriptions": ("Subscription",),
+}
+
+__all__ = [
+    "Engine",
+    "EngineConfig",
+    "EngineStats",
+    "Job",
+    "JobEvent",
+    "JobNotFoundError",
+    "JobPicture",
+    "JobSpec",
+    "JobState",
+    "PictureNotFoundError",
+    "QueueFullError",
+    "Subscription",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import the home of a public name on first use. Raises AttributeError for any other name."""
+    for home, names in _HOMES.items():
+        if name in names:
+            value: object = getattr(import_module(f"sanakit.server.{home}"), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module 'sanakit.server' has no attribute {name!r}")

@@ -1,0 +1,41 @@
+"""What an engine serves, from where, and within which limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineConfig:
+    """The settings of an engine.
+
+    data       folder of jobs, pictures and inputs; one engine at a time
+    models     names as `pipeline.load` takes them; the first is the default
+    loras, controls   name -> file or folder, that requests may use by this name
+    device, dtype, fast, threads   as of `pipeline.load`, for every model
+    queue      jobs that wait at most; more are refused
+    count, steps, pixels   most pictures of a job, solver steps, and pixels of a picture
+    batch      pictures in one forward pass, at most; memory may allow fewer
+    groups     sets of pictures with a shape of their own that take turns, at most
+    patience   seconds that a job waits for others to make room before nobody overtakes it any more
+    prompts    encoded prompts that each model keeps
+    """
+
+    data: Path
+    models: tuple[str, ...] = ("toybox",)
+    loras: Mapping[str, Path] = field(default_factory=dict)
+    controls: Mapping[str, Path] = field(default_factory=dict)
+    device: str | None = None
+    dtype: str | None = None
+    fast: str | None = None
+    threads: int | None = None
+    queue: int = 256
+    count: int = 64
+    steps: int = 200
+    pixels: int = 4096 * 4096
+    batch: int = 16
+    groups: int = 4
+    patience: float = 5.0
+    prompts: int = 256

@@ -1,0 +1,252 @@
+"""Jobs and pictures in SQLite: what survives a restart.
+
+Write-ahead logging with `synchronous=NORMAL`: a killed process loses nothing that was committed; a power cut may lose
+the last moments, and leaves a database that is whole. One connection serves all threads under one lock, since every
+statement takes well under a millisecond.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sanakit.base.errors import ConfigError, OutputError
+from sanakit.pipeline.request import ImageRequest
+from sanakit.server.errors import JobNotFoundError
+from sanakit.server.jobs import Job, JobPicture, JobState
+
+_VERSION = 1
+_SCHEMA = f"""
+create table jobs (
+    number integer primary key autoincrement,  -- the order in which jobs came
+    id text not null unique,
+    model text not null,
+    request text not null,                     -- as ImageRequest.to_json
+    words text not null,                       -- the prompts, in lower case, for searching
+    owner text not null,
+    live text,
+    state text not null,
+    created real not null,
+    started real,
+    finished real,
+    total integer not null,
+    error text,
+    attempts integer not null default 0
+);
+create index jobs_by_state on jobs (state, number);
+create index jobs_by_owner on jobs (owner, number);
+create table pictures (
+    id text primary key,
+    job integer not null references jobs (number) on delete cascade,
+    position integer not null,
+    seed integer not null,
+    width integer not null,
+    height integer not null,
+    unique (job, position)
+);
+create table inputs (
+    job integer not null references jobs (number) on delete cascade,
+    sha256 text not null,
+    primary key (job, sha256)
+) without rowid;
+create index inputs_by_sha256 on inputs (sha256);
+pragma user_version = {_VERSION};
+"""
+_UNFINISHED: tuple[JobState, ...] = ("queued", "running")
+
+
+class Store:
+    """The database of an engine. Raises ConfigError for one of another version, OutputError if it can't be written."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.RLock()
+        with self._refusals():
+            self._db = sqlite3.connect(path, check_same_thread=False)
+            self._db.row_factory = sqlite3.Row
+            for pragma in ("journal_mode = wal", "synchronous = normal", "foreign_keys = on"):
+                self._db.execute(f"pragma {pragma}")
+            version = self._db.execute("pragma user_version").fetchone()[0]
+            if version == 0:
+                self._db.executescript(f"begin; {_SCHEMA} commit;")
+        if version not in (0, _VERSION):
+            self._db.close()
+            raise ConfigError(
+                f"{path} is of version {version}, and this sanakit reads version {_VERSION}: choose another data folder"
+            )
+
+    def close(self) -> None:
+        """Close the database."""
+        with self._lock:
+            self._db.close()
+
+    def add(self, job: Job, inputs: Iterable[str]) -> None:
+        """Add a job that waits, and the sha256 of the inputs that it needs. Raises OutputError."""
+        request = job.request
+        texts = [request.prompt, request.source_prompt or "", *(each.prompt for each in request.regions)]
+        row = {
+            "id": job.id, "model": job.model, "request": json.dumps(request.to_json()),
+            "words": "\n".join(texts).lower(), "owner": job.owner, "live": job.live, "state": job.state,
+            "created": job.created, "total": job.total,
+        }  # fmt: skip
+        names, places = ", ".join(row), ", ".join(f":{name}" for name in row)
+        with self._transaction() as db:
+            number = db.execute(f"insert into jobs ({names}) values ({places})", row).lastrowid
+            db.executemany(
+                "insert or ignore into inputs (job, sha256) values (?, ?)",
+                [(number, each) for each in inputs],
+            )
+
+    def get(self, job_id: str) -> Job:
+        """Return a job as it is stored. Raises JobNotFoundError."""
+        found = self._read("select * from jobs where id = ?", [job_id])
+        if not found:
+            raise JobNotFoundError("there is no job with this id")
+        return found[0]
+
+    def find(
+        self,
+        *,
+        owner: str | None = None,
+        states: Sequence[JobState] = (),
+        text: str | None = None,
+        before: str | None = None,
+        limit: int = 50,
+    ) -> list[Job]:
+        """Return jobs, the newest first: of an owner, in some states, with words in their prompts, before a job."""
+        wheres, values = ["1"], list[Any]()
+        if owner is not None:
+            wheres, values = [*wheres, "owner = ?"], [*values, owner]
+        if states:
+            wheres, values = [*wheres, f"state in ({_marks(states)})"], [*values, *states]
+        for word in (text or "").lower().split():
+            wheres, values = [*wheres, "instr(words, ?)"], [*values, word]
+        if before is not None:
+            wheres, values = [*wheres, "number < (select number from jobs where id = ?)"], [*values, before]
+        query = f"select * from jobs where {' and '.join(wheres)} order by number desc limit ?"
+        return self._read(query, [*values, limit])
+
+    def unfinished(self) -> list[Job]:
+        """Return the jobs that wait or are drawn, the oldest first."""
+        return self._read(
+            f"select * from jobs where state in ({_marks(_UNFINISHED)}) order by number", _UNFINISHED
+        )
+
+    def begin(self, job_id: str, now: float) -> bool:
+        """Mark a waiting job as running, one more attempt; return whether it was waiting."""
+        return self._change(
+            "update jobs set state = 'running', started = ?, attempts = attempts + 1 "
+            "where id = ? and state = 'queued'",
+            [now, job_id],
+        )
+
+    def put_back(self, job_id: str, *, counts: bool) -> None:
+        """Let a running job wait again. counts: whether the attempt that ended counts, as it does after a crash."""
+        less = 0 if counts else 1
+        self._change(
+            "update jobs set state = 'queued', started = null, attempts = attempts - ? "
+            "where id = ? and state = 'running'",
+            [less, job_id],
+        )
+
+    def finish(self, job_id: str, state: JobState, now: float, error: str | None = None) -> bool:
+        """End a job; return False if it had ended already, or is gone."""
+        return self._change(
+            f"update jobs set state = ?, finished = ?, error = ? where id = ? and state in ({_marks(_UNFINISHED)})",
+            [state, now, error, job_id, *_UNFINISHED],
+        )
+
+    def add_picture(self, job_id: str, picture: JobPicture) -> bool:
+        """Add a picture whose file is written; return False if the job is gone or has that picture."""
+        return self._change(
+            "insert or ignore into pictures (id, job, position, seed, width, height) "
+            "select ?, number, ?, ?, ?, ? from jobs where id = ?",
+            [picture.id, picture.index, picture.seed, picture.width, picture.height, job_id],
+        )
+
+    def owner_of_picture(self, picture_id: str) -> str | None:
+        """Return the owner of a picture's job; None if there is no such picture."""
+        with self._transaction() as db:
+            row = db.execute(
+                "select owner from jobs join pictures on pictures.job = jobs.number where pictures.id = ?",
+                [picture_id],
+            ).fetchone()
+        return None if row is None else str(row["owner"])
+
+    def delete(self, job_id: str) -> list[str]:
+        """Delete a job with its pictures; return the sha256 of inputs that no other job needs. Raises as `get`."""
+        with self._transaction() as db:
+            row = db.execute("select number from jobs where id = ?", [job_id]).fetchone()
+            if row is None:
+                raise JobNotFoundError("there is no job with this id")
+            needed = db.execute("select sha256 from inputs where job = ?", [row["number"]]).fetchall()
+            db.execute("delete from jobs where number = ?", [row["number"]])
+            return [each["sha256"] for each in needed if not self._needs(db, each["sha256"])]
+
+    def needs_input(self, sha256: str) -> bool:
+        """Return whether a job needs an input."""
+        with self._transaction() as db:
+            return self._needs(db, sha256)
+
+    def count(self, state: JobState) -> int:
+        """Return the number of jobs in a state."""
+        with self._transaction() as db:
+            return int(db.execute("select count(*) from jobs where state = ?", [state]).fetchone()[0])
+
+    @staticmethod
+    def _needs(db: sqlite3.Connection, sha256: str) -> bool:
+        return db.execute("select 1 from inputs where sha256 = ? limit 1", [sha256]).fetchone() is not None
+
+    def _change(self, statement: str, values: Sequence[Any]) -> bool:
+        with self._transaction() as db:
+            return db.execute(statement, values).rowcount > 0
+
+    def _read(self, query: str, values: Sequence[Any]) -> list[Job]:
+        with self._transaction() as db:
+            rows = db.execute(query, values).fetchall()
+            found = db.execute(
+                f"select * from pictures where job in ({_marks(rows)}) order by job, position",
+                [row["number"] for row in rows],
+            ).fetchall()
+        pictures: dict[int, list[JobPicture]] = {}
+        for each in found:
+            pictures.setdefault(each["job"], []).append(_picture(each))
+        return [_job(row, pictures.get(row["number"], [])) for row in rows]
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, self._refusals(), self._db:
+            yield self._db
+
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise OutputError(f"can't use the database {self.path}: {error}") from error
+
+
+def _marks(values: Sequence[object]) -> str:
+    """As many question marks as there are values."""
+    return ", ".join("?" * len(values))
+
+
+def _job(row: sqlite3.Row, pictures: Sequence[JobPicture]) -> Job:
+    request, total = ImageRequest.from_json(row["request"]), row["total"]
+    step = total if row["state"] == "done" else total // request.count * len(pictures)
+    return Job(
+        id=row["id"], model=row["model"], request=request, owner=row["owner"], live=row["live"], state=row["state"],
+        created=row["created"], started=row["started"], finished=row["finished"], step=step, total=total,
+        pictures=tuple(pictures), error=row["error"], attempts=row["attempts"],
+    )  # fmt: skip
+
+
+def _picture(row: sqlite3.Row) -> JobPicture:
+    return JobPicture(
+        id=row["id"], index=row["position"], seed=row["seed"], width=row["width"], height=row["height"]
+    )
