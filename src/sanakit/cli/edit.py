@@ -55,6 +55,7 @@ def edit(
     like: o.LikeOption = None,
     out: o.OutOption = None,
     grid: o.GridOption = None,
+    sign: o.SignOption = None,
     show_prompt: o.ShowPromptOption = False,
     model: o.ModelOption = None,
     parts: o.PartsOption = None,
@@ -84,7 +85,7 @@ def edit(
     given |= {"strength": VARY_STRENGTH} if vary and "strength" not in given else {}
     request = _request(picture, prompt, given, record)
     changed = o.check_inputs([request], record)
-    target = choose_target(out, request.count, bool(grid))
+    target = choose_target(out, request.count, bool(grid), sign)
     opened = load_like(
         record, model, device, dtype, parts=parts, decoder=decoder, variant=variant, fast=fast, threads=threads,
         ignore_config_fields=o.parse_fields(ignore_config_fields), hints=o.hints_of(config, like_model, weights),

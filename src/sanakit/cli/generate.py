@@ -40,6 +40,7 @@ def generate(
     like: o.LikeOption = None,
     out: o.OutOption = None,
     grid: o.GridOption = None,
+    sign: o.SignOption = None,
     show_prompt: o.ShowPromptOption = False,
     model: o.ModelOption = None,
     parts: o.PartsOption = None,
@@ -71,7 +72,7 @@ def generate(
     requests = _requests(_prompts(prompt, prompt_file), given, record)
     changed = o.check_inputs(requests, record)
     grid = grid if grid is not None else record is not None and record.grid
-    target = choose_target(out, sum(request.count for request in requests), grid)
+    target = choose_target(out, sum(request.count for request in requests), grid, sign)
     opened = load_like(
         record, model, device, dtype, parts=parts, decoder=decoder, variant=variant, fast=fast, threads=threads,
         ignore_config_fields=o.parse_fields(ignore_config_fields), hints=o.hints_of(config, like_model, weights),

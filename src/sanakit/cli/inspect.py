@@ -34,16 +34,29 @@ def inspect(
     if file.suffix.lower() in _WEIGHTS and is_file(file):
         _inspect_lora(file, as_json)
         return
+    _inspect_picture(file, as_json)
+
+
+def _inspect_picture(file: Path, as_json: bool) -> None:
     from sanakit.pipeline.png import read_picture
+    from sanakit.pipeline.provenance import MEANINGS, TERMS
+    from sanakit.pipeline.signing import read_signature
 
     found = read_picture(file)
+    signature = read_signature(file)
     for text in found.notes:
         note(text)
     record = found.to_json()
     if as_json:
-        say(json.dumps(record))
+        signed = None if signature is None else signature.to_json()
+        say(json.dumps(record | {"digital_source_type": found.source_type, "signature": signed}))
         return
-    for name, value in _lines(record):
+    lines = _lines(record)
+    if found.source_type is not None:
+        term = found.source_type.removeprefix(TERMS)
+        lines.append(("AI label", f"{term}, {MEANINGS.get(found.source_type, 'a term of IPTC')}"))
+    lines += [] if signature is None else [("signature", str(signature))]
+    for name, value in lines:
         # Further lines are set in: no prompt can write a field of its own.
         say(f"{printable(name, 40) + ':':14}" + f"\n{'':14}".join(value.splitlines()))
 

@@ -97,6 +97,16 @@ OutOption = Annotated[
         show_default="out",
     ),
 ]
+SignOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CERT,KEY",
+        envvar="SANAKIT_SIGN",
+        show_envvar=False,
+        help="Sign pictures by C2PA with these two PEM files; also SANAKIT_SIGN=CERT,KEY in the environment.",
+        show_default=False,
+    ),
+]
 GridOption = Annotated[
     bool | None,
     typer.Option("--grid/--no-grid", help="Put all pictures on one sheet, too.", show_default="--no-grid"),

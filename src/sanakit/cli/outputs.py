@@ -23,6 +23,7 @@ from sanakit.pipeline.events import Done, Event, Note, PictureDone, StageDone, S
 from sanakit.pipeline.model import Model
 from sanakit.pipeline.png import Record, free_names, make_grid, write_new_picture, write_picture
 from sanakit.pipeline.request import ImageRequest
+from sanakit.pipeline.signing import Signer
 
 DEFAULT_FOLDER = Path("out")
 _OTHER_FORMATS = (".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
@@ -38,34 +39,39 @@ _LABELS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """Where pictures go: to `file` if one file was named, else to files of `folder` that never overwrite another."""
+    """Where pictures go: to `file` if one file was named, else to files of `folder` that never overwrite another.
+
+    signer: signs each of them.
+    """
 
     folder: Path
     file: Path | None = None
+    signer: Signer | None = None
 
     def write(self, image: Image, record: Record) -> Path:
         """Write a picture, or a grid; returns where. Raises OutputError."""
         if self.file is not None:
-            return write_picture(self.file, image, record)
+            return write_picture(self.file, image, record, self.signer)
         names = free_names(self.folder, record.request, "-grid" if record.grid else "")
-        return write_new_picture(names, image, record)
+        return write_new_picture(names, image, record, self.signer)
 
 
-def choose_target(out: Path | None, pictures: int, grid: bool) -> Target:
-    """Read `--out`, and make sure that it can be written before anything slow begins.
+def choose_target(out: Path | None, pictures: int, grid: bool, sign: str | None = None) -> Target:
+    """Read `--out` and `--sign`, and make sure that pictures can be written and signed before anything slow begins.
 
     Raises OutputError for a format other than PNG, for one file name and several pictures without a grid, and for a
-    place that cannot be written.
+    place that cannot be written; ConfigError for a certificate or a key that can't sign.
     """
+    signer = None if sign is None else Signer.parse(sign)
     if out is not None and out.suffix.lower() in _OTHER_FORMATS:
         raise OutputError(f"pictures are written as PNG: name the file {out.with_suffix('.png')}")
     if out is None or out.suffix.lower() != ".png" or out.is_dir():
-        return Target(folder=ensure_writable_folder(out or DEFAULT_FOLDER))
+        return Target(folder=ensure_writable_folder(out or DEFAULT_FOLDER), signer=signer)
     if pictures > 1 and not grid:
         raise OutputError(
             f"{out} is one file and {pictures} pictures were asked for: give a folder, or add --grid"
         )
-    return Target(folder=ensure_writable_folder(out.parent), file=out)
+    return Target(folder=ensure_writable_folder(out.parent), file=out, signer=signer)
 
 
 class Report:

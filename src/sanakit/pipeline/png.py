@@ -1,7 +1,8 @@
 """Pictures on disk: a PNG carries the request it was made from, twice, and gives it back.
 
 The text chunk `parameters` is for the viewers of the A1111 tradition, the chunk `sanakit` holds the same as exact
-JSON: `{"format": 1, "request": {...}, "grid": false, "made": {"model": ..., "weights": ..., "version": ...}}`.
+JSON: `{"format": 1, "request": {...}, "grid": false, "made": {"model": ..., "weights": ..., "version": ...}}`. A third,
+of XMP, says that a model made the picture (`provenance.py`).
 Files are written under a temporary name and renamed, so an interrupted run leaves no half picture.
 """
 
@@ -17,7 +18,7 @@ import struct
 import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,9 @@ from sanakit.base.errors import PictureError, RequestError
 from sanakit.base.files import atomic_write, write_new
 from sanakit.base.json_text import parse_json
 from sanakit.pipeline.parameters import parse_parameters, write_parameters
+from sanakit.pipeline.provenance import XMP_CHUNK, read_source_type, source_type, write_xmp
 from sanakit.pipeline.request import ImageRequest
+from sanakit.pipeline.signing import Signer
 
 FORMAT = 1
 _SLUG_LENGTH = 60
@@ -41,7 +44,7 @@ class Record:
     """What a picture tells of itself: its request, whether it is a grid, and what it was made with.
 
     others: further requests whose pictures are on the same grid. notes: what another program wrote and was passed over;
-    no part of what is written.
+    no part of what is written. source_type: IPTC's digital source type that a picture states; written from the request.
     """
 
     request: ImageRequest
@@ -49,6 +52,7 @@ class Record:
     grid: bool = False
     made: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    source_type: str | None = field(default=None, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """The content of the `sanakit` chunk."""
@@ -58,40 +62,46 @@ class Record:
         return content | {"grid": self.grid, "made": dict(self.made)}
 
 
-def write_picture(path: Path, image: Image.Image, record: Record) -> Path:
+def write_picture(path: Path, image: Image.Image, record: Record, signer: Signer | None = None) -> Path:
     """Writes `image` as a PNG with its record; replaces `path` only once the new file is whole. Raises OutputError."""
-    atomic_write(path, _png(image, record))
+    atomic_write(path, encode_picture(image, record, signer))
     return path
 
 
-def write_new_picture(paths: Iterable[Path], image: Image.Image, record: Record) -> Path:
+def write_new_picture(
+    paths: Iterable[Path], image: Image.Image, record: Record, signer: Signer | None = None
+) -> Path:
     """Writes `image` under the first of `paths` that is free, whoever else writes there; returns it.
 
     Raises OutputError.
     """
-    return write_new(paths, _png(image, record))
+    return write_new(paths, encode_picture(image, record, signer))
 
 
-def _png(image: Image.Image, record: Record) -> bytes:
+def encode_picture(image: Image.Image, record: Record, signer: Signer | None = None) -> bytes:
+    """The PNG of `image` with its record and its label, signed if there is a signer."""
     texts = PngImagePlugin.PngInfo()
     shown = {name.capitalize(): value for name, value in record.made.items() if name in ("model", "version")}
     texts.add_text("parameters", write_parameters(record.request, shown))
     texts.add_text("sanakit", json.dumps(record.to_json()))
+    texts.add_itxt(XMP_CHUNK, write_xmp(record.request, record.made))
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", pnginfo=texts)
-    return buffer.getvalue()
+    png = buffer.getvalue()
+    return png if signer is None else signer.sign(png, source_type(record.request))
 
 
 def read_picture(path: Path) -> Record:
     """The record of a picture; raises `PictureError` if the file is missing, no PNG, or without a request."""
     texts = _read_texts(path)
+    label = read_source_type(texts.get(XMP_CHUNK, ""))
     try:
         if "sanakit" in texts:
-            return _read_record(texts["sanakit"])
+            return replace(_read_record(texts["sanakit"]), source_type=label)
         if "parameters" in texts:
             found = parse_parameters(texts["parameters"])
             made = {name.lower(): value for name, value in found.extra.items()}
-            return Record(request=found.request, made=made, notes=found.notes)
+            return Record(request=found.request, made=made, notes=found.notes, source_type=label)
     except RequestError as error:
         raise PictureError(f"{path} holds a request that cannot be used: {error}") from None
     raise PictureError(_nothing_in(path, texts))
