@@ -8,11 +8,11 @@ keep        parts of a sample that stay                     flow_edit  the diffe
 """
 
 from sanakit.flow.densities import DensityName, TimeDensity, draw_times, even_times
-from sanakit.flow.flow_edit import FlowEdit, PairQuery, drive_pairs, flow_edit
+from sanakit.flow.flow_edit import FlowEdit, PairQuery, PairWalk, drive_pairs, flow_edit
 from sanakit.flow.guidance import Branch, Guidance
 from sanakit.flow.keep import keep_source, last_levels
 from sanakit.flow.path import LinearPath
-from sanakit.flow.sampling import Denoise, Noise, Query, Solver, State, drive
+from sanakit.flow.sampling import Denoise, Noise, Query, Solver, State, Walk, drive
 from sanakit.flow.schedule import Clock, Schedule
 from sanakit.flow.solvers import SOLVERS, SolverSpec
 from sanakit.flow.times import ShiftedTimes
@@ -28,6 +28,7 @@ __all__ = [
     "LinearPath",
     "Noise",
     "PairQuery",
+    "PairWalk",
     "Query",
     "Schedule",
     "ShiftedTimes",
@@ -35,6 +36,7 @@ __all__ = [
     "SolverSpec",
     "State",
     "TimeDensity",
+    "Walk",
     "draw_times",
     "drive",
     "drive_pairs",

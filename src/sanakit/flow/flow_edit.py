@@ -29,7 +29,7 @@ from sanakit.flow.keep import is_free
 from sanakit.flow.path import LinearPath
 from sanakit.flow.sampling import Noise, State, check_sigmas
 
-__all__ = ["FlowEdit", "PairQuery", "drive_pairs", "flow_edit"]
+__all__ = ["FlowEdit", "PairQuery", "PairWalk", "drive_pairs", "flow_edit"]
 
 HIGHEST = 1.00001
 """No noise level is above it; the first of scm is 1.0000037."""
@@ -49,6 +49,11 @@ class PairQuery:
     edit: Tensor
     sigma: float
     step: int
+
+    @property
+    def points(self) -> tuple[Tensor, ...]:
+        """Where a velocity is needed: by the words of the source, and by those of the target."""
+        return self.source, self.target
 
 
 FlowEdit = Generator[PairQuery, tuple[Tensor, Tensor], Tensor]
@@ -89,16 +94,33 @@ def flow_edit(
     return edit
 
 
+class PairWalk:
+    """An edit by words between two queries, as `sampling.Walk` is a solver. query: None once it has its sample."""
+
+    def __init__(self, editor: FlowEdit) -> None:
+        self._editor = editor
+        self.query: PairQuery | None = next(editor)
+
+    def answer(self, source: Tensor, target: Tensor) -> State | None:
+        """Go on with the velocities [B, ...] at both points; return the state after a step, None between averages.
+
+        `x` and `x0` of a state are the edit so far.
+        """
+        query = self.query
+        assert query is not None, "the edit has its sample"
+        try:
+            self.query = self._editor.send((source.float(), target.float()))
+        except StopIteration as end:
+            self.query = None
+            return State(query.step, end.value, end.value)
+        following = self.query
+        return State(query.step, following.edit, following.edit) if following.step != query.step else None
+
+
 def drive_pairs(editor: FlowEdit, answer: Callable[[PairQuery], tuple[Tensor, Tensor]]) -> Iterator[State]:
     """Answer the queries of `flow_edit` and yield a State after each step; `x` and `x0` are the edit so far."""
-    query = next(editor)
-    while True:
-        source, target = answer(query)
-        try:
-            following = editor.send((source.float(), target.float()))
-        except StopIteration as end:
-            yield State(query.step, end.value, end.value)
-            return
-        if following.step != query.step:
-            yield State(query.step, following.edit, following.edit)
-        query = following
+    walk = PairWalk(editor)
+    while (query := walk.query) is not None:
+        state = walk.answer(*answer(query))
+        if state is not None:
+            yield state

@@ -2,7 +2,7 @@
 
 A solver walks down a list of noise levels. At each it yields `Query(x, sigma, step)`, is sent the velocity there, and
 returns the sample. It calls no network, so `drive` may answer one solver from a `denoise` function, and a server may
-answer the queries of many solvers, each at its own step of its own schedule, from one batched forward.
+hold a `Walk` of each of many solvers and answer them, each at its own step of its own schedule, from one forward pass.
 
 The state is float32 whatever the network computes in, and no operation mixes samples: an image doesn't depend on the
 batch it is drawn in.
@@ -19,7 +19,7 @@ from torch import Tensor
 from sanakit.base.errors import RequestError
 from sanakit.flow.path import x0_from_velocity
 
-__all__ = ["Denoise", "Noise", "Query", "Solver", "State", "check_sigmas", "drive"]
+__all__ = ["Denoise", "Noise", "Query", "Solver", "State", "Walk", "check_sigmas", "drive"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +34,11 @@ class Query:
     x: Tensor
     sigma: float
     step: int
+
+    @property
+    def points(self) -> tuple[Tensor, ...]:
+        """Where a velocity is needed."""
+        return (self.x,)
 
 
 Solver = Generator[Query, Tensor, Tensor]
@@ -60,19 +65,34 @@ class State:
     x0: Tensor
 
 
-def drive(solver: Solver, denoise: Denoise) -> Iterator[State]:
-    """Answer a solver's queries by `denoise` and yield a State after each; the last `x` is the sample."""
-    query = next(solver)
-    while True:
-        velocity = denoise(query.x, query.sigma, query.step).float()
+class Walk:
+    """A solver between two steps. Whoever holds it answers when it likes: at once, or together with many others.
+
+    query: what it asks now; None once it has its sample.
+    """
+
+    def __init__(self, solver: Solver) -> None:
+        self._solver = solver
+        self.query: Query | None = next(solver)
+
+    def answer(self, velocity: Tensor) -> State:
+        """Go on with the velocity [B, ...] at the query; return the state after the step."""
+        query, velocity = self.query, velocity.float()
+        assert query is not None, "the solver has its sample"
         x0 = x0_from_velocity(query.x, velocity, query.sigma)
         try:
-            following = solver.send(velocity)
+            self.query = self._solver.send(velocity)
         except StopIteration as end:
-            yield State(query.step, end.value, x0)
-            return
-        yield State(query.step, following.x, x0)
-        query = following
+            self.query = None
+            return State(query.step, end.value, x0)
+        return State(query.step, self.query.x, x0)
+
+
+def drive(solver: Solver, denoise: Denoise) -> Iterator[State]:
+    """Answer a solver's queries by `denoise` and yield a State after each; the last `x` is the sample."""
+    walk = Walk(solver)
+    while (query := walk.query) is not None:
+        yield walk.answer(denoise(query.x, query.sigma, query.step))
 
 
 def check_sigmas(sigmas: Sequence[float] | Tensor, highest: float = 1.0) -> list[float]:

@@ -6,6 +6,7 @@ plan         everything decided about a request before a network runs
 model        Model: a generator of events           events     what happens meanwhile
 prompt       stage one: text to states              components folder -> loaded networks
 denoiser     stage two: noise to latent             engine     how a network runs
+batching     one pass of it for many images
 decoder      stage three: latent to image           memory     bytes per stage against what is free
 threads      CPU threads and seconds per stage      shapes     configurations without weights
 png          PNG with the request inside            quantised  a model folder in int8

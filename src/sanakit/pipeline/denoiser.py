@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -18,26 +17,13 @@ from sanakit.adapt.runner import unwrapped
 from sanakit.base.seeds import noise_stream
 from sanakit.base.sentinel import run_finite
 from sanakit.base.text_states import TextStates
-from sanakit.flow import (
-    Branch,
-    Denoise,
-    FlowEdit,
-    Noise,
-    PairQuery,
-    Solver,
-    State,
-    drive,
-    drive_pairs,
-    flow_edit,
-    keep_source,
-)
+from sanakit.flow import FlowEdit, Noise, PairWalk, Solver, State, Walk, flow_edit, keep_source
+from sanakit.pipeline.batching import Branches, Pass, Question
 from sanakit.pipeline.components import Transformer
 from sanakit.pipeline.plan import Plan
 from sanakit.pipeline.prompt import PromptStates
-from sanakit.pipeline.steering import LoadedControl, Steering, steer
+from sanakit.pipeline.steering import LoadedControl, Steering
 from sanakit.transformer import ControlNet, TextKV
-
-Branches = tuple[Branch, ...]
 
 
 def denoise(
@@ -54,13 +40,65 @@ def denoise(
     source: the latent [1, C, h, w] float32 of the picture that the plan changes. controls: of the plan, loaded.
     Raises NumericsError for NaN or Inf.
     """
+    drawing = begin(transformer, prompt, plan, seed, device, source, controls)
+    while not drawing.finished:
+        state = drawing.advance()
+        if state is not None:
+            yield state
+
+
+class Drawing:
+    """One image on its way: what it asks now, and the state after each answer.
+
+    `advance` answers it alone; a server answers the `questions` of many at once (`batching.Together`).
+    """
+
+    def __init__(self, walk: Walk | PairWalk, denoisers: Sequence[Denoiser]) -> None:
+        self._walk, self._denoisers = walk, tuple(denoisers)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is asked any more: the last state holds the latent."""
+        return self._walk.query is None
+
+    def questions(self) -> list[Question]:
+        """What it asks now: one question, or one of the source's words and one of the target's."""
+        return [denoiser.ask(x, sigma, step) for denoiser, x, sigma, step in self._points()]
+
+    def answer(self, velocities: Sequence[Tensor]) -> State | None:
+        """Go on with the velocities [1, C, h, w] that were asked for; None between the averages of a step."""
+        if isinstance(self._walk, Walk):
+            return self._walk.answer(velocities[0])
+        source, target = velocities
+        return self._walk.answer(source, target)
+
+    def advance(self) -> State | None:
+        """Answer it alone. Raises NumericsError, which names the layer, for NaN or Inf."""
+        return self.answer([denoiser(x, sigma, step) for denoiser, x, sigma, step in self._points()])
+
+    def _points(self) -> list[tuple[Denoiser, Tensor, float, int]]:
+        query = self._walk.query
+        assert query is not None, "the image is finished"
+        pairs = zip(self._denoisers, query.points, strict=True)
+        return [(denoiser, x, query.sigma, query.step) for denoiser, x in pairs]
+
+
+def begin(
+    transformer: Transformer,
+    prompt: PromptStates,
+    plan: Plan,
+    seed: int,
+    device: torch.device,
+    source: Tensor | None = None,
+    controls: Sequence[LoadedControl] = (),
+) -> Drawing:
+    """Return an image before its first step; arguments as of `denoise`."""
     noise, prompt = noise_stream(seed, plan.latent_shape, device), prompt.to(device)
-    answer = plan_denoiser(transformer, prompt, plan, controls)
+    denoiser = plan_denoiser(transformer, prompt, plan, controls)
     if source is None or prompt.source is None:
-        yield from drive(_begin(plan, noise, source), answer)
-        return
+        return Drawing(Walk(_begin(plan, noise, source)), [denoiser])
     of_source = plan_denoiser(transformer, prompt.source, plan.of_source(), controls)
-    yield from drive_pairs(_begin_words(plan, noise, source), partial(_answer_pair, of_source, answer))
+    return Drawing(PairWalk(_begin_words(plan, noise, source)), [of_source, denoiser])
 
 
 def plan_denoiser(
@@ -91,13 +129,6 @@ def _begin_words(plan: Plan, noise: Noise, source: Tensor) -> FlowEdit:
     )
 
 
-def _answer_pair(of_source: Denoise, of_target: Denoise, query: PairQuery) -> tuple[Tensor, Tensor]:
-    return (
-        of_source(query.source, query.sigma, query.step),
-        of_target(query.target, query.sigma, query.step),
-    )
-
-
 def _begin(plan: Plan, noise: Noise, source: Tensor | None) -> Solver:
     """The solver of a plan, begun at noise, or at the noised source, of which it keeps what it must."""
     x = noise(-1)
@@ -122,29 +153,22 @@ class Denoiser:
     text_kv: Mapping[Branches, TextKV]
     steering: tuple[Steering, ...] = ()
 
+    def ask(self, x: Tensor, sigma: float, step: int) -> Question:
+        """Return the question of a step at x [1, C, h, w]."""
+        branches = self.plan.guidance.branches(sigma)
+        return Question(
+            plan=self.plan, branches=branches, text_kv=self.text_kv[branches], x=x, sigma=sigma, step=step,
+            steering=self.steering,
+        )  # fmt: skip
+
     @torch.no_grad()
     def __call__(self, x: Tensor, sigma: float, step: int) -> Tensor:
         """Return the velocity [1, C, h, w] float32 at x [1, C, h, w]; raise NumericsError for NaN or Inf."""
-        plan, embeds_guidance = self.plan, self.transformer.config.guidance_embed
-        branches = plan.guidance.branches(sigma)
-        # One time for all branches: its embedding is computed once, and norms share their modulation.
-        time = torch.full((1,), plan.clock(sigma, step), device=x.device)
-        guidance = torch.full((1,), plan.guidance_input, device=x.device) if embeds_guidance else None
-        rows = torch.tensor([name == "perturbed" for name in branches], device=x.device)
-        perturbed = dict.fromkeys(plan.pag_blocks, rows) if "perturbed" in branches else None
-
-        batch = x.expand(len(branches), -1, -1, -1)
-        residuals = steer(self.steering, batch, sigma, step, branches, plan.guidance_input)
-        steered = {} if residuals is None else {"residuals": residuals}
-
-        def run() -> Tensor:
-            velocity: Tensor = self.transformer(
-                batch, time, self.text_kv[branches], guidance=guidance, perturbed=perturbed, **steered
-            )
-            return velocity
-
-        velocity = run_finite(unwrapped(self.transformer), run, f"denoise step {step + 1}").float()
-        return plan.guidance.combine(dict(zip(branches, velocity.split(1), strict=True)))
+        question = self.ask(x, sigma, step)
+        alone = Pass.of([question], question.text_kv, self.transformer.config.guidance_embed)
+        stage = f"denoise step {step + 1}"
+        velocities = run_finite(unwrapped(self.transformer), lambda: alone.run(self.transformer), stage)
+        return question.combine(velocities)
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """`Model`: requests in, events out. The order of the stages is here; each stage has a file of its own.
 
-plan.py -> prompt.py -> denoiser.py (which calls flow.drive) -> decoder.py
+plan.py -> prompt.py -> denoiser.py (which walks with flow's solvers) -> decoder.py
 """
 
 from __future__ import annotations
