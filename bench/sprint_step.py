@@ -18,6 +18,7 @@ import resource
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -91,6 +92,12 @@ def write_picture(folder: Path, size: int, words: int) -> None:
     (folder / "captions.jsonl").write_text("\n".join(lines) + "\n")
 
 
+def write_inputs(folder: Path, blocks: int) -> None:
+    """Write teacher and pictures, unless they are there."""
+    write_teacher(folder / "teacher", teacher_config(blocks))
+    write_picture(folder / "pictures", SIZE, WORDS)
+
+
 def config_of(folder: Path, dtype: str, size: int = SIZE) -> TrainConfig:
     """The run whose steps are measured; see above for the settings."""
     optimizer = OptimizerConfig(name="came-8bit", lr=2e-6)
@@ -116,9 +123,8 @@ def timed(call: Callable[[], Tensor]) -> tuple[Tensor, float]:
     return found, time.perf_counter() - begun
 
 
-def built(config: TrainConfig) -> tuple[Session, SprintDistillation]:
-    """The run with its cache filled, its networks built and edited."""
-    session = Session(config, notify=print)
+def built(session: Session) -> SprintDistillation:
+    """The objective of the run, with its cache filled, its networks built and edited."""
     for notice in sentences(session.task.prepare()):
         print(notice, flush=True)
     objective = session.task.objective()
@@ -126,8 +132,8 @@ def built(config: TrainConfig) -> tuple[Session, SprintDistillation]:
     blocks = session.task.blocks(objective.network)
     if session.precision.device.type == "cpu":
         attend_by_products(blocks)
-    recompute(blocks, config.recompute)
-    return session, objective
+    recompute(blocks, session.config.recompute)
+    return objective
 
 
 def batch_of(session: Session, objective: SprintDistillation, turn: int) -> SprintBatch:
@@ -175,9 +181,10 @@ def turn(
 def measure(config: TrainConfig) -> dict[str, float]:
     """Print plan, memory and times of a turn of each player; return peak and plan in bytes, and the seconds."""
     keep_pages()
-    session, objective = built(config)
+    session = Session(config, notify=print)
+    memory = session.plan.memory  # before networks are built, which would count as the program's
     print("\n".join(session.plan.lines()), flush=True)
-    memory = session.plan.memory
+    objective = built(session)
     # Nothing is written here, and the cache is filled.
     planned = memory.program + memory.step - memory.checkpoint
     players = objective.players()
@@ -205,8 +212,12 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=PRESETS["sana-0.6b-1024"].depth)
     parser.add_argument("--dtype", choices=("auto", "fp32", "bf16"), default="auto")
     given = parser.parse_args()
-    write_teacher(given.folder / "teacher", teacher_config(given.blocks))
-    write_picture(given.folder / "pictures", SIZE, WORDS)
+    # In a process of its own: the memory that writing took would count as the program's.
+    writing = get_context("spawn").Process(target=write_inputs, args=(given.folder, given.blocks))
+    writing.start()
+    writing.join()
+    if writing.exitcode:
+        raise SystemExit(writing.exitcode)
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
     measure(config_of(given.folder, given.dtype))
 
