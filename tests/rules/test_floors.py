@@ -15,7 +15,7 @@ FLOORS = (
     {"text", "flow", "transformer", "autoencoder"},
     {"weights", "adapt"},
     {"pipeline", "toybox"},
-    {"data"},
+    {"data", "batch"},
     {"training", "evaluation", "benchmark"},
     {"server"},
     {"cli"},
@@ -26,7 +26,7 @@ ONLY_BASE = {"flow"}
 """Rooms that know no network: they import base and nothing else of ours."""
 
 EVERYWHERE = {"torch", "numpy"}
-PICTURE_FLOORS = {"pipeline", "toybox", "data", "training", "evaluation", "cli", "server"}
+PICTURE_FLOORS = {"pipeline", "toybox", "data", "batch", "training", "evaluation", "cli", "server"}
 LIBRARIES = {
     "triton": {"kernels"},
     "transformers": {"text"},
@@ -36,7 +36,7 @@ LIBRARIES = {
     "PIL": PICTURE_FLOORS,
     "pyarrow": {"data"},
     "open_clip": {"data"},
-    "ray": {"data", "server"},
+    "ray": {"data", "batch", "server"},
     "typer": {"cli"},
     "click": {"cli"},
     "rich": {"cli"},

@@ -11,6 +11,7 @@ import typer
 from sanakit import __version__
 from sanakit.base.waiting import spin_briefly
 from sanakit.cli.annotate import annotate
+from sanakit.cli.batch import batch
 from sanakit.cli.bench import bench
 from sanakit.cli.convert import convert
 from sanakit.cli.data import data_app
@@ -57,7 +58,7 @@ def version() -> None:
 
 
 _COMMANDS = (
-    generate, edit, annotate, inspect, evaluate, convert, grow, importance, prune, train, bench, doctor, version
+    generate, edit, batch, annotate, inspect, evaluate, convert, grow, importance, prune, train, bench, doctor, version
 )  # fmt: skip
 for _command in _COMMANDS:
     app.command()(guarded(_command))

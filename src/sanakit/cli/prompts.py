@@ -1,4 +1,4 @@
-"""A file of prompts, one per line, or standard input."""
+"""A file of prompts or requests, one per line, or standard input."""
 
 from __future__ import annotations
 
@@ -21,11 +21,16 @@ _ENCODINGS = {  # by byte-order mark; the longer ones first: that of UTF-32 begi
 
 def read_prompts(file: Path) -> list[str]:
     """Return the prompts of a file, one per line; - is standard input. Raises RequestError if there are none."""
-    # Only line breaks of files part prompts: str.splitlines would cut at U+2028 and form feeds inside a prompt, too.
-    lines = [line.strip() for line in re.split(r"\r\n|\r|\n", _read(file))]
+    lines = [line.strip() for line in read_lines(file)]
     if not any(lines):
         raise RequestError(f"{file} holds no prompt")
     return [line for line in lines if line]
+
+
+def read_lines(file: Path) -> list[str]:
+    """Return the lines of a file, with empty ones; - is standard input. Raises RequestError."""
+    # Only line breaks of files part prompts: str.splitlines would cut at U+2028 and form feeds inside a prompt, too.
+    return re.split(r"\r\n|\r|\n", _read(file))
 
 
 def _read(path: Path) -> str:
