@@ -143,7 +143,7 @@ def test_an_option_of_a_picture_is_a_field(sana: Sana, tmp_path: Path) -> None:
     assert "a field of `ImageRequest`" in row_of("an option of a picture")
     source = linked_source(tmp_path / "src")
     text = source.read_text()
-    field = '    grain: float = option(0.0, "How grainy the picture is.", f.number(9.0), png="Grain")\n'
+    field = '    grain: float = option(0.0, "How grainy the picture is.", f.Number(9.0), png="Grain")\n'
     last = text.index("    def __post_init__")
     source.unlink()
     source.write_text(text[:last].rstrip() + f"\n{field}\n{text[last:]}")

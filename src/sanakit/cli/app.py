@@ -23,8 +23,10 @@ from sanakit.cli.generate import generate
 from sanakit.cli.grow import grow
 from sanakit.cli.importance import importance
 from sanakit.cli.inspect import inspect
+from sanakit.cli.keys import keys_app
 from sanakit.cli.prune import prune
 from sanakit.cli.say import prepare_streams, say
+from sanakit.cli.serve import serve
 from sanakit.cli.train import train
 
 app = typer.Typer(
@@ -58,11 +60,13 @@ def version() -> None:
 
 
 _COMMANDS = (
-    generate, edit, batch, annotate, inspect, evaluate, convert, grow, importance, prune, train, bench, doctor, version
+    generate, edit, batch, serve, annotate, inspect, evaluate, convert, grow, importance, prune, train, bench, doctor,
+    version,
 )  # fmt: skip
 for _command in _COMMANDS:
     app.command()(guarded(_command))
 app.add_typer(data_app)
+app.add_typer(keys_app)
 
 
 def main() -> None:

@@ -33,7 +33,7 @@ def check_margins(name: str, value: tuple[int, ...]) -> None:
     if len(value) != 4:
         raise RequestError(f"{name} must be four numbers: left, top, right, bottom in pixels")
     for margin in value:
-        f.whole(0, 16384)(f"each margin of {name}", margin)
+        f.Whole(0, 16384)(f"each margin of {name}", margin)
     if not any(value):
         raise RequestError(f"{name} must have a margin above 0")
 

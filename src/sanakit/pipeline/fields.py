@@ -18,7 +18,7 @@ from sanakit.base.errors import RequestError
 from sanakit.base.sizes import SIZE_STEP, check_side
 
 Check = Callable[[str, Any], None]
-"""Takes the name and the value of a field; raises RequestError."""
+"""Takes the name and the value of a field; raises RequestError. Those with bounds are values that tell them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,37 +121,46 @@ def switch(name: str, value: object) -> None:
         raise RequestError(f"{name} must be true or false")
 
 
-def whole(low: int, high: int, high_text: str | None = None) -> Check:
-    """Return a check for whole numbers from `low` to `high`."""
+@dataclass(frozen=True)
+class Whole:
+    """A check for whole numbers from `low` to `high`. shown: how a message writes `high`."""
 
-    def check(name: str, value: object) -> None:
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+    low: int
+    high: int
+    shown: str | None = None
+
+    def __call__(self, name: str, value: object) -> None:
+        """Refuse any other value."""
+        if isinstance(value, bool) or not isinstance(value, int) or not self.low <= value <= self.high:
+            most = self.shown or self.high
             raise RequestError(
-                f"{name} must be a whole number from {low} to {high_text or high}, not {quoted(value)}"
+                f"{name} must be a whole number from {self.low} to {most}, not {quoted(value)}"
             )
 
-    return check
+
+@dataclass(frozen=True)
+class Number:
+    """A check for numbers from 0 to `high`."""
+
+    high: float
+
+    def __call__(self, name: str, value: object) -> None:
+        """Refuse any other value."""
+        if not (isinstance(value, int | float) and is_finite(value) and 0 <= value <= self.high):
+            raise RequestError(f"{name} must be a number from 0 to {self.high:g}, not {quoted(value)}")
 
 
-def number(high: float) -> Check:
-    """Return a check for numbers from 0 to `high`."""
+@dataclass(frozen=True)
+class Side:
+    """A check for widths and heights of at most `high` pixels."""
 
-    def check(name: str, value: object) -> None:
-        if not (isinstance(value, int | float) and is_finite(value) and 0 <= value <= high):
-            raise RequestError(f"{name} must be a number from 0 to {high:g}, not {quoted(value)}")
+    high: int
 
-    return check
-
-
-def side(high: int) -> Check:
-    """Return a check for widths and heights of at most `high` pixels."""
-
-    def check(name: str, value: object) -> None:
-        whole(SIZE_STEP, high)(name, value)
+    def __call__(self, name: str, value: object) -> None:
+        """Refuse any other value."""
+        Whole(SIZE_STEP, self.high)(name, value)
         assert isinstance(value, int)
         check_side(name, value)
-
-    return check
 
 
 def unit_interval(name: str, value: object) -> None:
@@ -184,7 +193,7 @@ def blocks(high: int) -> Check:
         if not isinstance(value, tuple) or not 0 < len(value) <= high:
             raise RequestError(f"{name} must name at least one block")
         for block in value:
-            whole(0, high)("a pag block", block)
+            Whole(0, high)("a pag block", block)
 
     return check
 

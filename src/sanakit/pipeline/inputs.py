@@ -81,9 +81,13 @@ class InputImage(InputFile):
     def read(cls, path: str | Path) -> Self:
         """Read a file. Raises PictureError for one that is missing, too large, or no picture."""
         path = Path(path)
-        data = _read_bytes(path)
-        pixels = _decode(data, path)
-        return cls(name=as_utf8(path.name), sha256=hashlib.sha256(data).hexdigest(), pixels=pixels)
+        return cls.decode(_read_bytes(path), path)
+
+    @classmethod
+    def decode(cls, data: bytes, name: str | Path, most_pixels: int = MOST_PIXELS) -> Self:
+        """Decode a file's bytes. name: of the file. Raises PictureError for one that is too large, or no picture."""
+        pixels = _decode(data, name, most_pixels)
+        return cls(name=as_utf8(Path(name).name), sha256=hashlib.sha256(data).hexdigest(), pixels=pixels)
 
     @classmethod
     def of(cls, image: Any, name: str = "image") -> Self:
@@ -159,7 +163,7 @@ def _read_bytes(path: Path) -> bytes:
         raise PictureError(f"the picture {path} can't be read: {_reason(error)}") from None
 
 
-def _decode(data: bytes, path: Path) -> Image:
+def _decode(data: bytes, path: str | Path, most_pixels: int) -> Image:
     """The upright picture of a file's bytes, its first frame."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -169,9 +173,9 @@ def _decode(data: bytes, path: Path) -> Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd EXIF data; what is too large is refused below
             image = Image.open(io.BytesIO(data), formats=formats)
-            if image.width * image.height > MOST_PIXELS:
+            if image.width * image.height > most_pixels:
                 raise PictureError(
-                    f"the picture {path} has {image.width} x {image.height} pixels, more than {MOST_PIXELS:,}"
+                    f"the picture {path} has {image.width} x {image.height} pixels, more than {most_pixels:,}"
                 )
             image.load()
             return _plain(ImageOps.exif_transpose(image))

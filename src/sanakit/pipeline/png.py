@@ -93,7 +93,20 @@ def encode_picture(image: Image.Image, record: Record, signer: Signer | None = N
 
 def read_picture(path: Path) -> Record:
     """The record of a picture; raises `PictureError` if the file is missing, no PNG, or without a request."""
-    texts = _read_texts(path)
+    if not os.path.exists(path):  # noqa: PTH110  Path.exists raises for names that are too long
+        raise PictureError(f"there is no picture at {path}")
+    if not path.is_file():
+        raise PictureError(f"{path} is {'a folder' if path.is_dir() else 'no regular file'}, not a picture")
+    return _record(_read_texts(path, path), path)
+
+
+def decode_record(data: bytes, name: str) -> Record:
+    """The record in the bytes of a PNG, JPEG or WebP. name: of the picture, in messages. Raises as `read_picture`."""
+    return _record(_read_texts(io.BytesIO(data), name, ("PNG", "JPEG", "WEBP")), name)
+
+
+def _record(texts: Mapping[str, str], name: Path | str) -> Record:
+    """The record in the texts of a picture."""
     label = read_source_type(texts.get(XMP_CHUNK, ""))
     try:
         if "sanakit" in texts:
@@ -103,35 +116,33 @@ def read_picture(path: Path) -> Record:
             made = {name.lower(): value for name, value in found.extra.items()}
             return Record(request=found.request, made=made, notes=found.notes, source_type=label)
     except RequestError as error:
-        raise PictureError(f"{path} holds a request that cannot be used: {error}") from None
-    raise PictureError(_nothing_in(path, texts))
+        raise PictureError(f"{name} holds a request that cannot be used: {error}") from None
+    raise PictureError(_nothing_in(name, texts))
 
 
-def _nothing_in(path: Path, texts: Mapping[str, str]) -> str:
+def _nothing_in(name: Path | str, texts: Mapping[str, str]) -> str:
     """Why a picture can't be recreated, with the program if it says."""
     graph = "workflow" in texts or texts.get("prompt", "").startswith("{")
     program = "ComfyUI (a graph)" if graph else "InvokeAI" if "invokeai_metadata" in texts else None
     wrote = f"{program} wrote it, and" if program else "only"
     what = "its form is not read here" if program else "pictures written by sanakit can be recreated"
-    return f"{path} holds no request: {wrote} {what}."
+    return f"{name} holds no request: {wrote} {what}."
 
 
-def _read_texts(path: Path) -> dict[str, str]:
-    if not os.path.exists(path):  # noqa: PTH110  Path.exists raises for names that are too long
-        raise PictureError(f"there is no picture at {path}")
-    if not path.is_file():
-        raise PictureError(f"{path} is {'a folder' if path.is_dir() else 'no regular file'}, not a picture")
+def _read_texts(
+    file: Path | io.BytesIO, name: Path | str, formats: tuple[str, ...] | None = None
+) -> dict[str, str]:
     try:
-        with Image.open(path) as image:
+        with Image.open(file, formats=formats) as image:
             texts = {str(name): value for name, value in image.info.items() if isinstance(value, str)}
             comment = {} if "parameters" in texts else _user_comment(image)
             if not isinstance(image, PngImagePlugin.PngImageFile) and not comment:
-                raise PictureError(f"{path} is a {image.format} file, and only PNG files carry a request")
+                raise PictureError(f"{name} is a {image.format} file, and only PNG files carry a request")
             return comment | texts if isinstance(image, PngImagePlugin.PngImageFile) else comment
     except PermissionError:
-        raise PictureError(f"{path} cannot be read: permission denied") from None
+        raise PictureError(f"{name} cannot be read: permission denied") from None
     except (*_BROKEN, Image.DecompressionBombError):
-        raise PictureError(f"{path} is not a readable PNG file") from None
+        raise PictureError(f"{name} is not a readable PNG file") from None
 
 
 def _user_comment(image: Image.Image) -> dict[str, str]:

@@ -78,18 +78,18 @@ class ImageRequest:
         "", "What to keep away from; works through guidance.", f.text, shown_default="none"
     )
     steps: int | None = option(
-        None, "Number of solver steps.", f.whole(1, MAX_STEPS), png="Steps", shown_default=_OWN
+        None, "Number of solver steps.", f.Whole(1, MAX_STEPS), png="Steps", shown_default=_OWN
     )
     guidance: float | None = option(
         None, "How strictly to follow the prompt (classifier-free guidance); 1 turns it off.",
-        f.number(MAX_GUIDANCE), png="CFG scale", shown_default=_OWN,
+        f.Number(MAX_GUIDANCE), png="CFG scale", shown_default=_OWN,
     )  # fmt: skip
     seed: int = option(
-        0, "Seed of the noise; picture k of a count uses seed + k.", f.whole(0, MAX_SEED, "2^63-1"), png="Seed"
+        0, "Seed of the noise; picture k of a count uses seed + k.", f.Whole(0, MAX_SEED, "2^63-1"), png="Seed"
     )  # fmt: skip
-    width: int | None = option(None, "Width in pixels.", f.side(MAX_SIDE))
-    height: int | None = option(None, "Height in pixels.", f.side(MAX_SIDE))
-    count: int = option(1, "Pictures per prompt.", f.whole(1, MAX_COUNT))
+    width: int | None = option(None, "Width in pixels.", f.Side(MAX_SIDE))
+    height: int | None = option(None, "Height in pixels.", f.Side(MAX_SIDE))
+    count: int = option(1, "Pictures per prompt.", f.Whole(1, MAX_COUNT))
     solver: str | None = option(
         None, "The solver: dpm1, dpm2, dpm3, euler, or scm for Sprint models.",
         _check_solver, png="Sampler", shown_default=_OWN,
@@ -106,7 +106,7 @@ class ImageRequest:
         f.unit_interval, png="CFG interval", metavar="LOW,HIGH", shown_default="0,1",
     )  # fmt: skip
     pag: float = option(
-        0.0, "Scale of perturbed attention guidance; 0 turns it off.", f.number(MAX_GUIDANCE), png="PAG scale"
+        0.0, "Scale of perturbed attention guidance; 0 turns it off.", f.Number(MAX_GUIDANCE), png="PAG scale"
     )
     pag_blocks: tuple[int, ...] | None = option(
         None, "Transformer blocks that --pag perturbs, counted from 0.",
@@ -148,7 +148,7 @@ class ImageRequest:
     )  # fmt: skip
     strength: float | None = option(
         None, "The part of the steps that is made: 0 changes nothing, 1 keeps nothing but what a mask keeps.",
-        f.number(1.0), png="Strength", shown_default="0.5, 0.7 with --from, 1 with a mask", **_EDIT,
+        f.Number(1.0), png="Strength", shown_default="0.5, 0.7 with --from, 1 with a mask", **_EDIT,
     )  # fmt: skip
     outpaint: tuple[int, ...] | None = option(
         None, "Margins in pixels to draw around the picture: left, top, right, bottom.",
@@ -162,11 +162,11 @@ class ImageRequest:
     )  # fmt: skip
     source_guidance: float | None = option(
         None, "With --from: guidance towards the words of the source.",
-        f.number(MAX_GUIDANCE), png="Source CFG scale", shown_default="1.5", **_EDIT,
+        f.Number(MAX_GUIDANCE), png="Source CFG scale", shown_default="1.5", **_EDIT,
     )  # fmt: skip
     averages: int | None = option(
         None, "With --from: noises over which each step averages; more are calmer and take longer.",
-        f.whole(1, 64), png="Averages", shown_default="1", **_EDIT,
+        f.Whole(1, 64), png="Averages", shown_default="1", **_EDIT,
     )  # fmt: skip
     loras: tuple[LoRAFile, ...] = option(
         (), "Use this LoRA, at a weight and in blocks if they are given; may be repeated.", check_loras, png="LoRA",

@@ -5,6 +5,11 @@ store       jobs and pictures in SQLite                        scheduler      th
 files       pictures and inputs in the data folder             models         networks in memory, released by memory
 subscriptions  what happens, to whoever listens                config         models, limits and places of an engine
 
+app          the application: three APIs and the page        run            the process: its address, signals, its end
+native, openai_images, a1111   routes, their bodies beside   service        who asks, and jobs that are counted
+request_body, translate        JSON to a request             events, faults what routes answer
+keys, rates, security          who may do what               health, metrics, logs, traces   how it is watched
+
 Names are resolved when first used: the command line reads options without torch.
 """
 

@@ -1,0 +1,134 @@
+"""`sanakit serve`: models as a service for programs and people, until Ctrl+C."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sanakit.cli import options as o
+from sanakit.cli.say import notify, say
+from sanakit.server.config import EngineConfig
+from sanakit.server.settings import LOG_FORMS, Settings
+
+_ModelsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        metavar="NAME",
+        help="A model to offer, as for `sanakit generate`; may be repeated, and the first is the default.",
+        show_default="toybox",
+    ),
+]
+_HostOption = Annotated[
+    str, typer.Option(metavar="ADDRESS", help="Listen at this address; others than this machine's need keys.")
+]
+_PortOption = Annotated[int, typer.Option(metavar="N", help="Listen at this port; 0 takes a free one.")]
+_AllowHostOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-host",
+        metavar="NAME",
+        help="Answer to this name, too, such as that of a proxy; may be repeated.",
+        show_default="names of this machine",
+    ),
+]
+DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="FOLDER",
+        help="Where jobs, pictures and keys are kept; one server at a time.",
+        show_default="~/.local/share/sanakit/server",
+    ),
+]
+_LorasOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="Offer the LoRAs in this folder, by the names of their files."),
+]
+_ControlsOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="Offer the ControlNets in this folder, by their names."),
+]
+_QueueOption = Annotated[int, typer.Option(min=1, metavar="N", help="Let so many jobs wait; refuse more.")]
+_BatchOption = Annotated[
+    int, typer.Option(min=1, metavar="N", help="Draw at most so many pictures together.")
+]
+_MaxCountOption = Annotated[int, typer.Option(min=1, metavar="N", help="The most pictures of a job.")]
+_MaxStepsOption = Annotated[int, typer.Option(min=1, metavar="N", help="The most solver steps.")]
+_MaxPixelsOption = Annotated[int, typer.Option(min=1, metavar="N", help="The most pixels of a picture.")]
+_RateOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RATE",
+        help="Jobs of a key without a rate of its own, such as 60/minute.",
+        show_default="any number",
+    ),
+]
+_DrainOption = Annotated[
+    float,
+    typer.Option(
+        min=0, metavar="SECONDS", help="When told to stop, give jobs that run so long; 0 stops them at once."
+    ),
+]
+_LogsOption = Annotated[str, typer.Option(metavar="HOW", help=f"Log requests as {', '.join(LOG_FORMS)}.")]
+_TracesOption = Annotated[
+    bool,
+    typer.Option(
+        "--traces", help="Send OpenTelemetry traces to OTEL_EXPORTER_OTLP_ENDPOINT.", show_default=False
+    ),
+]
+_DEFAULTS = Settings()
+
+
+def serve(
+    model: _ModelsOption = None,
+    host: _HostOption = _DEFAULTS.host,
+    port: _PortOption = _DEFAULTS.port,
+    data: DataOption = None,
+    loras: _LorasOption = None,
+    controls: _ControlsOption = None,
+    queue: _QueueOption = EngineConfig.queue,
+    batch: _BatchOption = EngineConfig.batch,
+    max_count: _MaxCountOption = EngineConfig.count,
+    max_steps: _MaxStepsOption = EngineConfig.steps,
+    max_pixels: _MaxPixelsOption = EngineConfig.pixels,
+    rate: _RateOption = None,
+    allow_host: _AllowHostOption = None,
+    drain: _DrainOption = _DEFAULTS.drain,
+    logs: _LogsOption = _DEFAULTS.logs,
+    traces: _TracesOption = False,
+    device: o.DeviceOption = None,
+    dtype: o.DtypeOption = None,
+    fast: o.FastOption = None,
+    threads: o.ThreadsOption = None,
+    debug: o.DebugOption = False,
+) -> None:
+    """Serve models over HTTP: a page for people, and the APIs of OpenAI, AUTOMATIC1111 and our own for programs.
+
+    Jobs survive a restart. Prints its address once it is ready; Ctrl+C ends it.
+    """
+    from sanakit.server.libraries import need_libraries
+
+    form: Any = logs
+    settings = Settings(
+        host=host, port=port, hosts=tuple(allow_host or ()), rate=rate, drain=drain, logs=form, traces=traces
+    )
+    need_libraries(traces)
+    from sanakit.server.logs import set_up_logs
+    from sanakit.server.offers import controls_in, loras_in
+    from sanakit.server.places import data_folder
+    from sanakit.server.rates import check_rate
+    from sanakit.server.run import serve as serve_until_told
+
+    if rate is not None:
+        check_rate(rate)
+    config = EngineConfig(
+        data=data or data_folder(), models=tuple(model or ("toybox",)), loras=loras_in(loras),
+        controls=controls_in(controls), device=device, dtype=dtype, fast=fast, threads=threads, queue=queue,
+        batch=batch, count=max_count, steps=max_steps, pixels=max_pixels,
+    )  # fmt: skip
+    set_up_logs(settings.logs, notify)
+    left = serve_until_told(config, settings, lambda address: say(f"sanakit serves at {address}"))
+    notify("stopped" + (f"; {left} jobs wait for the next start" if left else ""))

@@ -1,0 +1,59 @@
+"""The application: three APIs over one engine, the page, and what every request passes through."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
+from starlette.middleware import Middleware
+
+from sanakit import __version__
+from sanakit.server import a1111, health, native, openai_images, pages
+from sanakit.server.engine import Engine
+from sanakit.server.faults import LastResort, install_faults
+from sanakit.server.keys import KeyStore
+from sanakit.server.logs import RequestLog
+from sanakit.server.security import BodyLimit, OriginGuard, SecurityHeaders
+from sanakit.server.service import Service
+from sanakit.server.settings import Settings
+from sanakit.server.traces import JobSpans
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import TracerProvider
+
+_ABOUT = (
+    "Pictures from text with models of the SANA family: our own API below /api, that of OpenAI's images below /v1, and "
+    "that of the AUTOMATIC1111 web UI below /sdapi/v1."
+)
+
+
+def create_app(engine: Engine, settings: Settings, traces: TracerProvider | None = None) -> FastAPI:
+    """Return the application over an engine, which the caller starts and stops. traces: where spans go, if anywhere."""
+    spans = None if traces is None else JobSpans(traces, engine)
+    service = Service(engine=engine, settings=settings, keys=KeyStore(engine.config.data), spans=spans)
+    telemetry: TelemetryConfig = {
+        "auto_configure": False,
+        "metrics": False,
+        "logs": False,
+        "tracing": traces is not None,
+    }
+    if traces is not None:
+        telemetry["tracer_provider"] = traces
+    app = FastAPI(
+        telemetry=telemetry,
+        title="sanakit", version=__version__, description=_ABOUT,
+        openapi_url="/api/openapi.json", docs_url=None, redoc_url=None,  # those pages load scripts of other hosts
+        middleware=[  # the first is outermost
+            Middleware(RequestLog, watch=service.metrics.count),
+            Middleware(SecurityHeaders),
+            Middleware(OriginGuard, settings=settings),
+            Middleware(LastResort),
+            Middleware(BodyLimit, most=settings.body),
+        ],
+    )  # fmt: skip
+    app.state.service = service
+    install_faults(app)
+    for routes in (native, openai_images, a1111, health, pages):
+        app.include_router(routes.router)
+    return app

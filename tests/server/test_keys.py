@@ -1,0 +1,181 @@
+"""API keys: shown once, kept as hashes, and what each may do."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from sanakit.base.errors import ConfigError, RequestError
+from sanakit.server import Engine
+from sanakit.server.app import create_app
+from sanakit.server.keys import FILE, KeyStore
+from sanakit.server.rates import Rates
+from sanakit.server.refusals import RateError
+from sanakit.server.settings import Settings
+from tests.server.calling import HOST, SMALL, ended
+
+
+def test_a_key_is_kept_as_its_hash_alone(tmp_path: Path):
+    text, key = KeyStore(tmp_path).add("anna", ["read", "draw"], "60/minute")
+    assert text.startswith("sk-sana-") and len(text) > 40
+    kept = (tmp_path / FILE).read_text()
+    assert text not in kept and text.removeprefix("sk-sana-") not in kept
+    assert stat.S_IMODE((tmp_path / FILE).stat().st_mode) == 0o600
+    found = KeyStore(tmp_path).find(text)
+    assert found == key
+    assert (key.scopes, key.rate) == (("draw", "read"), "60/minute")
+    assert KeyStore(tmp_path).find(text + "x") is KeyStore(tmp_path).find("") is None
+
+
+def test_a_running_server_sees_keys_come_and_go(tmp_path: Path):
+    running, command = KeyStore(tmp_path), KeyStore(tmp_path)
+    assert running.all() == ()
+    text, key = command.add("anna", ["draw"])
+    assert running.find(text) == key
+    assert command.remove("anna") == key
+    assert running.find(text) is None
+    assert [path.name for path in tmp_path.iterdir()] == [FILE]
+
+
+@pytest.mark.parametrize(
+    ("name", "scopes", "rate", "words"),
+    [
+        ("anna", ["draw"], None, "there is a key 'anna' already"),
+        ("a/b", ["draw"], None, "name of a key"),
+        ("bert", ["fly"], None, "not 'fly'"),
+        ("bert", [], None, "scopes"),
+        ("bert", ["draw"], "often", "60/minute"),
+    ],
+)
+def test_keys_that_can_not_be_made(
+    name: str, scopes: list[str], rate: str | None, words: str, tmp_path: Path
+):
+    store = KeyStore(tmp_path)
+    store.add("anna", ["draw"])
+    with pytest.raises(RequestError, match=words):
+        store.add(name, scopes, rate)
+    assert [key.name for key in store.all()] == ["anna"]
+    with pytest.raises(RequestError, match="no key 'bert'"):
+        store.remove("bert")
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"keys": 1}', '{"keys": [{}]}', '{"keys": [{"scopes": ["x"]}]}']
+)
+def test_a_damaged_file_lets_nobody_in(content: str, tmp_path: Path):
+    (tmp_path / FILE).write_text(content)
+    with pytest.raises(ConfigError, match="no keys that can be read"):
+        KeyStore(tmp_path).all()
+
+
+def test_rates_count_each_key_alone():
+    rates = Rates()
+    rates.take("a", "3/hour", 2)
+    with pytest.raises(RateError) as caught:
+        rates.take("a", "3/hour", 2)
+    assert 1 <= caught.value.retry_after <= 3600
+    rates.take("a", "3/hour")
+    rates.take("b", "3/hour", 3)
+    with pytest.raises(RateError, match="more than this key may ask for"):
+        rates.take("b", "3/hour", 4)
+    for _ in range(100):
+        rates.take("b", None)
+
+
+@pytest.fixture(scope="module")
+def keyed(
+    engine: Engine, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[TestClient, dict[str, str]]]:
+    """The application with keys of each kind, and their texts."""
+    app = create_app(engine, Settings(rate="1000/minute"))
+    store = KeyStore(tmp_path_factory.mktemp("keys"))
+    texts = {name: store.add(name, [name])[0] for name in ("draw", "read", "admin")}
+    texts["other"] = store.add("other", ["draw"])[0]
+    texts["slow"] = store.add("slow", ["draw"], "2/hour")[0]
+    object.__setattr__(app.state.service, "keys", store)
+    with TestClient(app, base_url=HOST, raise_server_exceptions=False) as client:
+        yield client, texts
+
+
+def bearer(text: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {text}"}
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [("/api/jobs", "draw read admin"), ("/v1/models", "draw read admin"), ("/sdapi/v1/progress", "draw read admin"),
+     ("/metrics", "read admin")],
+)  # fmt: skip
+def test_who_may_look(path: str, allowed: str, keyed: tuple[TestClient, dict[str, str]]):
+    client, texts = keyed
+    for name in ("draw", "read", "admin"):
+        response = client.get(path, headers=bearer(texts[name]))
+        assert response.status_code == (200 if name in allowed.split() else 403), response.text
+    for headers in ({}, bearer("wrong"), bearer(""), {"Authorization": "Basic !!"}, {"Authorization": "x"}):
+        response = client.get(path, headers=headers)
+        assert (response.status_code, response.headers["www-authenticate"]) == (401, "Bearer")
+    assert client.get("/health").status_code == client.get("/ready").status_code == 200
+
+
+def test_each_key_sees_and_changes_its_own_jobs(keyed: tuple[TestClient, dict[str, str]], engine: Engine):
+    client, texts = keyed
+    job = client.post("/api/jobs", json={"request": SMALL}, headers=bearer(texts["draw"])).json()
+    assert ended(engine, job["id"]).state == "done"
+    path = f"/api/jobs/{job['id']}"
+    seen = {name: client.get(path, headers=bearer(texts[name])).status_code for name in texts}
+    assert seen == {"draw": 200, "read": 200, "admin": 200, "other": 404, "slow": 404}
+    listed = client.get("/api/jobs", headers=bearer(texts["other"])).json()["jobs"]
+    assert job["id"] not in [each["id"] for each in listed]
+    assert client.get(f"{path}/events", headers=bearer(texts["other"])).status_code == 404
+    assert client.get(f"{path}/events?leave=cancel", headers=bearer(texts["read"])).status_code == 404
+    assert client.post(f"{path}/cancel", headers=bearer(texts["read"])).status_code == 403
+    assert client.delete(path, headers=bearer(texts["other"])).status_code == 404
+    assert client.delete(path, headers=bearer(texts["admin"])).status_code == 204
+
+
+def test_who_only_reads_draws_nothing(keyed: tuple[TestClient, dict[str, str]]):
+    client, texts = keyed
+    for path, body in (("/api/jobs", {"request": SMALL}), ("/v1/images/generations", {"prompt": "x"}),
+                       ("/sdapi/v1/txt2img", {"prompt": "x"})):  # fmt: skip
+        response = client.post(path, json=body, headers=bearer(texts["read"]))
+        assert response.status_code == 403, response.text
+        assert "its scopes are read" in response.text
+    error = client.post("/v1/images/generations", json={"prompt": "x"}).json()["error"]
+    assert error["code"] == "invalid_api_key"
+
+
+def test_a_key_that_asks_too_often_waits(keyed: tuple[TestClient, dict[str, str]]):
+    client, texts = keyed
+    grid = {"request": SMALL, "x": {"field": "seed", "values": [1, 2, 3]}}
+    assert client.post("/api/grid", json=grid, headers=bearer(texts["slow"])).status_code == 429
+    codes = []
+    for _ in range(3):
+        response = client.post("/api/jobs", json={"request": SMALL}, headers=bearer(texts["slow"]))
+        codes.append(response.status_code)
+    assert codes == [201, 201, 429]
+    assert 1 <= int(response.headers["retry-after"]) <= 3600
+
+
+def test_clients_of_the_a1111_tradition_send_a_key_as_their_password(
+    keyed: tuple[TestClient, dict[str, str]],
+):
+    client, texts = keyed
+    assert client.get("/sdapi/v1/options", auth=("anyone", texts["draw"])).status_code == 200
+    assert client.get("/sdapi/v1/options", auth=("anyone", "wrong")).status_code == 401
+
+
+def test_logs_know_keys_by_their_ids(
+    keyed: tuple[TestClient, dict[str, str]], caplog: pytest.LogCaptureFixture
+):
+    client, texts = keyed
+    with caplog.at_level("INFO", logger="sanakit.server"):
+        client.get("/api/jobs?text=secret-words", headers=bearer(texts["draw"]) | {"X-Request-Id": "mine-1"})
+    (record,) = [each for each in caplog.records if each.name == "sanakit.server.access"]
+    assert len(record.key) == 16 and (record.path, record.status) == ("/api/jobs", 200)
+    assert texts["draw"] not in json.dumps(record.__dict__, default=str)
+    assert "secret-words" not in json.dumps(record.__dict__, default=str)
