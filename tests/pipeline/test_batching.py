@@ -15,7 +15,7 @@ from sanakit.pipeline import ImageRequest, Model, encode_prompt, make_plan
 from sanakit.pipeline.batching import Question, Together, join_texts
 from sanakit.pipeline.canvas import to_drawn
 from sanakit.pipeline.control import Control, ControlFile
-from sanakit.pipeline.denoiser import Drawing, begin, precompute_text
+from sanakit.pipeline.denoiser import Drawing, begin, plan_denoisers, precompute_text
 from sanakit.pipeline.encoder import encode
 from sanakit.pipeline.inputs import InputImage
 from sanakit.pipeline.steering import LoadedControl, control_pixels
@@ -68,7 +68,8 @@ def drawing(model: Model, request: ImageRequest) -> Drawing:
         )
         for each in plan.controls
     ]  # fmt: skip
-    return begin(model.parts.transformer, prompt, plan, request.seed, CPU, source, loaded)
+    denoisers = plan_denoisers(model.parts.transformer, prompt, plan, loaded)
+    return begin(denoisers, plan, request.seed, CPU, source)
 
 
 def alone(model: Model, request: ImageRequest) -> Tensor:

@@ -14,8 +14,10 @@ from sanakit.adapt.runner import unwrapped
 from sanakit.autoencoder import decode_tiled
 from sanakit.base.sentinel import run_finite
 from sanakit.base.sizes import Size
+from sanakit.pipeline.canvas import finish
 from sanakit.pipeline.components import Autoencoder
 from sanakit.pipeline.memory import needs_tiles, total_bytes
+from sanakit.pipeline.plan import Plan
 
 
 @torch.no_grad()
@@ -62,3 +64,11 @@ def to_image(pixels: Tensor) -> Image.Image:
     """Return pixels [1, 3, H, W] in -1..1 as an RGB image, rounded to the nearest of 256 levels."""
     levels = ((pixels[0] * 0.5 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
     return Image.fromarray(levels.permute(1, 2, 0).contiguous().cpu().numpy())
+
+
+def to_picture(plan: Plan, pixels: Tensor) -> Image.Image:
+    """Return pixels [1, 3, H, W] of the size `plan.decoded` as the image of a plan; of an edit, with what it keeps."""
+    edit = plan.edit
+    if edit is None:
+        return to_image(pixels)
+    return finish(edit.canvas, pixels, edit.source, edit.mask, keeps=edit.keeps)

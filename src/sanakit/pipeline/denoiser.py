@@ -40,7 +40,8 @@ def denoise(
     source: the latent [1, C, h, w] float32 of the picture that the plan changes. controls: of the plan, loaded.
     Raises NumericsError for NaN or Inf.
     """
-    drawing = begin(transformer, prompt, plan, seed, device, source, controls)
+    denoisers = plan_denoisers(transformer, prompt.to(device), plan, controls)
+    drawing = begin(denoisers, plan, seed, device, source)
     while not drawing.finished:
         state = drawing.advance()
         if state is not None:
@@ -84,21 +85,26 @@ class Drawing:
 
 
 def begin(
-    transformer: Transformer,
-    prompt: PromptStates,
-    plan: Plan,
-    seed: int,
-    device: torch.device,
-    source: Tensor | None = None,
-    controls: Sequence[LoadedControl] = (),
+    denoisers: Sequence[Denoiser], plan: Plan, seed: int, device: torch.device, source: Tensor | None = None
 ) -> Drawing:
-    """Return an image before its first step; arguments as of `denoise`."""
-    noise, prompt = noise_stream(seed, plan.latent_shape, device), prompt.to(device)
-    denoiser = plan_denoiser(transformer, prompt, plan, controls)
-    if source is None or prompt.source is None:
-        return Drawing(Walk(_begin(plan, noise, source)), [denoiser])
-    of_source = plan_denoiser(transformer, prompt.source, plan.of_source(), controls)
-    return Drawing(PairWalk(_begin_words(plan, noise, source)), [of_source, denoiser])
+    """Return an image before its first step. denoisers: of the plan, for any number of seeds. source: see `denoise`."""
+    noise = noise_stream(seed, plan.latent_shape, device)
+    if source is None or len(denoisers) == 1:
+        return Drawing(Walk(_begin(plan, noise, source)), denoisers)
+    return Drawing(PairWalk(_begin_words(plan, noise, source)), denoisers)
+
+
+def plan_denoisers(
+    transformer: Transformer, prompt: PromptStates, plan: Plan, controls: Sequence[LoadedControl] = ()
+) -> tuple[Denoiser, ...]:
+    """Return what answers the images of a plan: one denoiser, or for an edit by words that of the source's first.
+
+    prompt: on the device of the transformer.
+    """
+    own = plan_denoiser(transformer, prompt, plan, controls)
+    if prompt.source is None:
+        return (own,)
+    return plan_denoiser(transformer, prompt.source, plan.of_source(), controls), own
 
 
 def plan_denoiser(

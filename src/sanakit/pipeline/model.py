@@ -19,9 +19,9 @@ from sanakit.base.precision import Precision, decide
 from sanakit.base.sizes import Size
 from sanakit.base.threads import check_threads
 from sanakit.base.units import dtype_name
-from sanakit.pipeline.canvas import finish, to_drawn
+from sanakit.pipeline.canvas import to_drawn
 from sanakit.pipeline.components import Components, PartName, fingerprint
-from sanakit.pipeline.decoder import decode, to_image
+from sanakit.pipeline.decoder import decode, to_picture
 from sanakit.pipeline.denoiser import denoise
 from sanakit.pipeline.encoder import encode
 from sanakit.pipeline.engine import Engine, choose_engine, int8_remark
@@ -312,7 +312,7 @@ class Model:
         yield from self._load("decoder", timer, index)
         yield StageStarted(stage="decode", index=index)
         with timer.timed("decode"):
-            image = _picture(plan, decode(self.parts.autoencoder, latent, plan.decoded))
+            image = to_picture(plan, decode(self.parts.autoencoder, latent, plan.decoded))
         yield timer.done("decode", index)
         self._free("decoder")
         return image
@@ -360,14 +360,6 @@ class Model:
             self.frugal = not fit.at_once
             for name in _PART.values() if self.frugal else ():
                 self.parts.release(name)
-
-
-def _picture(plan: Plan, pixels: Tensor) -> Image.Image:
-    """Pixels [1, 3, H, W] of the size `plan.decoded` as the image of a plan."""
-    edit = plan.edit
-    if edit is None:
-        return to_image(pixels)
-    return finish(edit.canvas, pixels, edit.source, edit.mask, keeps=edit.keeps)
 
 
 def _first_notes(spec: ModelSpec, precision: Precision, engine: Engine) -> list[str]:

@@ -1,8 +1,10 @@
 """Floor 8: models as a service. Data flows submit -> store -> scheduler -> batch -> picture -> subscribers.
 
 jobs        values: what was asked for, and how far it is      engine         the way in: submit, cancel, get, subscribe
-store       jobs and pictures in SQLite                        scheduler      the thread that owns the networks
-files       pictures and inputs in the data folder             models         networks in memory, released by memory
+book        unfinished jobs, where each changes its state      scheduler      the worker, which owns the networks
+drawing, groups   pictures on their way, and who takes turns   stages         before the first step and after the last
+store       jobs and pictures in SQLite                        models         networks in memory, released by memory
+files       pictures and inputs in the data folder             previews       latents as small pictures
 subscriptions  what happens, to whoever listens                config         models, limits and places of an engine
 
 app          the application: three APIs and the page        run            the process: its address, signals, its end

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sanakit.pipeline.signing import Signer
+
 
 @dataclass(frozen=True, kw_only=True)
 class EngineConfig:
@@ -21,6 +23,7 @@ class EngineConfig:
     groups     sets of pictures with a shape of their own that take turns, at most
     patience   seconds that a job waits for others to make room before nobody overtakes it any more
     prompts    encoded prompts that each model keeps
+    signer     signs every picture; None for none
     """
 
     data: Path
@@ -39,3 +42,4 @@ class EngineConfig:
     groups: int = 4
     patience: float = 5.0
     prompts: int = 256
+    signer: Signer | None = None

@@ -1,7 +1,7 @@
 """`Engine`: the way in. Jobs are checked here, before they are accepted, and drawn by the scheduler's thread.
 
 Every method may be called from any thread and returns within milliseconds; none waits for a network. Locks are taken in
-one order: the scheduler's, then the store's, then that of subscriptions.
+one order: that of the book of jobs, then the store's, then those of subscriptions.
 """
 
 from __future__ import annotations
@@ -11,17 +11,22 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 from sanakit.base.errors import RequestError
 from sanakit.base.files import ensure_writable_folder
 from sanakit.base.locks import hold
+from sanakit.pipeline.memory import available_bytes
 from sanakit.pipeline.plan import Plan, make_plan
+from sanakit.pipeline.request import ImageRequest
+from sanakit.server.book import Book
 from sanakit.server.catalogue import Catalogue
 from sanakit.server.config import EngineConfig
 from sanakit.server.errors import JobNotFoundError, PictureNotFoundError
 from sanakit.server.files import Files, input_images
 from sanakit.server.jobs import Job, JobEvent, JobSpec, JobState
+from sanakit.server.models import Free, Models
 from sanakit.server.scheduler import Scheduler
 from sanakit.server.stats import EngineStats
 from sanakit.server.store import Store
@@ -31,11 +36,13 @@ from sanakit.server.subscriptions import Hub, Subscription
 class Engine:
     """Draws jobs, many at once, and keeps them and their pictures in a data folder.
 
+    free: bytes that a device has left, as it is measured.
+
     Raises OutputError if the folder can't be written or another engine uses it, ConfigError if it is of another
     version, and ModelNotFoundError, ConfigError or WeightsError for models, LoRAs and ControlNets that can't be used.
     """
 
-    def __init__(self, config: EngineConfig) -> None:
+    def __init__(self, config: EngineConfig, free: Free = available_bytes) -> None:
         self.config = config
         self._held = ExitStack()
         data = ensure_writable_folder(config.data)
@@ -45,12 +52,16 @@ class Engine:
             self._store = Store(data / "jobs.sqlite3")
             self._held.callback(self._store.close)
             self._files, self._hub = Files(data), Hub()
-            self._scheduler = Scheduler(config, self.catalogue, self._store, self._files, self._hub)
+            self._models = Models(self.catalogue.models, free)
+            self._book = Book(config, self._store, self._hub)
+            self._scheduler = Scheduler(config, self.catalogue, self._models, self._book, self._files)
+            self._sweep()
         except BaseException:
             self._held.close()
             raise
         # Between the writing of inputs and the job that needs them nobody may remove what no job needs.
         self._inputs = threading.Lock()
+        self._stopping, self._stopped = threading.Lock(), False
 
     def start(self) -> None:
         """Begin to draw: first what waited or was drawn when the last engine of this folder ended."""
@@ -60,11 +71,16 @@ class Engine:
         """Stop, and free the data folder; all subscriptions end.
 
         drain: finish the pictures that are being drawn, for at most so many seconds. Without it, and for what is left
-        then, the worker stops between two steps, and jobs that ran wait again. May be called twice.
+        then, the worker stops between two steps, and jobs that ran wait for the next engine. May be called again, also
+        by another thread that will not wait for the draining.
         """
-        self._scheduler.stop(drain=drain, seconds=seconds)
-        self._hub.close()
-        self._held.close()
+        self._scheduler.halt(drain=drain)
+        with self._stopping:
+            if not self._stopped:
+                self._scheduler.join(seconds)
+                self._hub.close()
+                self._held.close()
+                self._stopped = True
 
     def submit(self, spec: JobSpec) -> Job:
         """Accept a job, for good: from now on it is finished, whatever happens to this process.
@@ -76,18 +92,18 @@ class Engine:
         self._check_limits(spec)
         plan = make_plan(model.spec, spec.request)
         self._check_size(plan)
-        self._scheduler.check_memory(spec.model, plan)
+        self._models.check(spec.model, plan)
         job = Job(
-            id=secrets.token_hex(16), model=spec.model, request=plan.request, owner=spec.owner, live=spec.live,
-            created=time.time(), total=plan.steps * plan.request.count,
+            id=secrets.token_hex(16), model=spec.model, request=_without_content(plan.request), owner=spec.owner,
+            live=spec.live, created=time.time(), total=plan.steps * plan.request.count,
         )  # fmt: skip
         images = input_images(spec.request)
         with self._inputs:
             for image in images:
                 self._files.write_input(image)
-            self._scheduler.submit(job, plan, {image.sha256 for image in images})
+            self._book.submit(self._scheduler.describe(job, plan), {image.sha256 for image in images})
         if spec.live is not None:
-            self._scheduler.cancel_older(job)
+            self._book.cancel_older(job)
         return self.get(job.id)
 
     def get(self, job_id: str, owner: str | None = None) -> Job:
@@ -95,7 +111,7 @@ class Engine:
         job = self._store.get(job_id)
         if owner is not None and job.owner != owner:
             raise JobNotFoundError("there is no job with this id")
-        return self._scheduler.seen(job)
+        return self._book.seen(job)
 
     def list(
         self,
@@ -113,7 +129,7 @@ class Engine:
         """
         states = () if state is None else (state,)
         found = self._store.find(owner=owner, states=states, text=text, before=before, limit=limit)
-        return [self._scheduler.seen(job) for job in found]
+        return [self._book.seen(job) for job in found]
 
     def cancel(self, job_id: str, owner: str | None = None) -> Job:
         """End a job: at once if it waits, at the next step boundary if it is drawn, not at all if it is finished.
@@ -121,7 +137,7 @@ class Engine:
         Raises JobNotFoundError.
         """
         self.get(job_id, owner)
-        self._scheduler.cancel(job_id)
+        self._book.cancel(job_id)
         return self.get(job_id, owner)
 
     def delete(self, job_id: str, owner: str | None = None) -> None:
@@ -157,7 +173,27 @@ class Engine:
     @property
     def stats(self) -> EngineStats:
         """What was counted and measured so far."""
-        return self._scheduler.stats()
+        prompts = self._scheduler.stages.prompts()
+        return replace(
+            self._book.stats(), drawing=self._scheduler.drawing, prompt_hits=prompts.hits,
+            prompt_misses=prompts.misses, model_bytes=self._models.bytes,
+            free_bytes=self._models.free(self.catalogue.default),
+        )  # fmt: skip
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the worker draws: after `start`, once the default model is in memory."""
+        return self._scheduler.ready.is_set()
+
+    def _sweep(self) -> None:
+        """Remove files that a killed process had written and not yet noted."""
+        noted = self._store.pictures()
+        for picture in self._files.all_pictures():
+            if picture not in noted:
+                self._files.remove_picture(picture)
+        for sha256 in self._files.all_inputs():
+            if not self._store.needs_input(sha256):
+                self._files.remove_input(sha256)
 
     def _check_limits(self, spec: JobSpec) -> None:
         count, most = spec.request.count, self.config.count
@@ -170,3 +206,8 @@ class Engine:
         pixels = max(plan.size.width * plan.size.height, plan.drawn.width * plan.drawn.height)
         if pixels > self.config.pixels:
             raise RequestError(f"a picture may have {self.config.pixels:,} pixels here, not {pixels:,}")
+
+
+def _without_content(request: ImageRequest) -> ImageRequest:
+    """The request as it is stored: a queue of pixels would fill the memory."""
+    return ImageRequest.from_json(request.to_json())

@@ -43,6 +43,13 @@ class Files:
             raise PictureNotFoundError("there is no picture with this id")
         return _place(self.pictures, picture_id)
 
+    def write_picture(self, picture_id: str, png: bytes) -> None:
+        """Write a picture: it is there as a whole or not at all. Raises OutputError."""
+        place = self.picture(picture_id)
+        with refusals(place):
+            place.parent.mkdir(exist_ok=True)
+        atomic_write(place, png)
+
     def read_picture(self, picture_id: str) -> bytes:
         """Return a picture's PNG. Raises PictureNotFoundError."""
         try:

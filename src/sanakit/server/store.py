@@ -162,10 +162,10 @@ class Store:
         )
 
     def add_picture(self, job_id: str, picture: JobPicture) -> bool:
-        """Add a picture whose file is written; return False if the job is gone or has that picture."""
+        """Add a picture whose file is written; return False if the job has ended or has that picture."""
         return self._change(
             "insert or ignore into pictures (id, job, position, seed, width, height) "
-            "select ?, number, ?, ?, ?, ? from jobs where id = ?",
+            "select ?, number, ?, ?, ?, ? from jobs where id = ? and state = 'running'",
             [picture.id, picture.index, picture.seed, picture.width, picture.height, job_id],
         )
 
@@ -193,10 +193,10 @@ class Store:
         with self._transaction() as db:
             return self._needs(db, sha256)
 
-    def count(self, state: JobState) -> int:
-        """Return the number of jobs in a state."""
+    def pictures(self) -> set[str]:
+        """Return the ids of all pictures."""
         with self._transaction() as db:
-            return int(db.execute("select count(*) from jobs where state = ?", [state]).fetchone()[0])
+            return {str(row["id"]) for row in db.execute("select id from pictures")}
 
     @staticmethod
     def _needs(db: sqlite3.Connection, sha256: str) -> bool:
