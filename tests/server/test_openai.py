@@ -107,7 +107,7 @@ def test_a_stream_shows_partial_pictures(partial: int, api: openai.OpenAI):
 
 
 def test_a_client_that_leaves_its_stream_frees_its_job(api: openai.OpenAI, engine: Engine):
-    stream = api.images.generate(prompt="leaving", size="64x64", stream=True, extra_body={"steps": 400})
+    stream = api.images.generate(prompt="leaving", size="1024x1024", stream=True, extra_body={"steps": 400})
     (job,) = engine.list(text="leaving")
     stream.close()
     assert ended(engine, job.id, 20).state == "cancelled"
