@@ -238,7 +238,7 @@ def test_bars_follow_the_events(tiny: Folders, tmp_path: Path):
     model = load(tiny(), "cpu", "fp32")
     with ProgressBar(console) as bar:
         drawing = Drawing(
-            model=model, requests=[request], target=Target(folder=tmp_path), grid=False,
+            model=model, requests=[request], pictures=2, target=Target(folder=tmp_path), grid=False,
             report=Report(as_json=False, waiting=True), bar=bar,
         )  # fmt: skip
         drawing.run([_refreshing(bar, model.generate(request))])

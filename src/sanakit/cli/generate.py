@@ -13,6 +13,7 @@ import typer
 
 from sanakit.base.errors import RequestError
 from sanakit.base.sizes import Size
+from sanakit.cli import best_of as b
 from sanakit.cli import options as o
 from sanakit.cli.prompts import read_prompts
 from sanakit.cli.recreate import differences, load_like
@@ -38,6 +39,11 @@ def generate(
     size: o.SizeOption = None,
     prompt_file: _PromptFileOption = None,
     like: o.LikeOption = None,
+    best_of: b.BestOfOption = None,
+    judge: b.JudgeOption = None,
+    keep: b.KeepOption = None,
+    until: b.UntilOption = None,
+    draft_steps: b.DraftStepsOption = None,
     out: o.OutOption = None,
     grid: o.GridOption = None,
     sign: o.SignOption = None,
@@ -72,13 +78,17 @@ def generate(
     requests = _requests(_prompts(prompt, prompt_file), given, record)
     changed = o.check_inputs(requests, record)
     grid = grid if grid is not None else record is not None and record.grid
-    target = choose_target(out, sum(request.count for request in requests), grid, sign)
+    pictures = sum(request.count for request in requests) if best_of is None else (keep or 1) * len(requests)
+    target = choose_target(out, pictures, grid, sign)
     opened = load_like(
         record, model, device, dtype, parts=parts, decoder=decoder, variant=variant, fast=fast, threads=threads,
         ignore_config_fields=o.parse_fields(ignore_config_fields), hints=o.hints_of(config, like_model, weights),
     )  # fmt: skip
     notes = [] if record is None else [*changed, *differences(record, like, opened)]
-    draw(opened, requests, target, grid=grid, notes=notes, show_prompt=show_prompt, as_json=as_json)
+    best = b.read_best_of(opened, best_of, judge, keep, until, draft_steps)
+    draw(
+        opened, requests, target, grid=grid, notes=notes, show_prompt=show_prompt, as_json=as_json, best=best
+    )
 
 
 def _requests(prompts: list[str], given: dict[str, Any], record: Record | None) -> list[ImageRequest]:

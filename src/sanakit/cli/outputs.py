@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from PIL.Image import Image
@@ -19,15 +19,19 @@ from sanakit.base.files import ensure_writable_folder
 from sanakit.cli.errors import INTERRUPTED
 from sanakit.cli.progress import ProgressBar
 from sanakit.cli.say import notify, say, seconds_since_start
+from sanakit.evaluation.best_of import Judged
 from sanakit.pipeline.events import Done, Event, Note, PictureDone, StageDone, StageStarted, Step
 from sanakit.pipeline.model import Model
 from sanakit.pipeline.png import Record, free_names, make_grid, write_new_picture, write_picture
 from sanakit.pipeline.request import ImageRequest
 from sanakit.pipeline.signing import Signer
 
+if TYPE_CHECKING:
+    from sanakit.cli.best_of import BestOf
+
 DEFAULT_FOLDER = Path("out")
 _OTHER_FORMATS = (".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
-_STAGES = ("start", "load", "text", "encode", "denoise", "decode")
+_STAGES = ("start", "load", "text", "encode", "denoise", "decode", "judge")
 _LABELS = {
     "load": "loading",
     "text": "reading the prompt",
@@ -99,9 +103,10 @@ class Report:
         """Print where a picture is."""
         width, height = event.image.size
         facts = {"path": str(path), "seed": event.seed, "width": width, "height": height}
+        score = f", score {event.made['score']} by {event.made['judge']}" if "score" in event.made else ""
         self._say(
-            f"{path}  ({width}x{height}, seed {event.seed})",
-            {"event": "picture", **facts, "request": event.request.to_json()},
+            f"{path}  ({width}x{height}, seed {event.seed}{score})",
+            {"event": "picture", **facts, **event.made, "request": event.request.to_json()},
         )
 
     def sheet(self, path: Path, pictures: int) -> None:
@@ -141,22 +146,21 @@ class Report:
 
 @dataclass(kw_only=True)
 class Drawing:
-    """Draw requests with a model; each picture is written as soon as it is ready. `finished`: the pictures so far."""
+    """Draw requests with a model; each picture is written as soon as it is ready.
+
+    pictures: how many there will be. finished: those so far.
+    """
 
     model: Model
     requests: Sequence[ImageRequest]
+    pictures: int
     target: Target
     grid: bool
     report: Report
     bar: ProgressBar
     finished: list[Image] = field(default_factory=list)
 
-    @property
-    def pictures(self) -> int:
-        """How many pictures there will be."""
-        return sum(request.count for request in self.requests)
-
-    def run(self, generations: Sequence[Iterator[Event]]) -> None:
+    def run(self, generations: Sequence[Iterator[Event | Judged]]) -> None:
         """Draw all; `generations` are the events of each request. Raises BrokenPipeError if nobody reads stdout."""
         self.report.add({"start": seconds_since_start()})
         if self.pictures > 1:
@@ -168,7 +172,7 @@ class Drawing:
             self._write_grid()
         self.report.done()
 
-    def _see(self, event: Event) -> None:
+    def _see(self, event: Event | Judged) -> None:
         if isinstance(event, StageStarted):
             if not self.report.heard:
                 raise BrokenPipeError  # `| head -1`: what is drawn stays, and no more is begun
@@ -179,6 +183,9 @@ class Drawing:
             self.bar.remove(_LABELS[event.stage])
         elif isinstance(event, Note):
             self.report.note(event.message)
+        elif isinstance(event, Judged):
+            figures = {"best": f"best {event.best:.1f}"}
+            self.bar.update("candidates", event.index + 1, event.total, figures=figures)
         elif isinstance(event, PictureDone):
             self._keep(event)
         elif isinstance(event, Done):
@@ -191,7 +198,7 @@ class Drawing:
             self.bar.update("pictures", len(self.finished), self.pictures)
         if self.grid and self.target.file is not None:
             return
-        record = Record(request=event.request, made=self.model.provenance)
+        record = Record(request=event.request, made={**self.model.provenance, **event.made})
         self.report.picture(self.target.write(event.image, record), event)
 
     def _write_grid(self) -> None:
@@ -216,15 +223,27 @@ def draw(
     notes: Sequence[str],
     show_prompt: bool,
     as_json: bool,
+    best: BestOf | None = None,
 ) -> None:
-    """Draw `requests` into `target`; `notes` are printed first. Raises RequestError before anything is drawn."""
-    pictures = sum(request.count for request in requests)
-    if pictures == 1:
+    """Draw `requests` into `target`; `notes` are printed first. Raises RequestError before anything is drawn.
+
+    best: how candidates are judged, if the best of several are kept.
+    """
+    pictures = sum(request.count for request in requests) if best is None else best.choice.keep * len(requests)
+    if best is None and pictures == 1:
         model.frugal = True  # no part is needed twice
-    generations = [model.generate(request) for request in requests]
+    generations = [model.generate(one) if best is None else best.generate(model, one) for one in requests]
     with ProgressBar(quiet=as_json, sentences=False) as bar:
         report = Report(as_json, waiting=bar.shown)
-        drawing = Drawing(model=model, requests=requests, target=target, grid=grid, report=report, bar=bar)
+        drawing = Drawing(
+            model=model,
+            requests=requests,
+            pictures=pictures,
+            target=target,
+            grid=grid,
+            report=report,
+            bar=bar,
+        )
         try:
             for request in requests if show_prompt else ():
                 report.prompt(model.final_prompt(request))

@@ -66,12 +66,13 @@ class StageDone:
 
 @dataclass(frozen=True, kw_only=True)
 class PictureDone:
-    """Image `index` is ready; `request` draws exactly this one alone."""
+    """Image `index` is ready; `request` draws exactly this one alone. made: more for its record than the model says."""
 
     index: int
     seed: int
     image: Image = field(repr=False, compare=False)
     request: ImageRequest
+    made: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

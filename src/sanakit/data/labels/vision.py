@@ -20,6 +20,8 @@ from sanakit.base.precision import Precision
 from sanakit.data.labels.labellers import Captioner, Scorer
 
 INSTRUCTION = "Describe this picture in one or two sentences. Say what is seen, not what it means."
+QUESTION = 'Does this picture show: "{text}"? Answer yes or no.'
+_ANSWERS = (("yes", "no"), ("Yes", "No"), ("YES", "NO"), (" yes", " no"), (" Yes", " No"))
 _NO_LIMIT = 10**6  # tokenizers without a limit name an enormous one
 
 
@@ -65,6 +67,51 @@ def _answers(tokens: Tensor, batch: Any) -> Tensor:
     if asked is None or tokens.shape[1] < asked.shape[1]:
         return tokens
     return tokens[:, asked.shape[1] :] if torch.equal(tokens[:, : asked.shape[1]], asked) else tokens
+
+
+def question_scorer(folder: Path, precision: Precision) -> Scorer:
+    """Load a scorer that asks a vision-language model whether a picture shows a text: 100 x the share of "yes".
+
+    The share is that of the probability of answers that begin with "yes", of those with "yes" or "no", as in VQAScore
+    (arXiv 2404.01291) and as SANA-1.5's verifier reads the logit of "yes" (arXiv 2501.18427, section 2.3).
+    Raises ConfigError if the folder holds no such model, or one that can't answer.
+    """
+    from transformers import AutoModelForImageTextToText
+
+    model, processor = load_vision(AutoModelForImageTextToText, folder, precision)
+    pairs = _answer_tokens(processor)
+    if not pairs:
+        raise ConfigError(f"the model in {folder} has no words for yes and no: it can't be asked")
+    rows = [torch.tensor(sorted(set(each)), device=precision.device) for each in zip(*pairs, strict=True)]
+
+    @torch.inference_mode()
+    def ask(picture: Image.Image, text: str) -> float:
+        asked = _question(processor, QUESTION.format(text=text))
+        batch = processor(images=[[picture]], text=[asked], return_tensors="pt")
+        logits = model(**batch.to(precision.device, model.dtype)).logits[0, -1].float()
+        said_yes, said_no = (logits[each].logsumexp(0) for each in rows)
+        return float(100 * (said_yes - said_no).sigmoid())
+
+    def score(pictures: Sequence[Image.Image], captions: Sequence[Sequence[str]]) -> list[list[float]]:
+        # One at a time: the answer is the last token, and processors pad texts in ways of their own.
+        return [[ask(picture, text) for text in row] for picture, row in zip(pictures, captions, strict=True)]
+
+    return score
+
+
+def _answer_tokens(processor: Any) -> list[tuple[int, int]]:
+    """The tokens in which "yes" and "no" part, of each way to write them that the model has tokens for."""
+    tokenizer = getattr(processor, "tokenizer", None)
+    if tokenizer is None:
+        return []
+    unknown, found = getattr(tokenizer, "unk_token_id", None), []
+    for words in _ANSWERS:
+        spelt = (tokenizer(word, add_special_tokens=False)["input_ids"] for word in words)
+        # Some tokenizers begin every word with a token for the space before it.
+        parting = next(((a, b) for a, b in zip(*spelt, strict=False) if a != b), None)
+        if parting is not None and unknown not in parting:
+            found.append((int(parting[0]), int(parting[1])))
+    return found
 
 
 def vision_scorer(folder: Path, precision: Precision) -> Scorer:
