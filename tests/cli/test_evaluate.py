@@ -1,4 +1,4 @@
-"""`sanakit evaluate toybox`: its numbers, its page, and what it refuses before anything is drawn."""
+"""`sanakit evaluate` and `--best-of`: numbers, pages, scores, and what is refused before anything is drawn."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from sanakit.pipeline.model import Model
+from sanakit.pipeline.png import read_picture
 from sanakit.toybox.trials import CATEGORIES, phrasings, trials
-from tests.cli.running import Sana, pictures_in
+from tests.cli.running import Sana, lines_of, pictures_in
 
 
 def evaluate(sana: Sana, *arguments: object):
@@ -75,7 +76,8 @@ def test_every_picture_is_asked_for_by_its_own_prompt_and_seed(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("evaluate", "moon"), "nothing to evaluate on called 'moon'"),
+        (("evaluate", "moon"), "No such command 'moon'"),
+        (("evaluate", "pictures", "not-there", "--judge", "toybox"), "there is no folder at not-there"),
         (("evaluate", "toybox", "--prompts", 0), "prompts must be 1 or more, not 0"),
         (("evaluate", "toybox", "--phrasings", -1), "phrasings must be from 0 to 100000, not -1"),
         (("evaluate", "toybox", "--steps", 0), "steps"),
@@ -88,3 +90,40 @@ def test_bad_input_is_told_before_anything_is_drawn(sana: Sana, tmp_path: Path, 
     assert result.exit_code == 2
     assert message in result.stderr
     assert pictures_in(tmp_path) == []
+
+
+def test_pictures_that_are_there_are_scored_by_a_judge(sana: Sana, tmp_path: Path):
+    assert sana.draw("a red cube", "--out", tmp_path / "drawn").exit_code == 0
+    result = sana(
+        "evaluate", "pictures", tmp_path / "drawn", "--judge", "toybox", "--json", tmp_path / "scores.json"
+    )
+    assert result.exit_code == 0 and "of 1 pictures" in result.stdout
+    found = json.loads((tmp_path / "scores.json").read_text())
+    assert found["judge"] == "toybox" and found["n"] == 1
+    assert [(one["file"], one["prompt"]) for one in found["pictures"]] == [("a-red-cube-0.png", "a red cube")]
+
+
+def test_the_best_of_candidates_is_kept_with_its_score(sana: Sana, tmp_path: Path):
+    result = sana.draw(
+        "a red cube", "--best-of", 3, "--keep", 2, "--judge", "toybox", "--out", tmp_path / "best", "--json"
+    )
+    drawn = [line for line in lines_of(result) if line["event"] == "picture"]
+    assert len(drawn) == 2 and float(drawn[0]["score"]) >= float(drawn[1]["score"])
+    made = read_picture(Path(drawn[0]["path"])).made
+    assert (made["judge"], made["candidates"], made["score"]) == ("toybox", "3", drawn[0]["score"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--keep", 2), "--keep goes with --best-of"),
+        (("--best-of", 2), "--best-of needs a judge"),
+        (("--best-of", 2, "--keep", 3, "--judge", "toybox"), "keep must be from 1 to the 2"),
+        (("--best-of", 2, "--count", 2, "--judge", "toybox"), "leave count out"),
+        (("--best-of", 2, "--judge", "nobody"), "nobody"),
+    ],
+)
+def test_choices_that_make_no_sense_are_refused(sana: Sana, tmp_path: Path, options, message: str):
+    result = sana.draw("a red cube", *options, "--out", tmp_path / "best")
+    assert result.exit_code == 2 and message in " ".join(result.stderr.split())
+    assert pictures_in(tmp_path / "best") == []

@@ -18,7 +18,7 @@ from sanakit.cli.data import data_app
 from sanakit.cli.doctor import doctor
 from sanakit.cli.edit import edit
 from sanakit.cli.errors import guarded
-from sanakit.cli.evaluate import evaluate
+from sanakit.cli.evaluate import evaluate_app
 from sanakit.cli.generate import generate
 from sanakit.cli.grow import grow
 from sanakit.cli.importance import importance
@@ -60,11 +60,12 @@ def version() -> None:
 
 
 _COMMANDS = (
-    generate, edit, batch, serve, annotate, inspect, evaluate, convert, grow, importance, prune, train, bench, doctor,
+    generate, edit, batch, serve, annotate, inspect, convert, grow, importance, prune, train, bench, doctor,
     version,
 )  # fmt: skip
 for _command in _COMMANDS:
     app.command()(guarded(_command))
+app.add_typer(evaluate_app)
 app.add_typer(data_app)
 app.add_typer(keys_app)
 

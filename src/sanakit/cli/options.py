@@ -177,7 +177,7 @@ def request_options(*names: str, command: str = "generate") -> Callable[[Command
         others = [
             one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD
         ]
-        first = [one for one in others if one.name in ("picture", "prompt", "requests", "world")]
+        first = [one for one in others if one.name in ("picture", "prompt", "requests")]
         rest = [one for one in others if one not in first]
         parameters = [*first, *options, *rest]
         changed: Any = command

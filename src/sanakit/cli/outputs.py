@@ -229,7 +229,9 @@ def draw(
 
     best: how candidates are judged, if the best of several are kept.
     """
-    pictures = sum(request.count for request in requests) if best is None else best.choice.keep * len(requests)
+    pictures = (
+        sum(request.count for request in requests) if best is None else best.choice.keep * len(requests)
+    )
     if best is None and pictures == 1:
         model.frugal = True  # no part is needed twice
     generations = [model.generate(one) if best is None else best.generate(model, one) for one in requests]

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from sanakit.toybox.trials import Trial
 
 _MOST = 100_000  # prompts
-_WORLDS = ("toybox",)
 
 _PromptsOption = Annotated[
     int, typer.Option(metavar="N", help="Number of prompts, spread over six categories.")
@@ -49,8 +48,7 @@ _JsonFileOption = Annotated[
 
 
 @o.request_options("steps", "guidance", "solver")
-def evaluate(
-    world: Annotated[str, typer.Argument(help="The world to evaluate on; toybox is the only one.")],
+def toybox(
     model: o.ModelOption = None,
     parts: o.PartsOption = None,
     config: o.ConfigOption = None,
@@ -82,8 +80,6 @@ def evaluate(
     from sanakit.toybox import trials
     from sanakit.toybox.judging.shipped import load_judge
 
-    if world not in _WORLDS:
-        raise RequestError(f"there is nothing to evaluate on called {quoted(world)}: choose toybox")
     if prompts < 1:
         raise RequestError(f"prompts must be 1 or more, not {quoted(prompts)}")
     if prompts > _MOST:

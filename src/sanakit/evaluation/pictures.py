@@ -1,0 +1,100 @@
+"""Scores of pictures that are there, by the prompts that they carry."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from sanakit.base.errors import PictureError
+from sanakit.evaluation.best_of import Scorer
+from sanakit.pipeline.png import read_picture
+
+_TOGETHER = 16  # pictures that are given to a scorer at once
+_CONFIDENT = 1.96  # standard errors on each side of a mean hold 95 % of a normal distribution
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompted:
+    """A picture and the prompt inside it."""
+
+    path: Path
+    prompt: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored(Prompted):
+    """A picture with its score."""
+
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mean:
+    """A mean with its 95 % interval, from the standard error; the interval is None for a single picture."""
+
+    mean: float
+    half: float | None
+    n: int
+
+    def __str__(self) -> str:
+        spread = "" if self.half is None else f" ± {self.half:.2f}"
+        return f"{self.mean:.2f}{spread} of {self.n} pictures"
+
+    def to_json(self) -> dict[str, object]:
+        """The mean, the bounds of its interval, and the number."""
+        low, high = (None, None) if self.half is None else (self.mean - self.half, self.mean + self.half)
+        return {"mean": self.mean, "low": low, "high": high, "n": self.n}
+
+
+def find_pictures(folder: Path) -> tuple[list[Prompted], list[Path]]:
+    """Return the PNG files under a folder that carry a prompt, by name, and those that don't; grids are of these.
+
+    Raises PictureError if there is no folder, or no picture with a prompt in it.
+    """
+    if not folder.is_dir():
+        raise PictureError(f"there is no folder at {folder}")
+    found, without = [], []
+    for path in sorted(folder.rglob("*.png")):
+        try:
+            record = read_picture(path)
+        except PictureError:
+            without.append(path)
+            continue
+        if record.grid:
+            without.append(path)
+        else:
+            found.append(Prompted(path=path, prompt=record.request.prompt))
+    if not found:
+        raise PictureError(f"no PNG file under {folder} holds a prompt: give pictures that sanakit has drawn")
+    return found, without
+
+
+def score_pictures(pictures: Sequence[Prompted], scorer: Scorer) -> Iterator[Scored]:
+    """Yield every picture with its score. Raises PictureError for a file that can't be read."""
+    for start in range(0, len(pictures), _TOGETHER):
+        group = pictures[start : start + _TOGETHER]
+        rows = scorer([_open(one.path) for one in group], [[one.prompt] for one in group])
+        for one, row in zip(group, rows, strict=True):
+            yield Scored(path=one.path, prompt=one.prompt, score=row[0])
+
+
+def summarise(scores: Sequence[Scored]) -> Mean:
+    """Return the mean score with its interval."""
+    n = len(scores)
+    mean = sum(one.score for one in scores) / n
+    if n == 1:
+        return Mean(mean=mean, half=None, n=n)
+    variance = sum((one.score - mean) ** 2 for one in scores) / (n - 1)
+    return Mean(mean=mean, half=_CONFIDENT * math.sqrt(variance / n), n=n)
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (OSError, SyntaxError, ValueError) as error:
+        raise PictureError(f"the picture {path} can't be read: {error}") from None
