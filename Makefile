@@ -6,7 +6,7 @@
 #   make check     ruff, mypy --strict, the rules of the house
 #   make bench     time ours and diffusers side by side, ten minutes; out/bench.json and out/bench.png
 #   make kill9     kill a small training run N=25 times and see that nothing is lost; about ten minutes
-#   make fuzz      read N=2000 damaged files with every reader: typed errors only; some minutes
+#   make fuzz      read N=2000 damaged files with every reader, send N malformed requests: typed errors only; some minutes
 #   make faults    kill commands at every file operation, fill their disk, run them side by side; some minutes
 #   make toybox    train the shipped model again (resumes; hours); STAGES="measure ship" for some stages only
 #   make format    put the code into the form that check asks for
@@ -66,6 +66,7 @@ kill9: $(DEV_READY)
 fuzz: N = 2000
 fuzz: $(DEV_READY)
 	OMP_NUM_THREADS=1 $(PY) -m tests.fuzz $(N)
+	OMP_NUM_THREADS=1 $(PY) -m tests.server.fuzz $(N)
 EVERY ?= 3
 faults: $(DEV_READY)
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(PY) -W ignore -m bench.faults $(EVERY)

@@ -43,6 +43,7 @@ def create_app(engine: Engine, settings: Settings, traces: TracerProvider | None
     app = FastAPI(
         telemetry=telemetry,
         title="sanakit", version=__version__, description=_ABOUT,
+        redirect_slashes=False,
         openapi_url="/api/openapi.json", docs_url=None, redoc_url=None,  # those pages load scripts of other hosts
         middleware=[  # the first is outermost
             Middleware(RequestLog, watch=service.metrics.count),

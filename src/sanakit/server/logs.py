@@ -86,6 +86,9 @@ def set_up_logs(form: LogForm, tell: Callable[[str], object]) -> None:
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(logging.INFO)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # its greetings are said by the command
+    logging.getLogger("python_multipart").setLevel(
+        logging.ERROR
+    )  # it warns of each form that can't be parsed
 
 
 class RequestLog:

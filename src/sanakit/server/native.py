@@ -91,7 +91,7 @@ def delete_job(job_id: JobId, caller: Drawer) -> None:
     caller.service.engine.delete(job_id, caller.changes)
 
 
-@router.get("/jobs/{job_id}/events", status_code=200, response_class=EventStream, responses=_EVENTS)
+@router.get("/jobs/{job_id}/events", response_class=Response, responses=_EVENTS)
 def watch_job(
     job_id: JobId,
     caller: Viewer,
