@@ -14,7 +14,7 @@ HOST = "http://127.0.0.1:8000"
 SMALL = {"prompt": "a red cube", "width": 64, "height": 64, "steps": 2}
 """A request that is drawn within a moment."""
 
-LONG = {**SMALL, "steps": 400}
+LONG = {**SMALL, "width": 512, "height": 512, "steps": 400}
 """One that is still drawn when a test looks at it."""
 
 

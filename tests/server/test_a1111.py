@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from sanakit.pipeline.png import decode_record
 from sanakit.server import Engine
-from tests.server.calling import opened, png
+from tests.server.calling import LONG, opened, png
 
 ASKED = {"prompt": "a red cube", "width": 64, "height": 64, "steps": 2}
 LIKE_CLIENTS = {
@@ -87,7 +87,7 @@ def _png(image: Image.Image) -> bytes:
 
 def test_a_job_is_watched_and_interrupted(address: str, engine: Engine):
     answers = []
-    body = ASKED | {"prompt": "interrupted", "steps": 400}
+    body = ASKED | LONG | {"prompt": "interrupted"}
 
     def ask() -> None:
         answers.append(httpx.post(f"{address}/sdapi/v1/txt2img", json=body, timeout=60))

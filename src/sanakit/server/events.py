@@ -6,10 +6,10 @@ https://html.spec.whatwg.org/multipage/server-sent-events.html
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable
 
 import anyio
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
@@ -26,21 +26,38 @@ PULSE = ": still here\n\n"
 
 
 class EventStream(StreamingResponse):
-    """A response of events. Its generator is closed when the client leaves, wherever it waits then."""
+    """A response of events, which closes its subscription in any case.
+
+    lines: what is sent. left: called, in a thread, if the client leaves before the last line.
+    """
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncGenerator[str, None]) -> None:
-        super().__init__(events, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
-        self._events = events
+    def __init__(
+        self,
+        subscription: Subscription,
+        lines: AsyncGenerator[str, None],
+        left: Callable[[], object] | None = None,
+    ) -> None:
+        super().__init__(lines, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        self._subscription, self._lines, self._left = subscription, lines, left
+        self._told_all = False
+
+    async def stream_response(self, send: Send) -> None:
+        """Send every line."""
+        await super().stream_response(send)
+        self._told_all = True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         try:
             await super().__call__(scope, receive, send)
         finally:
-            with anyio.CancelScope(shield=True):
-                await self._events.aclose()
+            self._subscription.close()
+            with anyio.CancelScope(shield=True):  # a client that leaves cancels this task
+                await self._lines.aclose()
+                if self._left is not None and not self._told_all:
+                    await run_in_threadpool(self._left)
 
 
 def format_event(kind: str, data: str) -> str:
@@ -48,29 +65,8 @@ def format_event(kind: str, data: str) -> str:
     return f"event: {kind}\ndata: {data}\n\n"
 
 
-async def listen(
-    engine: Engine, job: Job, *, previews: bool = False, cancel: bool = False
-) -> AsyncGenerator[JobEvent | None, None]:
-    """Yield the events of a job, and None after each silence of `PULSE_SECONDS`.
-
-    cancel: a job whose listener leaves before its end is cancelled.
-    """
-    subscription = await asyncio.to_thread(engine.subscribe, job.id, previews=previews)
-    ended = False
-    try:
-        async with aclosing(_with_pulse(subscription)) as events:
-            async for event in events:
-                ended = event is not None and event.is_last
-                yield event
-        ended = True
-    finally:
-        subscription.close()
-        if cancel and not ended:
-            with anyio.CancelScope(shield=True):
-                await asyncio.to_thread(engine.cancel, job.id)
-
-
-async def _with_pulse(subscription: Subscription) -> AsyncGenerator[JobEvent | None, None]:
+async def listen(subscription: Subscription) -> AsyncGenerator[JobEvent | None, None]:
+    """Yield the events of a job, and None after each silence of `PULSE_SECONDS`."""
     waiting: asyncio.Future[JobEvent] | None = None
     try:
         while True:
@@ -81,9 +77,10 @@ async def _with_pulse(subscription: Subscription) -> AsyncGenerator[JobEvent | N
                 continue
             taken, waiting = waiting, None
             try:
-                yield taken.result()
+                event = taken.result()
             except StopAsyncIteration:
                 return
+            yield event
     finally:
         if waiting is not None:
             waiting.cancel()
@@ -91,21 +88,32 @@ async def _with_pulse(subscription: Subscription) -> AsyncGenerator[JobEvent | N
 
 async def finish(engine: Engine, job: Job, request: Request) -> Job:
     """Wait for a job, and return it as it ended. If the client leaves, the job is cancelled."""
-
-    async def watch() -> None:
-        async with aclosing(listen(engine, job, cancel=True)) as events:
-            async for _ in events:
-                pass
-
-    watching, leaving = asyncio.ensure_future(watch()), asyncio.ensure_future(_leave(request))
+    subscription = await run_in_threadpool(engine.subscribe, job.id)
+    watching = asyncio.ensure_future(_end(subscription))
+    leaving = asyncio.ensure_future(_leave(request))
     try:
         await asyncio.wait({watching, leaving}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        leaving.cancel()
+        subscription.close()
+        left = not watching.done()
         watching.cancel()
-        with anyio.CancelScope(shield=True):
-            await asyncio.wait({watching})
-    return await asyncio.to_thread(engine.get, job.id)
+        leaving.cancel()
+        if left:
+            with anyio.CancelScope(shield=True):
+                await run_in_threadpool(engine.cancel, job.id)
+    return await run_in_threadpool(engine.get, job.id)
+
+
+async def _end(subscription: Subscription) -> None:
+    """Return when the job has ended."""
+    async for _ in subscription:
+        pass
+
+
+async def _leave(request: Request) -> None:
+    """Return when the client has left."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def pictures_of(job: Job) -> tuple[JobPicture, ...]:
@@ -114,15 +122,6 @@ def pictures_of(job: Job) -> tuple[JobPicture, ...]:
         raise JobFailedError(job.error or "the job failed")
     if job.state == "done" or (job.state == "cancelled" and job.pictures):
         return job.pictures
-    ended = (
-        "the job was cancelled"
-        if job.state == "cancelled"
-        else "the server stops; it draws the job when it starts"
-    )
-    raise JobEndedError(f"{ended}: its id is {job.id}")
-
-
-async def _leave(request: Request) -> None:
-    """Return when the client has left."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+    if job.state == "cancelled":
+        raise JobEndedError(f"the job was cancelled: its id is {job.id}")
+    raise JobEndedError(f"the server stops, and draws the job when it starts: its id is {job.id}")

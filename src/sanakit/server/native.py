@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Path, Query, Request, Response
@@ -26,9 +27,10 @@ from sanakit.server.bodies import (
 from sanakit.server.capabilities import capabilities
 from sanakit.server.events import PULSE, EventStream, format_event, listen
 from sanakit.server.images import MEDIA_TYPES, THUMBNAIL_QUALITY, Format, convert
-from sanakit.server.jobs import Job, JobState
+from sanakit.server.jobs import JobState
 from sanakit.server.request_body import checked
-from sanakit.server.service import Caller, Drawer, ServiceOf, Viewer
+from sanakit.server.service import Drawer, ServiceOf, Viewer
+from sanakit.server.subscriptions import Subscription
 from sanakit.server.translate import image_request
 
 router = APIRouter(prefix="/api", tags=["native"], responses=FAULTS)
@@ -102,17 +104,17 @@ def watch_job(
 ) -> EventStream:
     """Tell what happens to a job, beginning with how far it is, until it ends."""
     engine = caller.service.engine
-    job = engine.get(job_id, caller.sees)
     if leave == "cancel":
         engine.get(job_id, caller.changes)
-    return EventStream(_events(caller, job, previews=previews, cancel=leave == "cancel"))
+    subscription = engine.subscribe(job_id, caller.sees, previews=previews)
+    left = partial(engine.cancel, job_id) if leave == "cancel" else None
+    return EventStream(subscription, _lines(subscription), left)
 
 
-async def _events(caller: Caller, job: Job, *, previews: bool, cancel: bool) -> AsyncGenerator[str, None]:
-    async with aclosing(listen(caller.service.engine, job, previews=previews, cancel=cancel)) as events:
+async def _lines(subscription: Subscription) -> AsyncGenerator[str, None]:
+    async with aclosing(listen(subscription)) as events:
         async for event in events:
-            data = None if event is None else EventBody.of(event).model_dump_json()
-            yield PULSE if event is None or data is None else format_event(event.kind, data)
+            yield PULSE if event is None else format_event(event.kind, EventBody.of(event).model_dump_json())
 
 
 @router.get("/images/{picture_id}", response_class=Response, responses=_PICTURES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
@@ -29,6 +30,7 @@ from sanakit.server.openai_bodies import (
 from sanakit.server.openai_edits import FORM_DOCUMENT, edit_inputs, form_files, form_values
 from sanakit.server.refusals import JobFailedError
 from sanakit.server.service import Caller, Drawer, Viewer
+from sanakit.server.subscriptions import Subscription
 
 _FAULTS: dict[int | str, dict[str, Any]] = {
     status: {"model": OpenAIFault} for status in (400, 401, 403, 404, 409, 413, 429, 500)
@@ -96,7 +98,9 @@ async def _respond(
     """Wait for a job and return its pictures, or a stream of them. Raises as `pictures_of`."""
     engine = caller.service.engine
     if body.stream:
-        return EventStream(_events(call, job, body, caller))
+        subscription = await run_in_threadpool(engine.subscribe, job.id, previews=bool(body.partial_images))
+        lines = _lines(call, job, body, caller, subscription)
+        return EventStream(subscription, lines, left=partial(engine.cancel, job.id))
     job = await finish(engine, job, request)
     pictures = pictures_of(job)
     base = str(request.base_url)
@@ -119,10 +123,12 @@ def _base64(picture: JobPicture, body: ImagesParts, caller: Caller) -> str:
     return encode_base64(png if body.form == "png" else convert(png, body.form, quality=body.compression))
 
 
-async def _events(call: Call, job: Job, body: ImagesParts, caller: Caller) -> AsyncGenerator[str, None]:
-    """Partial pictures at even distances, and each picture when it is done. A client that leaves ends the job."""
+async def _lines(
+    call: Call, job: Job, body: ImagesParts, caller: Caller, subscription: Subscription
+) -> AsyncGenerator[str, None]:
+    """Partial pictures at even distances, and each picture when it is done."""
     wanted, sent = body.partial_images or 0, 0
-    async with aclosing(listen(caller.service.engine, job, previews=wanted > 0, cancel=True)) as events:
+    async with aclosing(listen(subscription)) as events:
         async for event in events:
             if event is None:
                 yield PULSE
