@@ -1,7 +1,8 @@
 """Floor 8: models as a service. Data flows submit -> store -> scheduler -> batch -> picture -> subscribers.
 
 jobs        values: what was asked for, and how far it is      engine         the way in: submit, cancel, get, subscribe
-book        unfinished jobs, where each changes its state      scheduler      the worker, which owns the networks
+book        unfinished jobs, where each changes its state      worker         the thread that has pictures drawn
+scheduler   what draws in this process, a step at a time
 drawing, groups   pictures on their way, and who takes turns   stages         before the first step and after the last
 store       jobs and pictures in SQLite                        models         networks in memory, released by memory
 files       pictures and inputs in the data folder             previews       latents as small pictures

@@ -144,10 +144,11 @@ class Book:
         seconds: float,
         lap: float,
         previews: Callable[[Unfinished], bytes | None],
+        beside: int = 0,
     ) -> None:
-        """Count a step of a group: pictures of each job that made it, and how long it took (see `Pace.step`).
+        """Note a step: pictures of each job that made it, and how long it took (see `Pace.step`).
 
-        previews: makes that of a job, for those who watch.
+        previews: makes that of a job, for those who watch. beside: pictures that were drawn elsewhere meanwhile.
         """
         rows = sum(count for _, count in jobs)
         watched = {id(job) for job, _ in jobs if self._hub.is_watched(job.job.id, previews=True)}
@@ -155,8 +156,7 @@ class Book:
             id(job): previews(job) for job, _ in jobs if id(job) in watched
         }  # outside of the lock: takes a while
         with self.changed:
-            self._pace.step(jobs[0][0].kind, seconds, lap, rows)
-            self.count(forwards=1, forward_seconds=seconds, rows=rows)
+            self._pace.step(jobs[0][0].kind, seconds, lap, rows + beside)
             for job, count in jobs:
                 if not job.ended:
                     job.advance(count)

@@ -1,6 +1,6 @@
 """Unfinished jobs in memory, and their pictures in groups that share forward passes.
 
-What is here is guarded by the scheduler's lock, but for the networks' own values, which only the worker touches.
+What is here is guarded by the book's lock, but for the networks' own values, which only the worker touches.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from sanakit.flow import State
 from sanakit.pipeline.batching import Together
 from sanakit.pipeline.denoiser import Drawing
 from sanakit.pipeline.loras import LoRAFile
+from sanakit.pipeline.plan import Plan
 from sanakit.server.jobs import Job
+from sanakit.server.models import Models
 from sanakit.server.stages import Prepared
 
 
@@ -54,6 +56,20 @@ class Unfinished:
     ended: bool = False
     prepared: Prepared | None = None
     since: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def of(cls, job: Job, plan: Plan, models: Models) -> Unfinished:
+        """Return a job as the worker takes it."""
+        have = {picture.index for picture in job.pictures}
+        return cls(
+            job=job,
+            kind=Kind(job.model, plan.request.loras, plan.latent_shape),
+            work=models.work(job.model, plan, "transformer"),
+            sample_bytes=models.sample_bytes(job.model, plan),
+            branches=plan.branches * (2 if plan.edit is not None and plan.edit.words is not None else 1),
+            todo=deque(index for index in range(job.request.count) if index not in have),
+            retried=job.attempts > 0,
+        )
 
     @property
     def waits(self) -> bool:

@@ -1,4 +1,4 @@
-"""`Engine`: the way in. Jobs are checked here, before they are accepted, and drawn by the scheduler's thread.
+"""`Engine`: the way in. Jobs are checked here, before they are accepted, and drawn by the worker's thread.
 
 Every method may be called from any thread and returns within milliseconds; none waits for a network. Locks are taken in
 one order: that of the book of jobs, then the store's, then those of subscriptions.
@@ -23,26 +23,30 @@ from sanakit.pipeline.request import ImageRequest
 from sanakit.server.book import Book
 from sanakit.server.catalogue import Catalogue
 from sanakit.server.config import EngineConfig
-from sanakit.server.errors import JobNotFoundError, PictureNotFoundError
-from sanakit.server.files import Files, input_images
+from sanakit.server.drawing import Unfinished
+from sanakit.server.errors import JobNotFoundError, PictureNotFoundError, reason
+from sanakit.server.files import Files, input_images, with_inputs
 from sanakit.server.jobs import Job, JobEvent, JobSpec, JobState
 from sanakit.server.models import Free, Models
 from sanakit.server.scheduler import Scheduler
 from sanakit.server.stats import EngineStats
 from sanakit.server.store import Store
 from sanakit.server.subscriptions import Hub, Subscription
+from sanakit.server.worker import MakeExecutor, Worker
 
 
 class Engine:
     """Draws jobs, many at once, and keeps them and their pictures in a data folder.
 
-    free: bytes that a device has left, as it is measured.
+    free: bytes that a device has left, as it is measured. executor: makes what draws, this process if none is given.
 
     Raises OutputError if the folder can't be written or another engine uses it, ConfigError if it is of another
     version, and ModelNotFoundError, ConfigError or WeightsError for models, LoRAs and ControlNets that can't be used.
     """
 
-    def __init__(self, config: EngineConfig, free: Free = available_bytes) -> None:
+    def __init__(
+        self, config: EngineConfig, free: Free = available_bytes, executor: MakeExecutor = Scheduler
+    ) -> None:
         self.config = config
         self._held = ExitStack()
         data = ensure_writable_folder(config.data)
@@ -54,7 +58,8 @@ class Engine:
             self._files, self._hub = Files(data), Hub()
             self._models = Models(self.catalogue.models, free)
             self._book = Book(config, self._store, self._hub)
-            self._scheduler = Scheduler(config, self.catalogue, self._models, self._book, self._files)
+            self._executor = executor(config, self.catalogue, self._models, self._book, self._files)
+            self._worker = Worker(self._book, self._executor)
             self._sweep()
         except BaseException:
             self._held.close()
@@ -65,7 +70,8 @@ class Engine:
 
     def start(self) -> None:
         """Begin to draw: first what waited or was drawn when the last engine of this folder ended."""
-        self._scheduler.start()
+        self._book.restore(self._restored, reason)
+        self._worker.start()
 
     def stop(self, *, drain: bool = False, seconds: float = 30.0) -> None:
         """Stop, and free the data folder; all subscriptions end.
@@ -74,10 +80,10 @@ class Engine:
         then, the worker stops between two steps, and jobs that ran wait for the next engine. May be called again, also
         by another thread that will not wait for the draining.
         """
-        self._scheduler.halt(drain=drain)
+        self._worker.halt(drain=drain)
         with self._stopping:
             if not self._stopped:
-                self._scheduler.join(seconds)
+                self._worker.join(seconds)
                 self._hub.close()
                 self._held.close()
                 self._stopped = True
@@ -96,12 +102,13 @@ class Engine:
         job = Job(
             id=secrets.token_hex(16), model=spec.model, request=_without_content(plan.request), owner=spec.owner,
             live=spec.live, created=time.time(), total=plan.steps * plan.request.count,
+            attempts=spec.attempts,
         )  # fmt: skip
         images = input_images(spec.request)
         with self._inputs:
             for image in images:
                 self._files.write_input(image)
-            self._book.submit(self._scheduler.describe(job, plan), {image.sha256 for image in images})
+            self._book.submit(Unfinished.of(job, plan, self._models), {image.sha256 for image in images})
         if spec.live is not None:
             self._book.cancel_older(job)
         return self.get(job.id)
@@ -173,9 +180,9 @@ class Engine:
     @property
     def stats(self) -> EngineStats:
         """What was counted and measured so far."""
-        prompts = self._scheduler.stages.prompts()
+        prompts = self._executor.prompts()
         return replace(
-            self._book.stats(), drawing=self._scheduler.drawing, prompt_hits=prompts.hits,
+            self._book.stats(), drawing=self._executor.drawing, prompt_hits=prompts.hits,
             prompt_misses=prompts.misses, model_bytes=self._models.bytes,
             free_bytes=self._models.free(self.catalogue.default),
         )  # fmt: skip
@@ -183,7 +190,12 @@ class Engine:
     @property
     def is_ready(self) -> bool:
         """Whether the worker draws: after `start`, once the default model is in memory."""
-        return self._scheduler.ready.is_set()
+        return self._worker.ready.is_set()
+
+    def _restored(self, job: Job) -> Unfinished:
+        """A job of the last engine. Raises for what can't be drawn any more."""
+        request = with_inputs(self.catalogue.with_files(job.request), self._files)
+        return Unfinished.of(job, make_plan(self.catalogue.model(job.model).spec, request), self._models)
 
     def _sweep(self) -> None:
         """Remove files that a killed process had written and not yet noted."""

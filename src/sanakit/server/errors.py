@@ -1,8 +1,9 @@
-"""What an engine refuses beside bad requests: a job when the queue is full, an id that nothing has."""
+"""What an engine refuses beside bad requests: a job when the queue is full, an id that nothing has; why jobs fail."""
 
 from __future__ import annotations
 
-from sanakit.base.errors import InputError
+from sanakit.base.errors import InputError, SanakitError
+from sanakit.base.memory import ADVICE, is_shortage
 
 
 class QueueFullError(InputError):
@@ -19,3 +20,12 @@ class JobNotFoundError(InputError):
 
 class PictureNotFoundError(InputError):
     """No picture has that id."""
+
+
+def reason(error: Exception) -> str:
+    """Why a job failed, one sentence."""
+    if isinstance(error, SanakitError):
+        return str(error)
+    if is_shortage(error):
+        return f"not enough memory: {ADVICE}"
+    return f"unexpected {type(error).__name__}: {error}"

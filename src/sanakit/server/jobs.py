@@ -23,12 +23,14 @@ class JobSpec:
     request  what to draw; source, mask and control pictures come with their pixels
     owner    the id of an API key, "" without keys; others do not see the job
     live     a token of drawing while typing: the job cancels older unfinished ones of the same owner and token
+    attempts how often it was begun before, elsewhere, and its process ended; above 0 it is drawn alone
     """
 
     model: str
     request: ImageRequest
     owner: str = ""
     live: str | None = None
+    attempts: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

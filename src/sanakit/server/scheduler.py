@@ -1,4 +1,4 @@
-"""The worker: one thread that owns the networks, and draws many pictures a step at a time.
+"""Draws many pictures a step at a time, in the worker's thread, which owns the networks.
 
 A turn drops what has ended, admits what may be begun, and makes one step of one group. Nothing waits for a whole
 picture: a job joins, and leaves, between two steps of the others.
@@ -8,39 +8,37 @@ from __future__ import annotations
 
 import logging
 import secrets
-import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
 
 from sanakit.base.errors import SanakitError
-from sanakit.base.memory import ADVICE, is_shortage
+from sanakit.base.memory import is_shortage
 from sanakit.base.threads import choose_threads, use_threads
-from sanakit.pipeline.plan import Plan, make_plan
 from sanakit.pipeline.png import Record, encode_picture
 from sanakit.pipeline.threads import transformer_product
 from sanakit.server.book import Book
 from sanakit.server.catalogue import Catalogue
 from sanakit.server.config import EngineConfig
-from sanakit.server.drawing import Group, Kind, Ongoing, Unfinished
+from sanakit.server.drawing import Group, Ongoing, Unfinished
+from sanakit.server.errors import reason
 from sanakit.server.files import Files, with_inputs
 from sanakit.server.groups import Groups, lap
-from sanakit.server.jobs import Job, JobPicture
+from sanakit.server.jobs import JobPicture
 from sanakit.server.models import Models
 from sanakit.server.previews import Previews
 from sanakit.server.stages import Stages
+from sanakit.text import CacheInfo
 
 _LOG = logging.getLogger("sanakit.server")
-_LONG_STEP = 30.0
-"""Seconds that a step may take before the worker is left behind when an engine stops."""
 _ADMISSION = 0.25
 """Seconds of a turn for beginning pictures; then those that are on their way make a step."""
 
 
 class Scheduler:
-    """The worker of an engine."""
+    """The executor of this machine: networks in this process, and continuous batching."""
 
     def __init__(
         self, config: EngineConfig, catalogue: Catalogue, models: Models, book: Book, files: Files
@@ -50,58 +48,17 @@ class Scheduler:
         self._groups = Groups(config, models)
         self.stages = Stages(models, config.prompts, config.threads, self._groups.parts)
         self._previews = Previews(config.data / "previews", self.stages)
-        self._draining = self._halted = False
-        self.ready = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="sanakit-worker", daemon=True)
 
     @property
     def drawing(self) -> int:
         """Pictures on their way."""
         return self._groups.pictures
 
-    def describe(self, job: Job, plan: Plan) -> Unfinished:
-        """Return a job as the worker takes it."""
-        have = {picture.index for picture in job.pictures}
-        return Unfinished(
-            job=job,
-            kind=Kind(job.model, plan.request.loras, plan.latent_shape),
-            work=self._models.work(job.model, plan, "transformer"),
-            sample_bytes=self._models.sample_bytes(job.model, plan),
-            branches=plan.branches * (2 if plan.edit is not None and plan.edit.words is not None else 1),
-            todo=deque(index for index in range(job.request.count) if index not in have),
-            retried=job.attempts > 0,
-        )
+    def prompts(self) -> CacheInfo:
+        """Hits and misses of encoded prompts."""
+        return self.stages.prompts()
 
-    def start(self) -> None:
-        """Take over what the last engine left, and begin."""
-        self._book.restore(lambda job: self.describe(job, self._plan(job)), _reason)
-        self._thread.start()
-
-    def halt(self, *, drain: bool) -> None:
-        """Begin nothing more, and stop between two steps: the next ones, or with `drain` the last of all pictures."""
-        with self._book.changed:
-            self._draining, self._halted = True, self._halted or not drain
-            self._book.changed.notify_all()
-
-    def join(self, seconds: float) -> None:
-        """Wait until the worker has stopped, `seconds` for its pictures and as long again for its step."""
-        if self._thread.ident is not None:
-            self._thread.join(seconds)
-            self.halt(drain=False)
-            self._thread.join(max(seconds, _LONG_STEP))
-        self._book.put_back()
-
-    def _plan(self, job: Job) -> Plan:
-        request = with_inputs(self._catalogue.with_files(job.request), self._files)
-        return make_plan(self._catalogue.model(job.model).spec, request)
-
-    def _work(self) -> None:
-        self._warm()
-        self.ready.set()
-        while self._turn():
-            pass
-
-    def _warm(self) -> None:
+    def warm(self) -> None:
         """Load the default model, so that the first picture does not wait for it; a job says why if it can't be."""
         try:
             for part in ("text", "transformer", "decoder"):
@@ -109,21 +66,20 @@ class Scheduler:
         except Exception:
             _LOG.exception("the default model can't be loaded")
 
-    def _turn(self) -> bool:
-        """Do what is next; return False when the worker is to end."""
-        with self._book.changed:
-            self._book.changed.wait_for(self._has_work)
-            if self._halted or (self._draining and not len(self._groups)):
-                return False
+    def has_work(self, admits: bool) -> bool:
+        """Return whether a turn would do something."""
+        return len(self._groups) > 0 or (admits and self._book.has_todo())
+
+    def turn(self, admits: bool) -> None:
+        """Do what is next."""
         self._groups.drop(lambda each: each.owner.ended)
-        if not self._draining:
+        if admits:
             self._admit()
         if len(self._groups):
             self._step(self._groups.next())
-        return True
 
-    def _has_work(self) -> bool:
-        return self._draining or self._halted or len(self._groups) > 0 or self._book.has_todo()
+    def close(self) -> None:
+        """Nothing is left behind: pictures on their way end with the worker."""
 
     def _admit(self) -> None:
         until, refusal = time.monotonic() + _ADMISSION, self._groups.refusal
@@ -162,6 +118,7 @@ class Scheduler:
         for each in broken:
             self._fail_alone(each)
         made = Counter(each.owner for each in chosen)
+        self._book.count(forwards=1, forward_seconds=seconds, rows=len(chosen))
         self._book.stepped(list(made.items()), seconds, lap(group), lambda job: self._preview(group, job))
         finished = [each for each in group.pictures if each.drawing.finished]
         for each in finished:
@@ -237,18 +194,9 @@ class Scheduler:
     def _fail(self, job: Unfinished, error: Exception) -> None:
         if not isinstance(error, SanakitError) and not is_shortage(error):
             _LOG.error("job %s failed", job.job.id, exc_info=error)
-        self._book.end(job, "failed", _reason(error))
+        self._book.end(job, "failed", reason(error))
 
 
 def _bytes(chosen: Sequence[Ongoing]) -> int:
     """Bytes alive during a pass."""
     return sum(each.owner.branches * each.owner.sample_bytes for each in chosen)
-
-
-def _reason(error: Exception) -> str:
-    """Why a job failed, one sentence."""
-    if isinstance(error, SanakitError):
-        return str(error)
-    if is_shortage(error):
-        return f"not enough memory: {ADVICE}"
-    return f"unexpected {type(error).__name__}: {error}"
