@@ -21,14 +21,18 @@ from sanakit.base.files import atomic_write, ensure_writable_folder
 from sanakit.base.json_text import read_object
 from sanakit.pipeline.components import fingerprint
 from sanakit.server.stages import Prepared, Stages
+from sanakit.toybox import render, sample_scene
 
-PICTURES = 6
+EACH = 6
+"""Pictures of either sort. Light and shade matter: fields of colour alone left the maps of Toybox twice the error."""
+
 SIDE = 256
-"""Pixels of a side of the synthetic pictures: 64 positions each, for 32 or fewer channels and a constant."""
+"""Pixels of a side: 64 positions of a latent, so 768 equations for 32 or fewer channels and a constant."""
 
 LONGEST = 256
 """Pixels of the longer side of a preview."""
 
+_CONTRAST = 0.6  # of the fields: full colours side by side are no picture, and encoders bend there
 _QUALITY = 80  # of its JPEG: blurred as it is, it shows no artefacts
 _RIDGE = 1e-4  # of the mean square of a channel: channels that the pictures do not move get no weight
 
@@ -57,16 +61,18 @@ class Previews:
 
 
 def synthetic_pictures() -> Tensor:
-    """Pictures [PICTURES, 3, SIDE, SIDE] float32 in -1..1: soft fields of colour with hard-edged boxes on them."""
+    """Pictures [2 * EACH, 3, SIDE, SIDE] float32 in -1..1: soft fields of colour with boxes, and rendered solids."""
     generator = torch.Generator().manual_seed(0)
 
     def random(*shape: int) -> Tensor:
         return torch.rand(shape, generator=generator) * 2 - 1
 
-    soft = F.interpolate(random(PICTURES, 3, 5, 5), size=(SIDE, SIDE), mode="bicubic", align_corners=False)
-    hard = F.interpolate(random(PICTURES, 3, 8, 8), size=(SIDE, SIDE), mode="nearest")
-    boxes = F.interpolate(random(PICTURES, 1, 8, 8), size=(SIDE, SIDE), mode="nearest") > 0.4
-    return torch.where(boxes, hard, soft).clamp(-1, 1)
+    soft = F.interpolate(random(EACH, 3, 5, 5), size=(SIDE, SIDE), mode="bicubic", align_corners=False)
+    hard = F.interpolate(random(EACH, 3, 8, 8), size=(SIDE, SIDE), mode="nearest")
+    boxes = F.interpolate(random(EACH, 1, 8, 8), size=(SIDE, SIDE), mode="nearest") > 0.4
+    fields = torch.where(boxes, hard, soft).clamp(-1, 1) * _CONTRAST
+    scenes = render([sample_scene(number) for number in range(EACH)], SIDE, samples=1) * 2 - 1
+    return torch.cat([fields, scenes])
 
 
 def fit_map(latents: Tensor, pixels: Tensor) -> Tensor:

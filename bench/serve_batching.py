@@ -1,0 +1,101 @@
+"""Continuous batching against one at a time: `python -m bench.serve_batching [--requests 16] [--rounds 3]`.
+
+The server's engine draws the same requests twice per round: with a batch as large as the requests, and with a batch of
+one. Nothing else differs: the same worker, prompts, decoding, PNG files and database. Both are warmed up first; the
+figures are medians of the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from sanakit.pipeline import ImageRequest
+from sanakit.server import Engine, EngineConfig, JobSpec
+
+PROMPTS = (
+    "a red cube on grass at noon",
+    "two blue spheres on sand at sunset",
+    "a large green cone left of a small yellow cylinder on snow",
+    "a purple pyramid on wood at night",
+)
+
+
+def requests(count: int, size: int, steps: int) -> list[ImageRequest]:
+    """Requests that differ in prompt, seed, guidance and number of steps, `steps` on average."""
+    spread = (0, -2, 2, 0)
+    return [
+        ImageRequest(
+            prompt=PROMPTS[number % len(PROMPTS)], seed=number, width=size, height=size,
+            steps=steps + spread[number % len(spread)], guidance=3.0 + number % 3,
+        )
+        for number in range(count)
+    ]  # fmt: skip
+
+
+def seconds(engine: Engine, wanted: list[ImageRequest]) -> tuple[float, list[float]]:
+    """Seconds until all pictures are written, and those that each request took."""
+    start = time.perf_counter()
+    jobs = [engine.submit(JobSpec(model=engine.catalogue.default, request=each)) for each in wanted]
+    for job in jobs:
+        ended = list(engine.subscribe(job.id))[-1]
+        assert ended.kind == "done", ended.message
+    whole = time.perf_counter() - start
+    found = [engine.get(job.id) for job in jobs]
+    return whole, [(job.finished or 0.0) - job.created for job in found]
+
+
+def measure(
+    folder: Path, batch: int, wanted: list[ImageRequest], rounds: int, model: str
+) -> dict[str, float]:
+    """Medians of an engine with a batch of this size."""
+    engine = Engine(EngineConfig(data=folder, models=(model,), batch=batch, groups=1))
+    engine.start()
+    try:
+        seconds(engine, wanted[:2])
+        before, took = engine.stats, [seconds(engine, wanted) for _ in range(rounds)]
+        after = engine.stats
+    finally:
+        engine.stop()
+    return {
+        "seconds": statistics.median(whole for whole, _ in took),
+        "pictures per second": len(wanted) / statistics.median(whole for whole, _ in took),
+        "median latency": statistics.median(each for _, own in took for each in own),
+        "worst latency": max(each for _, own in took for each in own),
+        "seconds in the transformer": (after.forward_seconds - before.forward_seconds) / rounds,
+        "pictures per pass": (after.rows - before.rows) / (after.forwards - before.forwards),
+    }
+
+
+def main() -> None:
+    """Measure both, and print the ratio."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="toybox")
+    parser.add_argument("--requests", type=int, default=16)
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args()
+    wanted = requests(given.requests, given.size, given.steps)
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}")
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for batch in (1, given.requests):
+            found[batch] = measure(Path(folder, str(batch)), batch, wanted, given.rounds, given.model)
+            print(
+                f"batch {batch}:", json.dumps({name: round(value, 3) for name, value in found[batch].items()})
+            )
+    alone, together = found[1], found[given.requests]
+    print(f"throughput: {together['pictures per second'] / alone['pictures per second']:.2f} times")
+
+
+if __name__ == "__main__":
+    main()
