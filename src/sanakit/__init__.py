@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         ShortageError,
         WeightsError,
     )
-    from sanakit.pipeline.model import load
+    from sanakit.pipeline.loading import load
     from sanakit.pipeline.request import ImageRequest
 
 __version__ = "0.1.0"
@@ -50,7 +50,7 @@ __all__ = [
 
 _HOMES = {name: "sanakit.base.errors" for name in __all__ if name.endswith("Error")} | {
     "ImageRequest": "sanakit.pipeline.request",
-    "load": "sanakit.pipeline.model",
+    "load": "sanakit.pipeline.loading",
 }
 
 

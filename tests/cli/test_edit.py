@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sanakit.pipeline import model, read_picture
+from sanakit.pipeline import loading, read_picture
 from tests.cli.running import Sana
 from tests.oracles.tiny import Folders, Recipe
 
@@ -21,7 +21,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "edit.md"
 def small(sana: Sana, tiny: Folders, monkeypatch: pytest.MonkeyPatch) -> Sana:
     """The command line, whose shipped model is a tiny one."""
     folder = tiny(Recipe(sample_size=2))
-    monkeypatch.setattr(model, "resolve", lambda name, announce: folder)
+    monkeypatch.setattr(loading, "resolve", lambda name, announce: folder)
     return sana
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sanakit.pipeline import model
+from sanakit.pipeline import loading
 from tests.oracles.tiny import Folders, Recipe
 
 PAGE = Path(__file__).parents[2] / "docs" / "python.md"
@@ -15,7 +15,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "python.md"
 
 def test_the_python_page_runs(tiny: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(model, "resolve", lambda name, announce: tiny(Recipe(sample_size=4)))
+    monkeypatch.setattr(loading, "resolve", lambda name, announce: tiny(Recipe(sample_size=4)))
     names: dict[str, object] = {}
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) == 7

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,6 +14,7 @@ from sanakit.base.sizes import Size, nearest_bucket
 from sanakit.pipeline import (
     Cancelled,
     Done,
+    Event,
     ImageRequest,
     Note,
     PictureDone,
@@ -81,6 +83,35 @@ def test_picture_k_equals_its_seed_drawn_alone(tiny: Folders, recipe: Recipe, dt
         alone = load(folder, "cpu", dtype).images(REQUEST.replace(seed=11 + k))[0]
         assert image.tobytes() == alone.tobytes()
     assert together[0].tobytes() != together[1].tobytes()
+
+
+def test_pictures_drawn_together_are_those_drawn_alone_but_for_rounding(tiny: Folders):
+    request = REQUEST.replace(count=5, seed=3)
+    alone = open_model(tiny()).images(request)
+    model = open_model(tiny())
+    model.together = 2
+    events = list(model.generate(request))
+    drawn = [event for event in events if isinstance(event, PictureDone)]
+    assert [(one.index, one.seed, one.request.seed) for one in drawn] == [(k, 3 + k, 3 + k) for k in range(5)]
+    assert [one.made for one in drawn] == [{"together": "2"}] * 4 + [{}]
+    for one, other in zip(drawn, alone, strict=True):
+        assert np.abs(np.asarray(one.image, dtype=int) - np.asarray(other, dtype=int)).max() <= 1
+    assert drawn[4].image.tobytes() == alone[4].tobytes()
+    sizes = [len(event.latent) for event in events if isinstance(event, Step)]
+    assert sizes == [2] * request.steps + [2] * request.steps + [1] * request.steps
+
+
+def test_stopping_pictures_that_are_drawn_together(tiny: Folders):
+    model = open_model(tiny())
+    model.together = 2
+    seen: list[Event] = []
+
+    def stop() -> bool:
+        return sum(isinstance(event, PictureDone) for event in seen) == 3
+
+    for event in model.generate(REQUEST.replace(count=6), stop):
+        seen.append(event)
+    assert isinstance(seen[-1], Cancelled) and seen[-1].finished == 3
 
 
 def test_what_was_asked_before_changes_nothing(tiny: Folders):

@@ -11,7 +11,8 @@ from typing import Any
 from sanakit.base.errors import NumericsError, OutputError, PictureError, RequestError
 from sanakit.batch.items import Item
 from sanakit.pipeline.events import Done, PictureDone
-from sanakit.pipeline.model import Model, load
+from sanakit.pipeline.loading import load
+from sanakit.pipeline.model import Model
 from sanakit.pipeline.png import Record, read_picture, write_picture
 from sanakit.pipeline.request import ImageRequest
 

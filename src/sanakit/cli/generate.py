@@ -60,6 +60,7 @@ def generate(
     dtype: o.DtypeOption = None,
     fast: o.FastOption = None,
     threads: o.ThreadsOption = None,
+    together: o.TogetherOption = 1,
     as_json: o.JsonOption = False,
     debug: o.DebugOption = False,
     **fields: Any,
@@ -83,6 +84,7 @@ def generate(
     opened = load_like(
         record, model, device, dtype, parts=parts, decoder=decoder, variant=variant, fast=fast, threads=threads,
         ignore_config_fields=o.parse_fields(ignore_config_fields), hints=o.hints_of(config, like_model, weights),
+        together=together,
     )  # fmt: skip
     notes = [] if record is None else [*changed, *differences(record, like, opened)]
     best = b.read_best_of(opened, best_of, judge, keep, until, draft_steps)

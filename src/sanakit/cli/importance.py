@@ -55,7 +55,7 @@ def importance(
     from sanakit.cli.progress import ProgressBar
     from sanakit.cli.prompts import read_prompts
     from sanakit.evaluation.importance import BlockMeasures, to_json, write_plot
-    from sanakit.pipeline.model import load
+    from sanakit.pipeline.loading import load
     from sanakit.pipeline.request import ImageRequest
     from sanakit.toybox.trials import trials
 

@@ -32,7 +32,7 @@ def load_like(
     hints, options: of `load`; what wasn't given is taken from the picture, unless another model was named.
     """
     from sanakit.pipeline.engine import fast_of
-    from sanakit.pipeline.model import load
+    from sanakit.pipeline.loading import load
     from sanakit.weights import Hints
 
     made = {} if record is None else record.made

@@ -4,6 +4,7 @@ request, fields, parameters    what is asked for, and the same as A1111 text
 inputs       files and pictures that a request needs
 plan         everything decided about a request before a network runs
 model        Model: a generator of events           events     what happens meanwhile
+loading      from the name of a model to a Model
 prompt       stage one: text to states              components folder -> loaded networks
 denoiser     stage two: noise to latent             engine     how a network runs
 batching     one pass of it for many images
@@ -35,8 +36,9 @@ if TYPE_CHECKING:
         Step,
     )
     from sanakit.pipeline.inputs import InputFile, InputImage
+    from sanakit.pipeline.loading import load
     from sanakit.pipeline.memory import StageMemory, available_bytes, estimate, fits_together
-    from sanakit.pipeline.model import Model, load
+    from sanakit.pipeline.model import Model
     from sanakit.pipeline.plan import Plan, make_plan
     from sanakit.pipeline.png import (
         Record,
@@ -58,7 +60,8 @@ _HOMES = {
         "Cancelled", "Done", "Event", "Note", "PictureDone", "StageDone", "StageStarted", "Started", "Step",
     ),
     "inputs": ("InputFile", "InputImage"),
-    "model": ("Model", "load"),
+    "loading": ("load",),
+    "model": ("Model",),
     "memory": ("StageMemory", "available_bytes", "estimate", "fits_together"),
     "png": ("Record", "free_name", "make_grid", "read_picture", "write_new_picture", "write_picture"),
     "plan": ("Plan", "make_plan"),

@@ -18,7 +18,7 @@ from sanakit.base.seeds import noise_stream
 from sanakit.base.sentinel import run_finite
 from sanakit.base.text_states import TextStates
 from sanakit.flow import FlowEdit, Noise, PairWalk, Solver, State, Walk, flow_edit, keep_source
-from sanakit.pipeline.batching import Branches, Pass, Question
+from sanakit.pipeline.batching import Branches, Pass, Question, Together
 from sanakit.pipeline.components import Transformer
 from sanakit.pipeline.plan import Plan
 from sanakit.pipeline.prompt import PromptStates
@@ -40,18 +40,51 @@ def denoise(
     source: the latent [1, C, h, w] float32 of the picture that the plan changes. controls: of the plan, loaded.
     Raises NumericsError for NaN or Inf.
     """
+    for (state,) in denoise_together(transformer, prompt, plan, (seed,), device, source, controls):
+        yield state
+
+
+def denoise_together(
+    transformer: Transformer,
+    prompt: PromptStates,
+    plan: Plan,
+    seeds: Sequence[int],
+    device: torch.device,
+    source: Tensor | None = None,
+    controls: Sequence[LoadedControl] = (),
+) -> Iterator[list[State]]:
+    """Yield the states of several images of a plan after each step, one forward pass for all of them.
+
+    Each is the image that `denoise` draws but for rounding (see `batching`), one alone to the bit. The rest as there.
+    """
     denoisers = plan_denoisers(transformer, prompt.to(device), plan, controls)
-    drawing = begin(denoisers, plan, seed, device, source)
-    while not drawing.finished:
-        state = drawing.advance()
-        if state is not None:
-            yield state
+    drawings = [begin(denoisers, plan, seed, device, source) for seed in seeds]
+    together = Together(transformer)
+    while not drawings[0].finished:
+        alone = len(drawings) == 1
+        states = [drawings[0].advance()] if alone else _advance_together(together, drawings)
+        known = [
+            state for state in states if state is not None
+        ]  # all of them, or none: they are in the same step
+        if known:
+            yield known
+
+
+def _advance_together(together: Together, drawings: Sequence[Drawing]) -> list[State | None]:
+    """Answer several images in one pass. One whose numbers broke is answered alone, which says in which layer."""
+    asked = [drawing.questions() for drawing in drawings]
+    answers = iter(together.answer([question for own in asked for question in own]))
+    given = [[next(answers) for _ in own] for own in asked]
+    return [
+        drawing.answer(own) if all(bool(torch.isfinite(one).all()) for one in own) else drawing.advance()
+        for drawing, own in zip(drawings, given, strict=True)
+    ]
 
 
 class Drawing:
     """One image on its way: what it asks now, and the state after each answer.
 
-    `advance` answers it alone; a server answers the `questions` of many at once (`batching.Together`).
+    `advance` answers it alone; the `questions` of many can be answered at once (`batching.Together`).
     """
 
     def __init__(self, walk: Walk | PairWalk, denoisers: Sequence[Denoiser]) -> None:

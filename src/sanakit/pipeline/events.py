@@ -47,7 +47,10 @@ class StageStarted:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """Step `index` (0-based) of `total` is done; `latent` [1,C,h,w] is the current estimate of the clean latent."""
+    """Step `index` (0-based) of `total` is done; `latent` is the current estimate of the clean latent.
+
+    latent: [B, C, h, w], of B images that are drawn together, mostly 1.
+    """
 
     stage: Stage
     index: int

@@ -5,24 +5,24 @@ plan.py -> prompt.py -> denoiser.py (which walks with flow's solvers) -> decoder
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from sanakit import __version__
-from sanakit.base.precision import Precision, decide
+from sanakit.base.errors import RequestError
+from sanakit.base.precision import Precision
 from sanakit.base.sizes import Size
 from sanakit.base.threads import check_threads
 from sanakit.base.units import dtype_name
 from sanakit.pipeline.canvas import to_drawn
 from sanakit.pipeline.components import Components, PartName, fingerprint
 from sanakit.pipeline.decoder import decode, to_picture
-from sanakit.pipeline.denoiser import denoise
+from sanakit.pipeline.denoiser import denoise_together
 from sanakit.pipeline.encoder import encode
 from sanakit.pipeline.engine import Engine, choose_engine, int8_remark
 from sanakit.pipeline.events import (
@@ -44,9 +44,10 @@ from sanakit.pipeline.shapes import Shapes
 from sanakit.pipeline.steering import LoadedControl, control_pixels
 from sanakit.pipeline.threads import StageTimer, stage_threads
 from sanakit.text import CHI, LruCache, final_prompt
-from sanakit.weights import Hints, ModelSpec, int8_layers, read_model_spec, resolve, with_decoder
+from sanakit.weights import Hints, ModelSpec, int8_layers
 
 _PROMPTS_KEPT = 64
+MAX_TOGETHER = 1024
 _PART: dict[str, PartName] = {
     "text": "text",
     "encode": "encoder",
@@ -86,54 +87,6 @@ class Origin:
         }
 
 
-def load(
-    name: str | Path = "toybox",
-    device: str | None = None,
-    dtype: str | None = None,
-    *,
-    parts: str | Path | None = None,
-    hints: Hints | None = None,
-    decoder: str | Path | None = None,
-    fast: str | None = None,
-    variant: str | None = None,
-    ignore_config_fields: Collection[str] = (),
-    threads: int | None = None,
-    swap_loras: bool = False,
-    announce: Callable[[str], object] = lambda text: None,
-) -> Model:
-    """Return a model by name: the shipped `toybox`, a folder, a published model's short name, a hub id, or a `.pth`.
-
-    A file of weights holds a transformer only: `parts` names the model that gives text encoder and autoencoder, and
-    `hints` say what the file doesn't.
-    `decoder` names whose autoencoder makes the image instead of the model's: RUN/vae, another model, a hub id, or
-    `lite`, the published one with the faster decoder.
-    Reads configuration files only; weights are loaded by the first request, stage by stage. `device` and `dtype` as in
-    `base.precision.decide`, `fast` as in `engine.choose_engine`, `threads` and `swap_loras` as in `Model`. `variant`
-    chooses weights such as fp16 or bf16 of a folder or hub repository; components without it give their plain ones,
-    with a note.
-    `ignore_config_fields` are fields of configuration files to read as if they weren't there, for files of a newer
-    diffusers. `announce` is called with the sizes before anything is downloaded.
-    Raises ModelNotFoundError, ConfigError, WeightsError for a variant that nothing has, or RequestError.
-    """
-    precision = decide(device, dtype)
-    if isinstance(ignore_config_fields, str):
-        ignore_config_fields = ignore_config_fields.split(",")
-    wanted = {} if variant is None else {"variant": variant}  # else that of a published name
-    path = resolve(name, announce=announce, **wanted)
-    others = None if parts is None else resolve(parts, announce=announce, **wanted)
-    found = read_model_spec(path, parts=others, hints=hints, variant=variant, ignore=ignore_config_fields)
-    if decoder is not None:
-        found = with_decoder(found, decoder, announce=announce)
-    origin = Origin(
-        name=str(name),
-        parts=None if parts is None else str(parts),
-        decoder=None if decoder is None else str(decoder),
-        hints=hints or Hints(),
-        ignored=tuple(sorted(ignore_config_fields)),
-    )
-    return Model(found, precision, origin=origin, fast=fast, threads=threads, swap_loras=swap_loras)
-
-
 class Model:
     """A model that draws. Safe to keep: parts stay loaded between requests unless `frugal`.
 
@@ -141,6 +94,7 @@ class Model:
     origin: what it was loaded by. fast: how it runs, see `engine.choose_engine`.
     threads: of a CPU, for every stage; None chooses by the size of the work (see `threads.stage_threads`). torch's
     number is set while a stage works, and set back before each event.
+    together: images of a count that are drawn in one batch, which is faster; their sums round otherwise than alone.
     swap_loras: LoRAs stay beside the weights, so that those of the next request take their place in milliseconds, but
     steps take longer; otherwise they are merged into the weights, and other LoRAs load the transformer again.
     """
@@ -155,6 +109,7 @@ class Model:
         fast: str | None = None,
         threads: int | None = None,
         swap_loras: bool = False,
+        together: int = 1,
     ) -> None:
         self.spec = spec
         self.precision = precision
@@ -162,6 +117,7 @@ class Model:
         self.name = self.origin.name or str(spec.folder)
         self.frugal = frugal
         self.threads = check_threads(threads)
+        self.together = check_together(together)
         self.engine = choose_engine(fast, precision)
         self.parts = Components(spec, precision, self.engine, swap=check_swap(swap_loras, self.engine))
         # Outlives the text encoder, which frugal models release.
@@ -214,14 +170,26 @@ class Model:
         prompt = yield from self._encode(plan, timer)
         source = yield from self._encode_source(plan, timer)
         controls = yield from self._encode_controls(plan, timer)
-        for index, seed in enumerate(plan.seeds):
-            latent = yield from self._denoise(plan, prompt, index, timer, stop, source, controls)
-            if latent is None or stop():
-                yield Cancelled(finished=index, timings=timer.seconds)
+        finished = 0
+        while finished < len(plan.seeds):
+            group = range(finished, min(finished + self.together, len(plan.seeds)))
+            latents = yield from self._denoise(plan, prompt, group, timer, stop, source, controls)
+            for index, latent in zip(group, latents, strict=False):  # there are none if the caller stopped
+                if stop():
+                    break
+                image = yield from self._decode(plan, latent, index, timer)
+                yield self._finished(plan, index, image, len(group))
+                finished += 1
+            if finished < group.stop:
+                yield Cancelled(finished=finished, timings=timer.seconds)
                 return
-            image = yield from self._decode(plan, latent, index, timer)
-            yield PictureDone(index=index, seed=seed, image=image, request=plan.request.picture(index))
         yield Done(timings=timer.seconds)
+
+    def _finished(self, plan: Plan, index: int, image: Image.Image, together: int = 1) -> PictureDone:
+        return PictureDone(
+            index=index, seed=plan.seeds[index], image=image, request=plan.request.picture(index),
+            made={"together": str(together)} if together > 1 else {},
+        )  # fmt: skip
 
     def _encode(self, plan: Plan, timer: StageTimer) -> Generator[Event, None, PromptStates]:
         key = prompt_key(plan)
@@ -241,9 +209,8 @@ class Model:
     def _unchanged(self, plan: Plan) -> Iterator[Event]:
         """The source itself, as an edit of strength 0 asks for it."""
         assert plan.edit is not None
-        for index, seed in enumerate(plan.seeds):
-            image = plan.edit.source.copy()
-            yield PictureDone(index=index, seed=seed, image=image, request=plan.request.picture(index))
+        for index in range(len(plan.seeds)):
+            yield self._finished(plan, index, plan.edit.source.copy())
         yield Done(timings={})
 
     def _encode_source(self, plan: Plan, timer: StageTimer) -> Generator[Event, None, Tensor | None]:
@@ -278,19 +245,20 @@ class Model:
         self,
         plan: Plan,
         prompt: PromptStates,
-        index: int,
+        group: range,
         timer: StageTimer,
         stop: Stop,
         source: Tensor | None,
         controls: Sequence[Tensor],
-    ) -> Generator[Event, None, Tensor | None]:
-        """Return the latent, or None if the caller stopped."""
+    ) -> Generator[Event, None, list[Tensor]]:
+        """Return the latents [1, C, h, w] of a group of images, none if the caller stopped."""
+        index = group.start
         self.parts.use_loras(plan.request.loras)
         yield from self._load("transformer", timer, index)
         yield from self._load_controls(plan, timer, index)
         yield StageStarted(stage="denoise", index=index, total=plan.steps)
-        states = denoise(
-            self.parts.transformer, prompt, plan, plan.seeds[index], self.precision.device, source,
+        states = denoise_together(
+            self.parts.transformer, prompt, plan, plan.seeds[group.start : group.stop], self.precision.device, source,
             [
                 LoadedControl(planned=planned, network=self.parts.control(planned.spec), latent=latent)
                 for planned, latent in zip(plan.controls, controls, strict=True)
@@ -298,13 +266,15 @@ class Model:
         )  # fmt: skip
         for step in range(plan.steps):
             if stop():
-                return None
+                return []
             with timer.timed("denoise"):
-                state = next(states)
-            yield Step(stage="denoise", index=step, total=plan.steps, latent=state.x0)
+                found = next(states)
+            yield Step(
+                stage="denoise", index=step, total=plan.steps, latent=torch.cat([state.x0 for state in found])
+            )
         yield timer.done("denoise", index)
         self._free("transformer")
-        return state.x
+        return [state.x for state in found]
 
     def _decode(
         self, plan: Plan, latent: Tensor, index: int, timer: StageTimer
@@ -345,7 +315,8 @@ class Model:
         if not all(self.parts.has_control(each.spec) for each in plan.controls):
             loaded = [stage for stage in loaded if stage != "denoise"]
         fit = check_fit(
-            Shapes.of(self.spec), drawn.width, drawn.height, self.precision, plan.branches, loaded,
+            Shapes.of(self.spec), drawn.width, drawn.height, self.precision,
+            plan.branches * min(self.together, len(plan.seeds)), loaded,
             encode=plan.edit is not None or bool(plan.controls),
             controls=[each.spec.config for each in plan.controls],
             beside=self.parts.bytes_beside(plan.request.loras),
@@ -360,6 +331,13 @@ class Model:
             self.frugal = not fit.at_once
             for name in _PART.values() if self.frugal else ():
                 self.parts.release(name)
+
+
+def check_together(count: int) -> int:
+    """Return a number of images to draw together. Raises RequestError if it makes no sense."""
+    if not 1 <= count <= MAX_TOGETHER:
+        raise RequestError(f"together must be from 1 to {MAX_TOGETHER}, not {count}")
+    return count
 
 
 def _first_notes(spec: ModelSpec, precision: Precision, engine: Engine) -> list[str]:

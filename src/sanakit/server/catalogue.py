@@ -12,8 +12,9 @@ from sanakit.base.echo import quoted
 from sanakit.base.errors import ModelNotFoundError, RequestError
 from sanakit.flow import SOLVERS
 from sanakit.pipeline.control import Control, ControlFile
+from sanakit.pipeline.loading import load
 from sanakit.pipeline.loras import LoRAFile
-from sanakit.pipeline.model import Model, load
+from sanakit.pipeline.model import Model
 from sanakit.pipeline.request import MAX_SIDE, ImageRequest
 from sanakit.server.config import EngineConfig
 

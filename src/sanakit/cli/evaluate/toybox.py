@@ -76,7 +76,7 @@ def toybox(
     from sanakit.base.errors import RequestError
     from sanakit.base.files import atomic_write, ensure_writable_folder
     from sanakit.base.folders import new_folder
-    from sanakit.pipeline.model import load
+    from sanakit.pipeline.loading import load
     from sanakit.toybox import trials
     from sanakit.toybox.judging.shipped import load_judge
 
