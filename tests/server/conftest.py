@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from starlette.testclient import TestClient
+from starlette.types import ASGIApp
 
 from sanakit.server import Engine, EngineConfig
 from sanakit.server.app import create_app
@@ -15,6 +16,7 @@ from sanakit.server.run import Server
 from sanakit.server.settings import Settings
 from tests.oracles.tiny import Folders
 from tests.server.calling import HOST
+from tests.server.fuzz import full_queue
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +40,13 @@ def client(engine: Engine) -> Iterator[TestClient]:
     """The application over it, called in this process."""
     with TestClient(create_app(engine, Settings()), base_url=HOST, raise_server_exceptions=False) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def full(tiny: Folders, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ASGIApp]:
+    """An application that takes no more jobs."""
+    with full_queue(str(tiny()), tmp_path_factory.mktemp("full")) as app:
+        yield app
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import base64
 import json
+import logging
 import random
 import sys
 import tempfile
@@ -242,6 +243,7 @@ async def send(app: ASGIApp, attempt: Attempt) -> Answer:
 @contextmanager
 def full_queue(model: str, data: Path) -> Iterator[ASGIApp]:
     """An application whose engine draws nothing and takes no more jobs."""
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # as `set_up_logs` does
     engine = Engine(EngineConfig(data=data, models=(model,), device="cpu", dtype="fp32", queue=1))
     try:
         engine.submit(JobSpec(model=model, request=ImageRequest(**SMALL)))

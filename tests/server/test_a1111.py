@@ -100,7 +100,9 @@ def test_a_job_is_watched_and_interrupted(address: str, engine: Engine):
     ] == 0:
         assert time.monotonic() < until
     assert 0 < found["progress"] < 1 and found["state"]["sampling_steps"] == 400
-    assert "current_image" in httpx.get(f"{address}/sdapi/v1/progress").json()
+    while (image := httpx.get(f"{address}/sdapi/v1/progress").json()["current_image"]) is None:
+        assert time.monotonic() < until
+    assert opened(base64.b64decode(image)).format == "JPEG"
     assert httpx.post(f"{address}/sdapi/v1/interrupt").json() == {}
     thread.join(30)
     assert answers[0].status_code == 200, answers[0].text

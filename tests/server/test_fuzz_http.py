@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import gc
-import logging
 import random
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,17 +13,9 @@ import pytest
 from starlette.types import ASGIApp
 
 from tests.fuzz.mutate import damage_bytes
-from tests.oracles.tiny import Folders
-from tests.server.fuzz import MARK, Answer, attack, attempts, full_queue, opened_paths
+from tests.server.fuzz import MARK, Answer, attack, attempts, opened_paths
 
 _SAMPLE = 400
-
-
-@pytest.fixture(scope="module")
-def full(tiny: Folders, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ASGIApp]:
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)
-    with full_queue(str(tiny()), tmp_path_factory.mktemp("full")) as app:
-        yield app
 
 
 # starlette leaves the files of a form that ends in the middle to the collector, which then warns.

@@ -87,6 +87,12 @@ def test_rates_count_each_key_alone():
         rates.take("b", None)
 
 
+def test_a_public_server_whose_last_key_is_removed_lets_nobody_in(engine: Engine):
+    client = TestClient(create_app(engine, Settings(host="0.0.0.0")), base_url=HOST)
+    assert client.get("/api/jobs").status_code == 401
+    assert client.get("/health").status_code == 200
+
+
 @pytest.fixture(scope="module")
 def keyed(
     engine: Engine, tmp_path_factory: pytest.TempPathFactory

@@ -8,13 +8,14 @@ import logging
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
+from starlette.types import ASGIApp
 
 from sanakit import __version__
 from sanakit.server import Engine
 from sanakit.server.app import create_app
 from sanakit.server.logs import set_up_logs
 from sanakit.server.settings import Settings
-from tests.server.calling import HOST, draw
+from tests.server.calling import HOST, SMALL, draw
 
 
 def samples(client: TestClient) -> dict[tuple[str, str], float]:
@@ -34,6 +35,17 @@ def test_a_server_lives_and_takes_jobs(client: TestClient, engine: Engine):
     assert (response.status_code, response.json()["reason"]) == (503, "the server stops")
 
 
+def test_a_full_queue_says_when_to_come_back(full: ASGIApp):
+    client = TestClient(full, base_url=HOST)
+    for path, body in (("/api/jobs", {"request": SMALL}), ("/v1/images/generations", {"prompt": "x", "size": "64x64"}),
+                       ("/sdapi/v1/txt2img", SMALL)):  # fmt: skip
+        response = client.post(path, json=body)
+        assert response.status_code == 429, response.text
+        assert int(response.headers["retry-after"]) >= 1
+        assert "are waiting, which is as many as may" in response.text
+    assert client.get("/ready").json() == {"ready": False, "reason": "the queue is full"}
+
+
 def test_metrics_count_jobs_pictures_and_responses(client: TestClient, engine: Engine):
     before = samples(client)
     draw(client, engine, count=2)
@@ -45,6 +57,7 @@ def test_metrics_count_jobs_pictures_and_responses(client: TestClient, engine: E
     assert grown["sanakit_pictures_total", ""] == 2
     assert grown["sanakit_http_responses_total", "native 201"] == 1
     assert grown["sanakit_http_responses_total", "native 404"] == 1
+    assert after["process_resident_memory_bytes", ""] > 1e7
     assert after["sanakit_jobs_queued", ""] == 0
 
 

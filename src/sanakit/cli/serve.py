@@ -96,6 +96,7 @@ def serve(
     max_pixels: _MaxPixelsOption = EngineConfig.pixels,
     rate: _RateOption = None,
     allow_host: _AllowHostOption = None,
+    sign: o.SignOption = None,
     drain: _DrainOption = _DEFAULTS.drain,
     logs: _LogsOption = _DEFAULTS.logs,
     traces: _TracesOption = False,
@@ -116,6 +117,7 @@ def serve(
         host=host, port=port, hosts=tuple(allow_host or ()), rate=rate, drain=drain, logs=form, traces=traces
     )
     need_libraries(traces)
+    from sanakit.pipeline.signing import Signer
     from sanakit.server.logs import set_up_logs
     from sanakit.server.offers import controls_in, loras_in
     from sanakit.server.places import data_folder
@@ -128,6 +130,7 @@ def serve(
         data=data or data_folder(), models=tuple(model or ("toybox",)), loras=loras_in(loras),
         controls=controls_in(controls), device=device, dtype=dtype, fast=fast, threads=threads, queue=queue,
         batch=batch, count=max_count, steps=max_steps, pixels=max_pixels,
+        signer=None if sign is None else Signer.parse(sign),
     )  # fmt: skip
     set_up_logs(settings.logs, notify)
     left = serve_until_told(config, settings, lambda address: say(f"sanakit serves at {address}"))

@@ -22,18 +22,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sanakit.server.app import create_app
     from sanakit.server.config import EngineConfig
     from sanakit.server.engine import Engine
     from sanakit.server.errors import JobNotFoundError, PictureNotFoundError, QueueFullError
     from sanakit.server.jobs import Job, JobEvent, JobPicture, JobSpec, JobState
+    from sanakit.server.settings import Settings
     from sanakit.server.stats import EngineStats
     from sanakit.server.subscriptions import Subscription
 
 _HOMES = {
+    "app": ("create_app",),
     "config": ("EngineConfig",),
     "engine": ("Engine",),
     "errors": ("JobNotFoundError", "PictureNotFoundError", "QueueFullError"),
     "jobs": ("Job", "JobEvent", "JobPicture", "JobSpec", "JobState"),
+    "settings": ("Settings",),
     "stats": ("EngineStats",),
     "subscriptions": ("Subscription",),
 }
@@ -50,7 +54,9 @@ __all__ = [
     "JobState",
     "PictureNotFoundError",
     "QueueFullError",
+    "Settings",
     "Subscription",
+    "create_app",
 ]
 
 

@@ -1,8 +1,8 @@
-"""Counters and gauges in the text format of Prometheus: what the engine counts, and how requests were answered."""
+"""Counters and gauges in the text format of Prometheus: of the engine, of responses, and of the process."""
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0
 from starlette.types import Scope
@@ -65,6 +65,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
         labels = ["api", "status"]
         self._responses = Counter("sanakit_http_responses", "Responses.", labels, registry=self._registry)
         self._seconds = Histogram(

@@ -88,13 +88,16 @@ def field_of(entry: RequestField) -> tuple[Any, Any]:
     return Annotated[Any, check, WithJsonSchema(_schema(entry))], Field(default, description=entry.help)
 
 
+_Range = Annotated[tuple[int, int, float], Field(strict=False)]  # JSON has no tuples
+
+
 class LoraChoice(BaseModel):
     """A LoRA that the server offers. sha256: of its file, as the record of a picture has it; another is refused."""
 
     model_config = _STRICT
     name: str
     weight: float = Field(1.0, ge=-MAX_WEIGHT, le=MAX_WEIGHT)
-    blocks: list[tuple[int, int, float]] = Field([], description="First and last block, and a factor there.")
+    blocks: list[_Range] = Field([], description="First and last block, and a factor there.")
     sha256: str | None = None
 
 
