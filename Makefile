@@ -8,6 +8,7 @@
 #   make kill9     kill a small training run N=25 times and see that nothing is lost; about ten minutes
 #   make fuzz      read N=2000 damaged files with every reader, send N malformed requests: typed errors only; some minutes
 #   make faults    kill commands at every file operation, fill their disk, run them side by side; some minutes
+#   make browser   the page in Debian's Chromium (apt-get install chromium), with a server behind it; some minutes
 #   make toybox    train the shipped model again (resumes; hours); STAGES="measure ship" for some stages only
 #   make format    put the code into the form that check asks for
 #   make clean     remove .venv, out and caches
@@ -27,7 +28,7 @@ RUN_READY := $(VENV)/.run-ready
 DEV_READY := $(VENV)/.dev-ready
 PINS := pyproject.toml constraints.txt
 
-.PHONY: demo test chips check bench kill9 faults fuzz toybox format clean
+.PHONY: demo test chips check bench kill9 faults fuzz browser toybox format clean
 .DELETE_ON_ERROR:
 
 demo: $(RUN_READY)
@@ -70,6 +71,10 @@ fuzz: $(DEV_READY)
 EVERY ?= 3
 faults: $(DEV_READY)
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(PY) -W ignore -m bench.faults $(EVERY)
+
+browser: $(DEV_READY)
+	@$(PIP) -e ".[browser]"
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q tests/browser
 
 toybox: $(DEV_READY)
 	$(ALLOCATOR) $(PY) -m recipes.toybox $(STAGES)

@@ -11,8 +11,17 @@ export function showFault(error) {
   const later = error.retryAfter ? ` Try again in ${error.retryAfter} s.` : "";
   place.textContent = `${error.message}${later}`;
   place.hidden = false;
-  marked = error.field ? document.getElementById(error.field) : null;
+  marked = fieldOf(error.field ?? "");
   marked?.setAttribute("aria-invalid", "true");
+}
+
+/**
+ * @param {string} path where the server found the fault, such as `request.steps`
+ * @returns {HTMLElement|null} its field
+ */
+function fieldOf(path) {
+  const named = path.split(".").map((part) => document.getElementById(part));
+  return named.find((element) => element?.matches("input, select, textarea")) ?? null;
 }
 
 export function clearFault() {

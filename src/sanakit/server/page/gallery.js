@@ -17,6 +17,8 @@ export function createGallery(api, { onChoose, onFault }) {
   let oldest = /** @type {string|null} */ (null);
   let timer = 0;
   let search = 0; // answers to an older question are thrown away
+  /** Each job as it was last heard of: a card may be older. @type {Map<string, Job>} */
+  const known = new Map();
 
   async function load(more = false) {
     const mine = (search += 1);
@@ -37,6 +39,7 @@ export function createGallery(api, { onChoose, onFault }) {
   /** @param {Job} job @returns {HTMLElement[]} */
   function cards(job) {
     if (job.live) return []; // drafts of drawing while typing
+    known.set(job.id, job);
     return [...job.pictures].reverse().map((picture) => card(job, picture));
   }
 
@@ -59,7 +62,7 @@ export function createGallery(api, { onChoose, onFault }) {
         "data-picture": picture.id,
         onclick: () => {
           mark(picture.id);
-          onChoose(job, picture);
+          onChoose(known.get(job.id) ?? job, picture);
         },
       },
       image,
@@ -97,11 +100,11 @@ export function createGallery(api, { onChoose, onFault }) {
   return {
     load,
     mark,
-    /** A picture that was just finished, at the front. @param {Job} job @param {Picture} picture */
-    add(job, picture) {
-      if (job.live || find("search").value.trim() || shelf.querySelector(`[data-picture="${picture.id}"]`))
-        return;
-      shelf.prepend(card(job, picture));
+    /** Put what was just finished of a job to the front. @param {Job} job */
+    add(job) {
+      const fresh = cards(job).filter((each) => !shelf.querySelector(`[data-picture="${pictureOf(each)}"]`));
+      if (find("search").value.trim()) return;
+      shelf.prepend(...fresh);
       showHint("");
     },
     /** @param {string} job its id */
@@ -111,3 +114,6 @@ export function createGallery(api, { onChoose, onFault }) {
     },
   };
 }
+
+/** @param {HTMLElement} card @returns {string|undefined} the id of its picture */
+const pictureOf = (card) => card.querySelector("button")?.dataset.picture;

@@ -167,7 +167,7 @@ export function createGrid(api, { state, capabilities, follow, onChoose, onFault
       ...across.elements,
       ...down.elements,
       hint,
-      button({ text: "Draw the grid", className: "primary wide", onclick: draw }),
+      button({ text: "Draw the grid", className: "primary", onclick: draw }),
     ),
     sheet,
   );

@@ -28,8 +28,10 @@ export function startLoras(state, offered) {
         { class: "stack" },
         ...offered.map(({ name }) => {
           const on = name in loras;
-          const slider = range(`Weight of ${name}`, { ...WEIGHTS, value: loras[name] ?? 1 }, (weight) =>
-            set(name, weight),
+          const slider = range(
+            `Weight of ${shown(name)}`,
+            { ...WEIGHTS, value: loras[name] ?? 1 },
+            (weight) => set(name, weight),
           );
           slider.hidden = !on;
           const box = make("input", {
@@ -44,7 +46,7 @@ export function startLoras(state, offered) {
           return make(
             "div",
             { class: "card" },
-            make("label", { class: "switch" }, box, make("span", {}, name)),
+            make("label", { class: "switch" }, box, make("span", {}, shown(name))),
             slider,
           );
         }),
@@ -62,3 +64,6 @@ export function startLoras(state, offered) {
   });
   build();
 }
+
+/** @param {string} name of a file */
+const shown = (name) => name.replace(/\.safetensors$/, "");

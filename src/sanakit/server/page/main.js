@@ -134,12 +134,12 @@ function startPage(api, capabilities) {
   /** @param {JobEvent} event of an ordered job */
   function hear(event) {
     grid.update(event);
+    // The last event also brings pictures that were finished while the connection was gone.
+    if (event.picture || isFinished(event.job)) gallery.add(event.job);
     if (event.job.id === focused) {
       stage.update(event);
       if (event.picture) gallery.mark(event.picture.id);
     }
-    if (event.picture) gallery.add(event.job, event.picture);
-    if (event.kind === "done") event.job.pictures.forEach((picture) => gallery.add(event.job, picture)); // while away
     showServer(true);
   }
 
@@ -158,7 +158,7 @@ function startPage(api, capabilities) {
     focused = job.id;
     overlay.close();
     tabs.choose("tab-picture");
-    stage.showPicture(job, picture);
+    stage.choose(job, picture);
     announce(`Shown: ${job.request.prompt}`);
   }
 

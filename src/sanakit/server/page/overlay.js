@@ -51,6 +51,7 @@ export function createOverlay() {
       tools.replaceChildren(...next.tools);
       overlay.hidden = tools.hidden = false;
       place();
+      frame.scrollIntoView({ block: "nearest" });
     },
     close,
     /** @param {PointerEvent} event @returns {[number, number]} where it is, in fractions of the picture */

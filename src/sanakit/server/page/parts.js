@@ -9,7 +9,8 @@ import { make } from "./dom.js";
  * @param {(value: number) => void} onchange
  */
 export function range(label, bounds, onchange) {
-  const shown = make("output", {}, String(bounds.value));
+  // No <output>: a label names its first control, and that would be it.
+  const shown = make("span", {}, String(bounds.value));
   const input = make("input", {
     type: "range",
     ...bounds,

@@ -140,13 +140,11 @@ export function settingsOf(request, modelName, capabilities) {
     plain.filter((name) => request[name] != null).map((name) => [name, request[name]]),
   );
   const offered = new Set(capabilities.loras.map((lora) => lora.name));
-  const loras = (request.loras ?? []).map((/** @type {any} */ lora) => ({ ...lora, name: stem(lora.name) }));
+  const loras = /** @type {{name: string, weight: number}[]} */ (request.loras ?? []);
   const missing = [
     ...(modelName && !known ? [`the model ${modelName}`] : []),
     ...(request.source ? [`the picture ${request.source.name}`] : []),
-    ...loras
-      .filter((/** @type {any} */ lora) => !offered.has(lora.name))
-      .map((/** @type {any} */ lora) => `the LoRA ${lora.name}`),
+    ...loras.filter(({ name }) => !offered.has(name)).map(({ name }) => `the LoRA ${name}`),
     ...(request.controls ?? []).map(
       (/** @type {any} */ control) => `the control picture ${control.picture.name}`,
     ),
@@ -157,15 +155,21 @@ export function settingsOf(request, modelName, capabilities) {
     ...(request.seed !== undefined ? { seed: String(request.seed), locked: true } : {}),
     edit: null,
     control: null,
-    regions: request.regions ?? [],
+    regions: regionsOf(request),
     loras: Object.fromEntries(
-      loras
-        .filter((/** @type {any} */ lora) => offered.has(lora.name))
-        .map((/** @type {any} */ lora) => [lora.name, lora.weight]),
+      loras.filter(({ name }) => offered.has(name)).map(({ name, weight }) => [name, weight]),
     ),
   };
   return { settings, missing };
 }
 
-/** @param {string} name a file's name @returns {string} the name under which a server offers it */
-const stem = (name) => name.replace(/\.safetensors$/, "");
+/**
+ * @param {Record<string, any>} request
+ * @returns {import("./types.js").Region[]} its regions, with boxes in fractions: others are in pixels of the picture
+ */
+function regionsOf({ regions = [], width, height }) {
+  return regions.map((/** @type {import("./types.js").Region} */ { box, prompt }) => {
+    const sides = Math.max(...box) <= 1 ? [1, 1] : [width, height];
+    return { box: box.map((side, at) => side / sides[at % 2]), prompt };
+  });
+}

@@ -61,6 +61,12 @@ export function createStage(actions) {
     showCaption(of, chosen);
   }
 
+  /** Show a picture that was chosen, wherever the page is scrolled to. @param {Job} of @param {Picture} chosen */
+  function choose(of, chosen) {
+    showPicture(of, chosen);
+    find("frame").scrollIntoView({ block: "nearest" });
+  }
+
   /** @param {string} url @param {string} alt @param {boolean} preview */
   function showImage(url, alt, preview) {
     find("empty").hidden = true;
@@ -135,7 +141,7 @@ export function createStage(actions) {
     find("empty").hidden = false;
   }
 
-  return { begin, update, showPicture, showImage, clear, job: () => job, picture: () => picture };
+  return { begin, update, choose, showImage, clear, job: () => job, picture: () => picture };
 }
 
 /** @typedef {ReturnType<typeof createStage>} Stage */

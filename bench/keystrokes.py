@@ -1,0 +1,90 @@
+"""From the press of a key to the picture of it, in a browser: drawing while typing.
+
+    python -m bench.keystrokes [--model NAME] [--steps N] [--words N] [--threads N]
+
+Starts `sanakit serve` and Debian's Chromium, types words at the pace of a typist, and times each from its last key down
+to the decoded picture of the prompt as it then is: the pause of 150 ms, two requests, the drawing, the PNG. Needs the
+extra `browser`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tests.browser.serving import FLAGS, browser_path, serve
+
+PROMPT = ("a", "small", "red", "metal", "sphere", "on", "snow", "at", "noon", "and", "a", "blue", "cube")
+KEY_GAP = 70  # milliseconds between two keys, as a practised typist has
+WARM = 2  # words whose times do not count: weights are loaded, pages of memory are touched
+
+# The time of a key is taken as it reaches the page, that of a picture once it is decoded and may be painted.
+WATCH = """() => {
+    const image = document.querySelector("#picture");
+    window.timing = { key: 0, shown: [] };
+    window.addEventListener("keydown", () => (window.timing.key = performance.now()), true);
+    new MutationObserver(async () => {
+        if (image.hasAttribute("data-preview")) return;
+        const text = image.alt;
+        await image.decode();
+        window.timing.shown.push({ at: performance.now(), text });
+    }).observe(image, { attributes: true, attributeFilter: ["src"] });
+}"""
+
+
+def measure(page: Any, words: int) -> list[float]:
+    """Seconds from the last key of each word to its picture."""
+    page.evaluate(WATCH)
+    typed, times = "", []
+    for number in range(WARM + words):
+        word = PROMPT[number % len(PROMPT)]
+        text = word if not typed else f" {word}"
+        page.locator("#prompt").press_sequentially(text, delay=KEY_GAP)
+        typed += text
+        page.locator(f'#picture[alt="{typed}"]:not([data-preview])').wait_for()
+        page.wait_for_timeout(300)  # the typist looks
+        key, shown = page.evaluate("() => [window.timing.key, window.timing.shown]")
+        found = [one["at"] for one in shown if one["text"] == typed]
+        if number >= WARM:
+            times.append((found[0] - key) / 1000)
+    return times
+
+
+def main() -> None:
+    """Type, and print the times."""
+    from playwright.sync_api import sync_playwright
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="toybox")
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--words", type=int, default=20)
+    parser.add_argument("--threads", type=int, default=2)
+    given = parser.parse_args()
+    options = ("--model", given.model, "--threads", str(given.threads))
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        serve(Path(folder), 0, *options) as (address, _),
+        sync_playwright() as playwright,
+    ):
+        browser = playwright.chromium.launch(executable_path=browser_path(), args=FLAGS)
+        page = browser.new_page()
+        page.set_default_timeout(120_000)
+        page.goto(address)
+        if given.steps is not None:
+            page.fill("#steps", str(given.steps))
+        page.get_by_role("switch", name="Draw while typing").check()
+        steps = page.input_value("#steps")
+        times = sorted(measure(page, given.words))
+        browser.close()
+    middle, late = statistics.median(times), times[int(0.9 * (len(times) - 1))]
+    print(
+        f"{given.model}, {steps} steps, {given.threads} threads: median {middle:.2f} s, 90th percentile {late:.2f} s, "
+        f"fastest {times[0]:.2f} s, of {len(times)} words"
+    )
+
+
+if __name__ == "__main__":
+    main()
