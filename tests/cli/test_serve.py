@@ -54,7 +54,12 @@ def test_a_server_ends_with_its_signal_and_keeps_its_jobs(sana: Sana, tmp_path: 
     assert process.returncode == 0, errors
     assert "2 jobs wait for the next start" in errors
     rows = [json.loads(line) for line in errors.splitlines() if line.startswith("{")]
-    assert {row["path"] for row in rows} == {"/api/jobs"}
+    assert [(row["message"], row.get("path")) for row in rows] == [
+        ("accepted", None),
+        ("request", "/api/jobs"),
+    ] * 2
+    assert [row["job"] for row in rows if "job" in row] == jobs
+    assert rows[0]["request"] == rows[1]["request"] != rows[2]["request"]
     kept = Store(data / "jobs.sqlite3")
     assert [job.id for job in kept.unfinished()] == jobs
     kept.close()

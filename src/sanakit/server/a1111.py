@@ -32,7 +32,7 @@ from sanakit.server.a1111_bodies import (
     SamplerRow,
     TextToImage,
     read_order,
-)  # fmt: skip
+)
 from sanakit.server.events import finish, pictures_of
 from sanakit.server.images import decode_base64, encode_base64
 from sanakit.server.jobs import Job, JobState

@@ -23,7 +23,7 @@ from sanakit.server.bodies import (
     JobList,
     JobOrder,
     ReadBody,
-)  # fmt: skip
+)
 from sanakit.server.capabilities import capabilities
 from sanakit.server.events import PULSE, EventStream, format_event, listen
 from sanakit.server.images import MEDIA_TYPES, THUMBNAIL_QUALITY, Format, convert

@@ -26,7 +26,7 @@ from sanakit.server.openai_bodies import (
     ModelRow,
     ModelRows,
     OpenAIFault,
-)  # fmt: skip
+)
 from sanakit.server.openai_edits import FORM_DOCUMENT, edit_inputs, form_files, form_values
 from sanakit.server.refusals import JobFailedError
 from sanakit.server.service import Caller, Drawer, Viewer

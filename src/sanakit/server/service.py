@@ -28,10 +28,14 @@ _log = logging.getLogger("sanakit.server.jobs")
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """An engine behind its settings, with the keys of its data folder. stopping: set when the server ends.
+    """An engine behind its settings, and what one server keeps in memory.
 
-    started: seconds since the epoch. checkpoints: owner -> the model that clients of the A1111 tradition chose.
-    spans: where jobs are traced, if they are.
+    keys         those of the data folder
+    rates        jobs that each key has asked for of late
+    stopping     set when the server ends
+    started      seconds since the epoch
+    checkpoints  owner -> the model that a client of the A1111 tradition chose
+    spans        where jobs are traced, if they are
     """
 
     engine: Engine
@@ -107,9 +111,8 @@ def _caller(*scopes: Scope) -> Callable[..., Caller]:
     """A dependency that lets in whoever has one of some scopes. It raises NoKeyError or ScopeError."""
 
     def check(request: Request, service: Annotated[Service, Depends(get_service)]) -> Caller:
-        if (
-            not service.settings.is_public and not service.keys.all()
-        ):  # in public the last key may have been removed
+        # In public there were keys at the start, and the last one may have been removed since.
+        if not service.settings.is_public and not service.keys.all():
             return Caller(service=service, key=None)
         text = _key_text(request.headers.get("authorization", ""))
         key = None if text is None else service.keys.find(text)
