@@ -23,11 +23,11 @@ from sanakit.pipeline.components import fingerprint
 from sanakit.server.stages import Prepared, Stages
 from sanakit.toybox import render, sample_scene
 
-EACH = 6
+EACH = 10
 """Pictures of either sort. Light and shade matter: fields of colour alone left the maps of Toybox twice the error."""
 
-SIDE = 256
-"""Pixels of a side: 64 positions of a latent, so 768 equations for 32 or fewer channels and a constant."""
+SIDE = 128
+"""Pixels of a side: 16 positions of a latent, so 320 equations for 32 or fewer channels and a constant."""
 
 LONGEST = 256
 """Pixels of the longer side of a preview."""
