@@ -2,7 +2,8 @@
 
 The server's engine draws the same requests twice per round: with a batch as large as the requests, and with a batch of
 one. Nothing else differs: the same worker, prompts, decoding, PNG files and database. Both are warmed up first; the
-figures are medians of the rounds.
+figures are medians of the rounds. Where other programs run meanwhile, compare the seconds of the processor: those that
+all threads of this process took.
 """
 
 from __future__ import annotations
@@ -61,13 +62,15 @@ def measure(
     engine.start()
     try:
         seconds(engine, wanted[:2])
-        before, took = engine.stats, [seconds(engine, wanted) for _ in range(rounds)]
-        after = engine.stats
+        before, worked = engine.stats, time.process_time()
+        took = [seconds(engine, wanted) for _ in range(rounds)]
+        after, worked = engine.stats, time.process_time() - worked
     finally:
         engine.stop()
     return {
         "seconds": statistics.median(whole for whole, _ in took),
         "pictures per second": len(wanted) / statistics.median(whole for whole, _ in took),
+        "seconds of the processor": worked / rounds,
         "median latency": statistics.median(each for _, own in took for each in own),
         "worst latency": max(each for _, own in took for each in own),
         "seconds in the transformer": (after.forward_seconds - before.forward_seconds) / rounds,
@@ -85,7 +88,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     wanted = requests(given.requests, given.size, given.steps)
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}")
+    cores, threads = os.cpu_count(), torch.get_num_threads()
+    print(f"{platform.machine()}, {cores} cores, {threads} threads, load average {os.getloadavg()[0]:.1f}")
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         for batch in (1, given.requests):
@@ -94,7 +98,8 @@ def main() -> None:
                 f"batch {batch}:", json.dumps({name: round(value, 3) for name, value in found[batch].items()})
             )
     alone, together = found[1], found[given.requests]
-    print(f"throughput: {together['pictures per second'] / alone['pictures per second']:.2f} times")
+    for name in ("seconds", "seconds of the processor"):
+        print(f"one at a time over together, {name}: {alone[name] / together[name]:.2f}")
 
 
 if __name__ == "__main__":

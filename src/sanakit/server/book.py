@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from sanakit.server.config import EngineConfig
@@ -24,6 +24,9 @@ Refusal = str
 FULL: Refusal = "full"
 """Refusal of a group that has no place. Others may overtake; every other refusal ends with `EngineConfig.patience`."""
 
+_TELLING = 0.5
+"""Seconds between two times at which those who wait are told their positions."""
+
 
 class Book:
     """Unfinished jobs by id, the oldest first. changed: its lock, and what the worker waits for."""
@@ -33,6 +36,7 @@ class Book:
         self._config, self._store, self._hub = config, store, hub
         self._jobs: dict[str, Unfinished] = {}
         self._pace = Pace()
+        self._told = 0.0  # when those who wait were last told their positions
         self._stats = EngineStats(batch=config.batch)
 
     # What clients ask for, in any thread.
@@ -151,16 +155,15 @@ class Book:
         previews: makes that of a job, for those who watch. beside: pictures that were drawn elsewhere meanwhile.
         """
         rows = sum(count for _, count in jobs)
-        watched = {id(job) for job, _ in jobs if self._hub.is_watched(job.job.id, previews=True)}
-        made = {
-            id(job): previews(job) for job, _ in jobs if id(job) in watched
-        }  # outside of the lock: takes a while
+        # Outside of the lock, for they take a while.
+        made = {id(job): previews(job) for job, _ in jobs if self._hub.is_watched(job.job.id, previews=True)}
         with self.changed:
             self._pace.step(jobs[0][0].kind, seconds, lap, rows + beside)
             for job, count in jobs:
                 if not job.ended:
                     job.advance(count)
                     self._publish(job, "step", preview=made.get(id(job)))
+            self._tell_positions()
 
     def add(self, job: Unfinished, picture: JobPicture) -> bool:
         """Add a picture whose file is written, the last one ends the job; return False if the job has ended before."""
@@ -221,9 +224,26 @@ class Book:
             )
 
     def _tell_positions(self) -> None:
+        """Tell those who wait where they are, now and then: each of many would hear of each of many others."""
+        now = time.monotonic()
+        if now - self._told < _TELLING:
+            return
+        self._told = now
+        for job, position, eta in list(self._line()):
+            if self._hub.is_watched(job.job.id):
+                self._hub.publish(JobEvent(kind="queued", job=replace(job.job, position=position, eta=eta)))
+
+    def _line(self) -> Iterator[tuple[Unfinished, int, float | None]]:
+        """The waiting jobs with their positions, and the seconds of the worker's time until each is done."""
+        position, seconds = 0, 0.0
+        known = True
         for job in self._jobs.values():
+            own = self._pace.seconds_of(job.kind, job.steps_left)
+            known = known and own is not None
+            seconds += own or 0.0
             if job.waits:
-                self._publish(job, "queued")
+                yield job, position, seconds if known else None
+                position += 1
 
     def _now(self, job: Unfinished) -> Job:
         """A job with its position and its ETA."""
@@ -231,10 +251,8 @@ class Book:
             active = job.job.request.count - len(job.todo) - len(job.job.pictures)
             laps = -(-job.steps_left // max(1, active))
             return replace(job.job, eta=self._pace.seconds_left(job.kind, laps))
-        ahead = list(self._jobs.values())
-        ahead = ahead[: next((n for n, each in enumerate(ahead) if each is job), len(ahead))]
-        position = sum(each.waits for each in ahead)
-        return replace(job.job, position=position, eta=self._seconds([*ahead, job]))
+        position, eta = next((at, eta) for each, at, eta in self._line() if each is job)
+        return replace(job.job, position=position, eta=eta)
 
     def _seconds(self, jobs: Iterable[Unfinished]) -> float | None:
         """Seconds of the worker's time that jobs take; None if nothing was measured yet."""
