@@ -336,6 +336,47 @@ def test_numbers_that_break_fail_one_job_and_no_other(
         assert "layer blocks.0" in (found[1].error or "")
 
 
+def test_a_disk_that_is_full_for_a_while_loses_no_job(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing can be begun: jobs wait. No end can be noted: the job has ended, and is drawn again after a restart."""
+    begin, finish, faults = Store.begin, Store.finish, iter([True, True])
+
+    def full(self: Store, *given: Any) -> bool:
+        if next(faults, False):
+            raise OutputError("can't use the database: no space left on device")
+        return (begin if len(given) == 2 else finish)(self, *given)
+
+    monkeypatch.setattr("sanakit.server.worker._PAUSE", 0.01)
+    monkeypatch.setattr(Store, "begin", full)
+    with serving(tmp_path, folder) as engine:
+        job = submit(engine)
+        assert finished(engine, job).state == "done" and next(faults, None) is None
+    monkeypatch.undo()
+    with serving(tmp_path, folder) as engine:
+        faults = iter([True])
+        monkeypatch.setattr(Store, "finish", full)
+        other = submit(engine)
+        assert finished(engine, other).pictures
+        monkeypatch.undo()
+    with serving(tmp_path, folder, start=False) as engine:
+        assert engine.get(other.id).state == "running"
+        engine.start()
+        assert engine.get(other.id).state == "done", "its pictures were all there"
+
+
+def test_a_preview_that_can_not_be_made_costs_no_picture(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*given: Any) -> bytes:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("sanakit.server.previews.Previews.jpeg", fails)
+    with serving(tmp_path, folder) as engine:
+        found = events(engine, submit(engine, ask(steps=30)), previews=True)
+        assert found[-1].kind == "done" and all(event.preview is None for event in found)
+
+
 @pytest.mark.parametrize(
     ("error", "lets"), [(MemoryError(), 2), (RuntimeError("shapes differ"), 1)], ids=["memory", "fault"]
 )

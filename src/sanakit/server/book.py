@@ -6,11 +6,13 @@ state that a crash could take back, and events come in the order in which things
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
+from sanakit.base.errors import OutputError
 from sanakit.server.config import EngineConfig
 from sanakit.server.drawing import Unfinished
 from sanakit.server.errors import QueueFullError
@@ -19,6 +21,8 @@ from sanakit.server.pace import Pace
 from sanakit.server.stats import EngineStats
 from sanakit.server.store import Store
 from sanakit.server.subscriptions import Hub
+
+_LOG = logging.getLogger("sanakit.server")
 
 Refusal = str
 FULL: Refusal = "full"
@@ -42,8 +46,10 @@ class Book:
     # What clients ask for, in any thread.
 
     def submit(self, job: Unfinished, inputs: Iterable[str]) -> None:
-        """Accept a job. Raises QueueFullError."""
+        """Accept a job; what it makes stale ends first. Raises QueueFullError."""
         with self.changed:
+            if job.job.live is not None:
+                self._end_stale(job.job)
             if sum(each.waits for each in self._jobs.values()) >= self._config.queue:
                 self.count(refused=1)
                 raise QueueFullError(
@@ -61,15 +67,6 @@ class Book:
             job = self._jobs.get(job_id)
             if job is not None:
                 self.end(job, "cancelled")
-
-    def cancel_older(self, job: Job) -> None:
-        """End the unfinished jobs of the same owner and token that came before a job."""
-        with self.changed:
-            for each in list(self._jobs.values()):
-                if each.job.id == job.id:
-                    return
-                if each.job.live == job.live and each.job.owner == job.owner:
-                    self.end(each, "cancelled")
 
     def seen(self, job: Job) -> Job:
         """Return a stored job as it is now."""
@@ -97,6 +94,9 @@ class Book:
                 found = describe(replace(job, state="queued", started=None))
             except Exception as error:
                 self._store.finish(job.id, "failed", time.time(), fail(error))
+                continue
+            if not found.todo:  # it ended between its last picture and saying so
+                self._store.finish(job.id, "done", time.time())
                 continue
             with self.changed:
                 self._jobs[job.id] = found
@@ -184,7 +184,12 @@ class Book:
             if job.ended:
                 return
             now = time.time()
-            self._store.finish(job.job.id, state, now, error)
+            try:
+                self._store.finish(job.job.id, state, now, error)
+            except (
+                OutputError
+            ):  # a full disk: it has ended for its client, and the next engine draws it again
+                _LOG.exception("the end of job %s can't be stored", job.job.id)
             job.ended = True
             job.todo.clear()
             step = job.job.total if state == "done" else job.job.step
@@ -208,6 +213,12 @@ class Book:
         with self.changed:
             grown = {name: getattr(self._stats, name) + value for name, value in more.items()}
             self._stats = replace(self._stats, **grown)
+
+    def _end_stale(self, job: Job) -> None:
+        """End the unfinished jobs of the same owner and token."""
+        for each in list(self._jobs.values()):
+            if each.job.live == job.live and each.job.owner == job.owner:
+                self.end(each, "cancelled")
 
     def _publish(
         self,

@@ -41,5 +41,5 @@ class EngineConfig:
     batch: int = 16
     groups: int = 4
     patience: float = 5.0
-    prompts: int = 256
+    prompts: int = 64
     signer: Signer | None = None

@@ -109,8 +109,6 @@ class Engine:
             for image in images:
                 self._files.write_input(image)
             self._book.submit(Unfinished.of(job, plan, self._models), {image.sha256 for image in images})
-        if spec.live is not None:
-            self._book.cancel_older(job)
         return self.get(job.id)
 
     def get(self, job_id: str, owner: str | None = None) -> Job:

@@ -179,7 +179,11 @@ class Scheduler:
         first = min(own, key=lambda each: each.index, default=None)
         if first is None or first.last is None:
             return None
-        return self._previews.jpeg(first.prepared, first.last.x0)
+        try:
+            return self._previews.jpeg(first.prepared, first.last.x0)
+        except Exception:  # the picture is what counts
+            _LOG.exception("a preview can't be made")
+            return None
 
     def _threads(self, group: Group, chosen: Sequence[Ongoing]) -> int:
         """Threads of a pass by the size of its products; the sums of a batch differ from those alone anyway."""

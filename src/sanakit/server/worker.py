@@ -6,7 +6,9 @@ book of jobs, and both tell it what became of them.
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -17,6 +19,9 @@ from sanakit.server.files import Files
 from sanakit.server.models import Models
 from sanakit.text import CacheInfo
 
+_LOG = logging.getLogger("sanakit.server")
+_PAUSE = 1.0
+"""Seconds after a turn that failed, so that a fault that stays fills no log."""
 _LONG_STEP = 30.0
 """Seconds that a step may take before the worker is left behind when an engine stops."""
 
@@ -88,7 +93,13 @@ class Worker:
             if self._is_over():
                 return False
             admits = not self._draining
-        self._executor.turn(admits)
+        try:
+            self._executor.turn(admits)
+        except (
+            Exception
+        ):  # such as a full disk, on which no job can be begun: jobs wait, and it may have room again
+            _LOG.exception("the worker goes on after a fault")
+            time.sleep(_PAUSE)
         return True
 
     def _has_news(self) -> bool:
