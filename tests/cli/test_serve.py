@@ -82,7 +82,7 @@ def test_a_port_that_is_taken_is_said(sana: Sana, tmp_path: Path):
     assert result.exit_code == 2
     assert (
         f"can't listen at 127.0.0.1 port {port}: " in result.stderr
-        and "choose another --port" in result.stderr
+        and "choose another --host or --port" in result.stderr
     )
 
 

@@ -134,4 +134,5 @@ def serve(
     )  # fmt: skip
     set_up_logs(settings.logs, notify)
     left = serve_until_told(config, settings, lambda address: say(f"sanakit serves at {address}"))
-    notify("stopped" + (f"; {left} jobs wait for the next start" if left else ""))
+    wait = "1 job waits" if left == 1 else f"{left} jobs wait"
+    notify(f"stopped; {wait} for the next start" if left else "stopped")

@@ -206,10 +206,10 @@ def list_loras(caller: Viewer) -> list[LoraRow]:
     return [LoraRow(name=name.rpartition(".")[0] or name, alias=name, path=name) for name in names]
 
 
-@router.get("/schedulers")
-@router.get("/upscalers")
-@router.get("/prompt-styles")
-@router.get("/sd-vae")
+@router.get("/schedulers", include_in_schema=False)
+@router.get("/upscalers", include_in_schema=False)
+@router.get("/prompt-styles", include_in_schema=False)
+@router.get("/sd-vae", include_in_schema=False)
 def list_nothing(caller: Viewer) -> list[dict[str, Any]]:
     """List what there is none of here; clients ask when they start."""
     return []

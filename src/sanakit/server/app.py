@@ -43,7 +43,7 @@ def create_app(engine: Engine, settings: Settings, traces: TracerProvider | None
     app = FastAPI(
         telemetry=telemetry,
         title="sanakit", version=__version__, description=_ABOUT,
-        redirect_slashes=False,
+        redirect_slashes=False, generate_unique_id_function=lambda route: route.name,
         openapi_url="/api/openapi.json", docs_url=None, redoc_url=None,  # those pages load scripts of other hosts
         middleware=[  # the first is outermost
             Middleware(RequestLog, watch=service.metrics.count),

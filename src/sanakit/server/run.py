@@ -58,7 +58,7 @@ def _listen(settings: Settings) -> socket.socket:
     except OSError as error:
         why = error.strerror or str(error)
         raise ConfigError(
-            f"can't listen at {settings.host} port {settings.port}: {why}; choose another --port"
+            f"can't listen at {settings.host} port {settings.port}: {why}; choose another --host or --port"
         ) from None
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from sanakit.pipeline.request import ImageRequest
 from sanakit.server.engine import Engine
@@ -24,6 +25,7 @@ from sanakit.server.settings import Settings
 from sanakit.server.traces import JobSpans
 
 _log = logging.getLogger("sanakit.server.jobs")
+_BEARER = HTTPBearer(auto_error=False, description="An API key, once there is one: `sanakit keys add NAME`.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,11 +112,15 @@ def get_service(request: Request) -> Service:
 def _caller(*scopes: Scope) -> Callable[..., Caller]:
     """A dependency that lets in whoever has one of some scopes. It raises NoKeyError or ScopeError."""
 
-    def check(request: Request, service: Annotated[Service, Depends(get_service)]) -> Caller:
+    def check(
+        request: Request,
+        service: Annotated[Service, Depends(get_service)],
+        bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
+    ) -> Caller:
         # In public there were keys at the start, and the last one may have been removed since.
         if not service.settings.is_public and not service.keys.all():
             return Caller(service=service, key=None)
-        text = _key_text(request.headers.get("authorization", ""))
+        text = bearer.credentials if bearer else _password(request.headers.get("authorization", ""))
         key = None if text is None else service.keys.find(text)
         if key is None:
             raise NoKeyError("this server asks for an API key: send it as `Authorization: Bearer KEY`")
@@ -137,14 +143,12 @@ Overseer = Annotated[Caller, Depends(_caller("read"))]
 """Whoever sees everything."""
 
 
-def _key_text(header: str) -> str | None:
-    """The key in an Authorization header: a bearer, or the password that clients of the A1111 tradition send."""
+def _password(header: str) -> str | None:
+    """The key in an Authorization header of clients of the A1111 tradition: the password of any user."""
     kind, _, value = header.partition(" ")
-    if kind.lower() == "bearer":
-        return value.strip()
-    if kind.lower() == "basic":
-        try:
-            return base64.b64decode(value, validate=True).decode("utf-8", "surrogateescape").partition(":")[2]
-        except (binascii.Error, ValueError):
-            return None
-    return None
+    if kind.lower() != "basic":
+        return None
+    try:
+        return base64.b64decode(value, validate=True).decode("utf-8", "surrogateescape").partition(":")[2]
+    except (binascii.Error, ValueError):
+        return None
