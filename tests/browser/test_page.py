@@ -181,11 +181,15 @@ def test_a_downloaded_picture_holds_its_settings_and_loads_them_when_dropped(vis
     expect(other.locator("#seed-lock")).to_have_attribute("aria-pressed", "true")
 
 
-def test_a_dropped_file_without_settings_is_refused_in_words(visit, tmp_path: Path):
+def test_a_dropped_picture_without_settings_becomes_the_one_to_change(visit, tmp_path: Path):
     page = visit()
-    Image.new("RGB", (8, 8)).save(tmp_path / "plain.png")
+    Image.new("RGB", (96, 64)).save(tmp_path / "plain.png")
     drop(page, tmp_path / "plain.png")
-    expect(page.get_by_role("alert")).to_have_text(re.compile("holds no request"))
+    expect(page.get_by_role("img", name="To change: dropped.png")).to_be_visible()
+    expect(page.locator("#size")).to_be_disabled()
+    (tmp_path / "text.png").write_text("no picture", encoding="utf-8")
+    drop(page, tmp_path / "text.png")
+    expect(page.get_by_role("alert")).to_have_text("This file isn't a picture that the browser can read.")
     page.faults.clear()  # the browser logs the status 422
 
 
@@ -277,6 +281,30 @@ def test_a_grid_shows_a_picture_for_each_pair(visit):
     assert heads == ["Steps 1", "Steps 2", "Guidance 1", "Guidance 4.5"]
     cells.nth(1).click()
     expect(page.locator("#caption-recipe")).to_contain_text("2 steps · seed")
+
+
+def test_a_value_that_cannot_be_taken_is_not_passed_over(visit):
+    page = visit()
+    page.fill("#prompt", "a cube")
+    page.fill("#steps", "0")
+    page.keyboard.press("Control+Enter")
+    expect(page.get_by_role("alert")).to_have_text(
+        re.compile("^Steps: Value must be greater than or equal to 1")
+    )
+    expect(page.locator("#steps")).to_be_focused()
+    expect(page.locator("#progress")).to_be_hidden()
+
+
+def test_many_jobs_leave_the_page_connections_to_work_with(visit):
+    """A browser opens six to one server, and an open stream of events holds one."""
+    page = visit()
+    page.fill("#steps", "30")
+    for number in range(8):
+        page.fill("#prompt", f"job number {number}")
+        page.keyboard.press("Control+Enter")
+    finished(page, "job number 7")
+    expect(page.locator("#server-state")).to_have_text("Ready")
+    expect(page.locator("#shelf button[title^='job number']")).to_have_count(8)
 
 
 def test_two_pictures_are_compared_with_a_slider(visit):

@@ -33,7 +33,7 @@ def address(playwright: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield address
 
 
-def test_a_lora_and_a_scribble_reach_the_request(visit):
+def test_a_lora_and_a_scribble_reach_the_request_and_are_asked_for_again(visit):
     page = visit()
     page.fill("#steps", "2")
     page.fill("#prompt", "a red cube")
@@ -53,10 +53,7 @@ def test_a_lora_and_a_scribble_reach_the_request(visit):
     request = page.evaluate("async () => (await (await fetch('/api/jobs')).json()).jobs[0].request")
     assert [(one["name"], one["weight"]) for one in request["loras"]] == [("style.safetensors", 0.6)]
     assert [one["network"]["name"] for one in request["controls"]] == ["scribble"]
-
-
-def test_recreating_asks_for_what_the_picture_cannot_hold(visit):
-    page = visit()
+    page.reload()
     page.locator("#shelf button").first.click()
     page.locator("#actions").get_by_role("button", name="Recreate").click()
     expect(page.get_by_role("alert")).to_have_text(

@@ -45,6 +45,20 @@ export function startComposer(state, capabilities) {
   show(state.get(), new Set(Object.keys(state.get())), capabilities);
 }
 
+/**
+ * What is wrong in the form, where a value could not be taken; the field gets the focus.
+ * @returns {Error|null}
+ */
+export function findMistake() {
+  const field = find("composer").querySelector("[aria-invalid=true]");
+  if (!field) return null;
+  const group = field.closest("details");
+  if (group) group.open = true;
+  field.focus();
+  const name = field.labels[0]?.textContent ?? field.getAttribute("aria-label");
+  return new Error(`${name}: ${field.validationMessage || "this value is out of range."}`);
+}
+
 /** @param {SettingsState} state */
 function listenToText(state) {
   for (const name of ["prompt", "negative", "solver"]) {
@@ -56,9 +70,8 @@ function listenToText(state) {
 function listenToNumber(state, name, input) {
   input.addEventListener("input", () => {
     const valid = input.value !== "" && input.checkValidity();
-    input.toggleAttribute("aria-invalid", false);
+    input.setAttribute("aria-invalid", String(!valid));
     if (valid) state.set({ [name]: Number(input.value) });
-    else input.setAttribute("aria-invalid", "true");
   });
 }
 

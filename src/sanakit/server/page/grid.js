@@ -123,7 +123,7 @@ export function createGrid(api, { state, capabilities, follow, onChoose, onFault
         ...(y ? { y } : {}),
       });
       show(x, y, rows);
-      rows.flat().forEach(follow);
+      rows.flat().forEach((job) => follow(job));
     } catch (error) {
       onFault(/** @type {Error} */ (error));
     }

@@ -6,7 +6,9 @@ import { ApiError } from "./api.js";
 /** @typedef {import("./types.js").JobEvent} JobEvent */
 
 const FINISHED = new Set(["done", "failed", "cancelled"]);
-const LONGEST_WAIT = 10_000; // milliseconds between two tries to reach a server that went away
+/** A browser opens six connections to a server; what is left is for pictures, requests and drafts. */
+const MOST_STREAMS = 3;
+const WAITS = { first: 500, longest: 10_000 }; // milliseconds between two tries to reach a server that went away
 
 /** @param {Job} job */
 export const isFinished = (job) => FINISHED.has(job.state);
@@ -18,6 +20,11 @@ export const isFinished = (job) => FINISHED.has(job.state);
 export function followJobs(api, { onEvent, onReach }) {
   /** @type {Map<string, Job>} */
   const followed = new Map();
+  /** Jobs whose turn to be listened to has not come; the server draws in order, so they lose nothing. */
+  let waiting = /** @type {string[]} */ ([]);
+  /** @type {Map<string, AbortController>} */
+  const streams = new Map();
+  let wait = WAITS.first;
 
   /** @param {JobEvent} event */
   function tell(event) {
@@ -26,33 +33,51 @@ export function followJobs(api, { onEvent, onReach }) {
     onEvent(event);
   }
 
-  /** Follow a job to its end, whatever happens to the connection. @param {Job} job */
-  async function follow(job) {
-    if (followed.has(job.id)) return;
-    followed.set(job.id, job);
-    let wait = 500;
-    while (followed.has(job.id)) {
-      try {
-        for await (const event of api.watch(job.id)) {
-          onReach(true);
-          wait = 500;
-          tell(event);
-        }
-        if (!followed.has(job.id)) return;
-        const now = await api.job(job.id);
-        if (isFinished(now))
-          tell({ kind: now.state, job: now, preview: null, picture: null, message: now.error });
-      } catch (error) {
-        if (error instanceof ApiError && error.status === 404) followed.delete(job.id);
-        onReach(false);
+  /** Listen once, to the end of the job or of the connection. @param {string} id @param {AbortSignal} signal */
+  async function listen(id, signal) {
+    try {
+      for await (const event of api.watch(id, { signal })) {
+        onReach(true);
+        wait = WAITS.first;
+        tell(event);
       }
+    } catch (error) {
+      if (signal.aborted) return; // it made room for another one
+      if (error instanceof ApiError && error.status === 404) return void followed.delete(id);
+      onReach(false);
       await new Promise((resolve) => setTimeout(resolve, wait));
-      wait = Math.min(wait * 2, LONGEST_WAIT);
+      wait = Math.min(wait * 2, WAITS.longest);
     }
   }
 
+  /** @param {string} id */
+  async function open(id) {
+    const stream = new AbortController();
+    streams.set(id, stream);
+    await listen(id, stream.signal);
+    streams.delete(id);
+    if (followed.has(id)) waiting.push(id);
+    fill();
+  }
+
+  function fill() {
+    waiting = waiting.filter((id) => followed.has(id));
+    while (streams.size < MOST_STREAMS && waiting.length) open(/** @type {string} */ (waiting.shift()));
+  }
+
   return {
-    follow,
+    /**
+     * Follow a job to its end, whatever happens to the connection.
+     * @param {Job} job
+     * @param {boolean} [first] whether it is the one to look at, before which others wait
+     */
+    follow(job, first = false) {
+      if (followed.has(job.id)) return;
+      followed.set(job.id, job);
+      waiting = first ? [job.id, ...waiting] : [...waiting, job.id];
+      if (first && streams.size >= MOST_STREAMS) [...streams.values()][0].abort();
+      fill();
+    },
     /** @returns {Job[]} those that are not finished, the oldest first */
     unfinished: () => [...followed.values()],
   };

@@ -1,9 +1,9 @@
 // The page: its parts, and what each of them tells the others.
 
 import { announce } from "./announcer.js";
-import { createApi } from "./api.js";
+import { ApiError, createApi } from "./api.js";
 import { createCompare } from "./compare.js";
-import { startComposer } from "./composer.js";
+import { findMistake, startComposer } from "./composer.js";
 import { startControl } from "./control.js";
 import { createKeyQuestion, startHelp } from "./dialogs.js";
 import { find } from "./dom.js";
@@ -111,14 +111,16 @@ function startPage(api, capabilities) {
   /** Draw with the settings of now. */
   async function draw() {
     clearFault();
+    const mistake = findMistake();
+    if (mistake) return showFault(mistake);
     overlay.close();
-    live.stop();
     if (!state.get().locked) state.set({ seed: rollSeed() });
+    live.stop(); // last: another seed would begin a draft
     try {
       const job = await api.createJob(orderOf(state.get()));
       focus(job);
       announce("Drawing.");
-      jobs.follow(job);
+      jobs.follow(job, true);
     } catch (error) {
       showFault(/** @type {Error} */ (error));
     }
@@ -205,14 +207,17 @@ function startPage(api, capabilities) {
     }
   }
 
-  /** @param {File} file */
+  /** Load the settings of a picture; one that has none becomes the picture to change. @param {File} file */
   async function takeFile(file) {
     clearFault();
     try {
       const found = await api.read(file);
       if (load(found)) announce(["Settings loaded.", ...found.notes].join(" "));
     } catch (error) {
-      showFault(/** @type {Error} */ (error));
+      const hasNone = error instanceof ApiError && error.status === 422;
+      if (!hasNone || find("edit-group").hidden) return showFault(/** @type {Error} */ (error));
+      await edit.begin(file, file.name);
+      announce("The picture holds no settings: it is the one to change now.");
     }
   }
 
@@ -272,7 +277,7 @@ function startPage(api, capabilities) {
       ["running", "queued"].map((name) => api.jobs({ state: name, limit: 50 })),
     );
     const mine = unfinished.flat().filter((job) => !job.live);
-    mine.forEach(jobs.follow);
+    mine.forEach((job, at) => jobs.follow(job, at === 0));
     if (mine[0]) focus(mine[0]);
   }
 }

@@ -9,7 +9,7 @@ export function startShortcuts({ draw, cancel, dice, search }) {
     else if (command && event.key.toLowerCase() === "k") run(event, search);
     else if (event.altKey && event.code === "KeyR")
       run(event, dice); // by its place: Alt changes letters on a Mac
-    else if (event.key === "Escape") run(event, cancel);
+    else if (event.key === "Escape" && !isSearch(event.target)) run(event, cancel);
   });
 }
 
@@ -18,6 +18,10 @@ function run(event, action) {
   event.preventDefault();
   action();
 }
+
+/** Whether Escape empties the field. @param {EventTarget|null} target */
+const isSearch = (target) =>
+  target instanceof HTMLInputElement && target.type === "search" && target.value !== "";
 
 /** Whether the command key is ⌘. */
 export const isMac = () => /Mac|iPhone|iPad/.test(navigator.platform);

@@ -88,6 +88,7 @@ export function createStage(actions) {
     bar.setAttribute("aria-valuenow", String(Math.round(100 * share)));
     bar.style.setProperty("--done", String(share));
     find("progress-text").textContent = progressText(of);
+    document.title = busy ? `${Math.round(100 * share)} % · sanakit` : "sanakit";
     if (aloud && !busy) announce(of.state === "done" ? `Drawn: ${of.request.prompt}` : progressText(of));
   }
 
