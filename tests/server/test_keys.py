@@ -73,6 +73,15 @@ def test_a_damaged_file_lets_nobody_in(content: str, tmp_path: Path):
         KeyStore(tmp_path).all()
 
 
+def test_a_file_that_is_damaged_while_the_server_runs_lets_nobody_in(engine: Engine, tmp_path: Path):
+    app = create_app(engine, Settings())
+    object.__setattr__(app.state.service, "keys", KeyStore(tmp_path))
+    (tmp_path / FILE).write_text("{")
+    response = TestClient(app, base_url=HOST).get("/api/jobs")
+    assert response.status_code == 500
+    assert FILE not in response.text and str(tmp_path) not in response.text
+
+
 def test_rates_count_each_key_alone():
     rates = Rates()
     rates.take("a", "3/hour", 2)

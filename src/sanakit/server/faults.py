@@ -19,28 +19,37 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sanakit.base.echo import printable
-from sanakit.base.errors import InputError, ModelNotFoundError, SanakitError
+from sanakit.base.errors import ModelNotFoundError, PictureError, RequestError, SanakitError, ShortageError
 from sanakit.base.memory import is_shortage
 from sanakit.server.errors import JobNotFoundError, PictureNotFoundError, QueueFullError
 from sanakit.server.logs import request_id
-from sanakit.server.refusals import JobEndedError, NoKeyError, OriginError, RateError, ScopeError
+from sanakit.server.refusals import (
+    JobEndedError,
+    JobFailedError,
+    NoKeyError,
+    OriginError,
+    RateError,
+    ScopeError,
+)
 
 _log = logging.getLogger("sanakit.server")
 
-_STATUSES: tuple[tuple[type[SanakitError], int], ...] = (
-    (NoKeyError, 401),
-    (ScopeError, 403),
-    (OriginError, 403),
-    (JobNotFoundError, 404),
-    (PictureNotFoundError, 404),
-    (ModelNotFoundError, 404),
-    (JobEndedError, 409),
-    (QueueFullError, 429),
-    (RateError, 429),
-    (InputError, 422),
-    (SanakitError, 500),
-)
-"""The first row that an error is an instance of."""
+_STATUSES: dict[type[SanakitError], int] = {
+    NoKeyError: 401,
+    ScopeError: 403,
+    OriginError: 403,
+    JobNotFoundError: 404,
+    PictureNotFoundError: 404,
+    ModelNotFoundError: 404,
+    JobEndedError: 409,
+    RequestError: 422,
+    PictureError: 422,
+    ShortageError: 422,
+    QueueFullError: 429,
+    RateError: 429,
+    JobFailedError: 500,
+}
+"""What a client can put right or wait for, or has to know. Others, such as a disk that is full, are the server's."""
 
 _KINDS = {
     400: "BadRequest",
@@ -68,15 +77,12 @@ class Fault:
 
 def fault_of(error: Exception) -> Fault:
     """Return what clients are told of an error."""
-    if isinstance(error, SanakitError):
-        status = next(status for kind, status in _STATUSES if isinstance(error, kind))
-        retry_after = getattr(error, "retry_after", None)
+    status = next((status for kind, status in _STATUSES.items() if isinstance(error, kind)), None)
+    if status is not None:
         return Fault(
-            status=status,
-            message=_sentence(printable(error)),
-            kind=type(error).__name__,
-            retry_after=retry_after,
-        )
+            status=status, message=_sentence(printable(error)), kind=type(error).__name__,
+            retry_after=getattr(error, "retry_after", None),
+        )  # fmt: skip
     if isinstance(error, RequestValidationError):
         return _invalid(error)
     if isinstance(error, HTTPException):

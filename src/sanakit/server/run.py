@@ -31,7 +31,8 @@ def serve(config: EngineConfig, settings: Settings, ready: Tell) -> int:
     ready: told the address, once requests are answered. Raises ConfigError for a public address without keys and for
     one that can't be had, and as `Engine`.
     """
-    if settings.is_public and not KeyStore(config.data).all():
+    keys = KeyStore(config.data).all()
+    if settings.is_public and not keys:
         raise ConfigError(
             f"{settings.host} lets other machines draw here, and there is no key: make one by "
             f"`sanakit keys add NAME --data {config.data}`, or leave --host out"

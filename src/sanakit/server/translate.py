@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sanakit.base.echo import quoted
-from sanakit.base.errors import RequestError
+from sanakit.base.errors import ConfigError, RequestError
 from sanakit.data.annotators import Annotator
 from sanakit.pipeline.control import Control
 from sanakit.pipeline.inputs import InputImage
@@ -18,7 +18,7 @@ from sanakit.server.service import Service
 
 
 def image_request(service: Service, body: RequestParts, inputs: Inputs | None = None) -> ImageRequest:
-    """Return the request in a body. Raises RequestError, PictureError, or ConfigError for an annotator."""
+    """Return the request in a body. Raises RequestError or PictureError."""
     given = inputs or Inputs()
     return ImageRequest(
         **body.values,
@@ -45,7 +45,7 @@ def _control(service: Service, choice: ControlChoice) -> Control:
     network = service.engine.catalogue.control(choice.name)
     picture = decode_base64(choice.picture, "control", service.settings.input_pixels)
     if choice.annotator is not None:
-        drawn = Annotator(name=choice.annotator).function()(picture.image.convert("RGB"))
+        drawn = _annotator(choice.annotator).function()(picture.image.convert("RGB"))
         picture = InputImage.of(drawn, f"{choice.annotator}.png")
     return Control(
         network=network,
@@ -55,6 +55,13 @@ def _control(service: Service, choice: ControlChoice) -> Control:
         end=choice.end,
         fit=choice.fit,
     )
+
+
+def _annotator(name: str) -> Annotator:
+    try:
+        return Annotator(name=name)
+    except ConfigError as error:
+        raise RequestError(str(error)) from None
 
 
 def _box(sides: list[float]) -> tuple[float, float, float, float]:
