@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from functools import cache
 from math import prod
 from typing import TypeVar
 
@@ -39,12 +40,12 @@ class Shapes:
         return (
             gemma_parameters(self.text),
             transformer_parameters(self.transformer),
-            _count(lambda config: DCAE(config).decoder, self.autoencoder),
+            decoder_parameters(self.autoencoder),
         )
 
     def encoder_parameters(self) -> int:
         """Return the number of parameters of the encoding half of the autoencoder, which edits need besides."""
-        return _count(LatentEncoder, self.autoencoder)
+        return encoder_parameters(self.autoencoder)
 
 
 def shapes_of(
@@ -73,6 +74,7 @@ def _count(build: Callable[[Config], nn.Module], config: Config) -> int:
     return sum(prod(parameter.shape) for parameter in module.parameters())
 
 
+@cache  # here and below: a server counts for every request, which takes 50 ms
 def transformer_parameters(config: TransformerConfig) -> int:
     """Return the parameters of a transformer.
 
@@ -82,6 +84,19 @@ def transformer_parameters(config: TransformerConfig) -> int:
     return one + (config.depth - 1) * (two - one)
 
 
+@cache
+def decoder_parameters(config: AutoencoderConfig) -> int:
+    """Return the parameters of the decoding half of an autoencoder."""
+    return _count(lambda config: DCAE(config).decoder, config)
+
+
+@cache
+def encoder_parameters(config: AutoencoderConfig) -> int:
+    """Return the parameters of the encoding half of an autoencoder."""
+    return _count(LatentEncoder, config)
+
+
+@cache
 def control_parameters(config: ControlConfig) -> int:
     """Return the parameters of a ControlNet, counted as those of the transformer."""
     one, two = (

@@ -9,7 +9,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import lru_cache
 
 import torch
 
@@ -52,7 +51,6 @@ class Models:
         self._models, self._free = models, free
         self._working = 0
         self._used: OrderedDict[Part, int] = OrderedDict()  # part -> bytes of its weights, oldest use first
-        self._stages = lru_cache(maxsize=512)(self._estimate)
 
     def check(self, name: str, plan: Plan) -> None:
         """Raise ShortageError if this machine has too little memory for a plan, even if nothing else were loaded.
@@ -155,7 +153,7 @@ class Models:
         encode = plan.edit is not None or bool(controls)
         return self._stages(name, plan.drawn.width, plan.drawn.height, plan.branches, encode, controls)
 
-    def _estimate(
+    def _stages(
         self,
         name: str,
         width: int,
