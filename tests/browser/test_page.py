@@ -211,7 +211,7 @@ def test_the_scene_builder_writes_what_toybox_reads(visit):
     expect(page.get_by_role("button", name="Another thing")).to_be_disabled()
 
 
-def test_drawing_while_typing_keeps_the_seed_and_leaves_no_drafts(visit, address: str):
+def test_drawing_while_typing_keeps_the_seed_and_leaves_nothing_behind(visit, address: str):
     page = visit()
     page.fill("#seed", "5")
     page.fill("#steps", "2")
@@ -221,8 +221,8 @@ def test_drawing_while_typing_keeps_the_seed_and_leaves_no_drafts(visit, address
     page.locator("#prompt").press_sequentially(" on grass", delay=40)
     finished(page, "a red cube on grass")
     expect(page.locator("#caption-recipe")).to_contain_text("seed 5")
-    drafts = [job for job in _jobs(page) if job["live"]]
-    assert [job["request"]["prompt"] for job in drafts] == ["a red cube on grass"]
+    live = [job for job in _jobs(page) if job["live"]]
+    assert [job["request"]["prompt"] for job in live] == ["a red cube on grass"]
     page.get_by_role("switch", name="Draw while typing").uncheck()
     expect(page.locator("#shelf button[title='a red cube on grass']")).to_have_count(0)
 

@@ -1,7 +1,7 @@
 // The form: prompt and settings, both ways between the fields and the state.
 
 import { fillSelect, find, icon, make } from "./dom.js";
-import { draftSteps, modelOf, rollSeed } from "./settings.js";
+import { liveSteps, modelOf, rollSeed } from "./settings.js";
 import { sizeOptions } from "./sizes.js";
 
 /** @typedef {import("./types.js").Capabilities} Capabilities */
@@ -168,9 +168,9 @@ function showLiveHint(settings, capabilities) {
   const hint = find("live-hint");
   hint.hidden = !settings.live;
   const model = modelOf(capabilities, settings.model);
-  const steps = draftSteps(settings, model);
+  const steps = liveSteps(settings, model);
   hint.textContent =
     steps < settings.steps
-      ? `Drafts of ${steps} steps follow your typing; Draw makes the picture with ${settings.steps}. The seed stays.`
+      ? `Pictures of ${steps} steps follow your typing; Draw makes one of ${settings.steps}. The seed stays.`
       : "A new picture follows every pause. The seed stays.";
 }

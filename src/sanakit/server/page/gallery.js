@@ -38,7 +38,7 @@ export function createGallery(api, { onChoose, onFault }) {
 
   /** @param {Job} job @returns {HTMLElement[]} */
   function cards(job) {
-    if (job.live) return []; // drafts of drawing while typing
+    if (job.live) return []; // drawn while typing, and gone with the next one
     known.set(job.id, job);
     return [...job.pictures].reverse().map((picture) => card(job, picture));
   }

@@ -6,7 +6,7 @@ import { ApiError } from "./api.js";
 /** @typedef {import("./types.js").JobEvent} JobEvent */
 
 const FINISHED = new Set(["done", "failed", "cancelled"]);
-/** A browser opens six connections to a server; what is left is for pictures, requests and drafts. */
+/** A browser opens six connections to a server; what is left is for pictures, requests and drawing while typing. */
 const MOST_STREAMS = 3;
 const WAITS = { first: 500, longest: 10_000 }; // milliseconds between two tries to reach a server that went away
 

@@ -17,7 +17,7 @@ export function createLive(api, { order, onEvent, onFault }) {
   const token = crypto.randomUUID(); // the server cancels older jobs of the same token
   let timer = 0;
   let current = new AbortController();
-  /** The draft that is being drawn, and the one that is shown; others nobody needs. @type {string|null} */
+  /** The live job that is being drawn, and the one that is shown; others nobody needs. @type {string|null} */
   let drawn = null;
   /** @type {string|null} */
   let shown = null;
@@ -41,7 +41,7 @@ export function createLive(api, { order, onEvent, onFault }) {
     }
   }
 
-  /** Forget a draft. @param {string|null} id */
+  /** Forget a live job. @param {string|null} id */
   function drop(id) {
     if (id) api.remove(id).catch(() => {}); // it may be gone, and one that stays is no harm
   }

@@ -103,7 +103,7 @@ function startPage(api, capabilities) {
     },
   });
   const live = createLive(api, {
-    order: (token) => orderOf(state.get(), { live: token, draft: modelOf(capabilities, state.get().model) }),
+    order: (token) => orderOf(state.get(), { token, model: modelOf(capabilities, state.get().model) }),
     onEvent: hearLive,
     onFault: showFault,
   });
@@ -115,7 +115,7 @@ function startPage(api, capabilities) {
     if (mistake) return showFault(mistake);
     overlay.close();
     if (!state.get().locked) state.set({ seed: rollSeed() });
-    live.stop(); // last: another seed would begin a draft
+    live.stop(); // last: another seed would draw while typing
     try {
       const job = await api.createJob(orderOf(state.get()));
       focus(job);
@@ -145,7 +145,7 @@ function startPage(api, capabilities) {
     showServer(true);
   }
 
-  /** @param {JobEvent} event of a draft */
+  /** @param {JobEvent} event of a live job */
   function hearLive(event) {
     if (event.kind === "cancelled") return; // a newer one comes
     clearFault();

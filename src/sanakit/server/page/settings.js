@@ -19,8 +19,8 @@ const KEPT = [
   "solver",
   "live",
 ];
-/** Steps of a draft by a model that was not made for few: shapes and colours are there, edges are soft. */
-const DRAFT_STEPS = 6;
+/** Steps while typing, of a model that was not made for few: shapes and colours are there, edges are soft. */
+const LIVE_STEPS = 6;
 export const DEFAULT_STRENGTH = { whole: 0.5, masked: 1, words: 0.7 }; // as of `sanakit edit`
 
 /** @param {Model} model @returns {Settings} */
@@ -87,18 +87,18 @@ export function rollSeed() {
 /**
  * The order of a job.
  * @param {Settings} settings
- * @param {{live?: string|null, draft?: Model|null}} [options] live: a token of drawing while typing; draft: the model,
- *   if the picture is to come soon rather than to be finished
+ * @param {{token: string, model: Model}|null} [live] of drawing while typing, where the picture is to come soon rather
+ *   than to be finished: older jobs of the same token are stale
  */
-export function orderOf(settings, { live = null, draft = null } = {}) {
+export function orderOf(settings, live = null) {
   const { edit, control, regions } = settings;
   const request = {
     prompt: settings.prompt,
     negative: settings.negative,
-    steps: draft ? draftSteps(settings, draft) : settings.steps,
+    steps: live ? liveSteps(settings, live.model) : settings.steps,
     guidance: settings.guidance,
     seed: settings.seed,
-    count: draft ? 1 : settings.count,
+    count: live ? 1 : settings.count,
     solver: settings.solver,
     // A picture that is changed keeps its own size.
     ...(edit ? editFields(edit) : { width: settings.width, height: settings.height }),
@@ -109,12 +109,12 @@ export function orderOf(settings, { live = null, draft = null } = {}) {
     ...(control?.picture ? { controls: [control] } : {}),
   };
   const inputs = edit ? { inputs: { source: edit.source, ...(edit.mask ? { mask: edit.mask } : {}) } } : {};
-  return { model: settings.model, ...(live ? { live } : {}), ...inputs, request };
+  return { model: settings.model, ...(live ? { live: live.token } : {}), ...inputs, request };
 }
 
 /** @param {Settings} settings @param {Model} model */
-export function draftSteps(settings, model) {
-  return model.few_steps ? settings.steps : Math.min(settings.steps, DRAFT_STEPS);
+export function liveSteps(settings, model) {
+  return model.few_steps ? settings.steps : Math.min(settings.steps, LIVE_STEPS);
 }
 
 /** @param {import("./types.js").Edit} edit */
