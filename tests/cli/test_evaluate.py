@@ -13,6 +13,7 @@ from sanakit.pipeline.model import Model
 from sanakit.pipeline.png import read_picture
 from sanakit.toybox.trials import CATEGORIES, phrasings, trials
 from tests.cli.running import Sana, lines_of, pictures_in
+from tests.data.labels.tiny_models import write_clip
 
 
 def evaluate(sana: Sana, *arguments: object):
@@ -127,3 +128,53 @@ def test_choices_that_make_no_sense_are_refused(sana: Sana, tmp_path: Path, opti
     result = sana.draw("a red cube", *options, "--out", tmp_path / "best")
     assert result.exit_code == 2 and message in " ".join(result.stderr.split())
     assert pictures_in(tmp_path / "best") == []
+
+
+def test_a_suite_is_drawn_scored_and_gone_on_with(sana: Sana, tmp_path: Path):
+    (tmp_path / "suite.jsonl").write_text(
+        '{"tag": "one", "prompt": "a cube"}\n{"tag": "two", "prompt": "a cone"}\n'
+    )
+    (tmp_path / "reference").mkdir()
+    for index, colour in enumerate(("red", "green", "blue")):
+        Image.new("RGB", (40, 40), colour).save(tmp_path / f"reference/{index}.png")
+    features = write_clip(tmp_path / "clip")
+    command = (
+        "evaluate", "suite", tmp_path / "suite.jsonl", "--model", sana.model, "--device", "cpu", "--dtype", "fp32",
+        "--steps", 1, "--size", 64, "--per-prompt", 2, "--judge", "toybox", "--reference", tmp_path / "reference",
+        "--features", features, "--out", tmp_path / "out",
+    )  # fmt: skip
+    first = sana(*command)
+    assert first.exit_code == 0, first.stderr
+    assert "suite (geneval): 2 prompts, 4 of 4 pictures" in first.stdout
+    told = json.loads((tmp_path / "out/report.json").read_text())
+    assert list(told["judges"]["toybox"]) == ["overall", "one", "two"]
+    assert told["frechet"][str(features)] > 0 and told["made"]["model"] == sana.model
+    assert pictures_in(tmp_path / "out/pictures") == [
+        "00000-0.png",
+        "00000-1.png",
+        "00001-0.png",
+        "00001-1.png",
+    ]
+    drawn = (tmp_path / "out/pictures/00000-0.png").stat().st_mtime_ns
+    assert sana(*command).exit_code == 0
+    assert (tmp_path / "out/pictures/00000-0.png").stat().st_mtime_ns == drawn
+    compared = sana("evaluate", "compare", tmp_path / "out/report.json", tmp_path / "out/report.json")
+    assert compared.exit_code == 0 and "difference 0.00 ± 0.00 of 2 prompts: not clear" in compared.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "say what to measure"),
+        (("--judge", "toybox", "--reference", "."), "--reference and --features go together"),
+        (("--judge", "nobody"), "nobody"),
+        (("--judge", "toybox", "--workers", 3), "--workers goes with --engine"),
+    ],
+)
+def test_a_suite_that_can_not_be_measured_is_not_drawn(sana: Sana, tmp_path: Path, options, message: str):
+    (tmp_path / "suite.txt").write_text("a cube\n")
+    result = sana(
+        "evaluate", "suite", tmp_path / "suite.txt", "--model", sana.model, "--out", "out", *options
+    )
+    assert result.exit_code == 2 and message in " ".join(result.stderr.split())
+    assert not (tmp_path / "out").exists()

@@ -10,7 +10,7 @@ from PIL import Image
 
 from sanakit.base.errors import PictureError, RequestError
 from sanakit.evaluation.best_of import Choice, Judged, best_of
-from sanakit.evaluation.pictures import find_pictures, score_pictures, summarise
+from sanakit.evaluation.pictures import find_pictures, mean_of, score_pictures
 from sanakit.pipeline import Done, ImageRequest, Model, Note, PictureDone, Record, Step, load, write_picture
 from tests.oracles.tiny import Folders
 
@@ -119,8 +119,8 @@ def test_pictures_are_scored_by_the_prompts_that_they_carry(tmp_path: Path):
         ("a.png", "a cube", 6),
         ("b.png", "a cone", 6),
     ]
-    assert str(summarise(scores)) == "6.00 ± 0.00 of 2 pictures"
-    assert summarise(scores[:1]).to_json() == {"mean": 6.0, "low": None, "high": None, "n": 1}
+    assert str(mean_of([5.0, 7.0])) == "6.00 ± 1.96 of 2"
+    assert mean_of([6.0]).to_json() == {"mean": 6.0, "low": None, "high": None, "n": 1}
     (tmp_path / "empty").mkdir()
     with pytest.raises(PictureError, match="no PNG file under"):
         find_pictures(tmp_path / "empty")

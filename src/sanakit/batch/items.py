@@ -82,8 +82,13 @@ def _fields(line: str) -> dict[str, Any]:
     return dict(data)
 
 
+def is_key(value: str) -> bool:
+    """Whether a text can be a key: the name of a file without its ending."""
+    return _KEY.fullmatch(value) is not None
+
+
 def _key(value: object) -> str:
-    if not isinstance(value, str) or not _KEY.fullmatch(value):
+    if not isinstance(value, str) or not is_key(value):
         raise RequestError(
             f"a key names a file: letters, digits, '.', '_' and '-', at most 200, not {quoted(value)}"
         )

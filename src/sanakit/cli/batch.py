@@ -28,19 +28,19 @@ _RequestsArgument = Annotated[
         metavar="FILE", help="Requests as JSON, one per line, or prompts; - reads standard input.", show_default=False
     ),
 ]  # fmt: skip
-_EngineOption = Annotated[
+EngineOption = Annotated[
     str,
     typer.Option(
         metavar="NAME", help="Draw in this process (here), in several (processes), or as a job of Ray Data (ray)."
     ),
 ]  # fmt: skip
-_WorkersOption = Annotated[
+WorkersOption = Annotated[
     int | None,
     typer.Option(
         metavar="N", min=1, max=10_000, help="Number of processes, each with a model.", show_default="1 or 2"
     ),
 ]  # fmt: skip
-_GpusOption = Annotated[
+GpusOption = Annotated[
     float | None,
     typer.Option(metavar="X", min=0, help="With --engine ray: number of GPUs for each process.", show_default="0"),
 ]  # fmt: skip
@@ -53,9 +53,9 @@ def batch(
     out: Annotated[
         Path, typer.Option(metavar="FOLDER", help="Folder of the pictures; those that are there stay.")
     ] = Path("out/batch"),
-    engine: _EngineOption = "here",
-    workers: _WorkersOption = None,
-    gpus: _GpusOption = None,
+    engine: EngineOption = "here",
+    workers: WorkersOption = None,
+    gpus: GpusOption = None,
     model: o.ModelOption = None,
     parts: o.PartsOption = None,
     config: o.ConfigOption = None,
@@ -80,7 +80,7 @@ def batch(
     from sanakit.batch import Loading, read_items, run_batch
     from sanakit.cli.progress import ProgressBar
 
-    chosen = _workers(engine, workers, gpus)
+    chosen = choose_workers(engine, workers, gpus)
     given = o.given_fields(fields) | ({} if size is None else asdict(Size.parse(size)))
     items = read_items(read_lines(requests), given)
     options = {
@@ -102,7 +102,7 @@ def batch(
     _conclude(report, out, as_json)
 
 
-def _workers(engine: str, workers: int | None, gpus: float | None) -> Workers:
+def choose_workers(engine: str, workers: int | None, gpus: float | None) -> Workers:
     """Who draws. Raises RequestError for options that don't go together, and ConfigError if Ray is missing."""
     from sanakit.batch.workers import draw_here, in_processes
 

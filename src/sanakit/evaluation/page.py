@@ -10,7 +10,7 @@ from sanakit.base.files import atomic_write
 from sanakit.evaluation.measures import Share
 from sanakit.evaluation.toybox import FIGURES, Outcome, Summary
 
-_STYLE = """
+STYLE = """
 :root { color-scheme: light dark; font: 15px/1.4 system-ui, sans-serif }
 body { max-width: 80rem; margin: 2rem auto; padding: 0 1rem }
 table { border-collapse: collapse; margin: 1rem 0 } td, th { padding: .2rem .8rem; text-align: left }
@@ -32,7 +32,7 @@ def write_page(
     figures = "\n".join(_figure(outcome, file) for outcome, file in zip(found, files, strict=True))
     text = (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
-        f"<style>{_STYLE}</style><h1>{escape(title)}</h1>"
+        f"<style>{STYLE}</style><h1>{escape(title)}</h1>"
         f"{_scores(summary)}{_judge(judge_accuracy)}<main>{figures}</main></html>\n"
     )
     atomic_write(path, text.encode())

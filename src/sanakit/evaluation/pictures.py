@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from PIL import Image
@@ -42,7 +43,7 @@ class Mean:
 
     def __str__(self) -> str:
         spread = "" if self.half is None else f" ± {self.half:.2f}"
-        return f"{self.mean:.2f}{spread} of {self.n} pictures"
+        return f"{self.mean:.2f}{spread} of {self.n}"
 
     def to_json(self) -> dict[str, object]:
         """The mean, the bounds of its interval, and the number."""
@@ -75,20 +76,27 @@ def find_pictures(folder: Path) -> tuple[list[Prompted], list[Path]]:
 
 def score_pictures(pictures: Sequence[Prompted], scorer: Scorer) -> Iterator[Scored]:
     """Yield every picture with its score. Raises PictureError for a file that can't be read."""
-    for start in range(0, len(pictures), _TOGETHER):
-        group = pictures[start : start + _TOGETHER]
-        rows = scorer([_open(one.path) for one in group], [[one.prompt] for one in group])
+    left = iter(pictures)
+    for images in open_groups([one.path for one in pictures]):
+        group = list(islice(left, len(images)))
+        rows = scorer(images, [[one.prompt] for one in group])
         for one, row in zip(group, rows, strict=True):
             yield Scored(path=one.path, prompt=one.prompt, score=row[0])
 
 
-def summarise(scores: Sequence[Scored]) -> Mean:
-    """Return the mean score with its interval."""
-    n = len(scores)
-    mean = sum(one.score for one in scores) / n
+def open_groups(paths: Sequence[Path]) -> Iterator[list[Image.Image]]:
+    """Yield pictures as RGB, some at a time. Raises PictureError for a file that can't be read."""
+    for start in range(0, len(paths), _TOGETHER):
+        yield [_open(path) for path in paths[start : start + _TOGETHER]]
+
+
+def mean_of(values: Sequence[float]) -> Mean:
+    """Return the mean of one value or more with its interval."""
+    n = len(values)
+    mean = sum(values) / n
     if n == 1:
         return Mean(mean=mean, half=None, n=n)
-    variance = sum((one.score - mean) ** 2 for one in scores) / (n - 1)
+    variance = sum((value - mean) ** 2 for value in values) / (n - 1)
     return Mean(mean=mean, half=_CONFIDENT * math.sqrt(variance / n), n=n)
 
 

@@ -40,7 +40,7 @@ def pictures(
     from sanakit.base.files import atomic_write, ensure_writable_folder
     from sanakit.cli.progress import ProgressBar
     from sanakit.data.labels.models import LabelModel, load_scorer
-    from sanakit.evaluation.pictures import find_pictures, score_pictures, summarise
+    from sanakit.evaluation.pictures import find_pictures, mean_of, score_pictures
 
     if json_file is not None:
         ensure_writable_folder(json_file.parent)
@@ -50,8 +50,8 @@ def pictures(
     scorer = load_scorer(LabelModel(task="score", name=judge, device=device, dtype=dtype), notify)
     with ProgressBar() as bar:
         scores = list(bar.follow("judging", score_pictures(found, scorer), len(found)))
-    summary = summarise(scores)
-    say(f"score by {judge}: {summary}")
+    summary = mean_of([one.score for one in scores])
+    say(f"score by {judge}: {summary} pictures")
     if json_file is not None:
         rows = [
             {"file": str(one.path.relative_to(folder)), "prompt": one.prompt, "score": one.score}

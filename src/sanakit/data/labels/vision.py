@@ -6,7 +6,7 @@ and texts go through the model's own processor.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -144,6 +144,29 @@ def vision_scorer(folder: Path, precision: Precision) -> Scorer:
         return [[cosines[row][row_of[text]] for text in texts] for row, texts in enumerate(captions)]
 
     return score
+
+
+def vision_features(folder: Path, precision: Precision) -> Callable[[Sequence[Image.Image]], Tensor]:
+    """Load what reads features [N, D] float32 of pictures: a CLIP's of pictures, or the pooled output of another model.
+
+    Raises ConfigError if the folder holds no model that reads pictures alone.
+    """
+    from transformers import AutoModel
+
+    model, processor = load_vision(AutoModel, folder, precision, images=True)
+
+    @torch.inference_mode()
+    def read(pictures: Sequence[Image.Image]) -> Tensor:
+        seen = processor(images=list(pictures), return_tensors="pt").to(precision.device, model.dtype)
+        found: Any = (
+            model.get_image_features(**seen) if hasattr(model, "get_image_features") else model(**seen)
+        )
+        pooled = found if isinstance(found, Tensor) else getattr(found, "pooler_output", None)
+        if pooled is None:
+            raise ConfigError(f"the model in {folder} gives no features of a whole picture")
+        return pooled.flatten(1).float().cpu()
+
+    return read
 
 
 def _features(output: Any) -> Tensor:
