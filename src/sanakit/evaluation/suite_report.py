@@ -119,11 +119,9 @@ def _read_report(path: Path) -> dict[str, Any]:
         found = read_object(path, most=_MOST_BYTES)
     except (OSError, ValueError) as error:
         raise DataError(f"the report {path} can't be read: {error}") from None
-    prompts = found.get("prompts")
-    known = (
-        found.get("format") == FORMAT and isinstance(found.get("suite"), dict) and isinstance(prompts, dict)
-    )
-    if not known or not all(_are_scores(scores) for scores in prompts.values()):
+    suite, prompts = found.get("suite"), found.get("prompts")
+    known = found.get("format") == FORMAT and isinstance(suite, dict)
+    if not known or not isinstance(prompts, dict) or not all(map(_are_scores, prompts.values())):
         raise DataError(f"{quoted(path)} is no report of `sanakit evaluate suite`")
     return found
 
