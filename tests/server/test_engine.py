@@ -31,6 +31,7 @@ from sanakit.server import (
     PictureNotFoundError,
     QueueFullError,
 )
+from sanakit.server.book import Book
 from sanakit.server.store import Store
 from tests.oracles.tiny import Folders, Recipe
 from tests.pipeline.drawing import open_model
@@ -111,6 +112,34 @@ def test_events_tell_of_every_step_and_show_it(folder: Path, tmp_path: Path) -> 
         assert all(event.preview is None for event in silent)
         told = [event.job.position for event in waiting if event.kind in ("snapshot", "queued")]
         assert told[0] == 1 and finished(engine, other).state == "done"
+
+
+def test_steps_are_counted_and_averages_are_not(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither are those of a pass that found no memory."""
+    counted, stepped, answer, faults = list[int](), Book.stepped, Together.answer, iter([MemoryError()])
+
+    def counts(self: Book, jobs: Any, *rest: Any) -> None:
+        counted.extend(count for _, count in jobs)
+        stepped(self, jobs, *rest)
+
+    def fails(self: Together, questions: Any) -> Any:
+        if len(questions) > 2 and (fault := next(faults, None)) is not None:
+            raise fault
+        return answer(self, questions)
+
+    monkeypatch.setattr(Book, "stepped", counts)
+    monkeypatch.setattr(Together, "answer", fails)
+    with serving(tmp_path, folder, start=False) as engine:
+        edit = submit(
+            engine, ask(source=picture(), source_prompt="a cone", steps=3, averages=4, strength=1.0)
+        )
+        plain = submit(engine, ask(steps=5))
+        engine.start()
+        found = [finished(engine, job) for job in (edit, plain)]
+    assert [job.state for job in found] == ["done", "done"] and next(faults, None) is None
+    assert sum(counted) == sum(job.total for job in found) == 8
 
 
 def test_the_queue_is_bounded_and_says_when_to_come_back(folder: Path, tmp_path: Path) -> None:

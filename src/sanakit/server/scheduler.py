@@ -108,6 +108,7 @@ class Scheduler:
 
     def _step(self, group: Group) -> None:
         chosen, started = group.chosen(), time.monotonic()
+        before = [each.last for each in chosen]
         try:
             with use_threads(self._threads(group, chosen)), self._models.working(_bytes(chosen)):
                 broken = group.step(chosen)
@@ -117,9 +118,11 @@ class Scheduler:
         group.served += seconds
         for each in broken:
             self._fail_alone(each)
-        made = Counter(each.owner for each in chosen)
+        # Between the averages of an edit by words, and after a pass that failed, no step was made.
+        made = Counter(each.owner for each, last in zip(chosen, before, strict=True) if each.last is not last)
         self._book.count(forwards=1, forward_seconds=seconds, rows=len(chosen))
-        self._book.stepped(list(made.items()), seconds, lap(group), lambda job: self._preview(group, job))
+        if made:
+            self._book.stepped(list(made.items()), seconds, lap(group), lambda job: self._preview(group, job))
         finished = [each for each in group.pictures if each.drawing.finished]
         for each in finished:
             if not each.owner.ended:
