@@ -91,7 +91,8 @@ def test_a_port_that_is_taken_is_said(sana: Sana, tmp_path: Path):
     [(("--port", 70000), "from 0 to 65535"), (("--logs", "loud"), "text, json, off"),
      (("--rate", "often"), "60/minute"), (("--loras", "nowhere"), "no folder nowhere"),
      (("--model", "nothing-here"), "nothing-here"),
-     (("--queue", 0), "--queue")],
+     (("--queue", 0), "--queue"), (("--replicas", 2), "--replicas goes with --ray"),
+     (("--gpus", 1), "--gpus goes with --ray"), (("--ray", "--replicas", "4:1"), "N or MIN:MAX")],
 )  # fmt: skip
 def test_bad_options_are_one_sentence(given: tuple, words: str, sana: Sana, tmp_path: Path):
     result = sana("serve", "--port", 0, "--data", tmp_path / "data", *given)
@@ -99,13 +100,21 @@ def test_bad_options_are_one_sentence(given: tuple, words: str, sana: Sana, tmp_
     assert words in result.stderr and "Traceback" not in result.stderr
 
 
-def test_a_missing_library_is_one_sentence(sana: Sana, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(
+    ("missing", "options", "words"),
+    [
+        ("uvicorn", (), 'needs uvicorn: run `pip install "sanakit[serve]"`'),
+        ("ray", ("--ray",), '--ray needs Ray: run `pip install "sanakit[ray]"`'),
+    ],
+)
+def test_a_missing_library_is_one_sentence(
+    missing: str, options: tuple, words: str, sana: Sana, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(
-        "sanakit.server.libraries.find_spec", lambda name: None if name == "uvicorn" else object()
+        "sanakit.server.libraries.find_spec", lambda name: None if name == missing else object()
     )
-    result = sana("serve")
-    assert result.exit_code == 2
-    assert 'needs uvicorn: run `pip install "sanakit[serve]"`' in result.stderr
+    result = sana("serve", *options)
+    assert result.exit_code == 2 and words in result.stderr
 
 
 def test_help_waits_for_no_library():

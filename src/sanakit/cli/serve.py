@@ -7,9 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
+from sanakit.base.errors import ConfigError
 from sanakit.cli import options as o
 from sanakit.cli.say import notify, say
 from sanakit.server.config import EngineConfig
+from sanakit.server.scale import Scale
 from sanakit.server.settings import LOG_FORMS, Settings
 
 _ModelsOption = Annotated[
@@ -79,6 +81,26 @@ _TracesOption = Annotated[
         "--traces", help="Send OpenTelemetry traces to OTEL_EXPORTER_OTLP_ENDPOINT.", show_default=False
     ),
 ]
+_RayOption = Annotated[
+    bool,
+    typer.Option(
+        "--ray",
+        help="Draw in replicas of Ray Serve, on the cluster of RAY_ADDRESS or here.",
+        show_default=False,
+    ),
+]
+_ReplicasOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N|MIN:MAX",
+        help="With --ray: draw in so many replicas, or as many as there is work for.",
+        show_default="1",
+    ),
+]
+_GpusOption = Annotated[
+    float | None,
+    typer.Option(metavar="X", help="With --ray: number of GPUs for each replica.", show_default="0"),
+]
 _DEFAULTS = Settings()
 
 
@@ -100,6 +122,9 @@ def serve(
     drain: _DrainOption = _DEFAULTS.drain,
     logs: _LogsOption = _DEFAULTS.logs,
     traces: _TracesOption = False,
+    ray: _RayOption = False,
+    replicas: _ReplicasOption = None,
+    gpus: _GpusOption = None,
     device: o.DeviceOption = None,
     dtype: o.DtypeOption = None,
     fast: o.FastOption = None,
@@ -116,13 +141,13 @@ def serve(
     settings = Settings(
         host=host, port=port, hosts=tuple(allow_host or ()), rate=rate, drain=drain, logs=form, traces=traces
     )
-    need_libraries(traces)
+    scale = _scale(ray, replicas, gpus)
+    need_libraries(traces, scale is not None)
     from sanakit.pipeline.signing import Signer
     from sanakit.server.logs import set_up_logs
     from sanakit.server.offers import controls_in, loras_in
     from sanakit.server.places import data_folder
     from sanakit.server.rates import check_rate
-    from sanakit.server.run import serve as serve_until_told
 
     if rate is not None:
         check_rate(rate)
@@ -133,6 +158,29 @@ def serve(
         signer=None if sign is None else Signer.parse(sign),
     )  # fmt: skip
     set_up_logs(settings.logs, notify)
-    left = serve_until_told(config, settings, lambda address: say(f"sanakit serves at {address}"))
+    left = _serve(config, settings, scale)
     wait = "1 job waits" if left == 1 else f"{left} jobs wait"
     notify(f"stopped; {wait} for the next start" if left else "stopped")
+
+
+def _scale(ray: bool, replicas: str | None, gpus: float | None) -> Scale | None:
+    """The replicas that were asked for; None without Ray. Raises ConfigError."""
+    for name, value in (("--replicas", replicas), ("--gpus", gpus)):
+        if value is not None and not ray:
+            raise ConfigError(f"{name} goes with --ray")
+    return Scale.parse(replicas or "1", gpus or 0.0) if ray else None
+
+
+def _serve(config: EngineConfig, settings: Settings, scale: Scale | None) -> int:
+    """Serve until told to end; return the number of jobs that are left."""
+
+    def ready(address: str) -> None:
+        say(f"sanakit serves at {address}")
+
+    if scale is None:
+        from sanakit.server.run import serve
+
+        return serve(config, settings, ready)
+    from sanakit.server.cluster import serve_on_ray
+
+    return serve_on_ray(config, settings, scale, ready)

@@ -2,7 +2,7 @@
 
 jobs        values: what was asked for, and how far it is      engine         the way in: submit, cancel, get, subscribe
 book        unfinished jobs, where each changes its state      worker         the thread that has pictures drawn
-scheduler   what draws in this process, a step at a time
+scheduler   what draws in this process, a step at a time       dispatcher     has replicas draw; on Ray: ray, cluster
 drawing, groups   pictures on their way, and who takes turns   stages         before the first step and after the last
 store       jobs and pictures in SQLite                        models         networks in memory, released by memory
 files       pictures and inputs in the data folder             previews       latents as small pictures

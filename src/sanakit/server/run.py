@@ -31,19 +31,13 @@ def serve(config: EngineConfig, settings: Settings, ready: Tell) -> int:
     ready: told the address, once requests are answered. Raises ConfigError for a public address without keys and for
     one that can't be had, and as `Engine`.
     """
-    keys = KeyStore(config.data).all()
-    if settings.is_public and not keys:
-        raise ConfigError(
-            f"{settings.host} lets other machines draw here, and there is no key: make one by "
-            f"`sanakit keys add NAME --data {config.data}`, or leave --host out"
-        )
-    with contextlib.closing(_listen(settings)) as listener:
+    check_public(config, settings)
+    with contextlib.closing(listen(settings)) as listener:
         engine = Engine(config)
         try:
             engine.start()
-            host, port = settings.host, listener.getsockname()[1]
-            shown = f"[{host}]" if ":" in host else host
-            server = Server(engine, settings, lambda: ready(f"http://{shown}:{port}"))
+            address = shown_address(settings.host, listener.getsockname()[1])
+            server = Server(engine, settings, lambda: ready(address))
             server.run(sockets=[listener])
         finally:
             engine.stop(drain=False)
@@ -51,8 +45,23 @@ def serve(config: EngineConfig, settings: Settings, ready: Tell) -> int:
     return left.queued + left.running
 
 
-def _listen(settings: Settings) -> socket.socket:
-    """A socket at the address. Raises ConfigError."""
+def check_public(config: EngineConfig, settings: Settings) -> None:
+    """Raise ConfigError for a public address without keys, and for keys that can't be read."""
+    keys = KeyStore(config.data).all()
+    if settings.is_public and not keys:
+        raise ConfigError(
+            f"{settings.host} lets other machines draw here, and there is no key: make one by "
+            f"`sanakit keys add NAME --data {config.data}`, or leave --host out"
+        )
+
+
+def shown_address(host: str, port: int) -> str:
+    """Return the address as people type it."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def listen(settings: Settings) -> socket.socket:
+    """Return a socket at the address. Raises ConfigError."""
     try:
         family, *_, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family, backlog=_BACKLOG)

@@ -1,0 +1,202 @@
+"""`sanakit serve --ray`: one command, a local cluster with two replicas, of which one is killed while it draws."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from sanakit.base.errors import ConfigError
+from sanakit.pipeline.png import decode_record
+from tests.cli.running import hear_interrupts
+from tests.oracles.tiny import Folders, Recipe
+from tests.pipeline.drawing import open_model
+from tests.server.calling import opened
+from tests.server.engines import ask
+from tests.server.test_engine import differ
+
+pytestmark = [
+    pytest.mark.skipif(find_spec("ray") is None, reason='Ray is optional: pip install "sanakit[ray]"'),
+    pytest.mark.skipif(not Path("/proc").is_dir(), reason="replicas are found in /proc"),
+]
+
+REQUEST = {"prompt": "a red cube", "width": 64, "height": 64, "steps": 2}
+SECONDS = 120.0
+COUNT = 12
+
+
+class Served:
+    """A server on Ray. process: the command. data: its folder."""
+
+    def __init__(self, process: subprocess.Popen[str], address: str, data: Path) -> None:
+        self.process, self.data = process, data
+        self.http = httpx.Client(base_url=address, timeout=SECONDS)
+
+    def submit(self, **fields: Any) -> str:
+        response = self.http.post("/api/jobs", json={"request": REQUEST | fields})
+        assert response.status_code == 201, response.text
+        return str(response.json()["id"])
+
+    def events(self, job: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The events of a job, as they come: their kinds and data."""
+        kind = ""
+        with self.http.stream("GET", f"/api/jobs/{job}/events?previews=1") as response:
+            for line in response.iter_lines():
+                name, _, value = line.partition(": ")
+                if name == "event":
+                    kind = value
+                elif name == "data":
+                    yield kind, json.loads(value)
+
+    def ended(self, job: str) -> dict[str, Any]:
+        found: dict[str, Any] = [*self.events(job)][-1][1]["job"]
+        return found
+
+    def replicas(self) -> list[int]:
+        """The processes that draw for this server; Ray names a process by what it runs."""
+        found = []
+        for folder in Path("/proc").iterdir():
+            try:
+                named = (
+                    folder.name.isdigit()
+                    and b"ServeReplica:sanakit:drawer" in (folder / "cmdline").read_bytes()
+                )
+                if named and self.process.pid in ancestors(int(folder.name)):
+                    found.append(int(folder.name))
+            except OSError:
+                continue
+        return found
+
+
+def ancestors(pid: int) -> list[int]:
+    """The processes above one."""
+    found = []
+    while pid > 1:
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        found.append(pid)
+    return found
+
+
+@pytest.fixture(scope="module")
+def folder(tiny: Folders) -> Path:
+    return tiny(Recipe(sample_size=2))
+
+
+@pytest.fixture(scope="module")
+def served(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    data = tmp_path_factory.mktemp("ray")
+    command = (sys.executable, "-m", "sanakit.cli", "serve", "--ray", "--replicas", "2", "--batch", "8", "--model",
+               str(folder), "--port", "0", "--device", "cpu", "--dtype", "fp32", "--data", str(data), "--threads", "1",
+               "--drain", "0")  # fmt: skip
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hear_interrupts
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        found = re.fullmatch(r"sanakit serves at (http://127\.0\.0\.1:\d+)\n", line)
+        assert found, line + process.communicate()[1]
+        server = Served(process, found[1], data)
+        yield server
+        server.http.close()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_killed_replica_loses_nothing_and_nothing_is_drawn_twice(served: Served, folder: Path) -> None:
+    before = served.replicas()
+    assert len(before) == 2
+    job = served.submit(count=COUNT, seed=5, steps=60)
+    told, previews, killed = list[tuple[str, str]](), 0, False
+    for kind, data in served.events(job):
+        told.append((kind, data["message"] or ""))
+        previews += data["preview"] is not None
+        if not killed and data["job"]["step"] >= 2 * COUNT:
+            os.kill(before[0], signal.SIGKILL)
+            killed = True
+    assert killed and told[-1] == ("done", "") and previews
+    assert any(kind == "note" and "it begins anew" in message for kind, message in told), (
+        "it drew some of them"
+    )
+    pictures = served.http.get(f"/api/jobs/{job}").json()["pictures"]
+    assert [each["index"] for each in pictures] == list(range(COUNT))
+    files = {each["seed"]: served.http.get(each["url"]).content for each in pictures}
+    assert list(files) == list(range(5, 5 + COUNT))
+    assert len(list(served.data.glob("pictures/??/*.png"))) == COUNT, "each was written once"
+    model = open_model(folder)
+    for seed, content in files.items():
+        assert decode_record(content, "picture").request.seed == seed
+        if seed in (5, 16):
+            (alone,) = model.images(ask(seed=seed, steps=60))
+            assert differ(opened(content), alone) <= 1
+
+
+def test_a_cancelled_job_ends_and_its_places_are_free(served: Served) -> None:
+    job = served.submit(count=16, steps=200)
+    for kind, data in served.events(job):
+        if kind == "step" and data["job"]["step"] > 0:
+            assert served.http.post(f"/api/jobs/{job}/cancel").json()["state"] == "cancelled"
+    assert kind == "cancelled"
+    assert served.ended(served.submit(count=2))["state"] == "done"
+    metrics = served.http.get("/metrics").text
+    assert re.search(r"^sanakit_pictures_drawing 0", metrics, re.MULTILINE), metrics
+
+
+def test_what_a_replica_can_not_draw_is_told(served: Served) -> None:
+    found = served.ended(served.submit(prompt="red " * 400))
+    assert found["state"] == "failed" and "the prompt is too long" in found["error"]
+    assert served.http.post("/api/jobs", json={"request": REQUEST | {"steps": 900}}).status_code == 422
+
+
+def test_it_ends_with_its_signal_and_keeps_what_waits(served: Served) -> None:
+    served.submit(count=16, steps=200)
+    until = time.monotonic() + SECONDS
+    while len(served.replicas()) < 2 and time.monotonic() < until:
+        time.sleep(0.2)
+    assert len(served.replicas()) == 2, "Ray replaced the one that was killed"
+    served.process.send_signal(signal.SIGTERM)
+    _, errors = served.process.communicate(timeout=SECONDS)
+    assert served.process.returncode == 0 and "1 job waits for the next start" in errors, errors
+
+
+@pytest.mark.filterwarnings("ignore")  # of Ray, as it is imported
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ({}, "args: data: field required"),
+        ({"data": "x", "colour": "red"}, "args: colour: extra inputs are not permitted"),
+        ({"data": "x", "replicas": "4:1"}, "N or MIN:MAX"),
+    ],
+)
+def test_bad_arguments_of_serve_deploy_are_said(args: dict[str, Any], words: str) -> None:
+    from sanakit.server.ray import application
+
+    with pytest.raises(ConfigError, match=words):
+        application(args)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_arguments_of_serve_deploy_reach_the_deployments(tmp_path: Path) -> None:
+    from ray import serve
+
+    from sanakit.server.ray import Args, application
+
+    args = Args.model_validate(
+        {"data": str(tmp_path), "models": ["one", "two"], "replicas": "1:4", "batch": 2, "host": "0.0.0.0"}
+    )
+    config, settings, scale = args.read()
+    assert (config.data, config.models, config.batch) == (tmp_path, ("one", "two"), 2)
+    assert settings.host == "0.0.0.0" and (scale.least, scale.most) == (1, 4)
+    assert isinstance(application({"data": str(tmp_path), "replicas": "1:4"}), serve.Application)
