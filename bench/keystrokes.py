@@ -1,6 +1,6 @@
 """From the press of a key to the picture of it, in a browser: drawing while typing.
 
-    python -m bench.keystrokes [--model NAME] [--steps N] [--words N] [--threads N]
+    python -m bench.keystrokes [--model NAME] [--steps N] [--guidance X] [--words N] [--threads N]
 
 Starts `sanakit serve` and Debian's Chromium, types words at the pace of a typist, and times each from its last key down
 to the decoded picture of the prompt as it then is: the pause of 150 ms, two requests, the drawing, the PNG. Needs the
@@ -35,10 +35,16 @@ WATCH = """() => {
 }"""
 
 
-def measure(page: Any, words: int) -> list[float]:
-    """Seconds from the last key of each word to its picture."""
+DRAWN = """async () => {
+    const [job] = (await (await fetch("/api/jobs?limit=1")).json()).jobs;
+    return job.finished - job.started;
+}"""
+
+
+def measure(page: Any, words: int) -> tuple[list[float], list[float]]:
+    """Seconds from the last key of each word to its picture, and those of them in which the server drew."""
     page.evaluate(WATCH)
-    typed, times = "", []
+    typed, times, drawn = "", [], []
     for number in range(WARM + words):
         word = PROMPT[number % len(PROMPT)]
         text = word if not typed else f" {word}"
@@ -50,7 +56,8 @@ def measure(page: Any, words: int) -> list[float]:
         found = [one["at"] for one in shown if one["text"] == typed]
         if number >= WARM:
             times.append((found[0] - key) / 1000)
-    return times
+            drawn.append(page.evaluate(DRAWN))
+    return times, drawn
 
 
 def main() -> None:
@@ -60,6 +67,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="toybox")
     parser.add_argument("--steps", type=int)
+    parser.add_argument("--guidance", type=float)
     parser.add_argument("--words", type=int, default=20)
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
@@ -73,16 +81,18 @@ def main() -> None:
         page = browser.new_page()
         page.set_default_timeout(120_000)
         page.goto(address)
-        if given.steps is not None:
-            page.fill("#steps", str(given.steps))
+        for name in ("steps", "guidance"):
+            if getattr(given, name) is not None:
+                page.fill(f"#{name}", str(getattr(given, name)))
         page.get_by_role("switch", name="Draw while typing").check()
-        steps = page.input_value("#steps")
-        times = sorted(measure(page, given.words))
+        steps, guidance = (page.input_value(f"#{name}") for name in ("steps", "guidance"))
+        times, drawn = map(sorted, measure(page, given.words))
         browser.close()
     middle, late = statistics.median(times), times[int(0.9 * (len(times) - 1))]
     print(
-        f"{given.model}, {steps} steps, {given.threads} threads: median {middle:.2f} s, 90th percentile {late:.2f} s, "
-        f"fastest {times[0]:.2f} s, of {len(times)} words"
+        f"{given.model}, {steps} steps, guidance {guidance}, {given.threads} threads: median {middle:.2f} s "
+        f"(drawing {statistics.median(drawn):.2f} s), 90th percentile {late:.2f} s, fastest {times[0]:.2f} s, "
+        f"of {len(times)} words"
     )
 
 
