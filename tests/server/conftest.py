@@ -19,6 +19,12 @@ from tests.server.calling import HOST
 from tests.server.fuzz import full_queue
 
 
+@pytest.fixture(autouse=True)
+def _everything_joins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that waits is begun before the next step, however slow the machine is."""
+    monkeypatch.setattr("sanakit.server.scheduler._ADMISSION", 60.0)
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Folders:
     return Folders(tmp_path_factory.mktemp("tiny"))

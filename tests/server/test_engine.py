@@ -248,7 +248,7 @@ def test_drawing_while_typing_cancels_what_is_stale(folder: Path, tmp_path: Path
 
 def test_stopping_persists_and_the_next_engine_goes_on(folder: Path, tmp_path: Path) -> None:
     with serving(tmp_path, folder, batch=1) as engine:
-        drawn, waits = submit(engine, ask(steps=60)), submit(engine, ask(source=picture(), steps=4))
+        drawn, waits = submit(engine, ask(steps=LONG)), submit(engine, ask(source=picture(), steps=4))
         wait_for(engine, drawn, "step")
         listener = engine.subscribe(drawn.id)
     assert not list(listener)[-1].is_last, "a subscription ends with its engine, not with its job"
@@ -259,7 +259,7 @@ def test_stopping_persists_and_the_next_engine_goes_on(folder: Path, tmp_path: P
 
 def test_draining_finishes_what_is_drawn_and_keeps_what_waits(folder: Path, tmp_path: Path) -> None:
     with serving(tmp_path, folder, batch=1) as engine:
-        drawn, waits = submit(engine, ask(steps=30)), submit(engine)
+        drawn, waits = submit(engine, ask(steps=LONG)), submit(engine)
         wait_for(engine, drawn, "step")
         engine.stop(drain=True, seconds=SECONDS)
     with serving(tmp_path, folder, start=False) as engine:
