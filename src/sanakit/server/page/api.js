@@ -57,8 +57,8 @@ export function createApi({ askForKey }) {
     /** @returns {Promise<Capabilities>} */
     capabilities: () => ask("/api/capabilities"),
 
-    /** @param {object} order @param {AbortSignal} [signal] @returns {Promise<Job>} */
-    createJob: (order, signal) => ask("/api/jobs", { ...posted(order), signal }),
+    /** @param {object} order @returns {Promise<Job>} */
+    createJob: (order) => ask("/api/jobs", posted(order)),
 
     /** @param {object} order @returns {Promise<Job[][]>} a row for each value of y */
     createGrid: async (order) => (await ask("/api/grid", posted(order))).jobs,

@@ -27,7 +27,9 @@ export function createLive(api, { order, onEvent, onFault }) {
     const mine = (current = new AbortController());
     drop(drawn);
     try {
-      const job = await api.createJob(order(token), mine.signal);
+      // Not cut off: a job whose id nobody learns would stay.
+      const job = await api.createJob(order(token));
+      if (mine.signal.aborted) return drop(job.id);
       drawn = job.id;
       for await (const event of api.watch(job.id, { signal: mine.signal, leave: "cancel" })) {
         if (mine.signal.aborted) return;
