@@ -203,6 +203,14 @@ def test_a_long_prompt_is_refused_before_anything_is_drawn(tiny: Folders):
         list(open_model(tiny()).generate(REQUEST.replace(prompt="sphere " * 400)))
 
 
+def test_a_prompt_that_was_cut_before_is_refused_where_no_cut_is_allowed(tiny: Folders):
+    model = open_model(tiny())
+    long = REQUEST.replace(prompt="sphere " * 400, steps=1)
+    list(model.generate(long.replace(truncate=True)))
+    with pytest.raises(RequestError, match="the prompt is too long"):
+        list(model.generate(long))
+
+
 def test_a_negative_prompt_without_guidance_is_remarked(tiny: Folders):
     events = open_model(tiny()).generate(REQUEST.replace(negative="fog", guidance=1.0))
     assert any(isinstance(event, Note) and "no effect" in event.message for event in events)

@@ -55,12 +55,18 @@ def instruction_of(plan: Plan) -> Instruction | None:
 
 
 def prompt_key(plan: Plan) -> str:
-    """Return a key of the text of a plan: plans of one model with equal keys have equal `PromptStates`."""
+    """Return a key of the text of a plan: plans of one model with equal keys have equal `PromptStates`.
+
+    `truncate` is a part of it: who allows no cut must be refused a long prompt that another allowed to be cut.
+    """
     negative = plan.request.negative if plan.uncond else ""
     regions = [region.prompt for region in plan.request.regions]
     words = plan.edit.words if plan.edit is not None else None
     source: list[str | bool] = [] if words is None else ["from", words.prompt, words.guidance > 1]
-    return content_key(plan.request.prompt, negative, plan.instruct, plan.uncond, *regions, *source)
+    request = plan.request
+    return content_key(
+        request.prompt, negative, plan.instruct, plan.uncond, request.truncate, *regions, *source
+    )
 
 
 @torch.no_grad()

@@ -112,7 +112,7 @@ class Stages:
 
     def _read(self, at: Prepared) -> _Words:
         cache = self._words.setdefault(at.name, LruCache[_Words](self._prompts))
-        key = f"{prompt_key(at.plan)} {at.plan.request.truncate}"  # who allows no cut must be refused one
+        key = prompt_key(at.plan)
         found = cache.get(key)
         if found is None:
             with self._at_work(at, "text"):
