@@ -16,8 +16,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sanakit.server.places import data_folder
-from sanakit.server.store import Store
+from sanakit.server.engine.store import Store
+from sanakit.server.settings import data_folder
 from tests.cli.running import Sana, hear_interrupts, lines_of
 
 LONG = {"prompt": "a cube", "width": 512, "height": 512, "steps": 200}
@@ -111,7 +111,7 @@ def test_a_missing_library_is_one_sentence(
     missing: str, options: tuple, words: str, sana: Sana, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(
-        "sanakit.server.libraries.find_spec", lambda name: None if name == missing else object()
+        "sanakit.server.settings.find_spec", lambda name: None if name == missing else object()
     )
     result = sana("serve", *options)
     assert result.exit_code == 2 and words in result.stderr

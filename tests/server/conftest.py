@@ -22,7 +22,7 @@ from tests.server.fuzz import full_queue
 @pytest.fixture(autouse=True)
 def _everything_joins(monkeypatch: pytest.MonkeyPatch) -> None:
     """All that waits is begun before the next step, however slow the machine is."""
-    monkeypatch.setattr("sanakit.server.scheduler._ADMISSION", 60.0)
+    monkeypatch.setattr("sanakit.server.engine.scheduler._ADMISSION", 60.0)
 
 
 @pytest.fixture(scope="session")

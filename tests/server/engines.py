@@ -10,7 +10,7 @@ from typing import Any
 from sanakit.pipeline import ImageRequest
 from sanakit.pipeline.memory import available_bytes
 from sanakit.server import Engine, EngineConfig, Job, JobEvent, JobSpec
-from sanakit.server.models import Free
+from sanakit.server.engine.models import Free
 
 SECONDS = 60.0
 """After which a test gives up to wait; nothing here takes a tenth of it."""

@@ -14,9 +14,9 @@ import pytest
 from sanakit.base.errors import ConfigError
 from sanakit.pipeline.provenance import GENERATED
 from sanakit.server import Engine, EngineConfig, Job
-from sanakit.server.dispatcher import Dispatcher
-from sanakit.server.replicas import News, ReplicaLostError, Task
-from sanakit.server.scale import Scale
+from sanakit.server.ray.dispatcher import Dispatcher
+from sanakit.server.ray.replicas import News, ReplicaLostError, Task
+from sanakit.server.ray.scale import Scale
 from tests.oracles.tiny import Folders, Recipe
 from tests.server.calling import png
 from tests.server.engines import SECONDS, ask, events, finished, submit

@@ -31,8 +31,8 @@ from sanakit.server import (
     PictureNotFoundError,
     QueueFullError,
 )
-from sanakit.server.book import Book
-from sanakit.server.store import Store
+from sanakit.server.engine.book import Book
+from sanakit.server.engine.store import Store
 from tests.oracles.tiny import Folders, Recipe
 from tests.pipeline.drawing import open_model
 from tests.pipeline.test_edit import box_mask, picture
@@ -376,7 +376,7 @@ def test_a_disk_that_is_full_for_a_while_loses_no_job(
             raise OutputError("can't use the database: no space left on device")
         return (begin if len(given) == 2 else finish)(self, *given)
 
-    monkeypatch.setattr("sanakit.server.worker._PAUSE", 0.01)
+    monkeypatch.setattr("sanakit.server.engine.worker._PAUSE", 0.01)
     monkeypatch.setattr(Store, "begin", full)
     with serving(tmp_path, folder) as engine:
         job = submit(engine)
@@ -400,7 +400,7 @@ def test_a_preview_that_can_not_be_made_costs_no_picture(
     def fails(*given: Any) -> bytes:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("sanakit.server.previews.Previews.jpeg", fails)
+    monkeypatch.setattr("sanakit.server.engine.previews.Previews.jpeg", fails)
     with serving(tmp_path, folder) as engine:
         found = events(engine, submit(engine, ask(steps=30)), previews=True)
         assert found[-1].kind == "done" and all(event.preview is None for event in found)

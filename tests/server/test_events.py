@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from sanakit.pipeline.request import ImageRequest
-from sanakit.server import events
-from sanakit.server.events import EventStream, finish, listen
-from sanakit.server.jobs import Job, JobEvent
-from sanakit.server.subscriptions import Hub, Subscription
+from sanakit.server.api import events
+from sanakit.server.api.events import EventStream, finish, listen
+from sanakit.server.engine.jobs import Job, JobEvent
+from sanakit.server.engine.subscriptions import Hub, Subscription
 
 JOB = Job(id="1", model="m", request=ImageRequest(prompt="a"), created=0.0, total=2)
 

@@ -11,13 +11,13 @@ import pytest
 
 from sanakit.pipeline.loras import LoRAFile
 from sanakit.server import EngineConfig
-from sanakit.server.book import FULL, Book
-from sanakit.server.drawing import Group, Kind, Ongoing, Unfinished
-from sanakit.server.groups import Groups
-from sanakit.server.jobs import Job
-from sanakit.server.pace import LONGEST, UNKNOWN, Pace
-from sanakit.server.store import Store
-from sanakit.server.subscriptions import Hub
+from sanakit.server.engine.book import FULL, Book
+from sanakit.server.engine.drawing import Group, Kind, Ongoing, Unfinished
+from sanakit.server.engine.groups import Groups
+from sanakit.server.engine.jobs import Job
+from sanakit.server.engine.pace import LONGEST, UNKNOWN, Pace
+from sanakit.server.engine.store import Store
+from sanakit.server.engine.subscriptions import Hub
 from tests.server.engines import ask
 
 KIND = Kind("toybox", (), (32, 2, 2))

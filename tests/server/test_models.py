@@ -10,7 +10,7 @@ from sanakit.base.errors import ShortageError
 from sanakit.pipeline import Model, make_plan
 from sanakit.pipeline.components import PartName
 from sanakit.server import JobSpec
-from sanakit.server.models import MARGIN, Models
+from sanakit.server.engine.models import MARGIN, Models
 from tests.oracles.tiny import Folders, Recipe
 from tests.pipeline.drawing import open_model
 from tests.server.engines import ask, finished, serving

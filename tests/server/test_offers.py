@@ -16,7 +16,7 @@ from sanakit.layers.lora import LowRank
 from sanakit.pipeline.png import decode_record
 from sanakit.server import Engine
 from sanakit.server.app import create_app
-from sanakit.server.offers import controls_in, loras_in
+from sanakit.server.engine.config import controls_in, loras_in
 from sanakit.server.settings import Settings
 from sanakit.transformer import SanaTransformer, copy_base
 from sanakit.weights import LoRA, load_transformer, read_model_spec, save_control, write_lora

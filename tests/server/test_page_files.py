@@ -10,7 +10,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from sanakit.server.pages import router
+from sanakit.server.api.pages import router
 
 FOLDER = Path(__file__).parents[2] / "src/sanakit/server/page"
 HTML = (FOLDER / "index.html").read_text(encoding="utf-8")

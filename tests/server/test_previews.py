@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from PIL import Image
 
-from sanakit.server.models import Models
-from sanakit.server.previews import Previews, apply_map, fit_map, read_map, synthetic_pictures, to_jpeg
-from sanakit.server.stages import Stages
+from sanakit.server.engine.models import Models
+from sanakit.server.engine.previews import Previews, apply_map, fit_map, read_map, synthetic_pictures, to_jpeg
+from sanakit.server.engine.stages import Stages
 from sanakit.toybox import render, sample_scene
 from tests.pipeline.drawing import open_model
 from tests.server.engines import ask

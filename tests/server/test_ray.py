@@ -181,7 +181,7 @@ def test_it_ends_with_its_signal_and_keeps_what_waits(served: Served) -> None:
     ],
 )
 def test_bad_arguments_of_serve_deploy_are_said(args: dict[str, Any], words: str) -> None:
-    from sanakit.server.ray import application
+    from sanakit.server.ray.deployment import application
 
     with pytest.raises(ConfigError, match=words):
         application(args)
@@ -191,7 +191,7 @@ def test_bad_arguments_of_serve_deploy_are_said(args: dict[str, Any], words: str
 def test_the_arguments_of_serve_deploy_reach_the_deployments(tmp_path: Path) -> None:
     from ray import serve
 
-    from sanakit.server.ray import Args, application
+    from sanakit.server.ray.deployment import Args, application
 
     args = Args.model_validate(
         {"data": str(tmp_path), "models": ["one", "two"], "replicas": "1:4", "batch": 2, "host": "0.0.0.0"}

@@ -10,10 +10,10 @@ import pytest
 
 from sanakit.base.errors import ConfigError, OutputError, RequestError
 from sanakit.pipeline.inputs import InputImage
-from sanakit.server.errors import JobNotFoundError, PictureNotFoundError
-from sanakit.server.files import Files
-from sanakit.server.jobs import Job, JobPicture
-from sanakit.server.store import Store
+from sanakit.server.engine.errors import JobNotFoundError, PictureNotFoundError
+from sanakit.server.engine.files import Files
+from sanakit.server.engine.jobs import Job, JobPicture
+from sanakit.server.engine.store import Store
 from tests.pipeline.test_edit import picture
 from tests.server.engines import ask
 

@@ -7,8 +7,8 @@ import threading
 from dataclasses import replace
 from typing import Any
 
-from sanakit.server.jobs import EventKind, Job, JobEvent, ending
-from sanakit.server.subscriptions import Hub
+from sanakit.server.engine.jobs import EventKind, Job, JobEvent, ending
+from sanakit.server.engine.subscriptions import Hub
 from tests.server.engines import SECONDS, ask
 
 JOB = Job(id="a" * 32, model="toybox", request=ask(), created=0.0, total=100)

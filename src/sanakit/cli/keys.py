@@ -13,7 +13,7 @@ from sanakit.cli.errors import guarded
 from sanakit.cli.say import notify, say
 from sanakit.cli.serve import DataOption
 from sanakit.server.keys import SCOPES, KeyStore
-from sanakit.server.places import data_folder
+from sanakit.server.settings import data_folder
 
 keys_app = typer.Typer(
     name="keys", help="API keys of a server: who may draw, see and change what.", no_args_is_help=True

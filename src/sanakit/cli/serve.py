@@ -10,8 +10,8 @@ import typer
 from sanakit.base.errors import ConfigError
 from sanakit.cli import options as o
 from sanakit.cli.say import notify, say
-from sanakit.server.config import EngineConfig
-from sanakit.server.scale import Scale
+from sanakit.server.engine.config import EngineConfig
+from sanakit.server.ray.scale import Scale
 from sanakit.server.settings import LOG_FORMS, Settings
 
 _ModelsOption = Annotated[
@@ -135,7 +135,7 @@ def serve(
 
     Jobs survive a restart. Prints its address once it is ready; Ctrl+C ends it.
     """
-    from sanakit.server.libraries import need_libraries
+    from sanakit.server.settings import need_libraries
 
     form: Any = logs
     settings = Settings(
@@ -144,10 +144,10 @@ def serve(
     scale = _scale(ray, replicas, gpus)
     need_libraries(traces, scale is not None)
     from sanakit.pipeline.signing import Signer
+    from sanakit.server.engine.config import controls_in, loras_in
     from sanakit.server.logs import set_up_logs
-    from sanakit.server.offers import controls_in, loras_in
-    from sanakit.server.places import data_folder
     from sanakit.server.rates import check_rate
+    from sanakit.server.settings import data_folder
 
     if rate is not None:
         check_rate(rate)
@@ -181,6 +181,6 @@ def _serve(config: EngineConfig, settings: Settings, scale: Scale | None) -> int
         from sanakit.server.run import serve
 
         return serve(config, settings, ready)
-    from sanakit.server.cluster import serve_on_ray
+    from sanakit.server.ray.cluster import serve_on_ray
 
     return serve_on_ray(config, settings, scale, ready)

@@ -1,17 +1,13 @@
-"""Floor 8: models as a service. Data flows submit -> store -> scheduler -> batch -> picture -> subscribers.
+"""Floor 8: models as a service. Data flows request -> job -> store -> scheduler -> batch -> picture -> subscribers.
 
-jobs        values: what was asked for, and how far it is      engine         the way in: submit, cancel, get, subscribe
-book        unfinished jobs, where each changes its state      worker         the thread that has pictures drawn
-scheduler   what draws in this process, a step at a time       dispatcher     has replicas draw; on Ray: ray, cluster
-drawing, groups   pictures on their way, and who takes turns   stages         before the first step and after the last
-store       jobs and pictures in SQLite                        models         networks in memory, released by memory
-files       pictures and inputs in the data folder             previews       latents as small pictures
-subscriptions  what happens, to whoever listens                config         models, limits and places of an engine
+engine/    jobs: their queue in SQLite, pictures drawn many at once, and whoever listens; knows no HTTP
+api/       routes: our own, OpenAI's, AUTOMATIC1111's, health and the page, with what they read and answer
+page/      the page in the browser
 
-app          the application: three APIs and the page        run            the process: its address, signals, its end
-native, openai_images, a1111   routes, their bodies beside   service        who asks, and jobs that are counted
-request_body, translate        JSON to a request             events, faults what routes answer
-keys, rates, security          who may do what               health, metrics, logs, traces   how it is watched
+app        the application over an engine         run        the process: its address, signals, its end
+service    who asks, and jobs that are counted    settings   how it listens, whom it lets in
+keys, rates, security   who may do what           metrics, logs, traces   how it is watched
+ray/       the same on Ray Serve, with replicas that draw
 
 Names are resolved when first used: the command line reads options without torch.
 """
@@ -23,23 +19,23 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sanakit.server.app import create_app
-    from sanakit.server.config import EngineConfig
-    from sanakit.server.engine import Engine
-    from sanakit.server.errors import JobNotFoundError, PictureNotFoundError, QueueFullError
-    from sanakit.server.jobs import Job, JobEvent, JobPicture, JobSpec, JobState
+    from sanakit.server.engine.config import EngineConfig
+    from sanakit.server.engine.engine import Engine
+    from sanakit.server.engine.errors import JobNotFoundError, PictureNotFoundError, QueueFullError
+    from sanakit.server.engine.jobs import Job, JobEvent, JobPicture, JobSpec, JobState
+    from sanakit.server.engine.stats import EngineStats
+    from sanakit.server.engine.subscriptions import Subscription
     from sanakit.server.settings import Settings
-    from sanakit.server.stats import EngineStats
-    from sanakit.server.subscriptions import Subscription
 
 _HOMES = {
     "app": ("create_app",),
-    "config": ("EngineConfig",),
-    "engine": ("Engine",),
-    "errors": ("JobNotFoundError", "PictureNotFoundError", "QueueFullError"),
-    "jobs": ("Job", "JobEvent", "JobPicture", "JobSpec", "JobState"),
+    "engine.config": ("EngineConfig",),
+    "engine.engine": ("Engine",),
+    "engine.errors": ("JobNotFoundError", "PictureNotFoundError", "QueueFullError"),
+    "engine.jobs": ("Job", "JobEvent", "JobPicture", "JobSpec", "JobState"),
     "settings": ("Settings",),
-    "stats": ("EngineStats",),
-    "subscriptions": ("Subscription",),
+    "engine.stats": ("EngineStats",),
+    "engine.subscriptions": ("Subscription",),
 }
 
 __all__ = [

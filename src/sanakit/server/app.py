@@ -9,9 +9,9 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.middleware import Middleware
 
 from sanakit import __version__
-from sanakit.server import a1111, health, native, openai_images, pages
-from sanakit.server.engine import Engine
-from sanakit.server.faults import LastResort, install_faults
+from sanakit.server.api import a1111, health, native, openai_images, pages
+from sanakit.server.api.faults import LastResort, install_faults
+from sanakit.server.engine.engine import Engine
 from sanakit.server.keys import KeyStore
 from sanakit.server.logs import RequestLog
 from sanakit.server.security import BodyLimit, OriginGuard, SecurityHeaders

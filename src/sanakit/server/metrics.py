@@ -7,7 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0
 from starlette.types import Scope
 
-from sanakit.server.stats import EngineStats
+from sanakit.server.engine.stats import EngineStats
 
 MEDIA_TYPE = CONTENT_TYPE_PLAIN_1_0_0
 

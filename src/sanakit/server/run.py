@@ -13,8 +13,8 @@ import uvicorn
 
 from sanakit.base.errors import ConfigError
 from sanakit.server.app import create_app
-from sanakit.server.config import EngineConfig
-from sanakit.server.engine import Engine
+from sanakit.server.engine.config import EngineConfig
+from sanakit.server.engine.engine import Engine
 from sanakit.server.keys import KeyStore
 from sanakit.server.settings import Settings
 from sanakit.server.traces import export_traces

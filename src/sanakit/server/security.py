@@ -15,7 +15,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sanakit.server.faults import answer
+from sanakit.server.api.faults import answer
 from sanakit.server.refusals import OriginError
 from sanakit.server.settings import LOOPBACK_NAMES, Settings
 

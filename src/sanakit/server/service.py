@@ -15,8 +15,8 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from sanakit.pipeline.request import ImageRequest
-from sanakit.server.engine import Engine
-from sanakit.server.jobs import Job, JobSpec
+from sanakit.server.engine.engine import Engine
+from sanakit.server.engine.jobs import Job, JobSpec
 from sanakit.server.keys import Key, KeyStore, Scope
 from sanakit.server.metrics import Metrics
 from sanakit.server.rates import Rates
@@ -24,7 +24,7 @@ from sanakit.server.refusals import NoKeyError, ScopeError
 from sanakit.server.settings import Settings
 from sanakit.server.traces import JobSpans
 
-_log = logging.getLogger("sanakit.server.jobs")
+_log = logging.getLogger("sanakit.server.engine.jobs")
 _BEARER = HTTPBearer(auto_error=False, description="An API key, once there is one: `sanakit keys add NAME`.")
 
 

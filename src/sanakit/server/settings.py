@@ -1,9 +1,12 @@
-"""How a server listens, whom it lets in, and how large a request may be."""
+"""How a server listens, whom it lets in, how large a request may be, and where its data are unless it is told."""
 
 from __future__ import annotations
 
 import ipaddress
+import os
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Literal, get_args
 
 from sanakit.base.echo import quoted
@@ -61,3 +64,29 @@ class Settings:
             return not ipaddress.ip_address(self.host).is_loopback
         except ValueError:  # a name, which may mean any address
             return True
+
+
+_NEEDED = {
+    "fastapi": "FastAPI", "uvicorn": "uvicorn", "python_multipart": "python-multipart", "limits": "limits",
+    "prometheus_client": "prometheus-client",
+}  # fmt: skip
+
+
+def need_libraries(traces: bool = False, ray: bool = False) -> None:
+    """Raise ConfigError, one sentence, if a library of the server, of its traces, or Ray is missing."""
+    for module, name in _NEEDED.items():
+        if find_spec(module) is None:
+            raise ConfigError(f'`sanakit serve` needs {name}: run `pip install "sanakit[serve]"`')
+    if traces and find_spec("opentelemetry.sdk") is None:
+        raise ConfigError('--traces needs OpenTelemetry: run `pip install "sanakit[traces]"`')
+    if ray and find_spec("ray") is None:
+        raise ConfigError('--ray needs Ray: run `pip install "sanakit[ray]"`')
+
+
+def data_folder() -> Path:
+    """Return `$XDG_DATA_HOME/sanakit/server`, else that below `~/.local/share`."""
+    given = os.environ.get("XDG_DATA_HOME", "")
+    base = (
+        Path(given) if os.path.isabs(given) else Path.home() / ".local" / "share"
+    )  # relative ones are to be ignored
+    return base / "sanakit" / "server"

@@ -14,8 +14,8 @@ import anyio.from_thread
 from opentelemetry import context, trace
 
 from sanakit import __version__
-from sanakit.server.engine import Engine
-from sanakit.server.jobs import Job
+from sanakit.server.engine.engine import Engine
+from sanakit.server.engine.jobs import Job
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context

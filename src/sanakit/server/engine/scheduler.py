@@ -19,17 +19,17 @@ from sanakit.base.memory import is_shortage
 from sanakit.base.threads import choose_threads, use_threads
 from sanakit.pipeline.png import Record, encode_picture
 from sanakit.pipeline.threads import transformer_product
-from sanakit.server.book import Book
-from sanakit.server.catalogue import Catalogue
-from sanakit.server.config import EngineConfig
-from sanakit.server.drawing import Group, Ongoing, Unfinished
-from sanakit.server.errors import reason
-from sanakit.server.files import Files, with_inputs
-from sanakit.server.groups import Groups, lap
-from sanakit.server.jobs import JobPicture
-from sanakit.server.models import Models
-from sanakit.server.previews import Previews
-from sanakit.server.stages import Stages
+from sanakit.server.engine.book import Book
+from sanakit.server.engine.catalogue import Catalogue
+from sanakit.server.engine.config import EngineConfig
+from sanakit.server.engine.drawing import Group, Ongoing, Unfinished
+from sanakit.server.engine.errors import reason
+from sanakit.server.engine.files import Files, with_inputs
+from sanakit.server.engine.groups import Groups, lap
+from sanakit.server.engine.jobs import JobPicture
+from sanakit.server.engine.models import Models
+from sanakit.server.engine.previews import Previews
+from sanakit.server.engine.stages import Stages
 from sanakit.text import CacheInfo
 
 _LOG = logging.getLogger("sanakit.server")

@@ -18,9 +18,9 @@ from sanakit.pipeline.batching import Together
 from sanakit.pipeline.denoiser import Drawing
 from sanakit.pipeline.loras import LoRAFile
 from sanakit.pipeline.plan import Plan
-from sanakit.server.jobs import Job
-from sanakit.server.models import Models
-from sanakit.server.stages import Prepared
+from sanakit.server.engine.jobs import Job
+from sanakit.server.engine.models import Models
+from sanakit.server.engine.stages import Prepared
 
 
 @dataclass(frozen=True)

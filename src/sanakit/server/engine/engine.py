@@ -20,19 +20,19 @@ from sanakit.base.locks import hold
 from sanakit.pipeline.memory import available_bytes
 from sanakit.pipeline.plan import Plan, make_plan
 from sanakit.pipeline.request import ImageRequest
-from sanakit.server.book import Book
-from sanakit.server.catalogue import Catalogue
-from sanakit.server.config import EngineConfig
-from sanakit.server.drawing import Unfinished
-from sanakit.server.errors import JobNotFoundError, PictureNotFoundError, reason
-from sanakit.server.files import Files, input_images, with_inputs
-from sanakit.server.jobs import Job, JobEvent, JobSpec, JobState
-from sanakit.server.models import Free, Models
-from sanakit.server.scheduler import Scheduler
-from sanakit.server.stats import EngineStats
-from sanakit.server.store import Store
-from sanakit.server.subscriptions import Hub, Subscription
-from sanakit.server.worker import MakeExecutor, Worker
+from sanakit.server.engine.book import Book
+from sanakit.server.engine.catalogue import Catalogue
+from sanakit.server.engine.config import EngineConfig
+from sanakit.server.engine.drawing import Unfinished
+from sanakit.server.engine.errors import JobNotFoundError, PictureNotFoundError, reason
+from sanakit.server.engine.files import Files, input_images, with_inputs
+from sanakit.server.engine.jobs import Job, JobEvent, JobSpec, JobState
+from sanakit.server.engine.models import Free, Models
+from sanakit.server.engine.scheduler import Scheduler
+from sanakit.server.engine.stats import EngineStats
+from sanakit.server.engine.store import Store
+from sanakit.server.engine.subscriptions import Hub, Subscription
+from sanakit.server.engine.worker import MakeExecutor, Worker
 
 
 class Engine:

@@ -12,8 +12,8 @@ from sanakit.pipeline.inputs import InputImage
 from sanakit.pipeline.loras import LoRAFile
 from sanakit.pipeline.regions import Region
 from sanakit.pipeline.request import ImageRequest
-from sanakit.server.images import decode_base64
-from sanakit.server.request_body import ControlChoice, Inputs, LoraChoice, RequestParts
+from sanakit.server.api.images import decode_base64
+from sanakit.server.api.request_body import ControlChoice, Inputs, LoraChoice, RequestParts
 from sanakit.server.service import Service
 
 

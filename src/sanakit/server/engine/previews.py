@@ -20,7 +20,7 @@ from torch import Tensor
 from sanakit.base.files import atomic_write, ensure_writable_folder
 from sanakit.base.json_text import read_object
 from sanakit.pipeline.components import fingerprint
-from sanakit.server.stages import Prepared, Stages
+from sanakit.server.engine.stages import Prepared, Stages
 from sanakit.toybox import render, sample_scene
 
 EACH = 10

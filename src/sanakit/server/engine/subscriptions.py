@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 
-from sanakit.server.jobs import EventKind, JobEvent, ending
+from sanakit.server.engine.jobs import EventKind, JobEvent, ending
 
 _REPLACED: tuple[EventKind, ...] = ("step", "queued")
 """Kinds of which only the newest matters."""

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Body, Path, Query, Request, Response
 from sanakit.base.errors import RequestError
 from sanakit.pipeline.png import decode_record
 from sanakit.pipeline.request import ImageRequest
-from sanakit.server.bodies import (
+from sanakit.server.api.bodies import (
     FAULTS,
     Axis,
     Capabilities,
@@ -24,14 +24,14 @@ from sanakit.server.bodies import (
     JobOrder,
     ReadBody,
 )
-from sanakit.server.capabilities import capabilities
-from sanakit.server.events import PULSE, EventStream, format_event, listen
-from sanakit.server.images import MEDIA_TYPES, THUMBNAIL_QUALITY, Format, convert
-from sanakit.server.jobs import JobState
-from sanakit.server.request_body import checked
+from sanakit.server.api.capabilities import capabilities
+from sanakit.server.api.events import PULSE, EventStream, format_event, listen
+from sanakit.server.api.images import MEDIA_TYPES, THUMBNAIL_QUALITY, Format, convert
+from sanakit.server.api.request_body import checked
+from sanakit.server.api.translate import image_request
+from sanakit.server.engine.jobs import JobState
+from sanakit.server.engine.subscriptions import Subscription
 from sanakit.server.service import Drawer, ServiceOf, Viewer
-from sanakit.server.subscriptions import Subscription
-from sanakit.server.translate import image_request
 
 router = APIRouter(prefix="/api", tags=["native"], responses=FAULTS)
 

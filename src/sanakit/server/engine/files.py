@@ -25,7 +25,7 @@ from sanakit.base.files import atomic_write, ensure_writable_folder, refusals
 from sanakit.pipeline.control import Control
 from sanakit.pipeline.inputs import InputImage
 from sanakit.pipeline.request import ImageRequest
-from sanakit.server.errors import PictureNotFoundError
+from sanakit.server.engine.errors import PictureNotFoundError
 
 _ID = re.compile("[0-9a-f]{32}")
 _SHA256 = re.compile("[0-9a-f]{64}")

@@ -19,7 +19,7 @@ from sanakit.pipeline.inputs import InputImage
 from sanakit.pipeline.loras import LoRAFile
 from sanakit.pipeline.parameters import write_parameters
 from sanakit.pipeline.request import ImageRequest
-from sanakit.server.a1111_bodies import (
+from sanakit.server.api.a1111_bodies import (
     A1111Fault,
     CheckpointRow,
     ImageToImage,
@@ -33,9 +33,9 @@ from sanakit.server.a1111_bodies import (
     TextToImage,
     read_order,
 )
-from sanakit.server.events import finish, pictures_of
-from sanakit.server.images import decode_base64, encode_base64
-from sanakit.server.jobs import Job, JobState
+from sanakit.server.api.events import finish, pictures_of
+from sanakit.server.api.images import decode_base64, encode_base64
+from sanakit.server.engine.jobs import Job, JobState
 from sanakit.server.service import Caller, Drawer, Service, Viewer
 
 _FAULTS: dict[int | str, dict[str, Any]] = {

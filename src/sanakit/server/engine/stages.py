@@ -27,7 +27,7 @@ from sanakit.pipeline.request import ImageRequest
 from sanakit.pipeline.shapes import Shapes
 from sanakit.pipeline.steering import LoadedControl, control_pixels
 from sanakit.pipeline.threads import stage_threads
-from sanakit.server.models import STAGE, Models, Part
+from sanakit.server.engine.models import STAGE, Models, Part
 from sanakit.text import CacheInfo, LruCache
 
 

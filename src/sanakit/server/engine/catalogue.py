@@ -16,7 +16,7 @@ from sanakit.pipeline.loading import load
 from sanakit.pipeline.loras import LoRAFile
 from sanakit.pipeline.model import Model
 from sanakit.pipeline.request import MAX_SIDE, ImageRequest
-from sanakit.server.config import EngineConfig
+from sanakit.server.engine.config import EngineConfig
 
 
 class Catalogue:

@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable
 
 from sanakit.pipeline.batching import Together
-from sanakit.server.book import FULL, Refusal
-from sanakit.server.config import EngineConfig
-from sanakit.server.drawing import Group, Kind, Ongoing, Unfinished
-from sanakit.server.models import MARGIN, Models, Part
+from sanakit.server.engine.book import FULL, Refusal
+from sanakit.server.engine.config import EngineConfig
+from sanakit.server.engine.drawing import Group, Kind, Ongoing, Unfinished
+from sanakit.server.engine.models import MARGIN, Models, Part
 
 
 class Groups:

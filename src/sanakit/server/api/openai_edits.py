@@ -12,7 +12,7 @@ from starlette.datastructures import FormData, UploadFile
 from sanakit.base.errors import PictureError, RequestError
 from sanakit.base.json_text import parse_json
 from sanakit.pipeline.inputs import InputImage
-from sanakit.server.request_body import FIELDS
+from sanakit.server.api.request_body import FIELDS
 
 IMAGE, MASK = "image", "mask"
 FORM_DOCUMENT = {

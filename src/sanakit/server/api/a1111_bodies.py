@@ -19,7 +19,7 @@ from sanakit.base.sizes import nearest_side
 from sanakit.flow import SOLVERS
 from sanakit.pipeline.foreign import usual_sampler
 from sanakit.pipeline.request import MAX_SIDE
-from sanakit.server.request_body import MOST_TEXT
+from sanakit.server.api.request_body import MOST_TEXT
 
 LORA_TAG = re.compile(r"<lora:([^:<>]{1,200})(?::(-?[0-9.]{1,12}))?(?::[^<>]{0,40})?>")
 _SEEDS = 2**32

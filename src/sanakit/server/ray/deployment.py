@@ -4,7 +4,7 @@
     drawer   as many as there is work for, each an engine of its own in a folder that goes with it: it batches
              continuously what it is given, and has the models in memory that it drew with last
 
-`serve deploy` takes `sanakit.server.ray:application` as import path; its `args` are the fields of `Args`.
+`serve deploy` takes `sanakit.server.ray.deployment:application` as import path; its `args` are the fields of `Args`.
 """
 
 from __future__ import annotations
@@ -23,19 +23,18 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sanakit.base.errors import ConfigError
 from sanakit.server.app import create_app
-from sanakit.server.config import EngineConfig
-from sanakit.server.dispatcher import Dispatcher
-from sanakit.server.engine import Engine
-from sanakit.server.errors import reason
-from sanakit.server.jobs import Job, JobEvent, JobSpec
+from sanakit.server.engine.config import EngineConfig, controls_in, loras_in
+from sanakit.server.engine.engine import Engine
+from sanakit.server.engine.errors import reason
+from sanakit.server.engine.jobs import Job, JobEvent, JobSpec
+from sanakit.server.engine.stats import EngineStats
 from sanakit.server.logs import set_up_logs
-from sanakit.server.offers import controls_in, loras_in
-from sanakit.server.replicas import COUNTED, News, ReplicaLostError, Task
+from sanakit.server.ray.dispatcher import Dispatcher
+from sanakit.server.ray.replicas import COUNTED, News, ReplicaLostError, Task
+from sanakit.server.ray.scale import Scale
 from sanakit.server.run import check_public
-from sanakit.server.scale import Scale
 from sanakit.server.service import Service
 from sanakit.server.settings import LogForm, Settings
-from sanakit.server.stats import EngineStats
 from sanakit.server.traces import export_traces
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from typing import Any
 
 from sanakit.base.errors import ConfigError, OutputError
 from sanakit.pipeline.request import ImageRequest
-from sanakit.server.errors import JobNotFoundError
-from sanakit.server.jobs import Job, JobPicture, JobState
+from sanakit.server.engine.errors import JobNotFoundError
+from sanakit.server.engine.jobs import Job, JobPicture, JobState
 
 _VERSION = 1
 _SCHEMA = f"""

@@ -13,15 +13,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from sanakit.pipeline.provenance import source_type
-from sanakit.server.book import Book
-from sanakit.server.catalogue import Catalogue
-from sanakit.server.config import EngineConfig
-from sanakit.server.drawing import Unfinished
-from sanakit.server.errors import reason
-from sanakit.server.files import Files, with_inputs
-from sanakit.server.jobs import JobPicture
-from sanakit.server.models import Models
-from sanakit.server.replicas import News, ReplicaLostError, Replicas, Stream, Task
+from sanakit.server.engine.book import Book
+from sanakit.server.engine.catalogue import Catalogue
+from sanakit.server.engine.config import EngineConfig
+from sanakit.server.engine.drawing import Unfinished
+from sanakit.server.engine.errors import reason
+from sanakit.server.engine.files import Files, with_inputs
+from sanakit.server.engine.jobs import JobPicture
+from sanakit.server.engine.models import Models
+from sanakit.server.ray.replicas import News, ReplicaLostError, Replicas, Stream, Task
 from sanakit.text import CacheInfo
 
 _ATTEMPTS = 2

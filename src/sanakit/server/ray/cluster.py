@@ -17,11 +17,11 @@ from typing import Any
 from sanakit.base.errors import SanakitError
 from sanakit.base.files import ensure_writable_folder
 from sanakit.base.locks import hold
-from sanakit.server.catalogue import Catalogue
-from sanakit.server.config import EngineConfig
-from sanakit.server.ray import bind
+from sanakit.server.engine.catalogue import Catalogue
+from sanakit.server.engine.config import EngineConfig
+from sanakit.server.ray.deployment import bind
+from sanakit.server.ray.scale import Scale
 from sanakit.server.run import Tell, check_public, listen, shown_address
-from sanakit.server.scale import Scale
 from sanakit.server.settings import Settings
 
 _NAME = "sanakit"

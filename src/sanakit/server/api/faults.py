@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from sanakit.base.echo import printable
 from sanakit.base.errors import ModelNotFoundError, PictureError, RequestError, SanakitError, ShortageError
 from sanakit.base.memory import is_shortage
-from sanakit.server.errors import JobNotFoundError, PictureNotFoundError, QueueFullError
+from sanakit.server.engine.errors import JobNotFoundError, PictureNotFoundError, QueueFullError
 from sanakit.server.logs import request_id
 from sanakit.server.refusals import (
     JobEndedError,

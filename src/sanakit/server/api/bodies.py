@@ -6,9 +6,9 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sanakit.server.images import data_url
-from sanakit.server.jobs import Job, JobEvent, JobPicture, JobState
-from sanakit.server.request_body import FIELDS, Inputs, RequestBody
+from sanakit.server.api.images import data_url
+from sanakit.server.api.request_body import FIELDS, Inputs, RequestBody
+from sanakit.server.engine.jobs import Job, JobEvent, JobPicture, JobState
 
 MOST_VALUES = 64
 """Values along one side of a grid; how many jobs it may have in all is a setting."""

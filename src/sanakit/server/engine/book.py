@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from sanakit.base.errors import OutputError
-from sanakit.server.config import EngineConfig
-from sanakit.server.drawing import Unfinished
-from sanakit.server.errors import QueueFullError
-from sanakit.server.jobs import EventKind, Job, JobEvent, JobPicture, JobState, ending
-from sanakit.server.pace import Pace
-from sanakit.server.stats import EngineStats
-from sanakit.server.store import Store
-from sanakit.server.subscriptions import Hub
+from sanakit.server.engine.config import EngineConfig
+from sanakit.server.engine.drawing import Unfinished
+from sanakit.server.engine.errors import QueueFullError
+from sanakit.server.engine.jobs import EventKind, Job, JobEvent, JobPicture, JobState, ending
+from sanakit.server.engine.pace import Pace
+from sanakit.server.engine.stats import EngineStats
+from sanakit.server.engine.store import Store
+from sanakit.server.engine.subscriptions import Hub
 
 _LOG = logging.getLogger("sanakit.server")
 

@@ -12,11 +12,11 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from sanakit.server.book import Book
-from sanakit.server.catalogue import Catalogue
-from sanakit.server.config import EngineConfig
-from sanakit.server.files import Files
-from sanakit.server.models import Models
+from sanakit.server.engine.book import Book
+from sanakit.server.engine.catalogue import Catalogue
+from sanakit.server.engine.config import EngineConfig
+from sanakit.server.engine.files import Files
+from sanakit.server.engine.models import Models
 from sanakit.text import CacheInfo
 
 _LOG = logging.getLogger("sanakit.server")

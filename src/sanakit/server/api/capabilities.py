@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sanakit import __version__
 from sanakit.data.annotators import ANNOTATORS
-from sanakit.server.bodies import Capabilities, ToyboxBody
+from sanakit.server.api.bodies import Capabilities, ToyboxBody
 from sanakit.server.service import Service
 from sanakit.toybox import grammar, words
 

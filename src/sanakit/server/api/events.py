@@ -14,10 +14,10 @@ from fastapi.responses import StreamingResponse
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
-from sanakit.server.engine import Engine
-from sanakit.server.jobs import Job, JobEvent, JobPicture
+from sanakit.server.engine.engine import Engine
+from sanakit.server.engine.jobs import Job, JobEvent, JobPicture
+from sanakit.server.engine.subscriptions import Subscription
 from sanakit.server.refusals import JobEndedError, JobFailedError
-from sanakit.server.subscriptions import Subscription
 
 PULSE_SECONDS = 15.0
 """A comment is sent after such a silence, by which proxies know that the connection lives."""

@@ -14,11 +14,10 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
 from sanakit.pipeline.request import ImageRequest
-from sanakit.server.events import PULSE, EventStream, finish, format_event, listen, pictures_of
-from sanakit.server.faults import fault_of, openai_body
-from sanakit.server.images import convert, encode_base64
-from sanakit.server.jobs import Job, JobEvent, JobPicture
-from sanakit.server.openai_bodies import (
+from sanakit.server.api.events import PULSE, EventStream, finish, format_event, listen, pictures_of
+from sanakit.server.api.faults import fault_of, openai_body
+from sanakit.server.api.images import convert, encode_base64
+from sanakit.server.api.openai_bodies import (
     ImageData,
     ImagesBody,
     ImagesParts,
@@ -27,10 +26,11 @@ from sanakit.server.openai_bodies import (
     ModelRows,
     OpenAIFault,
 )
-from sanakit.server.openai_edits import FORM_DOCUMENT, edit_inputs, form_files, form_values
+from sanakit.server.api.openai_edits import FORM_DOCUMENT, edit_inputs, form_files, form_values
+from sanakit.server.engine.jobs import Job, JobEvent, JobPicture
+from sanakit.server.engine.subscriptions import Subscription
 from sanakit.server.refusals import JobFailedError
 from sanakit.server.service import Caller, Drawer, Viewer
-from sanakit.server.subscriptions import Subscription
 
 _FAULTS: dict[int | str, dict[str, Any]] = {
     status: {"model": OpenAIFault} for status in (400, 401, 403, 404, 409, 413, 429, 500)

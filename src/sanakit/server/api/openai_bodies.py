@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from sanakit.base.sizes import Size
 from sanakit.pipeline.request import Defaults
-from sanakit.server.images import Format
-from sanakit.server.request_body import FIELDS, MOST_TEXT, field_of
+from sanakit.server.api.images import Format
+from sanakit.server.api.request_body import FIELDS, MOST_TEXT, field_of
 
 MOST_PICTURES = 10
 MOST_PARTIAL = 3
