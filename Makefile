@@ -1,7 +1,7 @@
 # The commands of this project, the same by hand and in .ci/run.
 #
 #   make demo      install what drawing needs, draw out/demo.png
-#   make test      install what tests need, run them
+#   make test      install what tests need, run them; those of the page in a browser are `make browser`
 #   make chips     the fast part of the tests on lesser chips and other numbers of threads; ten minutes
 #   make check     ruff, mypy --strict, the rules of the house
 #   make bench     time ours and diffusers side by side, ten minutes; out/bench.json and out/bench.png
@@ -36,7 +36,7 @@ demo: $(RUN_READY)
 	$(VENV)/bin/sanakit generate "$(DEMO_PROMPT)" --out out/demo.png
 
 test: $(DEV_READY)
-	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n $(WORKERS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n $(WORKERS) --ignore tests/browser
 
 # What torch may use, what oneDNN may use, threads; whoever has no core waits without spinning, as workers share cores.
 CHIPS ?= avx2:AVX2:1 avx2:AVX2:2 default:SSE41:1 default:SSE41:8
