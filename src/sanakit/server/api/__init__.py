@@ -7,3 +7,5 @@ health      alive, ready, metrics       pages                    the page and it
 events      jobs as streams             faults                   errors as answers
 images      pictures as clients send and want them    capabilities, translate   what is offered; names to files
 """
+
+__all__ = ()  # modules are imported by name

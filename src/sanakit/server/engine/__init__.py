@@ -9,3 +9,5 @@ files       pictures and inputs in the data folder             previews       la
 subscriptions  what happens, to whoever listens                config         models, limits and places of an engine
 catalogue   what may be asked for, by name                     errors, stats  what it refuses; what it counts
 """
+
+__all__ = ()  # its modules are imported by name: the command line reads options without torch

@@ -4,3 +4,5 @@ deployment  front, drawers and the application    dispatcher  gives pictures to 
 replicas    what is exchanged with them           cluster     the process of `sanakit serve --ray`
 scale       how many replicas
 """
+
+__all__ = ()  # modules are imported by name
