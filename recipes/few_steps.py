@@ -36,10 +36,11 @@ from sanakit.weights import assign
 PICTURES = Path("runs/sets/256-captions")
 CACHE = Path("runs/sets/256-captions-cache")
 """Latents and text states of the pictures, for every run that has the shipped model's encoders."""
-COUNT = 8000
+COUNT = 6000
 CAPTIONS = 4
 SIZE = 256
-BATCH = 32
+BATCH = 16
+WARMUP = 400
 RATE = 1e-4
 """The published 2e-6 is for 40,000 steps of a network fifty times as large."""
 
@@ -76,7 +77,7 @@ def sprint_config(
     )  # fmt: skip
 
 
-def sprint_settings(warmup: int = 600) -> SprintConfig:
+def sprint_settings(warmup: int = WARMUP) -> SprintConfig:
     """Settings for latents of 2,048 numbers, a sixteenth of the published ones: a norm that is independent of size."""
     return SprintConfig(warmup=warmup, norm="mean")
 

@@ -1,7 +1,7 @@
 """Distil the shipped Toybox into Toybox-Sprint, which draws in one to four steps.
 
     python -m recipes.toybox_sprint                  pictures, training and shipping; run it again and it goes on
-    python -m recipes.toybox_sprint --steps 6000     a longer run; a finished one goes on
+    python -m recipes.toybox_sprint --steps 4000     a longer run; a finished one goes on
     python -m recipes.toybox_sprint --compile        blocks through torch.compile, the derivative by central differences
     python -m recipes.toybox_sprint ship             one stage alone
 
@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-from recipes.few_steps import COUNT, PICTURES, ready_pictures, sprint_config
+from recipes.few_steps import BATCH, COUNT, WARMUP, ready_pictures, sprint_config, sprint_settings
 from recipes.settings import resumable
 from recipes.toybox_text import ABOUT
 from sanakit.base.errors import SanakitError
@@ -33,8 +33,8 @@ from sanakit.weights import load_transformer, read_model_spec, read_words, resol
 RUN = Path("runs/toybox-sprint")
 SPRINT = Path("src/sanakit/toybox/sprint")
 SHIPPED = Path("src/sanakit/toybox")
-STEPS = 4000
-"""Half of them the student's."""
+STEPS = 520
+"""Half of them the student's; those of the weights that ship."""
 LARGEST = 80e6
 """Bytes that all shipped weights may take together."""
 STAGES = ("pictures", "train", "ship")
@@ -90,9 +90,12 @@ def main() -> None:
     parser.add_argument("stages", nargs="*", choices=[*STAGES, []], help="default: all, in order")
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--pictures", type=int, default=COUNT)
+    parser.add_argument("--batch", type=int, default=BATCH)
+    parser.add_argument("--warmup", type=int, default=WARMUP, help="steps over which the derivative comes in")
     parser.add_argument("--compile", action="store_true")
     given = parser.parse_args()
-    config = replace(sprint_config(RUN, given.steps, pictures=PICTURES), compile=given.compile)
+    sprint = sprint_settings(given.warmup)
+    config = replace(sprint_config(RUN, given.steps, sprint=sprint, batch=given.batch), compile=given.compile)
     try:
         run_stages(given.stages or STAGES, config, given.pictures)
     except SanakitError as error:

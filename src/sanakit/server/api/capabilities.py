@@ -8,7 +8,7 @@ from sanakit.server.api.bodies import Capabilities, ToyboxBody
 from sanakit.server.service import Service
 from sanakit.toybox import grammar, words
 
-_WORLD = "Toybox"  # as its models call themselves in sanakit.json
+_WORLD = "Toybox"  # as the names of its models begin in sanakit.json
 
 
 def capabilities(service: Service) -> Capabilities:
@@ -28,7 +28,7 @@ def capabilities(service: Service) -> Capabilities:
 
 def _toybox(service: Service) -> ToyboxBody | None:
     abouts = [model.spec.about for model in service.engine.catalogue.models.values()]
-    if not any(about is not None and about.name == _WORLD for about in abouts):
+    if not any(about is not None and about.name.startswith(_WORLD) for about in abouts):
         return None
     return ToyboxBody(
         shapes={shape: f"{words.SHAPE_WAYS[shape][0]}s" for shape in grammar.SHAPES},
