@@ -1,6 +1,7 @@
-"""What each number of steps gives: `python -m recipes.toybox_steps [MODEL ...] [--prompts 150] [--rows 6]`.
+"""What each number of steps gives: `python -m recipes.toybox_steps [MODEL[:N,...] ...] [--prompts 150] [--rows 6]`.
 
-For every model (the shipped teacher and its student, if none is named) and every number of steps: how many of the
+For every model (the shipped teacher and its student, if none is named) and every number of steps (`toybox:20` has its
+own): how many of the
 judge's prompts are drawn right, the score and the Frechet distance of the pictures, and the seconds of a picture's
 denoising on this machine. The table is Markdown; it and the same as JSON go to runs/steps, with one picture: a row for
 each of some prompts, drawn with the same seed in every column. What was measured is not measured again while the
@@ -20,7 +21,7 @@ from PIL import Image
 
 from recipes.few_steps import draw, kept_measures
 from recipes.settings import resumable
-from sanakit.base.errors import SanakitError
+from sanakit.base.errors import RequestError, SanakitError
 from sanakit.base.files import atomic_write, ensure_writable_folder
 from sanakit.evaluation import Share
 from sanakit.pipeline import Model, load
@@ -30,6 +31,8 @@ from sanakit.training.preview import captioned_sheet, save_sheet
 RUNS = Path("runs/steps")
 MODELS = ("toybox", "toybox-sprint")
 STEPS = (1, 2, 4, 8, 20)
+Models = Sequence[tuple[Model, tuple[int, ...]]]
+"""Models with their numbers of steps."""
 Cells = Mapping[tuple[str, int], Mapping[str, float]]
 """(model, steps) -> what `few_steps.measured` found."""
 
@@ -40,10 +43,24 @@ def short(name: str) -> str:
     return path.parent.name if path.name == "model" else path.name
 
 
-def measure_all(models: Sequence[Model], steps: Sequence[int], prompts: int, folder: Path) -> Cells:
+def parse_models(texts: Sequence[str], steps: Sequence[int]) -> Models:
+    """`toybox`, with `steps`, and `toybox:4,20` with numbers of its own, as loaded models. Raises RequestError."""
+    found = []
+    for text in texts:
+        name, colon, own = text.rpartition(":")
+        if not colon:
+            found.append((load(text), tuple(steps)))
+        elif all(part.isdecimal() for part in own.split(",")):
+            found.append((load(name), tuple(int(part) for part in own.split(","))))
+        else:
+            raise RequestError(f"numbers of steps look like toybox:4,20, not {text!r}")
+    return found
+
+
+def measure_all(models: Models, prompts: int, folder: Path) -> Cells:
     """Measure what is missing, model after model."""
     found: dict[tuple[str, int], Mapping[str, float]] = {}
-    for model in models:
+    for model, steps in models:
         name = short(model.name)
         for count in steps:
             path = folder / name / f"{count}-{prompts}.json"
@@ -68,34 +85,32 @@ def table(cells: Cells) -> str:
     )
 
 
-def sheet(models: Sequence[Model], steps: Sequence[int], rows: int) -> Image.Image:
+def sheet(models: Models, rows: int) -> Image.Image:
     """A row a prompt, a column for every model and number of steps; the seed of a row is its number."""
     pictures, texts = [], []
     for seed, trial in enumerate(trials(rows, 0)):
-        for model in models:
+        for model, steps in models:
             for count in steps:
                 pictures.append(draw(model, trial.prompt, seed, count)[0])
                 what = f"{short(model.name)}, {count} step{'s' if count > 1 else ''}"
                 texts.append(f"{what}: {trial.prompt}")
-    return captioned_sheet(pictures, texts, columns=len(models) * len(steps))
+    return captioned_sheet(pictures, texts, columns=sum(len(steps) for _, steps in models))
 
 
-def report(
-    models: Sequence[Model], steps: Sequence[int], prompts: int, rows: int, folder: Path = RUNS
-) -> str:
+def report(models: Models, prompts: int, rows: int, folder: Path = RUNS) -> str:
     """Measure, write steps.md, steps.json and steps.png, and return the table."""
     ensure_writable_folder(folder)
-    cells = measure_all(models, steps, prompts, folder)
+    cells = measure_all(models, prompts, folder)
     found = table(cells)
     values = [{"model": name, "steps": count, **cell} for (name, count), cell in cells.items()]
     machine = {
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "device": str(models[0].precision.device),
+        "device": str(models[0][0].precision.device),
     }
     atomic_write(folder / "steps.json", json.dumps({"machine": machine, "cells": values}, indent=1).encode())
     atomic_write(folder / "steps.md", f"{found}\n".encode())
-    save_sheet(folder / "steps.png", sheet(models, steps, rows), [trial.prompt for trial in trials(rows, 0)])
+    save_sheet(folder / "steps.png", sheet(models, rows), [trial.prompt for trial in trials(rows, 0)])
     return found
 
 
@@ -111,8 +126,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=6, help="of the picture")
     given = parser.parse_args()
     try:
-        models = [load(name) for name in given.models or MODELS]
-        print(report(models, given.steps, given.prompts, given.rows))
+        models = parse_models(given.models or MODELS, given.steps)
+        print(report(models, given.prompts, given.rows))
     except SanakitError as error:
         print(f"error: {error}.", file=sys.stderr)
         raise SystemExit(2) from None

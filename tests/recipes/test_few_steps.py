@@ -13,7 +13,7 @@ import torch
 from recipes import edge, few_steps, recover, sprint_ablations, toybox_sprint, toybox_steps, unnormed
 from recipes.few_steps import sprint_config
 from recipes.settings import run_task
-from sanakit.base.errors import ModelNotFoundError
+from sanakit.base.errors import ModelNotFoundError, RequestError
 from sanakit.base.precision import decide
 from sanakit.base.text_states import TextStates
 from sanakit.pipeline import load
@@ -66,7 +66,7 @@ def test_distilled_shipped_and_measured(tmp_path: Path, monkeypatch: pytest.Monk
     assert spec.about is not None and spec.about.name == "Toybox-Sprint" and "cube" in spec.about.knows[0]
 
     out = tmp_path / "steps"
-    found = toybox_steps.report([load(folder, device="cpu")], (1, 2), prompts=2, rows=1, folder=out)
+    found = toybox_steps.report([(load(folder, device="cpu"), (1, 2))], prompts=2, rows=1, folder=out)
     assert [row.split(" | ")[:2] for row in found.splitlines()[2:]] == [["| sprint", "1"], ["| sprint", "2"]]
     cells = json.loads((out / "steps.json").read_text())["cells"]
     assert [(cell["model"], cell["steps"], cell["prompts"]) for cell in cells] == [
@@ -75,7 +75,7 @@ def test_distilled_shipped_and_measured(tmp_path: Path, monkeypatch: pytest.Monk
     ]
     assert all(cell["seconds"] > 0 for cell in cells) and (out / "steps.png").exists()
     monkeypatch.setattr(few_steps, "measured", lambda *arguments: pytest.fail("it was measured already"))
-    again = toybox_steps.measure_all([load(folder, device="cpu")], (1, 2), 2, out)
+    again = toybox_steps.measure_all([(load(folder, device="cpu"), (1, 2))], 2, out)
     assert toybox_steps.table(again) == found
 
 
@@ -86,6 +86,10 @@ def test_all_shipped_weights_are_small() -> None:
 def test_names_of_models_in_tables() -> None:
     assert toybox_steps.short("runs/edge/flow/model") == "flow"
     assert toybox_steps.short("toybox") == "toybox"
+    models = toybox_steps.parse_models(["toybox:4,20", "toybox"], (1, 2))
+    assert [(model.name, steps) for model, steps in models] == [("toybox", (4, 20)), ("toybox", (1, 2))]
+    with pytest.raises(RequestError, match="numbers of steps look like"):
+        toybox_steps.parse_models(["toybox:four"], (1,))
 
 
 def test_variants_differ_and_have_as_many_steps_of_the_student() -> None:
