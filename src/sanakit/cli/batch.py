@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +20,7 @@ from sanakit.cli.say import note, notify, say
 if TYPE_CHECKING:
     from sanakit.batch.run import BatchReport
     from sanakit.batch.workers import Workers
+    from sanakit.cli.progress import ProgressBar
 
 ENGINES = ("here", "processes", "ray")
 
@@ -89,17 +91,27 @@ def batch(
         "hints": o.hints_of(config, like_model, weights),
     }  # fmt: skip
     loading = Loading(name=model or "toybox", device=device, dtype=dtype, options=tuple(options.items()))
-    report = None
     with ProgressBar(quiet=as_json) as bar:
-        try:
-            for report in run_batch(items, out, loading, chosen, notify):
-                bar.update("drawing", report.done, report.total, report.remaining)
-                _tell(report, out, as_json)
-        except KeyboardInterrupt:
-            notify("sanakit: interrupted; run the same command again, and it goes on.")
-            raise typer.Exit(INTERRUPTED) from None
-    assert report is not None
+        report = follow(
+            run_batch(items, out, loading, chosen, notify), bar, lambda report: _tell(report, out, as_json)
+        )
     _conclude(report, out, as_json)
+
+
+def follow(
+    reports: Iterator[BatchReport], bar: ProgressBar, tell: Callable[[BatchReport], object] = lambda _: None
+) -> BatchReport:
+    """Show how far a batch is until it is over; return its last report. Raises typer.Exit if it is interrupted."""
+    last = None
+    try:
+        for last in reports:
+            bar.update("drawing", last.done, last.total, last.remaining)
+            tell(last)
+    except KeyboardInterrupt:
+        notify("sanakit: interrupted; run the same command again, and it goes on.")
+        raise typer.Exit(INTERRUPTED) from None
+    assert last is not None  # the first comes before anything is drawn
+    return last
 
 
 def choose_workers(engine: str, workers: int | None, gpus: float | None) -> Workers:

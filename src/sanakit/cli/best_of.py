@@ -12,11 +12,16 @@ from sanakit.base.errors import RequestError
 from sanakit.cli.say import notify
 
 if TYPE_CHECKING:
-    from sanakit.evaluation.best_of import Choice, Judged, Scorer
+    from sanakit.data.labels.labellers import Scorer
+    from sanakit.evaluation.best_of import Choice, Judged
     from sanakit.pipeline.events import Event
     from sanakit.pipeline.model import Model
     from sanakit.pipeline.request import ImageRequest
 
+JUDGES = (
+    "`toybox`, a CLIP (folder, hub id or open_clip:...), a vision-language model (vqa:NAME), or a scorer of an "
+    "installed package"
+)
 BestOfOption = Annotated[
     int | None,
     typer.Option(metavar="N", help="Draw N candidates of each prompt and keep the best.", show_default=False),
@@ -25,8 +30,7 @@ JudgeOption = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Who scores candidates: `toybox`, a CLIP (folder, hub id or open_clip:...), a vision-language model "
-        "(vqa:NAME), or a scorer of an installed package.",
+        help=f"Who scores candidates: {JUDGES}.",
         show_default="toybox for models of Toybox",
     ),
 ]

@@ -7,18 +7,14 @@ picture by itself needs one look at each and gives the same order.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from PIL import Image
-
 from sanakit.base.errors import RequestError
+from sanakit.data.labels.labellers import Scorer
 from sanakit.pipeline.events import Done, Event, Note, PictureDone, StageDone
 from sanakit.pipeline.model import Model
 from sanakit.pipeline.request import ImageRequest
-
-Scorer = Callable[[Sequence[Image.Image], Sequence[Sequence[str]]], list[list[float]]]
-"""As `sanakit.data.labels` has them: RGB pictures, and the texts of each -> their scores."""
 
 MOST_CANDIDATES = 100_000
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from sanakit.base.errors import PictureError
-from sanakit.evaluation.best_of import Scorer
+from sanakit.data.labels.labellers import Scorer
 from sanakit.pipeline.png import read_picture
 
 _TOGETHER = 16  # pictures that are given to a scorer at once

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from sanakit.cli import options as o
+from sanakit.cli.best_of import JUDGES
 from sanakit.cli.say import note, notify, say
 
 _FolderArgument = Annotated[
@@ -18,8 +19,7 @@ _JudgeOption = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="Who scores: `toybox`, a CLIP (folder, hub id or open_clip:...), a vision-language model (vqa:NAME), or "
-        "a scorer of an installed package.",
+        help=f"Who scores: {JUDGES}.",
         show_default=False,
     ),
 ]

@@ -12,8 +12,7 @@ import typer
 from sanakit.base.errors import RequestError
 from sanakit.base.sizes import Size
 from sanakit.cli import options as o
-from sanakit.cli.batch import EngineOption, GpusOption, WorkersOption, choose_workers
-from sanakit.cli.errors import INTERRUPTED
+from sanakit.cli.batch import EngineOption, GpusOption, WorkersOption, choose_workers, follow
 from sanakit.cli.progress import ProgressBar
 from sanakit.cli.say import note, notify, say
 
@@ -179,12 +178,7 @@ def _draw(items: Sequence[Item], folder: Path, loading: Loading, drawing: Worker
     from sanakit.batch import run_batch
 
     with ProgressBar() as bar:
-        try:
-            for report in run_batch(items, folder, loading, drawing, notify):
-                bar.update("drawing", report.done, report.total, report.remaining)
-        except KeyboardInterrupt:
-            notify("sanakit: interrupted; run the same command again, and it goes on.")
-            raise typer.Exit(INTERRUPTED) from None
+        report = follow(run_batch(items, folder, loading, drawing, notify), bar)
     for fault in report.faults:
         note(f"{fault.key}: {fault.fault}.")
     failed = {fault.key for fault in report.faults}
