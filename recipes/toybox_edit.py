@@ -2,6 +2,8 @@
 
     inpaint   another object where one stood, by a mask: is it there, is everything else still read as before
     words     one attribute of one thing changed by words alone (FlowEdit): it, and no other
+    inversion the same by inversion
+    strength  the same by the new words at a strength of 0.5, without the old ones
     regions   two objects, each in the box that was given its words
     alone     the same two by the prompt alone, which says which is left: what regions are compared with
 
@@ -105,6 +107,18 @@ def words(number: int) -> Case:
     )
 
 
+def inversion(number: int) -> Case:
+    """As `words`, by inversion."""
+    case = words(number)
+    return replace(case, request=case.request.replace(how="inversion"))
+
+
+def strength(number: int) -> Case:
+    """As `words`, by the new words alone, begun in the middle of the noise levels."""
+    case = words(number)
+    return replace(case, request=case.request.replace(source_prompt=None, strength=0.5))
+
+
 def regions(number: int) -> Case:
     """Two objects by their boxes; the prompt says floor and light alone."""
     first, second, ground, _ = _two(number)
@@ -119,7 +133,8 @@ def alone(number: int) -> Case:
 
 
 SHOWS: Mapping[str, Callable[[int], Case]] = {
-    "inpaint": inpaint, "words": words, "regions": regions, "alone": alone,
+    "inpaint": inpaint, "words": words, "inversion": inversion, "strength": strength, "regions": regions,
+    "alone": alone,
 }  # fmt: skip
 
 

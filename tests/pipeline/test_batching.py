@@ -112,6 +112,7 @@ def test_edits_join_pictures_and_each_other(model: Model) -> None:
         {"strength": 0.7, "steps": 4},
         {"mask": box_mask(96, 64, (0, 0, 40, 63)), "seed": 3},
         {"source_prompt": "two green cones", "averages": 2, "strength": 1.0},
+        {"source_prompt": "two green cones", "how": "inversion", "strength": 1.0},
     ]
     plain = {"prompt": "a cube", **SIZE}
     requests = [ask(), *(ImageRequest(**{**plain, "steps": 3, "source": source, **each}) for each in edits)]

@@ -15,7 +15,7 @@ from sanakit.autoencoder import LatentEncoder, encode_tiled
 from sanakit.base.errors import RequestError
 from sanakit.base.sizes import Size
 from sanakit.flow import SOLVERS
-from sanakit.pipeline import ImageRequest, InputImage, Model, PictureDone, Shapes, estimate, make_plan
+from sanakit.pipeline import ImageRequest, InputImage, Model, PictureDone, Shapes, Step, estimate, make_plan
 from sanakit.pipeline.canvas import free_levels, place, to_drawn
 from sanakit.pipeline.denoiser import denoise
 from sanakit.pipeline.encoder import encode
@@ -240,6 +240,31 @@ def test_a_guided_side_of_an_edit_by_words_reads_its_own_null_text(model: Model)
     assert torch.equal(prompt.source.uncond.states, plain.uncond.states)
 
 
+def test_an_edit_by_inversion_finds_the_source_again_and_has_no_seed(model: Model):
+    """With equal words it is the autoencoder's own picture, up to the iterations; other words move it, no seed does."""
+    same = ask(picture(), source_prompt="a cube", how="inversion", guidance=1.0, steps=10)
+    plan = make_plan(model.spec, same)
+    assert plan.edit is not None and plan.edit.words is not None and plan.edit.words.guidance == 1.0
+    source = encode(model.parts.encoder, to_drawn(plan.edit.canvas, plan.edit.source))
+    ways = (same, same.replace(seed=7), same.replace(source_prompt="three green cones"))
+    found, again, other = (latent_of(model, way) for way in ways)
+    assert torch.equal(found, again)
+    off, moved = (float((latent - source).abs().max()) for latent in (found, other))
+    assert 10 * off < moved and off < 0.01
+    events = list(model.generate(same))
+    made = [e for e in events if isinstance(e, Step) and e.stage == "denoise"]
+    assert (
+        len(made) == made[0].total == plan.steps == 7 * 3
+    )  # strength 0.7 of 10 steps, inverted by 2 iterations each
+
+
+def test_an_inversion_notes_that_a_count_draws_one_picture(model: Model, sprint: Model):
+    request = ask(picture(), source_prompt="a cone", how="inversion", count=2)
+    assert any("draws no noise" in note for note in make_plan(model.spec, request).notes)
+    with pytest.raises(RequestError, match=r"needs a flow model.*leave it out"):
+        make_plan(sprint.spec, request)
+
+
 def latent_of(model: Model, request: ImageRequest) -> torch.Tensor:
     """The latent of an edit."""
     plan = make_plan(model.spec, request)
@@ -260,6 +285,9 @@ BAD = {
     "words without a source": ({"source": None, "source_prompt": "a"}, "give one as source"),
     "averages without words": ({"averages": 2}, "as source_prompt"),
     "source guidance without words": ({"source_guidance": 2.0}, "as source_prompt"),
+    "inversion without words": ({"how": "inversion"}, "as source_prompt"),
+    "an unknown way": ({"source_prompt": "a", "how": "ddim"}, "choose one of flow-edit, inversion"),
+    "averages of an inversion": ({"source_prompt": "a", "how": "inversion", "averages": 2}, "draws none"),
     "no averages": ({"source_prompt": "a", "averages": 0}, "from 1 to 64"),
     "three margins": ({"outpaint": (1, 2, 3)}, "four numbers"),
     "margins of 0": ({"outpaint": (0, 0, 0, 0)}, "above 0"),

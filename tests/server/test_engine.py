@@ -73,6 +73,7 @@ def test_pictures_of_a_mixed_batch_are_those_drawn_alone(folder: Path, tmp_path:
         ask(regions=("0,0,0.5,1:a yellow cube",), steps=3),
         ask(source=source, mask=box_mask(64, 64, (0, 0, 30, 63)), steps=4, seed=1),
         ask(source=source, source_prompt="a cone", steps=3, averages=2),
+        ask(source=source, source_prompt="a cone", steps=2, how="inversion"),
         ask(source=source, strength=0.0),
     ]
     model = open_model(folder)

@@ -5,11 +5,13 @@ densities   the times that training draws                   schedule   how a che
 sampling    what a solver asks and who answers              solvers    the table of solvers
 guidance    CFG, its interval, PAG                          dpm, euler, scm   the solvers, a file each
 keep        parts of a sample that stay                     flow_edit  the difference of two velocities
+inversion   the noise that a sample comes from
 """
 
 from sanakit.flow.densities import DensityName, TimeDensity, draw_times, even_times
 from sanakit.flow.flow_edit import FlowEdit, PairQuery, PairWalk, drive_pairs, flow_edit
 from sanakit.flow.guidance import Branch, Guidance
+from sanakit.flow.inversion import ITERATIONS, edit_by_inversion
 from sanakit.flow.keep import keep_source, last_levels
 from sanakit.flow.path import LinearPath
 from sanakit.flow.sampling import Denoise, Noise, Query, Solver, State, Walk, drive
@@ -18,6 +20,7 @@ from sanakit.flow.solvers import SOLVERS, SolverSpec
 from sanakit.flow.times import ShiftedTimes
 
 __all__ = [
+    "ITERATIONS",
     "SOLVERS",
     "Branch",
     "Clock",
@@ -40,6 +43,7 @@ __all__ = [
     "draw_times",
     "drive",
     "drive_pairs",
+    "edit_by_inversion",
     "even_times",
     "flow_edit",
     "keep_source",

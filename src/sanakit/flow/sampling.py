@@ -36,8 +36,8 @@ class Query:
     step: int
 
     @property
-    def points(self) -> tuple[Tensor, ...]:
-        """Where a velocity is needed."""
+    def points(self) -> tuple[Tensor | None, ...]:
+        """Where a velocity is needed, by words: of an edit first those of the source; None where none is needed."""
         return (self.x,)
 
 

@@ -17,7 +17,17 @@ from sanakit.adapt.runner import unwrapped
 from sanakit.base.seeds import noise_stream
 from sanakit.base.sentinel import run_finite
 from sanakit.base.text_states import TextStates
-from sanakit.flow import FlowEdit, Noise, PairWalk, Solver, State, Walk, flow_edit, keep_source
+from sanakit.flow import (
+    FlowEdit,
+    Noise,
+    PairWalk,
+    Solver,
+    State,
+    Walk,
+    edit_by_inversion,
+    flow_edit,
+    keep_source,
+)  # fmt: skip
 from sanakit.pipeline.batching import Branches, Pass, Question, Together
 from sanakit.pipeline.components import Transformer
 from sanakit.pipeline.plan import Plan
@@ -96,7 +106,7 @@ class Drawing:
         return self._walk.query is None
 
     def questions(self) -> list[Question]:
-        """What it asks now: one question, or one of the source's words and one of the target's."""
+        """What it asks now: one question, or two of an edit by words, of the source's and of the target's."""
         return [denoiser.ask(x, sigma, step) for denoiser, x, sigma, step in self._points()]
 
     def answer(self, velocities: Sequence[Tensor]) -> State | None:
@@ -113,8 +123,8 @@ class Drawing:
     def _points(self) -> list[tuple[Denoiser, Tensor, float, int]]:
         query = self._walk.query
         assert query is not None, "the image is finished"
-        pairs = zip(self._denoisers, query.points, strict=True)
-        return [(denoiser, x, query.sigma, query.step) for denoiser, x in pairs]
+        pairs = zip(self._denoisers[-len(query.points) :], query.points, strict=True)
+        return [(denoiser, x, query.sigma, query.step) for denoiser, x in pairs if x is not None]
 
 
 def begin(
@@ -124,6 +134,9 @@ def begin(
     noise = noise_stream(seed, plan.latent_shape, device)
     if source is None or len(denoisers) == 1:
         return Drawing(Walk(_begin(plan, noise, source)), denoisers)
+    if plan.inverts:
+        free = plan.free_below(source.device)
+        return Drawing(Walk(edit_by_inversion(source, plan.sigmas, free_below=free)), denoisers)
     return Drawing(PairWalk(_begin_words(plan, noise, source)), denoisers)
 
 
@@ -162,10 +175,7 @@ def plan_denoiser(
 def _begin_words(plan: Plan, noise: Noise, source: Tensor) -> FlowEdit:
     """FlowEdit of a plan, begun at the source."""
     assert plan.edit is not None and plan.edit.words is not None
-    free = plan.edit.free_below
-    return flow_edit(
-        source, plan.sigmas, noise, plan.edit.words.averages, None if free is None else free.to(source.device)
-    )
+    return flow_edit(source, plan.sigmas, noise, plan.edit.words.averages, plan.free_below(source.device))
 
 
 def _begin(plan: Plan, noise: Noise, source: Tensor | None) -> Solver:
@@ -174,9 +184,8 @@ def _begin(plan: Plan, noise: Noise, source: Tensor | None) -> Solver:
     if source is not None:
         x = plan.solver.start(source, x, plan.sigmas[0])
     solver = plan.solver.run(x, list(plan.sigmas), plan.schedule, noise)
-    if source is None or plan.edit is None or plan.edit.free_below is None:
-        return solver
-    return keep_source(solver, source, plan.edit.free_below.to(source.device))
+    free = plan.free_below(x.device)
+    return solver if source is None or free is None else keep_source(solver, source, free)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

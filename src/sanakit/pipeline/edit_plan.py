@@ -11,7 +11,7 @@ from torch import Tensor
 from sanakit.base.errors import RequestError
 from sanakit.base.sizes import SIZE_STEP, Size, nearest_side
 from sanakit.pipeline.canvas import Canvas, free_levels, place
-from sanakit.pipeline.editing import mask_levels
+from sanakit.pipeline.editing import HOWS, mask_levels
 from sanakit.pipeline.inputs import MOST_PIXELS
 from sanakit.pipeline.request import ImageRequest
 
@@ -22,19 +22,21 @@ USUAL_STRENGTH = 0.5
 USUAL_WORDS_STRENGTH = 0.7
 """Of an edit by words alone."""
 
-USUAL_SOURCE_GUIDANCE = 1.5
+USUAL_SOURCE_GUIDANCE = {"flow-edit": 1.5, "inversion": 1.0}
+"""By how it is done. An inversion under guidance drifts (Mokady et al. 2022, arXiv:2211.09794, section 3.1)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WordsPlan:
-    """An edit by the difference of two texts (FlowEdit).
+    """An edit by two texts: by FlowEdit, or by inversion.
 
-    prompt: what the source shows. guidance: its scale. averages: noises of a step.
+    prompt: what the source shows. guidance: its scale. averages: noises of a step of FlowEdit.
     """
 
     prompt: str
     guidance: float
     averages: int
+    inverts: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -105,11 +107,12 @@ def plan_edit(request: ImageRequest, drawn: Size, ratio: int) -> EditPlan | None
 def _words(request: ImageRequest) -> WordsPlan | None:
     if request.source_prompt is None:
         return None
-    guidance, averages = request.source_guidance, request.averages
+    how, guidance = request.how or HOWS[0], request.source_guidance
     return WordsPlan(
         prompt=request.source_prompt,
-        guidance=USUAL_SOURCE_GUIDANCE if guidance is None else guidance,
-        averages=averages or 1,
+        guidance=USUAL_SOURCE_GUIDANCE[how] if guidance is None else guidance,
+        averages=request.averages or 1,
+        inverts=how == "inversion",
     )
 
 

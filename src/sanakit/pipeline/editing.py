@@ -17,6 +17,16 @@ if TYPE_CHECKING:
     from sanakit.pipeline.inputs import InputImage
 
 
+HOWS = ("flow-edit", "inversion")
+"""How an edit by words is done, the usual way first."""
+
+
+def check_how(name: str, value: object) -> None:
+    """Refuse what isn't one of `HOWS`."""
+    if value not in HOWS:
+        raise RequestError(f"unknown {name} {quoted(value)}: choose one of {', '.join(HOWS)}")
+
+
 def take_margins(value: object) -> tuple[int, ...]:
     """`0,0,64,0`, or four numbers, as margins: left, top, right, bottom. Raises RequestError."""
     if isinstance(value, str):
@@ -65,14 +75,22 @@ def check_edit(
 
 
 def check_words(
-    source: InputImage | None, source_prompt: str | None, guidance: float | None, averages: int | None
+    source: InputImage | None,
+    source_prompt: str | None,
+    guidance: float | None,
+    averages: int | None,
+    how: str | None,
 ) -> None:
-    """Refuse parts of an edit by words that lack the others."""
+    """Refuse parts of an edit by words that lack the others, or have nothing to do with how it is done."""
     if source is None and source_prompt is not None:
         raise RequestError("source_prompt is for changing a picture: give one as source")
-    for name, value in (("source_guidance", guidance), ("averages", averages)):
+    for name, value in (("source_guidance", guidance), ("averages", averages), ("how", how)):
         if value is not None and source_prompt is None:
             raise RequestError(f"{name} is for an edit by words: say what the source shows, as source_prompt")
+    if how == "inversion" and averages is not None:
+        raise RequestError(
+            "averages are of the noises of flow-edit, and how=inversion draws none: leave them out"
+        )
 
 
 def _check_mask(mask: InputImage, source: InputImage) -> None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+import torch
 from torch import Tensor
 
 from sanakit.base.errors import RequestError
 from sanakit.base.sizes import Size, nearest_bucket
-from sanakit.flow import SOLVERS, Clock, Guidance, Schedule, SolverSpec, last_levels
+from sanakit.flow import ITERATIONS, SOLVERS, Clock, Guidance, Schedule, SolverSpec, last_levels
 from sanakit.pipeline.edit_plan import EditPlan, canvas_size, drawn_side, edit_notes, plan_edit
 from sanakit.pipeline.inputs import require_inputs
 from sanakit.pipeline.loras import check_fit
@@ -78,8 +79,18 @@ class Plan:
 
     @property
     def steps(self) -> int:
-        """Steps of the solver."""
-        return len(self.sigmas) - 1
+        """Steps of the solver, after those of an inversion."""
+        return (len(self.sigmas) - 1) * (1 + ITERATIONS * self.inverts)
+
+    @property
+    def inverts(self) -> bool:
+        """Whether it is an edit by inversion."""
+        return self.edit is not None and self.edit.words is not None and self.edit.words.inverts
+
+    def free_below(self, device: torch.device) -> Tensor | None:
+        """Return `EditPlan.free_below` on a device."""
+        free = None if self.edit is None else self.edit.free_below
+        return None if free is None else free.to(device)
 
     def of_source(self) -> Plan:
         """The plan of an edit by words, for the words of the source: asked at the same points, without regions."""
@@ -88,7 +99,7 @@ class Plan:
         return replace(
             self,
             request=self.request.replace(prompt=words.prompt, negative="", regions=(), source_prompt=None,
-                                         source_guidance=None, averages=None),
+                                         source_guidance=None, averages=None, how=None),
             guidance=replace(self.guidance, scale=words.guidance if uncond else 1.0, pag=0.0),
             guidance_input=words.guidance,
             reads=None,
@@ -132,6 +143,7 @@ def make_plan(spec: ModelSpec, request: ImageRequest) -> Plan:
     if edit is not None:
         sigmas = last_levels(sigmas, edit.strength)
         clock = replace(clock, timesteps=clock.timesteps[len(clock.timesteps) - len(sigmas) + 1 :])
+        _check_inversion(spec, edit)
     controls = plan_controls(spec, request.controls, len(sigmas) - 1, clock)
     return Plan(
         request=request,
@@ -250,6 +262,14 @@ def _check_blocks(spec: ModelSpec, request: ImageRequest) -> None:
         )
 
 
+def _check_inversion(spec: ModelSpec, edit: EditPlan) -> None:
+    """Refuse to invert a consistency model."""
+    if edit.words is not None and edit.words.inverts and spec.schedule.kind == "scm":
+        raise RequestError(
+            "how=inversion needs a flow model, and this is one of few steps (Sprint): leave it out for FlowEdit"
+        )
+
+
 def _notes(spec: ModelSpec, request: ImageRequest, solver: SolverSpec, uncond: bool) -> list[str]:
     notes = list[str]()
     if request.negative and not uncond:
@@ -261,6 +281,8 @@ def _notes(spec: ModelSpec, request: ImageRequest, solver: SolverSpec, uncond: b
             f"the first angle {request.angles[0]:g} is taken for pure noise, which is 1.5708: "
             "expect a worse picture than from there."
         )
+    if request.how == "inversion" and request.count > 1:
+        notes.append(f"an edit by inversion draws no noise: its {request.count} pictures are the same.")
     if "<lora:" in request.prompt:
         notes.append(
             "<lora:...> in a prompt is read as words: name the file by --lora FILE:0.8, or in loras."

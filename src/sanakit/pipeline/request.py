@@ -157,12 +157,16 @@ class ImageRequest:
     )  # fmt: skip
 
     source_prompt: str | None = option(
-        None, "Edit by words alone (FlowEdit): what the picture shows now; --prompt says what it is to show.",
+        None, "Edit by words alone: what the picture shows now; --prompt says what it is to show.",
         f.text, png="Source prompt", metavar="TEXT", shown_default="none", flag="--from", **_EDIT,
     )  # fmt: skip
     source_guidance: float | None = option(
         None, "With --from: guidance towards the words of the source.",
-        f.Number(MAX_GUIDANCE), png="Source CFG scale", shown_default="1.5", **_EDIT,
+        f.Number(MAX_GUIDANCE), png="Source CFG scale", shown_default="1.5, 1 for inversion", **_EDIT,
+    )  # fmt: skip
+    how: str | None = option(
+        None, "With --from: flow-edit, or inversion, which seeks the noise that the picture comes from.",
+        e.check_how, png="How", metavar="NAME", shown_default="flow-edit", **_EDIT,
     )  # fmt: skip
     averages: int | None = option(
         None, "With --from: noises over which each step averages; more are calmer and take longer.",
@@ -185,7 +189,7 @@ class ImageRequest:
         if self.seed + self.count - 1 > MAX_SEED:
             raise RequestError("seed + count goes past the largest seed 2^63-1: choose a smaller seed")
         e.check_edit(self.source, self.mask, self.strength, self.outpaint)
-        e.check_words(self.source, self.source_prompt, self.source_guidance, self.averages)
+        e.check_words(self.source, self.source_prompt, self.source_guidance, self.averages, self.how)
         if None not in (self.angles, self.steps) and len(self.angles or ()) != self.steps:
             raise RequestError(
                 f"angles gives {len(self.angles or ())} steps and steps asks for {self.steps}: give one of them"
