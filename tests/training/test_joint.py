@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +18,6 @@ from sanakit.weights import read_model_spec, resolve
 from tests.training.sets import config
 from tests.training.test_session import run, same, weights
 
-ROOT = Path(__file__).resolve().parents[2]
 JOINT: dict[str, Any] = {"text": {"train": True, "vocabulary": "captions"}}
 
 
@@ -109,25 +104,6 @@ def test_micro_batches_and_one_batch_are_the_same_step(strangers: Path, tmp_path
         return [event.losses["loss"] for event in session.events() if isinstance(event, StepReport)]
 
     assert losses(1) == pytest.approx(losses(2), abs=2e-4)
-
-
-@pytest.mark.parametrize("mode", ["fsdp"])  # ddp is the same code on another mesh: test_parallel.py
-def test_two_processes_train_the_text_encoder_as_one_does(strangers: Path, tmp_path: Path, mode: str) -> None:
-    alone = Session(config(tmp_path / "one", **changes(strangers)), device="cpu")
-    losses = [event.losses["loss"] for event in alone.events() if isinstance(event, StepReport)]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
-    script = ROOT / "tests/training/joint_together.py"
-    done = subprocess.run(
-        [*torchrun, str(script), str(strangers), str(tmp_path / "two"), mode],
-        capture_output=True, timeout=300, text=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "src"))), "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert json.loads((tmp_path / "two/losses.json").read_text()) == pytest.approx(losses, abs=1e-4)
-    for name in ("transformer/diffusion_pytorch_model", "text_encoder/model"):
-        one, two = (load_file(tmp_path / each / f"model/{name}.safetensors") for each in ("one", "two"))
-        for key, weight in one.items():
-            torch.testing.assert_close(two[key], weight, atol=2e-3, rtol=2e-2)
 
 
 def test_a_run_starts_from_the_text_encoder_of_another(strangers: Path, tmp_path: Path) -> None:

@@ -145,18 +145,23 @@ def test_pissa_takes_the_largest_singular_values() -> None:
     assert torch.allclose(up @ down, wide, atol=1e-3 * float(wide.norm()))
 
 
-def test_gradients_pass_through_frozen_int8_layers(tmp_path: Path) -> None:
-    """Those of the adapters of an early block come through all later ones; the float model's are nearly the same."""
+def test_gradients_pass_through_a_base_in_fewer_bits(tmp_path: Path) -> None:
+    """Those of the adapters of an early block come through all later ones; the float32 model's are nearly the same."""
     found = {}
-    for frozen in ("fp32", "int8"):
-        task, objective = begun(
-            tmp_path / frozen, base="toybox", lora={"frozen": frozen, "targets": ["blocks.0.attention"]}
-        )
+    for frozen in ("fp32", "bf16", "int8"):
+        settings = {"frozen": frozen, "targets": ["blocks.0.attention"]}
+        dtype = "bf16" if frozen == "bf16" else "auto"
+        task, objective = begun(tmp_path / frozen, base="toybox", dtype=dtype, lora=settings)
+        kept = {p.dtype for p in task.network.parameters() if not p.requires_grad}
+        assert (torch.bfloat16 in kept) == (frozen == "bf16")
         batch = objective.draw(task.data.batch(0))
-        objective.losses(batch)["loss"].backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=frozen == "bf16"):
+            objective.losses(batch)["loss"].backward()
         gradients = [p.grad for p in objective.network.parameters() if p.grad is not None]
+        assert {gradient.dtype for gradient in gradients} == {torch.float32}
         found[frozen] = torch.cat([gradient.flatten() for gradient in gradients])
-    assert torch.cosine_similarity(found["fp32"], found["int8"], dim=0) > 0.99
+    for frozen in ("bf16", "int8"):
+        assert torch.cosine_similarity(found["fp32"], found[frozen], dim=0) > 0.99, frozen
 
 
 def test_class_pictures_are_drawn_once_and_weighed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
