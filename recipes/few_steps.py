@@ -26,8 +26,8 @@ from sanakit.training import (
     TrainConfig,
     Trainer,
 )
-from sanakit.training.config import PreviewConfig
 from sanakit.training.objectives.sprint_settings import SprintConfig
+from sanakit.training.sections import PreviewConfig
 from sanakit.training.tasks.joint_text import transformer_weights
 from sanakit.training.tasks.transformer import TransformerTask
 from sanakit.transformer import SanaTransformer

@@ -20,9 +20,9 @@ from sanakit.autoencoder import DCAE
 from sanakit.base.seeds import batch_indices
 from sanakit.data import PictureBatch
 from sanakit.training import OptimizerConfig, TrainConfig, Trainer, sentences
-from sanakit.training.config import AutoencoderRun
 from sanakit.training.objectives import AutoencoderLoss, PatchDiscriminator, Perceptual
 from sanakit.training.objectives.autoencoding import AutoencoderPair, Autoencoding
+from sanakit.training.sections import AutoencoderRun
 
 BATCH = 4
 CRITIC_WIDTH = 32  # a quarter of the published critic's work, which is as much as this decoder's

@@ -47,7 +47,7 @@ def test_an_allocation_that_fails_while_drawing(sana: Sana, monkeypatch: pytest.
             "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried"
         )
 
-    monkeypatch.setattr("sanakit.pipeline.model.decode", fails)
+    monkeypatch.setattr("sanakit.pipeline.generation.decode", fails)
     result = sana.draw("a red cube")
     assert result.exit_code == 2
     assert "not enough memory" in result.stderr

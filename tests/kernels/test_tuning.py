@@ -71,8 +71,8 @@ def test_what_is_tried_reaches_only_its_block_and_kernel(table: Path) -> None:
 BROKEN = {
     "{": "can't be read",
     "[]": "not a JSON object",
-    '{"warp_drive": {}}': "'warp_drive', which is no kernel",
-    '{"modulated_norm": {"fast": {}}}': "'fast', which is no chip",
+    '{"warp_drive": {}}': "'warp_drive', which isn't a kernel",
+    '{"modulated_norm": {"fast": {}}}': "'fast', which isn't a chip",
     '{"modulated_norm": {"sm_90": {"big": {"warps": 4}}}}': "no warps at modulated_norm, sm_90, 'big'",
     '{"modulated_norm": {"sm_90": {"64": {"warps": 3}}}}': "no warps at",
     '{"modulated_norm": {"sm_90": {"64": {"warps": true}}}}': "no warps at",

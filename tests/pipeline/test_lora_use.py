@@ -206,7 +206,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_loaded(
     assert not any(model.parts.is_loaded(name) for name in ("text", "transformer", "decoder"))
     with pytest.raises(ModelNotFoundError, match="no LoRA 'absent.safetensors'"):
         ask("absent.safetensors")
-    with pytest.raises(WeightsError, match="is no LoRA of a SANA transformer"):
+    with pytest.raises(WeightsError, match="isn't a LoRA of a SANA transformer"):
         ask(tiny() / "transformer/diffusion_pytorch_model.safetensors")
     with pytest.raises(RequestError, match="a number from -100 to 100"):
         ask(f"{files[0]}:1000")

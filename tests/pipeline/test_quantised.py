@@ -104,5 +104,5 @@ def test_damaged_folders_are_told(folder: Path, tmp_path: Path, name: str, chang
 def test_a_rounded_name_that_is_no_layer_is_told(folder: Path, tmp_path: Path) -> None:
     from sanakit.adapt import expect_int8
 
-    with pytest.raises(WeightsError, match="'blocks.9.nothing' in int8, which is no linear layer"):
+    with pytest.raises(WeightsError, match="'blocks.9.nothing' in int8, which isn't a linear layer"):
         expect_int8(torch.nn.Sequential(), ["blocks.9.nothing"])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from sanakit.toybox import render, sample_scene
 from sanakit.toybox.camera import camera_of, project
 from sanakit.toybox.depth import depth, depth_levels
 from sanakit.toybox.shapes import half_height
+from sanakit.toybox.torus import TUBE
 
 
 def test_the_middle_of_an_object_is_a_little_nearer_than_its_centre() -> None:
@@ -37,3 +40,17 @@ def test_its_jumps_are_where_the_picture_shows_an_object() -> None:
     red = render([scene], 128)[0]
     red = red[0] - red[2] > 0.2
     assert (nearer & red).sum() / (nearer | red).sum() > 0.9
+
+
+def test_a_torus_shows_the_depth_behind_its_hole() -> None:
+    scene = sample_scene(3)
+    item = replace(scene.objects[0], shape="torus", yaw=0.0)
+    scene = replace(scene, objects=(item,))
+    empty = depth(replace(scene, objects=()), 128)
+    found = depth(scene, 128)
+    u, v, centre = project(camera_of(scene), (item.x, half_height(item), item.z))
+    column, row = int((u + 1) / 2 * 128), int((1 - v) / 2 * 128)
+    assert found[row, column] == empty[row, column]  # through the hole
+    tube = project(camera_of(scene), (item.x, half_height(item) * (2 - TUBE), item.z))
+    top = float(found[int((1 - tube[1]) / 2 * 128), int((tube[0] + 1) / 2 * 128)])
+    assert abs(top - tube[2]) < half_height(item)

@@ -112,5 +112,5 @@ def test_an_autoencoder_is_not_trained_on_several_sizes(tmp_path: Path) -> None:
 def test_an_autoencoder_refuses_what_only_transformers_read(
     tmp_path: Path, changed: dict[str, Any], named: str
 ) -> None:
-    with pytest.raises(ConfigError, match=f"^{named}: the task autoencoder knows no such setting"):
+    with pytest.raises(ConfigError, match=f"^{named}: the task autoencoder has no such setting"):
         Session(config(tmp_path, task="autoencoder", model={}, **changed), device="cpu")

@@ -14,7 +14,7 @@ from sanakit.pipeline.prompt import unknown_words
 from sanakit.text import words_of
 from sanakit.toybox.captions import captions
 from sanakit.toybox.sampling import sample_scene
-from sanakit.training.reading import ADVICE, Reading, read_set, share_alike
+from sanakit.training.reading import ADVICE, CaptionReading, read_set, share_alike
 from sanakit.training.session import Session
 from sanakit.weights import read_model_spec, read_words, resolve, write_words
 from tests.training.sets import config
@@ -60,9 +60,13 @@ def test_a_general_vocabulary_is_not_blamed_for_words_in_pieces(
 def test_words_that_are_whole_but_alike_are_blamed_on_the_states() -> None:
     row = torch.ones(2, 4)
     assert share_alike([row, row * 2, torch.tensor([[1.0, -1.0, 1.0, -1.0]])]) == pytest.approx(2 / 3)
-    found = Reading(words=9, pieces=0, tokens_per_word=0.0, examples=(), closed=True, captions=9, alike=0.9)
+    found = CaptionReading(
+        words=9, pieces=0, tokens_per_word=0.0, examples=(), closed=True, captions=9, alike=0.9
+    )
     assert found.unfit and "hardly tells these captions apart" in found.sentence()
-    few = Reading(words=9, pieces=3, tokens_per_word=4.0, examples=("x",), closed=True, captions=9, alike=0.0)
+    few = CaptionReading(
+        words=9, pieces=3, tokens_per_word=4.0, examples=("x",), closed=True, captions=9, alike=0.0
+    )
     assert few.unfit and "does not know these words" in few.sentence()
 
 

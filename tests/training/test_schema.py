@@ -44,7 +44,7 @@ def test_values_are_changed_by_key(tmp_path: Path) -> None:
 def test_a_recipe_is_a_function_that_returns_a_config(tmp_path: Path) -> None:
     text = """
 from pathlib import Path
-from sanakit.training.config import DataConfig, RunPhase, TrainConfig
+from sanakit.training import DataConfig, RunPhase, TrainConfig
 def config():
     return TrainConfig(folder=Path("r"), phases=(RunPhase(steps=3, size=64),), data=DataConfig(path=Path("p")))
 """

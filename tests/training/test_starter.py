@@ -53,7 +53,7 @@ def test_a_file_that_is_there_stays(tmp_path: Path) -> None:
     file.write_text("mine")
     done = CliRunner().invoke(app, ["train", str(file), "--new", str(folder)])
     assert (done.exit_code, file.read_text()) == (2, "mine")
-    assert "is there already and stays as it is" in done.output
+    assert "already exists and stays as it is" in done.output
     assert CliRunner().invoke(app, ["train", "--new", str(tmp_path / "nowhere")]).exit_code == 2
     assert CliRunner().invoke(app, ["train"]).exit_code == 2
 

@@ -87,7 +87,7 @@ def plan_growth(old: int, depth: int, *, drop: int = 2, how: str = "partial") ->
     if not 0 <= drop < old:
         raise RequestError(f"drop is {drop}; of {old} blocks 0 to {old - 1} can go")
     if depth <= old:
-        raise RequestError(f"the model has {old} blocks already: a depth of {depth} is no growth")
+        raise RequestError(f"the model has {old} blocks already: a depth of {depth} isn't a growth")
     return GROWTHS[how](old - drop, depth)
 
 

@@ -125,7 +125,7 @@ def check_fit(model: nn.Module, lows: LowRanks) -> None:
     layers = adaptable(model)
     for name, low in lows.items():
         if name not in layers:
-            raise RequestError(f"the LoRA changes {name}, which is no layer of this transformer")
+            raise RequestError(f"the LoRA changes {name}, which isn't a layer of this transformer")
         outputs, inputs = layer_size(layers[name])
         if (low.outputs, low.inputs) != (outputs, inputs or low.inputs):
             raise RequestError(

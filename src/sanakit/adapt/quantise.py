@@ -129,7 +129,7 @@ def expect_int8(model: nn.Module, names: Iterable[str]) -> None:
     linears = dict(_linears(model))
     for name in names:
         if name not in linears:
-            raise WeightsError(f"the weights have {name!r} in int8, which is no linear layer of this model")
+            raise WeightsError(f"the weights have {name!r} in int8, which isn't a linear layer of this model")
         weight = torch.empty_like(linears[name].weight, dtype=torch.int8)
         scales = torch.empty(len(weight), dtype=torch.float32, device=weight.device)
         model.set_submodule(name, Int8Linear(weight, scales, linears[name].bias))

@@ -60,8 +60,8 @@ def _draw_in_processes(
                 fruitless = fruitless + 1 if len(left) == before else 0
                 if fruitless == _FRUITLESS:
                     raise SanakitError(
-                        f"worker processes ended {_FRUITLESS} times before a picture was drawn, for want of memory "
-                        "perhaps: ask for fewer workers"
+                        f"worker processes ended {_FRUITLESS} times before a picture was drawn, perhaps for lack of "
+                        "memory: ask for fewer workers"
                     ) from None
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)  # when the caller stops

@@ -25,7 +25,7 @@ FRACTIONS = (32, 8, 4, 2)
 """Sides of the small problems: this part of the full one."""
 
 FAR = 3.0
-"""An engine that would take so many times its share is left out."""
+"""An engine that would take this many times its share is left out."""
 
 _BEARABLE = 0.25  # of the share: the next small problem is tried if it looks shorter than this
 

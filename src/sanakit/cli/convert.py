@@ -151,8 +151,8 @@ def _convert(
             _refuse_target(target)
         _refuse(hints.given or parts is not None, _COMPLETING, "a folder, which says it all itself")
         _refuse_folders(sharded, "--shard-size")
-        reading = w.Reading(ignore=frozenset(ignored), note=note)
-        return w.folder_to_file(source, target, variant=variant, reading=reading, **options)
+        unknown = w.UnknownFields(ignore=frozenset(ignored), note=note)
+        return w.folder_to_file(source, target, variant=variant, unknown=unknown, **options)
     _refuse_files(bool(ignored), "--ignore-config-fields")
     if to_file:
         _refuse_folders(parts is not None, "--parts")

@@ -32,7 +32,7 @@ _PromptOption = Annotated[
     typer.Option(
         "--prompt",
         metavar="TEXT",
-        help="What the picture is to show; by default what a picture of sanakit was drawn from.",
+        help="What the picture should show; by default the prompt inside a picture made by sanakit.",
         show_default="the picture's own",
     ),
 ]

@@ -147,7 +147,7 @@ TogetherOption = Annotated[
     int,
     typer.Option(
         metavar="N",
-        help="Draw so many pictures of a count in one batch: faster, and rounded a little differently than alone.",
+        help="Draw up to N pictures of a count in one batch: faster, and rounded a little differently than alone.",
     ),
 ]
 SizeOption = Annotated[

@@ -53,10 +53,8 @@ _ControlsOption = Annotated[
     Path | None,
     typer.Option(metavar="FOLDER", help="Offer the ControlNets in this folder, by their names."),
 ]
-_QueueOption = Annotated[int, typer.Option(min=1, metavar="N", help="Let so many jobs wait; refuse more.")]
-_BatchOption = Annotated[
-    int, typer.Option(min=1, metavar="N", help="Draw at most so many pictures together.")
-]
+_QueueOption = Annotated[int, typer.Option(min=1, metavar="N", help="Let at most N jobs wait; refuse more.")]
+_BatchOption = Annotated[int, typer.Option(min=1, metavar="N", help="Draw at most N pictures together.")]
 _MaxCountOption = Annotated[int, typer.Option(min=1, metavar="N", help="The most pictures of a job.")]
 _MaxStepsOption = Annotated[int, typer.Option(min=1, metavar="N", help="The most solver steps.")]
 _MaxPixelsOption = Annotated[int, typer.Option(min=1, metavar="N", help="The most pixels of a picture.")]
@@ -71,7 +69,7 @@ _RateOption = Annotated[
 _DrainOption = Annotated[
     float,
     typer.Option(
-        min=0, metavar="SECONDS", help="When told to stop, give jobs that run so long; 0 stops them at once."
+        min=0, metavar="SECONDS", help="Once told to stop, give running jobs this long; 0 stops them at once."
     ),
 ]
 _LogsOption = Annotated[str, typer.Option(metavar="HOW", help=f"Log requests as {', '.join(LOG_FORMS)}.")]
@@ -93,7 +91,7 @@ _ReplicasOption = Annotated[
     str | None,
     typer.Option(
         metavar="N|MIN:MAX",
-        help="With --ray: draw in so many replicas, or as many as there is work for.",
+        help="With --ray: draw in this many replicas, or as many as there is work for.",
         show_default="1",
     ),
 ]

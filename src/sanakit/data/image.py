@@ -245,7 +245,7 @@ def _grey16(image: Image.Image, clear: Any) -> tuple[Image.Image, NDArray[np.boo
 def _is_clear(image: Image.Image, clear: Any, bits: int) -> NDArray[np.bool_] | None:
     """Which pixels have the one colour that is transparent; it is given in the numbers that the file stores.
 
-    None if what is given is no colour. Of a sample of 16 bits the upper 8 are left.
+    None if what is given isn't a colour. Of a sample of 16 bits the upper 8 are left.
     """
     colour = np.array(clear if isinstance(clear, tuple) else (clear,), dtype=object)
     if not all(isinstance(part, int) for part in colour.tolist()):

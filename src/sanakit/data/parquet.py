@@ -170,7 +170,7 @@ def _column(path: Path, state: tuple[int, int], column: str, group: int) -> Any:
 def _check_size(file: Any, group: int) -> None:
     size = file.metadata.row_group(group).total_byte_size
     if size > _LARGEST_GROUP:
-        raise PictureError(f"a group of rows has {size:,} bytes: write it with fewer rows in a group")
+        raise PictureError(f"a row group has {size:,} bytes: write it with fewer rows per group")
 
 
 def _bytes_of(value: Any) -> bytes | None:

@@ -23,8 +23,8 @@ MOST_CANDIDATES = 100_000
 class Choice:
     """How pictures are chosen.
 
-    candidates: how many are drawn, with seeds one after the other. keep: how many stay. until: stop as soon as so many
-    have this score. steps: candidates are drawn and scored in so many steps, and only the kept ones in those of the
+    candidates: how many are drawn, with consecutive seeds. keep: how many stay. until: stop as soon as that many have
+    this score. steps: candidates are drawn and scored in this many steps, and only the kept ones in those of the
     request; None draws all in those.
     Raises RequestError if the numbers don't fit.
     """

@@ -122,7 +122,7 @@ def _read_report(path: Path) -> dict[str, Any]:
     suite, prompts = found.get("suite"), found.get("prompts")
     known = found.get("format") == FORMAT and isinstance(suite, dict)
     if not known or not isinstance(prompts, dict) or not all(map(_are_scores, prompts.values())):
-        raise DataError(f"{quoted(path)} is no report of `sanakit evaluate suite`")
+        raise DataError(f"{quoted(path)} isn't a report of `sanakit evaluate suite`")
     return found
 
 

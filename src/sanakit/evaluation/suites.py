@@ -43,7 +43,7 @@ class Suite:
 
     @property
     def sha256(self) -> str:
-        """What tells whether two evaluations asked the same."""
+        """A hash of the prompts: two evaluations with the same one asked the same."""
         rows = "\n".join(f"{one.key}\t{one.category}\t{one.prompt}" for one in self.prompts)
         return hashlib.sha256(rows.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -124,7 +124,7 @@ def _parse(path: Path, text: str) -> dict[str, Any]:
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        raise DataError(f"{path} holds something that is no JSON object: {quoted(text)}")
+        raise DataError(f"{path} holds something that isn't a JSON object: {quoted(text)}")
     return found
 
 

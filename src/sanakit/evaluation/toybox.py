@@ -16,7 +16,7 @@ from sanakit.evaluation.measures import Share, edge_slope, frechet_distance, ker
 from sanakit.evaluation.outline import out_of_round
 from sanakit.toybox import render, sample_scene
 from sanakit.toybox.judging import Judge, Reading, Verdict, judge, read
-from sanakit.toybox.judging.network import SIZE, stack
+from sanakit.toybox.judging.network import SIZE, judge_input
 from sanakit.toybox.trials import CATEGORIES, Trial
 
 _RENDERS = 32  # scenes whose renders say how steep edges should be; their mean is then known to 2 %
@@ -67,14 +67,14 @@ class Summary:
 
 
 FIGURES = ("score", "frechet", "kernel", "edges", "roundness")
-"""Those of a summary that are no shares."""
+"""The fields of a summary that are not shares."""
 
 
 def outcomes(draw: Draw, trials: Iterable[Trial], network: Judge, seed: int = 0) -> Iterator[Outcome]:
     """Draw and judge every trial; trial i is drawn with `seed` + i."""
     for number, trial in enumerate(trials, start=seed):
         picture = draw(trial, number)
-        readings, features = read(network, stack([to_tensor(picture)]))
+        readings, features = read(network, judge_input(picture))
         verdict = judge(trial.spec, readings[0])
         yield Outcome(
             trial=trial,
@@ -113,7 +113,7 @@ def _share(found: Sequence[Outcome]) -> Share:
 
 
 def _slope(found: Sequence[Outcome]) -> float:
-    return float(torch.cat([edge_slope(_pixels(outcome)) for outcome in found]).mean())
+    return float(torch.cat([edge_slope(judge_input(outcome.picture)) for outcome in found]).mean())
 
 
 @cache
@@ -127,13 +127,8 @@ def _roundness(found: Sequence[Outcome]) -> float | None:
     """The median over prompts for one sphere alone in whose image the judge read one."""
     alone = [o for o in found if [(g.shape, g.count) for g in o.trial.spec.groups] == [("sphere", 1)]]
     read = [(o, o.reading.objects[0]) for o in alone if o.reading.objects]
-    shares = [out_of_round(_pixels(o)[0], item) for o, item in read if item.shape == "sphere"]
+    shares = [out_of_round(judge_input(o.picture)[0], item) for o, item in read if item.shape == "sphere"]
     return median(shares) if shares else None
-
-
-def _pixels(outcome: Outcome) -> Tensor:
-    """[1, 3, 256, 256] in 0..1, as the judge read it."""
-    return stack([to_tensor(outcome.picture)])
 
 
 def to_tensor(image: Image.Image) -> Tensor:

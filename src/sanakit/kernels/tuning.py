@@ -154,11 +154,11 @@ def _check(table: Any, path: Path) -> None:
     shipped = _read(SHIPPED)
     for kernel, chips in table.items():
         if kernel not in shipped or not isinstance(chips, dict):
-            raise ConfigError(f"the table of launch parameters {path} has {kernel!r}, which is no kernel")
+            raise ConfigError(f"the table of launch parameters {path} has {kernel!r}, which isn't a kernel")
         wanted = set(next(iter(shipped[kernel][_ANY].values())))
         for name, sizes in chips.items():
             if not re.fullmatch(r"sm_\d+", name) or not isinstance(sizes, dict):
-                raise ConfigError(f"the table of launch parameters {path} has {name!r}, which is no chip")
+                raise ConfigError(f"the table of launch parameters {path} has {name!r}, which isn't a chip")
             for size, parameters in sizes.items():
                 if not size.isdigit() or not _usable(parameters, wanted):
                     where = f"{kernel}, {name}, {size!r}"

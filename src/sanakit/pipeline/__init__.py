@@ -3,8 +3,9 @@
 request, fields, parameters    what is asked for, and the same as A1111 text
 inputs       files and pictures that a request needs
 plan         everything decided about a request before a network runs
-model        Model: a generator of events           events     what happens meanwhile
-loading      from the name of a model to a Model
+model        Model: what stays between requests      events     what happens meanwhile
+generation   one request: its stages in order        loading    from the name of a model to a Model
+origin       what a model was loaded by
 prompt       stage one: text to states              components folder -> loaded networks
 denoiser     stage two: noise to latent             engine     how a network runs
 batching     one pass of it for many images

@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from sanakit.base.sizes import Size
+from sanakit.pipeline.inputs import flattened
 
 NEARLY = 1.1
 """A canvas is padded and not scaled if the drawn size is less than this factor larger."""
@@ -62,7 +63,9 @@ def place(source: Size, margins: Box, drawn: Size) -> Canvas:
 
 def to_drawn(canvas: Canvas, source: Image.Image) -> Tensor:
     """The source as the encoder reads it: [1, 3, H, W] in -1..1; what is transparent is white."""
-    levels = torch.from_numpy(_rgb_on_white(source)).permute(2, 0, 1)[None].float()
+    levels = (
+        torch.from_numpy(np.array(flattened(source, "white").convert("RGB"))).permute(2, 0, 1)[None].float()
+    )
     levels = _extended(levels, canvas.margins)
     left, top, right, bottom = canvas.content
     if levels.shape[-2:] != (bottom - top, right - left):
@@ -142,12 +145,6 @@ def _rest(canvas: Canvas) -> Box:
     """What is drawn around the canvas: left, top, right, bottom."""
     left, top, right, bottom = canvas.content
     return left, top, canvas.drawn.width - right, canvas.drawn.height - bottom
-
-
-def _rgb_on_white(image: Image.Image) -> np.ndarray:
-    if image.mode == "RGBA":
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return np.array(image)
 
 
 def _edge_padded(pixels: np.ndarray, margins: Box) -> np.ndarray:

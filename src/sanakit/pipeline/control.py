@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from sanakit.base.echo import as_utf8, quoted
 from sanakit.base.errors import RequestError
 from sanakit.base.files import file_sha256, is_file
-from sanakit.pipeline.inputs import InputFile, InputImage, recorded
+from sanakit.pipeline.inputs import InputFile, InputImage, flattened, recorded
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -97,10 +97,7 @@ class Control:
         """The picture in RGB at a size; what is transparent is black."""
         from PIL import Image, ImageOps
 
-        picture, size = self.picture.image, (width, height)
-        if picture.mode == "RGBA":
-            picture = Image.alpha_composite(Image.new("RGBA", picture.size, "black"), picture)
-        picture = picture.convert("RGB")
+        picture, size = flattened(self.picture.image, "black").convert("RGB"), (width, height)
         if self.fit == "resize" or picture.size == size:
             return picture if picture.size == size else picture.resize(size, Image.Resampling.LANCZOS)
         change = ImageOps.fit if self.fit == "crop" else ImageOps.pad

@@ -6,15 +6,13 @@ What depends on the size that a model draws is in `canvas.py`.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sanakit.base.echo import quoted
 from sanakit.base.errors import RequestError
 from sanakit.base.sizes import Size
 from sanakit.pipeline import fields as f
-
-if TYPE_CHECKING:
-    from sanakit.pipeline.inputs import InputImage
+from sanakit.pipeline.inputs import InputImage, flattened
 
 
 HOWS = ("flow-edit", "inversion")
@@ -108,9 +106,4 @@ def _check_mask(mask: InputImage, source: InputImage) -> None:
 
 def mask_levels(mask: InputImage) -> Any:
     """The mask as a PIL image of grey levels, 255 for what is drawn anew; what is transparent is 0."""
-    from PIL import Image
-
-    image = mask.image
-    if image.mode == "RGBA":
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
-    return image.convert("L")
+    return flattened(mask.image, "black").convert("L")

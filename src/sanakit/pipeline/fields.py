@@ -18,7 +18,7 @@ from sanakit.base.errors import RequestError
 from sanakit.base.sizes import SIZE_STEP, check_side
 
 Check = Callable[[str, Any], None]
-"""Takes the name and the value of a field; raises RequestError. Those with bounds are values that tell them."""
+"""Takes the name and the value of a field; raises RequestError. Those with bounds are values that state them."""
 
 
 @dataclass(frozen=True, kw_only=True)

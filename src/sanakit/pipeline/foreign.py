@@ -62,7 +62,7 @@ def usual_sampler(name: str) -> str | None:
 
 
 def foreign_fields(pairs: Mapping[str, str], note: Callable[[str], object]) -> dict[str, object]:
-    """Fields of a request from the pairs of another program; `note` is told what was passed over or changed."""
+    """Fields of a request from the pairs of another program; `note` gets what was skipped or changed."""
     fields: dict[str, object] = {
         "steps": _whole(pairs, "Steps", 1, MAX_STEPS, note),
         "seed": _whole(pairs, "Seed", 0, MAX_SEED, note) or 0,

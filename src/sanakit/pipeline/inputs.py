@@ -1,7 +1,7 @@
 """What a request needs beside itself: files, known by name and hash, and pictures with their pixels.
 
 A record holds names and hashes only. What is read back from one is an input that isn't given: `require_inputs` asks for
-it in one sentence, and `changed_inputs` tells of a file that is not the one of the record.
+it in one sentence, and `changed_inputs` reports a file that isn't the one of the record.
 """
 
 from __future__ import annotations
@@ -79,13 +79,13 @@ class InputImage(InputFile):
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
-        """Read a file. Raises PictureError for one that is missing, too large, or no picture."""
+        """Read a file. Raises PictureError if it is missing, too large, or not a picture."""
         path = Path(path)
         return cls.decode(_read_bytes(path), path)
 
     @classmethod
     def decode(cls, data: bytes, name: str | Path, most_pixels: int = MOST_PIXELS) -> Self:
-        """Decode a file's bytes. name: of the file. Raises PictureError for one that is too large, or no picture."""
+        """Decode a file's bytes. name: of the file. Raises PictureError if it is too large, or not a picture."""
         pixels = _decode(data, name, most_pixels)
         return cls(name=as_utf8(Path(name).name), sha256=hashlib.sha256(data).hexdigest(), pixels=pixels)
 
@@ -112,6 +112,15 @@ class InputImage(InputFile):
         """Inverse of `to_json`, without the pixels. Raises RequestError."""
         name, sha256 = recorded(data, "an input file")
         return cls(name=name, sha256=sha256)
+
+
+def flattened(image: Image, colour: str) -> Image:
+    """Lay a picture of mode RGBA on a colour, such as "white"; one of another mode is returned as it is."""
+    from PIL import Image
+
+    if image.mode != "RGBA":
+        return image
+    return Image.alpha_composite(Image.new("RGBA", image.size, colour), image)
 
 
 def input_files(value: object) -> Iterator[InputFile]:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from sanakit.base.precision import decide
-from sanakit.pipeline.model import Model, Origin
+from sanakit.pipeline.model import Model
+from sanakit.pipeline.origin import Origin
 from sanakit.weights import Hints, read_model_spec, resolve, with_decoder
 
 

@@ -71,7 +71,7 @@ def write_merged_folder(
     """Write the model `found` to `target` with LoRAs merged into its transformer, the rest copied as it is.
 
     options: of the weights, as in `save_weights`. Raises OutputError if the folder is occupied and `force` is false;
-    RequestError if a LoRA does not fit, or if the model is in int8 or no folder of a whole model.
+    RequestError if a LoRA does not fit, or if the model is in int8 or isn't a folder of a whole model.
     """
     source = found.transformer_source
     if not source.is_dir():

@@ -31,14 +31,14 @@ _FIRST = (
     "guidance",
     "seed",
 )  # fields that the tradition knows, in its order; the size follows
-_MAX_TEXT = 1 << 18  # characters; longer ones are no description of a picture
+_MAX_TEXT = 1 << 18  # characters; a longer text doesn't describe a picture
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parameters:
     """What a `parameters` text holds: the request, what sanakit noted beside it, and what was passed over in words.
 
-    extra: the pairs that are no part of the request; empty if another program wrote the text.
+    extra: the pairs that aren't part of the request; empty if another program wrote the text.
     """
 
     request: ImageRequest
@@ -97,7 +97,7 @@ def _parts(text: str) -> tuple[str, str, str]:
 
 
 def _split_pairs(line: str) -> Iterator[tuple[str, str]]:
-    """`name: value, name: "value, in quotes"`, from left to right; what is no pair is passed over."""
+    """`name: value, name: "value, in quotes"`, from left to right; whatever isn't a pair is skipped."""
     position = 0
     while position < len(line):
         comma = line.find(",", position)

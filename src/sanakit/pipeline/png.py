@@ -41,7 +41,7 @@ _BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error,
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What a picture tells of itself: its request, whether it is a grid, and what it was made with.
+    """What a picture says of itself: its request, whether it is a grid, and what it was made with.
 
     others: further requests whose pictures are on the same grid. notes: what another program wrote and was passed over;
     no part of what is written. source_type: IPTC's digital source type that a picture states; written from the request.

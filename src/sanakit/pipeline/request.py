@@ -75,7 +75,7 @@ class ImageRequest:
 
     prompt: str = field(metadata=about("What to draw; an empty text draws without a prompt.", f.text))
     negative: str = option(
-        "", "What to keep away from; works through guidance.", f.text, shown_default="none"
+        "", "What the picture should not show; works through guidance.", f.text, shown_default="none"
     )
     steps: int | None = option(
         None, "Number of solver steps.", f.Whole(1, MAX_STEPS), png="Steps", shown_default=_OWN
@@ -123,7 +123,7 @@ class ImageRequest:
         png="Bins",
     )
     regions: tuple[Region, ...] = option(
-        (), "Words of their own for a box, in pixels or fractions of the picture; may be given several times.",
+        (), "A prompt for a box of the picture, in pixels or fractions; may be repeated.",
         r.check_regions, png="Regions", metavar="X,Y,W,H:TEXT", shown_default="none", flag="--region", many=True,
         take=r.take_regions, encode=r.regions_to_json, decode=r.regions_from_json, later=True,
     )  # fmt: skip
@@ -147,7 +147,7 @@ class ImageRequest:
         _any, png="Mask", metavar="MASK.png", shown_default="none", **_IMAGE, **_EDIT,
     )  # fmt: skip
     strength: float | None = option(
-        None, "The part of the steps that is made: 0 changes nothing, 1 keeps nothing but what a mask keeps.",
+        None, "Share of the steps that is run: 0 changes nothing, 1 keeps nothing but what a mask keeps.",
         f.Number(1.0), png="Strength", shown_default="0.5, 0.7 with --from, 1 with a mask", **_EDIT,
     )  # fmt: skip
     outpaint: tuple[int, ...] | None = option(
@@ -157,7 +157,7 @@ class ImageRequest:
     )  # fmt: skip
 
     source_prompt: str | None = option(
-        None, "Edit by words alone: what the picture shows now; --prompt says what it is to show.",
+        None, "Edit by words alone: what the picture shows now; --prompt says what it should show.",
         f.text, png="Source prompt", metavar="TEXT", shown_default="none", flag="--from", **_EDIT,
     )  # fmt: skip
     source_guidance: float | None = option(

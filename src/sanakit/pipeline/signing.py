@@ -157,7 +157,7 @@ def _algorithm(key: bytes, name: str) -> str:
         private = load_pem_private_key(key, password=None)
     except (ValueError, TypeError) as error:
         raise ConfigError(
-            f"{quoted(name)} is no unencrypted private key in PEM: {printable(error, 120)}"
+            f"{quoted(name)} isn't an unencrypted private key in PEM: {printable(error, 120)}"
         ) from None
     if isinstance(private, ec.EllipticCurvePrivateKey) and private.curve.name in _CURVES:
         return _CURVES[private.curve.name]

@@ -151,7 +151,7 @@ def _whole(config: TextConfig, name: str, low: int, most: int) -> None:
 
 
 def _is_number(value: object) -> bool:
-    """Finite, and no bool; a whole number too large for a float is none either."""
+    """Finite and not a bool; a whole number too large for a float isn't one either."""
     return (type(value) is int and abs(value) < 2**64) or (isinstance(value, float) and math.isfinite(value))
 
 

@@ -171,7 +171,9 @@ def _check_pair(model: Gemma2Model, tokenizer: PreTrainedTokenizerBase) -> None:
         raise ConfigError("the tokenizer must put a <bos> token in front of every prompt, but it does not")
     largest, rows = max(tokenizer.get_vocab().values()), int(model.config.vocab_size)
     if largest >= rows:
-        raise ConfigError(f"the tokenizer has ids up to {largest}, but the text encoder {rows} embeddings")
+        raise ConfigError(
+            f"the tokenizer has ids up to {largest}, but the text encoder has {rows} embeddings"
+        )
 
 
 def null_states(

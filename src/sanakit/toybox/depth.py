@@ -1,4 +1,4 @@
-"""The true depth of a scene, and a picture of it as a ControlNet reads it: white is near, black is the sky.
+"""The true depth of a scene, and its picture as ControlNets read it: white is near, black is the sky.
 
 Legend as in `render.py`.
 """
@@ -11,6 +11,7 @@ from torch import Tensor
 from sanakit.toybox.camera import camera_of, screen_points
 from sanakit.toybox.grammar import Scene
 from sanakit.toybox.shapes import Solid, interval, move_in, solid_row, turn_in
+from sanakit.toybox.torus import is_torus, ring_interval
 
 NEAREST = 4.0
 """World units from the eye that are white: the lower edge of the picture and the nearest objects are beyond."""
@@ -26,7 +27,8 @@ def depth(scene: Scene, size: int = 256) -> Tensor:
     found = torch.where(y < -1e-4, -camera.eye[1] / y.clamp(max=-1e-4), torch.inf)
     for item in scene.objects:
         solid = Solid(*(torch.tensor(number) for number in solid_row(item)))
-        near, far = interval(solid, move_in(solid, eye), turn_in(solid, (x, y, z)))
+        cut = ring_interval if is_torus(item) else interval
+        near, far = cut(solid, move_in(solid, eye), turn_in(solid, (x, y, z)))
         found = torch.where((far > near) & (near > 0), torch.minimum(found, near), found)
     return found.reshape(size, size)
 

@@ -1,4 +1,4 @@
-"""All five solids as one: a quadric of revolution, cut by a slab in y and by four sloped sides.
+"""All five solids as one shape: a quadric of revolution, cut by a slab in y and by four sloped sides.
 
 In the object's own frame (y up, origin at the middle of its height, turned by its yaw) a point is inside when
   x^2 + z^2 + a y^2 + b y + c <= 0     sphere a = 1, cylinder a = 0, cone a < 0
@@ -38,7 +38,7 @@ EXTENTS = {
     "cylinder": Extent(reach=0.72, half_height=0.98),
     "cone": Extent(reach=1.0, half_height=1.06),
     "pyramid": Extent(reach=0.92, half_height=0.98),
-    "torus": Extent(reach=1.0, half_height=1.0),  # none of the world's own: see `extras`
+    "torus": Extent(reach=1.0, half_height=1.0),  # not in the world of Toybox: see `torus.py`
 }
 
 
@@ -73,7 +73,7 @@ def solid_row(item: SceneObject) -> list[float]:
     """The numbers of one object in the order of `Solid`."""
     r, h = RADIUS[item.size] * EXTENTS[item.shape].reach, half_height(item)
     a, b, c, k, d = 0.0, 0.0, -FAR * FAR, 0.0, FAR
-    if item.shape in ("sphere", "torus"):  # a torus is the ring inside its sphere: see `extras`
+    if item.shape in ("sphere", "torus"):  # a torus is the ring inside its sphere: see `torus.py`
         a, c = 1.0, -r * r
     elif item.shape == "cylinder":
         c = -r * r
@@ -157,3 +157,15 @@ def normal(solid: Solid, point: Vec) -> Vec:
 
 def _away_from_zero(value: torch.Tensor) -> torch.Tensor:
     return torch.where(torch.abs(value) < 1e-6, torch.full_like(value, 1e-6), value)
+
+
+def dot(a: Vec, b: Vec) -> torch.Tensor:
+    """The scalar product of two vectors."""
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
+def unit(vector: tuple[torch.Tensor, ...]) -> Vec:
+    """The vector of length 1 with the same direction."""
+    x, y, z = vector
+    scale = torch.rsqrt(x * x + y * y + z * z)
+    return x * scale, y * scale, z * scale

@@ -1,14 +1,7 @@
 """Training: one config, one resumable trainer, objectives, optimisers, averaged weights, checkpoints."""
 
 from sanakit.training.checkpoint import Checkpoints
-from sanakit.training.config import (
-    DataConfig,
-    LRScheduleConfig,
-    RunPhase,
-    SavingConfig,
-    TimesConfig,
-    TrainConfig,
-)
+from sanakit.training.config import TrainConfig
 from sanakit.training.events import Event, Message, Progress, StepReport, sentences
 from sanakit.training.guard import GuardConfig
 from sanakit.training.log import read_journal, write_entry
@@ -17,6 +10,7 @@ from sanakit.training.objectives import reconstruction, velocity
 from sanakit.training.optim import OptimizerConfig, build_optimizer, trapezoid
 from sanakit.training.parallel import World, join_world, leave_world, shard
 from sanakit.training.players import EMA, Player, make_player
+from sanakit.training.sections import DataConfig, LRScheduleConfig, RunPhase, SavingConfig, TimesConfig
 from sanakit.training.trainer import Hook, Trainer
 
 __all__ = [

@@ -46,7 +46,7 @@ _LATER = 80 * 2**20  # libraries loaded once training begins: measured 79 MB wit
 _WRITING = (
     2  # copies of what a checkpoint holds that torch's writer makes; a third one if the run goes on meanwhile
 )
-_STARTED = 350 * 2**20  # torch and its libraries, if the system does not tell what is resident
+_STARTED = 350 * 2**20  # torch and its libraries, if the system doesn't say what is resident
 
 
 def train_operations(forward: Callable[[], object]) -> float:
@@ -113,7 +113,7 @@ def transformer_pass(
     frozen: bool = False,
     model: SanaTransformer | None = None,
 ) -> Tensor:
-    """A forward pass of one sample at latents [1, C, side, side] with so many words, on the meta device.
+    """A forward pass of one sample at latents [1, C, side, side] with `words` tokens of text, on the meta device.
 
     frozen: the latents have a gradient, and the weights have none. model: an edited network of this configuration on
     the meta device; None for one as it is.
@@ -137,7 +137,7 @@ def _weightless(config: TransformerConfig, frozen: bool) -> SanaTransformer:
 
 
 def text_pass(config: TextConfig, tokens: int) -> Tensor:
-    """A forward pass of a text encoder over one caption of so many tokens, on the meta device."""
+    """A forward pass of a text encoder over one caption of `tokens` tokens, on the meta device."""
     model: Any = build_gemma(config, "meta")
     model.to("meta")  # its constants are real
     with _META:

@@ -94,7 +94,7 @@ def meanings(kind: type) -> dict[str, str]:
 
 
 def lines(width: int = 100) -> Iterator[str]:
-    """All keys as text, grouped, in lines of about so many characters."""
+    """Return all keys as text, grouped, in lines of about `width` characters."""
     room = max(40, width - 1)
     for group, members in groupby(config_keys(), key=lambda key: key.group):
         yield from ("", f"{group}:") if group else ()

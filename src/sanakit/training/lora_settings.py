@@ -44,7 +44,7 @@ class PriorConfig:
         if given and not self.weight:
             raise ConfigError(
                 f"lora.prior.{given} is of class pictures, which lora.prior.weight=0 leaves out: "
-                "set lora.prior.weight=1, or leave it away"
+                "set lora.prior.weight=1, or leave it out"
             )
         if self.weight and given is None:
             raise ConfigError(

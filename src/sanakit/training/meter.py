@@ -108,7 +108,7 @@ class Pace:
 
 
 def times_due(step: int, steps: int, every: int) -> int:
-    """Count how often something done every so many steps is still due; at `step` it has not been done yet."""
+    """Count how often something done every `every` steps is still due; at `step` it has not been done yet."""
     return steps // every - step // every + (step > 0 and step % every == 0) if step <= steps else 0
 
 

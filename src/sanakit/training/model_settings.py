@@ -18,7 +18,7 @@ class GrowthConfig:
     """How a deeper network begins, for `model.start: grow`; see `sanakit grow`.
 
     Attributes:
-        drop: of the base model's blocks, the last so many are left out first.
+        drop: this many of the base model's last blocks are left out first.
         how: what the new blocks are: "partial", "cyclic", "block-expand" or "progressive".
     """
 

@@ -18,7 +18,7 @@ from torch import nn
 from sanakit.base.files import atomic_write, ensure_writable_folder
 from sanakit.base.precision import Precision
 from sanakit.pipeline import ImageRequest, Model, make_grid
-from sanakit.pipeline.model import Origin
+from sanakit.pipeline.origin import Origin
 from sanakit.text import TextEncoder, build_gemma, load_tokenizer
 from sanakit.training.config import TrainConfig
 from sanakit.training.tasks.joint_text import text_weights, transformer_weights

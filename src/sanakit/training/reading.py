@@ -41,7 +41,7 @@ ADVICE = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class CaptionReading:
     """The result of `read_set`.
 
     Attributes:
@@ -99,13 +99,13 @@ class Reading:
         }  # fmt: skip
 
 
-def read_set(spec: ModelSpec, captions: Sequence[str], precision: Precision) -> Reading:
+def read_set(spec: ModelSpec, captions: Sequence[str], precision: Precision) -> CaptionReading:
     """Measure how the text encoder of a model reads captions. Only a small one is loaded. Raises InputError."""
     tokenizer = load_tokenizer(spec.tokenizer_folder)
     distinct = sorted({caption.strip() for caption in captions} - {""})
     counts = tokens_per_word(tokenizer, _some(distinct, _TEXTS))
     pieces = [word for word, count in counts.items() if count > 1]
-    found = Reading(
+    found = CaptionReading(
         words=len(counts), pieces=len(pieces), closed=is_closed(tokenizer),
         tokens_per_word=sum(counts[word] for word in pieces) / max(1, len(pieces)),
         examples=tuple(pieces[:_SHOWN]),
@@ -115,7 +115,7 @@ def read_set(spec: ModelSpec, captions: Sequence[str], precision: Precision) -> 
     some = sorted(_some(distinct, _CAPTIONS), key=len)
     encode = text_encoder(spec, precision)
     states = [row for start in range(0, len(some), _BATCH) for row in encode(some[start : start + _BATCH])]
-    return Reading(**{**vars(found), "captions": len(some), "alike": share_alike(states)})
+    return CaptionReading(**{**vars(found), "captions": len(some), "alike": share_alike(states)})
 
 
 def share_alike(states: Sequence[Tensor]) -> float:
@@ -126,6 +126,6 @@ def share_alike(states: Sequence[Tensor]) -> float:
 
 
 def _some(texts: Sequence[str], most: int) -> list[str]:
-    """At most so many, evenly over all."""
+    """At most `count`, evenly over all."""
     step = max(1.0, len(texts) / most)
     return [texts[int(number * step)] for number in range(min(most, len(texts)))]

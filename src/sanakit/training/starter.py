@@ -17,7 +17,7 @@ from sanakit.base.errors import DataError, OutputError
 from sanakit.base.files import write_new
 from sanakit.data import Item, PictureSet
 
-_SQUARE = 1.05  # a longer side up to so many times the shorter one counts as square
+_SQUARE = 1.05  # a longer side up to this many times the shorter one counts as square
 _EPOCHS = 60
 _FEWEST, _MOST = 200, 20_000  # steps
 _SHOWN = 150  # characters of a caption
@@ -65,7 +65,7 @@ saving: {{minutes: 10}}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class StarterChoice:
     """The decisions of a starter config.
 
     Attributes:
@@ -82,7 +82,7 @@ class Choice:
     usable: int
 
 
-def choose(items: Sequence[Item], gpu: bool) -> Choice:
+def choose(items: Sequence[Item], gpu: bool) -> StarterChoice:
     """Choose for a set. gpu: whether there is one; without it the model that ships is taken, which is small.
 
     Raises DataError for a set without captions.
@@ -100,7 +100,7 @@ def choose(items: Sequence[Item], gpu: bool) -> Choice:
     usable = len(captioned) - held
     batch = min(16, 2 ** max(0, (usable // 4).bit_length() - 1))
     steps = max(_FEWEST, min(_MOST, round(_EPOCHS * usable / batch, -2)))
-    return Choice(
+    return StarterChoice(
         base=base, size=BASES[base], square=square, batch=batch, steps=steps, held=held, usable=usable
     )
 
@@ -142,7 +142,7 @@ def write_starter(path: Path, text: str) -> None:
 
     def alone() -> Iterator[Path]:
         yield path
-        raise OutputError(f"{path} is there already and stays as it is: name another file")
+        raise OutputError(f"{path} already exists and stays as it is: name another file")
 
     write_new(alone(), text.encode())
 

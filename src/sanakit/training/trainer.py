@@ -122,7 +122,7 @@ class Trainer:
 
         Raises:
             KeyboardInterrupt: after SIGINT, SIGTERM, SIGHUP or the file `stop`, once the step under way is finished and
-                saved. A run of one process whose events nobody takes any more (`close`) is saved, too.
+                saved. A run of one process is also saved if nobody takes its events any more (`close`).
             NumericsError: if the run went back too often, or ends with weights that are not finite.
         """
         self._stopped = False

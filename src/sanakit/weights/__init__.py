@@ -4,13 +4,14 @@ formats/      one module per format, and `registry`: the table that everything b
 rules         rows and tables, invertible
 names         a name -> a local path                hub          files of hub repositories
 published     the published models, as data         model_files  which files make a model folder
-model_spec    what a model folder holds             parts        a model with a part of another
+model_spec    what a model folder holds             model_index  the files at its root
+parts         a model with a part of another
 checkpoint    one file of weights of any origin     identify     what such a file holds
 description   what is written beside such a file    torch_file   a file of torch.save, no code in it executed
 safetensors   one safetensors file                  tensor_files those of a component: variants, shards
 control       ControlNets beside the model they steer
 load          strictly into meta-built modules      save         folders, whole models, derived models
-convert       files <-> folders, either network    lora         LoRA files, read; lora_save writes them
+convert       files <-> folders, either network     lora         LoRA files, read; lora_save writes them
 """
 
 from sanakit.weights.about import About
@@ -25,7 +26,7 @@ from sanakit.weights.control import (
 )
 from sanakit.weights.convert import file_to_file, file_to_folder, folder_to_file
 from sanakit.weights.formats.diffusers_scheduler import Schedule
-from sanakit.weights.formats.fields import Reading
+from sanakit.weights.formats.fields import UnknownFields
 from sanakit.weights.formats.registry import INT8
 from sanakit.weights.hub import LORA_FILE
 from sanakit.weights.identify import Hints
@@ -80,7 +81,7 @@ __all__ = [
     "TRANSFORMERS_STEM",
     "Hints",
     "ModelSpec",
-    "Reading",
+    "UnknownFields",
     "Schedule",
     "TensorFile",
     "align",

@@ -72,7 +72,7 @@ def open_checkpoint(path: Path, part: Part | None = None, *, verify: bool = Fals
 
 
 def _is_safetensors(path: Path) -> bool:
-    """By the first bytes: a length and a brace. Unreadable files are for the other reader to tell about."""
+    """By the first bytes: a length and a brace. The other reader reports unreadable files."""
     try:
         if not path.is_file():
             return False

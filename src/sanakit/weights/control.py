@@ -16,7 +16,7 @@ from sanakit.base.files import is_file, is_folder, user_path
 from sanakit.transformer import ControlConfig, ControlNet, TransformerConfig
 from sanakit.weights.checkpoint import open_checkpoint
 from sanakit.weights.formats import diffusers_control, sana_control_pth
-from sanakit.weights.formats.fields import STRICT, Reading, read_json
+from sanakit.weights.formats.fields import STRICT, UnknownFields, read_json
 from sanakit.weights.formats.registry import CONTROL, file_format
 from sanakit.weights.hub import control_files, fetch
 from sanakit.weights.load import assign, open_network
@@ -46,13 +46,13 @@ class ControlSpec:
         return module
 
 
-def read_control_spec(path: Path, base: TransformerConfig, reading: Reading = STRICT) -> ControlSpec:
+def read_control_spec(path: Path, base: TransformerConfig, unknown: UnknownFields = STRICT) -> ControlSpec:
     """Describe the ControlNet at a path and check that it fits a base network; no weights are read.
 
     path: its folder, that of a pipeline with one, or an official file. Raises ConfigError or WeightsError if there is
     none or it doesn't fit.
     """
-    found = _read_file(path, base) if path.is_file() else _read_folder(path, reading)
+    found = _read_file(path, base) if path.is_file() else _read_folder(path, unknown)
     problem = found.config.mismatch(base)
     if problem is not None:
         raise ConfigError(f"the ControlNet {found.source} {problem}: take one that was made for this model")
@@ -68,14 +68,14 @@ def holds_control(path: Path) -> bool:
 
 
 def describe_control(path: Path) -> ControlConfig:
-    """What a folder or an official file says alone; a file tells no heads. Raises ConfigError or WeightsError."""
+    """Describe a folder or an official file alone; a file says nothing of heads. Raises ConfigError or WeightsError."""
     if path.is_dir():
         return _read_folder(path, STRICT).config
     shapes = open_checkpoint(path).shapes
     return sana_control_pth.infer_config(shapes, where=str(path), cross_heads=1)
 
 
-def _read_folder(path: Path, reading: Reading) -> ControlSpec:
+def _read_folder(path: Path, unknown: UnknownFields) -> ControlSpec:
     folder = path / _INSIDE if (path / _INSIDE / "config.json").is_file() else path
     where = folder / "config.json"
     data = read_json(where)
@@ -84,7 +84,7 @@ def _read_folder(path: Path, reading: Reading) -> ControlSpec:
             f"{folder} holds no ControlNet of SANA: the class of its config.json is "
             f"{quoted(data.get('_class_name'))}, not {diffusers_control.CLASS!r}"
         )
-    return ControlSpec(source=folder, config=diffusers_control.from_config(data, str(where), reading))
+    return ControlSpec(source=folder, config=diffusers_control.from_config(data, str(where), unknown))
 
 
 def _read_file(path: Path, base: TransformerConfig) -> ControlSpec:

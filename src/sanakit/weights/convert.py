@@ -26,7 +26,7 @@ from sanakit.weights.description import (
     description_json,
 )
 from sanakit.weights.formats import sana_control_pth, sana_pth
-from sanakit.weights.formats.fields import STRICT, Reading, read_json
+from sanakit.weights.formats.fields import STRICT, UnknownFields, read_json
 from sanakit.weights.formats.registry import (
     INT8,
     FileFormat,
@@ -72,7 +72,7 @@ def file_to_folder(
 ) -> Config:
     """Write a file of weights as a diffusers component folder (config.json and safetensors).
 
-    Facts that a file does not tell come from `hints`, from `x.json` beside it or from the published models, see
+    Facts that a file doesn't state come from `hints`, from `x.json` beside it or from the published models, see
     `describe_file`; announce is called with what was assumed. parts: the folder of a model that provides the rest, for
     a whole model instead of a component. dtype None keeps the file's. The file's checksums are compared first; tensors
     go from file to file one by one. Returns the configuration, in the dialect of the description; note that diffusers
@@ -132,7 +132,7 @@ def folder_to_file(
     null_caption: Tensor | None = None,
     variant: str | None = None,
     force: bool = False,
-    reading: Reading = STRICT,
+    unknown: UnknownFields = STRICT,
 ) -> Config:
     """Write a component folder, or the transformer of a whole model, as a file with its authors' names.
 
@@ -142,7 +142,7 @@ def folder_to_file(
     configuration. Raises WeightsError, ConfigError, and OutputError if the file exists.
     """
     refuse_existing(path, force)
-    network, config, folder, description = _read_folder(source, reading)
+    network, config, folder, description = _read_folder(source, unknown)
     _refuse_control(network, source)
     layout = folder_format(network, folder)
     if layout is INT8:
@@ -185,15 +185,15 @@ def _identified(
     return opened, row, found.transformer, description_json(found)
 
 
-def _read_folder(source: Path, reading: Reading) -> tuple[Network, Config, Path, bytes]:
+def _read_folder(source: Path, unknown: UnknownFields) -> tuple[Network, Config, Path, bytes]:
     """Network, configuration, component folder and `x.json` of a component folder or a whole model."""
     if (source / "model_index.json").exists():
-        found = describe_folder(source, reading)
+        found = describe_folder(source, unknown)
         return "transformer", found.transformer, source / "transformer", description_json(found)
     where = source / "config.json"
     data = read_json(where)
     layout = config_format(data)
-    config = layout.read_config(data, str(where), reading)
+    config = layout.read_config(data, str(where), unknown)
     if layout.network == "autoencoder":
         return layout.network, config, source, autoencoder_description_json(config)
     if layout.network == "control":

@@ -1,4 +1,4 @@
-"""What a file of weights does not tell about its network, as `x.json` beside `x.pth`.
+"""What a file of weights doesn't say about its network, as `x.json` beside `x.pth`.
 
 A file holds tensors. Heads, positions, the training size, the scale of time, the schedule and the dialect leave no
 trace in them: `x.json` states them, and is written whenever sanakit writes such a file.

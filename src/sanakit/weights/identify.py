@@ -152,7 +152,7 @@ def _known(
     names = [name for name, design in DESIGNS.items() if _fits(design.transformer, facts, hints)]
     if len(names) > 1:
         raise ConfigError(
-            f"{path} has the tensors of {', '.join(names[:-1])} and {names[-1]}, which differ in what no tensor tells "
+            f"{path} has the tensors of {', '.join(names[:-1])} and {names[-1]}, which differ in what no tensor says "
             "(size, positions, time, schedule): say which it is by --like-model NAME, or give --config FILE"
         )
     if names:

@@ -68,7 +68,7 @@ class Persistent:
 
 
 class OddKey:
-    """Stands for a key that is no name and no small number: such a key's cost is the file's to choose."""
+    """Stands for a key that is neither a name nor a small number: the file could make such a key cost anything."""
 
 
 class _Machine:
@@ -248,5 +248,5 @@ def read_pickle(data: bytes, where: str) -> tuple[object, list[Persistent], int]
             _OPERATIONS[operation.name](machine, argument)
         (value,) = machine.stack
     except (IndexError, KeyError, TypeError, ValueError, OverflowError) as error:
-        raise WeightsError(f"{where} is truncated or no PyTorch checkpoint: fetch it again") from error
+        raise WeightsError(f"{where} is truncated or not a PyTorch checkpoint: fetch it again") from error
     return value, machine.persistent, stream.tell()

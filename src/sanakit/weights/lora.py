@@ -72,7 +72,7 @@ def is_lora(keys: Iterable[str]) -> bool:
 def read_lora(path: Path) -> LoRA:
     """Read a file: safetensors, or one of `torch.save` with plain tensors.
 
-    Raises WeightsError, one sentence, for a file that is missing or damaged, that is no LoRA of a SANA transformer,
+    Raises WeightsError, one sentence, for a file that is missing or damaged, that isn't a LoRA of a SANA transformer,
     changes anything else besides, or has pairs that don't fit together.
     """
     tensors, metadata = _open(path)
@@ -139,9 +139,11 @@ def _sorted(path: Path, keys: list[str]) -> tuple[LoRAForm, Found]:
         roles[names.SUFFIXES[suffix]] = key
     if not found:
         what = f"it has {listed(keys)}" if keys else "it has no tensors for one"
-        raise WeightsError(f"{path} is no LoRA of a SANA transformer: {what}")
+        raise WeightsError(f"{path} isn't a LoRA of a SANA transformer: {what}")
     if strange:
-        raise WeightsError(f"{path} changes what is no layer of a SANA transformer: {listed(strange)}")
+        raise WeightsError(
+            f"{path} changes something that isn't a layer of a SANA transformer: {listed(strange)}"
+        )
     return form, found
 
 
@@ -166,9 +168,11 @@ def _pair(path: Path, name: str, tensors: Mapping[Role, Tensor], config: PeftCon
     down, up = tensors["down"], tensors["up"]
     fits = down.dim() in (2, 4) and up.dim() == down.dim() and down.shape[0] == up.shape[1] > 0
     if not fits or up.shape[2:].numel() != 1 or 0 in (*down.shape, *up.shape):
-        raise WeightsError(f"{where}: down {describe(down)} and up {describe(up)} are no pair of a LoRA")
+        raise WeightsError(f"{where}: down {describe(down)} and up {describe(up)} aren't a pair of a LoRA")
     if name.endswith(("conv_depth", "depth_conv.conv", "depth_conv_conv")) and down.shape[1:] != (1, 3, 3):
-        raise WeightsError(f"{where} is changed by a dense convolution {list(down.shape)}, no depthwise one")
+        raise WeightsError(
+            f"{where} is changed by a dense convolution {list(down.shape)}, not a depthwise one"
+        )
     magnitude = tensors.get("magnitude")
     if magnitude is not None:
         magnitude = _magnitudes(where, magnitude, len(up))

@@ -1,7 +1,6 @@
 """The description of a model folder, read from its configuration files alone: no weights are opened.
 
-The folder is diffusers' (`model_index.json` and one folder per component). What has no place there is in an optional
-`sanakit.json` beside it: dialect, instruction, size bins, and what a model says of itself. diffusers ignores it.
+The folder is diffusers': one folder per component, and at its root the files of `model_index.py`.
 """
 
 from __future__ import annotations
@@ -9,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from sanakit.autoencoder import AutoencoderConfig
-from sanakit.base.dialect import DIFFUSERS, OFFICIAL, Dialect
+from sanakit.base.dialect import DIFFUSERS, Dialect
 from sanakit.base.echo import quoted
 from sanakit.base.errors import ConfigError, RequestError
 from sanakit.base.sizes import BUCKETS
@@ -20,46 +19,31 @@ from sanakit.transformer import TransformerConfig
 from sanakit.weights.about import About, read_about
 from sanakit.weights.checkpoint import Part, open_checkpoint
 from sanakit.weights.description import Description
-from sanakit.weights.formats import diffusers_autoencoder, diffusers_scheduler, diffusers_transformer, gemma
+from sanakit.weights.formats import diffusers_autoencoder, diffusers_scheduler, gemma
 from sanakit.weights.formats.diffusers_scheduler import Schedule
-from sanakit.weights.formats.fields import (
-    DIFFUSERS_VERSION,
-    STRICT,
-    Fields,
-    Reading,
-    known_fields,
-    read_json,
-)
+from sanakit.weights.formats.fields import STRICT, UnknownFields, read_json
 from sanakit.weights.formats.registry import Network, config_format
 from sanakit.weights.identify import Hints, describe_file
+from sanakit.weights.model_index import (
+    EXTRA_FILE,
+    INDEX_FILE,
+    PAG_PIPELINE,
+    PIPELINES,
+    Kind,
+    check_index,
+    pipeline_of,
+    read_extra,
+)
 from sanakit.weights.tensor_files import STEMS, missing_variant
 
-Kind = Literal["sana", "sprint"]
 T = TypeVar("T")
 
-EXTRA_FILE = "sanakit.json"
-_PAG = "SanaPAGPipeline"
-_PIPELINES: dict[str, Kind] = {
-    "SanaPipeline": "sana",
-    _PAG: "sana",
-    "SanaSprintPipeline": "sprint",
-    "SanaSprintImg2ImgPipeline": "sprint",
-}
-_PARTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
-_INDEX = "model_index.json"
 _CONFIGS = (
     "transformer/config.json",
     "vae/config.json",
     "scheduler/scheduler_config.json",
     "text_encoder/config.json",
 )
-# Settings of pipelines that change nothing at these values.
-_HARMLESS: dict[str, tuple[object, ...]] = {
-    "is_distilled": (False,),
-    "requires_safety_checker": (False, True),
-}
-_DIALECTS = {dialect.name: dialect for dialect in (DIFFUSERS, OFFICIAL)}
-_EXTRA: dict[str, Any] = {"dialect": DIFFUSERS.name, "instruct": True, "bins": None, "about": None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,11 +133,11 @@ def read_model_spec(
     return _read_file(path, _read_folder(parts, variant, frozenset(ignore)), hints)
 
 
-def describe_folder(folder: Path, reading: Reading = STRICT) -> Description:
+def describe_folder(folder: Path, unknown: UnknownFields = STRICT) -> Description:
     """The description of the transformer in a model's folder. Raises ConfigError."""
-    found = _read_folder(folder, None, reading.ignore)
+    found = _read_folder(folder, None, unknown.ignore)
     for note in found.notes:
-        reading.note(note)
+        unknown.note(note)
     return Description(
         transformer=found.transformer, source=str(folder), schedule=found.schedule, dialect=found.dialect,
         instruct=found.instruct, bins=found.bins,
@@ -162,15 +146,15 @@ def describe_folder(folder: Path, reading: Reading = STRICT) -> Description:
 
 def _read_folder(folder: Path, variant: str | None, ignore: frozenset[str]) -> ModelSpec:
     notes: list[str] = []
-    reading = Reading(ignore=ignore, note=notes.append)
-    index = read_json(folder / _INDEX)
-    name = _pipeline_of(index, f"{folder}/{_INDEX}")
-    files = {_INDEX: index} | {file: read_json(folder / file) for file in _CONFIGS}
+    unknown = UnknownFields(ignore=ignore, note=notes.append)
+    index = read_json(folder / INDEX_FILE)
+    name = pipeline_of(index, f"{folder}/{INDEX_FILE}")
+    files = {INDEX_FILE: index} | {file: read_json(folder / file) for file in _CONFIGS}
     _check_ignored(ignore, files, folder)
-    _check_index(index, f"{folder}/{_INDEX}", reading)
+    check_index(index, f"{folder}/{INDEX_FILE}", unknown)
 
-    def read(parse: Callable[[Mapping[str, Any], str, Reading], T], file: str) -> T:
-        return parse(files[file], f"{folder}/{file}", reading)
+    def read(parse: Callable[[Mapping[str, Any], str, UnknownFields], T], file: str) -> T:
+        return parse(files[file], f"{folder}/{file}", unknown)
 
     def read_network(network: Network, file: str) -> Any:
         return read(config_format(files[file], network).read_config, file)
@@ -181,19 +165,19 @@ def _read_folder(folder: Path, variant: str | None, ignore: frozenset[str]) -> M
     text_config = read(gemma.from_config, "text_encoder/config.json")
     extra = folder / EXTRA_FILE
     settings = read_json(extra) if extra.exists() else {}
-    dialect, instruct, bins = _read_extra(settings, transformer, str(extra))
+    dialect, instruct, bins = read_extra(settings, transformer, str(extra))
     missing_variant({folder / part: stem for part, stem in STEMS.items()}, variant, notes.append)
     return ModelSpec(
         folder=folder,
         transformer_source=folder / "transformer",
-        kind=_PIPELINES[name],
+        kind=PIPELINES[name],
         transformer=transformer.with_dialect(dialect),
         autoencoder=autoencoder,
         schedule=schedule,
         dialect=dialect,
         instruct=instruct,
         bins=bins,
-        pag=name == _PAG,
+        pag=name == PAG_PIPELINE,
         variant=variant,
         notes=tuple(notes),
         text_config=text_config,
@@ -209,42 +193,10 @@ def _check_ignored(ignore: frozenset[str], files: Mapping[str, Mapping[str, Any]
         )
 
 
-def _pipeline_of(data: Mapping[str, Any], where: str) -> str:
-    """The class of a model_index.json. Raises ConfigError for another class."""
-    name = data.get("_class_name")
-    if not isinstance(name, str) or name not in _PIPELINES:
-        raise ConfigError(
-            f"{where}: _class_name is {quoted(name)}, but must be one of {', '.join(_PIPELINES)}"
-        )
-    return name
-
-
-def _check_index(data: Mapping[str, Any], where: str, reading: Reading) -> None:
-    """Raises ConfigError for components that are unknown here, and for anything but a library and a class."""
-    # A pair of nulls is a component that the folder does without.
-    plain = {key: None if value == [None, None] else value for key, value in data.items()}
-    for part, value in known_fields(plain, _PARTS, where, reading, _HARMLESS).items():
-        pair = isinstance(value, list) and len(value) == 2 and all(isinstance(word, str) for word in value)
-        if part in _PARTS and not pair and value is not None:
-            raise ConfigError(f"{where}: {part} is {quoted(value)}, but must be a library and a class")
-
-
 def read_autoencoder_config(folder: Path) -> AutoencoderConfig:
     """The configuration of a diffusers `AutoencoderDC` folder. Raises ConfigError."""
     path = folder / "config.json"
     return diffusers_autoencoder.from_config(read_json(path), str(path))
-
-
-def _read_extra(
-    data: Mapping[str, Any], transformer: TransformerConfig, where: str
-) -> tuple[Dialect, bool, bool]:
-    """Dialect, instruct, bins; if bins is missing, sizes are binned if diffusers has a table."""
-    fields = Fields(data, _EXTRA, where)
-    dialect = _DIALECTS[str(fields.choice("dialect", _DIALECTS))]
-    instruct = fields.flag("instruct")
-    if fields.values["bins"] is None:
-        return dialect, instruct, transformer.sample_size * 32 in BUCKETS
-    return dialect, instruct, fields.flag("bins")
 
 
 def _read_file(path: Path, parts: ModelSpec, hints: Hints) -> ModelSpec:
@@ -297,26 +249,10 @@ def _check_agreement(found: ModelSpec) -> None:
         raise ConfigError(f"{found.folder} contradicts itself: {problem}")
 
 
-def index_config(
-    kind: Kind, schedule: Schedule, tokenizer: str | None = "GemmaTokenizer", pag: bool = False
-) -> dict[str, Any]:
-    """model_index.json for a kind of model, its scheduler and its tokenizer's class."""
-    scheduler = next(name for name, known in diffusers_scheduler.CLASSES.items() if known == schedule.kind)
-    return {
-        "_class_name": "SanaSprintPipeline" if kind == "sprint" else _PAG if pag else "SanaPipeline",
-        "_diffusers_version": DIFFUSERS_VERSION,
-        "scheduler": ["diffusers", scheduler],
-        "text_encoder": ["transformers", "Gemma2Model"],
-        "tokenizer": ["transformers", tokenizer] if tokenizer else [None, None],
-        "transformer": ["diffusers", diffusers_transformer.CLASS],
-        "vae": ["diffusers", diffusers_autoencoder.CLASS],
-    }
-
-
 def extra_config(spec: ModelSpec) -> dict[str, Any] | None:
     """sanakit.json, or None if every value is the default of a folder without it."""
     values: dict[str, Any] = {"dialect": spec.dialect.name, "instruct": spec.instruct, "bins": spec.bins}
     if spec.about is not None:
         return values | {"about": spec.about.to_json()}
-    default = _read_extra({}, spec.transformer, EXTRA_FILE)
+    default = read_extra({}, spec.transformer, EXTRA_FILE)
     return None if (spec.dialect, spec.instruct, spec.bins) == default else values

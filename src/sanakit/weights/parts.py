@@ -10,7 +10,8 @@ from sanakit.autoencoder import AutoencoderConfig
 from sanakit.base.errors import ConfigError
 from sanakit.base.files import is_folder, user_path
 from sanakit.weights.formats.fields import read_json
-from sanakit.weights.model_spec import EXTRA_FILE, ModelSpec, read_autoencoder_config
+from sanakit.weights.model_index import EXTRA_FILE
+from sanakit.weights.model_spec import ModelSpec, read_autoencoder_config
 from sanakit.weights.names import resolve_autoencoder
 from sanakit.weights.published import AUTOENCODERS
 

@@ -87,10 +87,12 @@ def _header_text(path: Path) -> tuple[bytes, int]:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if size < 8 or length > size - 8:
-                raise WeightsError(f"{path} is truncated or no safetensors file: fetch or convert it again")
+                raise WeightsError(
+                    f"{path} is truncated or not a safetensors file: fetch or convert it again"
+                )
             if length > _MAX_HEADER:
                 raise WeightsError(
-                    f"{path} is nothing of SANA: its safetensors header has over {_MAX_HEADER >> 20} MiB"
+                    f"{path} isn't a file of SANA: its safetensors header has over {_MAX_HEADER >> 20} MiB"
                 )
             text = file.read(length)
     except OSError as error:

@@ -30,7 +30,8 @@ from sanakit.weights.formats import diffusers_scheduler, gemma
 from sanakit.weights.formats.fields import read_json, to_json
 from sanakit.weights.formats.registry import AUTOENCODER, TRANSFORMER, FolderFormat
 from sanakit.weights.model_files import check_own, copy_known, is_model_file, tokenizer_files, write_words
-from sanakit.weights.model_spec import EXTRA_FILE, ModelSpec, extra_config, index_config
+from sanakit.weights.model_index import EXTRA_FILE, index_config
+from sanakit.weights.model_spec import ModelSpec, extra_config
 from sanakit.weights.safetensors import byte_size, write_safetensors
 from sanakit.weights.tensor_files import DIFFUSERS_STEM, TRANSFORMERS_STEM, weight_files
 
@@ -175,7 +176,7 @@ def refuse_existing(path: Path, force: bool) -> None:
     """Raise OutputError if `path` is a file or a folder with something in it, unless forced."""
     occupied = any(path.iterdir()) if path.is_dir() else path.exists()
     if occupied and not force:
-        raise OutputError(f"{path} exists already: choose another place, or force to replace it")
+        raise OutputError(f"{path} already exists: choose another place, or force to replace it")
 
 
 def write_folder(

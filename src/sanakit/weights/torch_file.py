@@ -22,7 +22,7 @@ from sanakit.base.memory import raise_shortage
 from sanakit.base.units import dtype_name
 from sanakit.weights.inert_pickle import Call, Persistent, Symbol, read_pickle
 from sanakit.weights.rules import listed
-from sanakit.weights.zip_records import Record, checksums, is_zip, read_records
+from sanakit.weights.zip_records import ZipRecord, checksums, is_zip, read_records
 
 _MAX_PICKLE = 64 * 2**20
 _MAX_DIMENSIONS = 32
@@ -62,7 +62,7 @@ class TorchFile:
     data: memoryview = field(repr=False)
     tree: object
     storages: Mapping[str, tuple[int, int]]
-    records: dict[str, Record] = field(default_factory=dict)
+    records: dict[str, ZipRecord] = field(default_factory=dict)
 
     def verify(self) -> bool:
         """Reads all of the file and compares it with its checksums; False if it has none. Raises WeightsError."""
@@ -200,7 +200,9 @@ def open_torch_file(path: Path) -> TorchFile:
     if is_zip(data):
         return _open_zip(path, data)
     if bytes(data[257:262]) == b"ustar":
-        raise WeightsError(f"{path} is a tar file, of PyTorch before 0.1.10 or of none: save it again")
+        raise WeightsError(
+            f"{path} is a tar file, from before PyTorch 0.1.10, or not PyTorch's at all: save it again"
+        )
     return _open_legacy(path, data)
 
 
@@ -224,7 +226,7 @@ def _open_zip(path: Path, data: memoryview) -> TorchFile:
     records = read_records(data, where)
     roots = [name.removesuffix("data.pkl") for name in records if name.endswith("/data.pkl")]
     if len(roots) != 1 or "/" in roots[0][:-1]:
-        raise WeightsError(f"{path} is a zip file, but no PyTorch checkpoint: it holds no data.pkl")
+        raise WeightsError(f"{path} is a zip file, but not a PyTorch checkpoint: it holds no data.pkl")
     root = roots[0]
     record = records[f"{root}data.pkl"]
     order = records.get(f"{root}byteorder")
@@ -252,7 +254,7 @@ def _open_legacy(path: Path, data: memoryview) -> TorchFile:
         value, found, used = read_pickle(bytes(data[position : position + _MAX_PICKLE]), where)
         values, persistent, position = [*values, value], [*persistent, *found], position + used
         if values[0] != _LEGACY_MAGIC:
-            raise WeightsError(f"{path} is truncated or no PyTorch checkpoint: fetch it again")
+            raise WeightsError(f"{path} is truncated or not a PyTorch checkpoint: fetch it again")
     storages = _legacy_storages(persistent, values[4], data, position, where)
     return TorchFile(path=path, data=data, tree=values[3], storages=storages)
 

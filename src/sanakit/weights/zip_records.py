@@ -29,7 +29,7 @@ _PIECE = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class ZipRecord:
     """Bytes begin..end of the file; crc: CRC-32 of them as the directory has it."""
 
     begin: int
@@ -42,13 +42,13 @@ def is_zip(data: memoryview) -> bool:
     return bytes(data[:4]) == _LOCAL
 
 
-def read_records(data: memoryview, where: str) -> dict[str, Record]:
+def read_records(data: memoryview, where: str) -> dict[str, ZipRecord]:
     """Name -> record. Raises WeightsError, one sentence, for what is damaged or what PyTorch does not write."""
     try:
         begin, end, count = _directory(data)
         if end - begin > _MAX_DIRECTORY or count > _MAX_RECORDS:
-            raise WeightsError(f"{where} lists {count} records: that is no checkpoint of SANA")
-        records: dict[str, Record] = {}
+            raise WeightsError(f"{where} lists {count} records: that isn't a checkpoint of SANA")
+        records: dict[str, ZipRecord] = {}
         heads: list[tuple[int, int]] = []
         for name, place, record in _entries(data, begin, end, where):
             if name in records:
@@ -84,7 +84,7 @@ def _directory(data: memoryview) -> tuple[int, int, int]:
     return begin, begin + size, count
 
 
-def _entries(data: memoryview, place: int, end: int, where: str) -> Iterator[tuple[str, int, Record]]:
+def _entries(data: memoryview, place: int, end: int, where: str) -> Iterator[tuple[str, int, ZipRecord]]:
     """Name, place of the local header and record of each entry."""
     while place < end:
         head = struct.unpack_from("<4s6H3L5H2L", data, place)
@@ -117,14 +117,14 @@ def _large(extra: bytes, *fields: int) -> list[int]:
     return list(fields)
 
 
-def _record(data: memoryview, local: int, size: int, crc: int, name: str) -> Record:
+def _record(data: memoryview, local: int, size: int, crc: int, name: str) -> ZipRecord:
     """The record behind a local header, whose name must agree with the directory's."""
     mark, *_, name_bytes, extra_bytes = struct.unpack_from("<4s5H3L2H", data, local)
     first = local + _LOCAL_BYTES
     if mark != _LOCAL or bytes(data[first : first + name_bytes]) != name.encode():
         raise ValueError("the directory and a record disagree")
     begin = first + name_bytes + extra_bytes
-    return Record(begin, begin + size, crc)
+    return ZipRecord(begin, begin + size, crc)
 
 
 def _check_layout(heads: list[tuple[int, int]], end: int) -> None:
@@ -138,7 +138,7 @@ def _check_layout(heads: list[tuple[int, int]], end: int) -> None:
         raise ValueError("a record reaches into the directory")
 
 
-def checksums(data: memoryview, records: dict[str, Record], where: str) -> bool:
+def checksums(data: memoryview, records: dict[str, ZipRecord], where: str) -> bool:
     """Compares the bytes of all records with their CRC-32. Raises WeightsError for the first that differs.
 
     Returns False if the file has none to compare with: PyTorch can be told to write zeros.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sanakit.autoencoder import DCAE, PRESETS, AutoencoderConfig, Stage
 from sanakit.base.errors import ConfigError
-from sanakit.training.config import AutoencoderRun, DataConfig, RunPhase, TrainConfig
+from sanakit.training import DataConfig, RunPhase, TrainConfig
 from sanakit.training.objectives import (
     LPIPS_FILES,
     AutoencoderLoss,
@@ -31,6 +31,7 @@ from sanakit.training.objectives import (
 from sanakit.training.objectives import perceptual as perceptual_module
 from sanakit.training.objectives.autoencoding import AutoencoderPair, Autoencoding
 from sanakit.training.optim import OptimizerConfig
+from sanakit.training.sections import AutoencoderRun
 from sanakit.training.tasks.phases import PHASES, Phase, trained_parameters
 
 STAGES = (Stage("res", 8, 1), Stage("res", 8, 1), Stage("evit", 16, 1, (5,)))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sanakit.data import CheckReport, CountTokens, Examined, PictureSet
-    from sanakit.training.reading import Reading
+    from sanakit.training.reading import CaptionReading
 
 _MODEL = "sana-0.6b-512"
 _STOP = 2  # exit code
@@ -145,7 +145,7 @@ def check(
         raise typer.Exit(_STOP)
 
 
-def _write_json(file: Path, report: CheckReport, seconds: float, reading: Reading | None) -> None:
+def _write_json(file: Path, report: CheckReport, seconds: float, reading: CaptionReading | None) -> None:
     from sanakit.base.files import atomic_write
 
     content = report.to_json()
@@ -187,7 +187,7 @@ def _tokenizer(model: str | None) -> CountTokens | None:
     return token_counter(found.tokenizer_folder, found.dialect.lowercase)
 
 
-def _reading(model: str | None, pictures: PictureSet) -> Reading | None:
+def _reading(model: str | None, pictures: PictureSet) -> CaptionReading | None:
     """Measure how a model on this machine reads the captions with its text encoder; None for a mere name."""
     from sanakit.base.precision import decide
     from sanakit.data.cache import captions_of
@@ -243,7 +243,7 @@ def _cache_seconds(report: CheckReport) -> float:
     return report.cost.seconds(product_rate(precision.device, precision.dtype))
 
 
-def _lines(report: CheckReport, seconds: float, reading: Reading | None = None) -> Iterator[str]:
+def _lines(report: CheckReport, seconds: float, reading: CaptionReading | None = None) -> Iterator[str]:
     """seconds: about how long making the cache takes here. reading: how a model's text encoder reads the captions."""
     yield f"{report.path}: {report.pictures:,} pictures, {report.usable:,} can be read and have a caption"
     yield from _faults(report)

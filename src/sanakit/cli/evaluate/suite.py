@@ -34,7 +34,7 @@ _FileArgument = Annotated[
     ),
 ]
 _PerPromptOption = Annotated[
-    int, typer.Option(metavar="N", min=1, max=_MOST_PER_PROMPT, help="Draw so many pictures of each prompt.")
+    int, typer.Option(metavar="N", min=1, max=_MOST_PER_PROMPT, help="Draw N pictures of each prompt.")
 ]
 _JudgeOption = Annotated[
     list[str] | None,

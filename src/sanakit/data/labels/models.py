@@ -96,6 +96,6 @@ def _plugin(name: str) -> Scorer | None:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise ConfigError(f"the scorer {name} can't be loaded: {reason}") from error
         if not callable(found):
-            raise ConfigError(f"the scorer {name} is no function of pictures and captions")
+            raise ConfigError(f"the scorer {name} isn't a function of pictures and captions")
         return cast(Scorer, found)
     return None

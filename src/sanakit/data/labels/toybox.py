@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 import torch
 from PIL import Image
 
@@ -14,7 +13,7 @@ from sanakit.data.labels.labellers import Captioner, Scorer
 from sanakit.toybox import GroupSpec, SceneSpec, parse, phrase
 from sanakit.toybox.grammar import RELATIONS
 from sanakit.toybox.judging import Reading, judge, read
-from sanakit.toybox.judging.network import stack
+from sanakit.toybox.judging.network import judge_input
 from sanakit.toybox.judging.shipped import load_judge
 
 
@@ -67,8 +66,7 @@ def _relation(spec: SceneSpec, reading: Reading) -> str | None:
 
 
 def _readings(pictures: Sequence[Image.Image]) -> list[Reading]:
-    tensors = [torch.from_numpy(np.array(picture)).permute(2, 0, 1) for picture in pictures]
-    return read(load_judge().network, torch.cat([stack([tensor]) for tensor in tensors]))[0]
+    return read(load_judge().network, torch.cat([judge_input(picture) for picture in pictures]))[0]
 
 
 def _score(text: str, reading: Reading) -> float:

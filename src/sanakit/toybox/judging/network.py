@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
+from PIL import Image
 from torch import Tensor, nn
 
 from sanakit.toybox.grammar import COLOURS, FLOORS, LIGHTS, MATERIALS, SHAPES, SIZES
@@ -100,3 +102,8 @@ def stack(pictures: list[Tensor]) -> Tensor:
     """uint8 or float pictures [3, H, W] of one size -> [B, 3, 256, 256] in 0..1."""
     batch = torch.stack(pictures)
     return fit(batch.float() / 255 if batch.dtype == torch.uint8 else batch.float())
+
+
+def judge_input(image: Image.Image) -> Tensor:
+    """Return an image as the judge reads it: [1, 3, 256, 256] in 0..1."""
+    return stack([torch.from_numpy(np.asarray(image.convert("RGB")).copy()).permute(2, 0, 1)])

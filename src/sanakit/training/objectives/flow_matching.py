@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from sanakit.flow import ShiftedTimes, draw_times
 from sanakit.flow.path import LinearPath
-from sanakit.training.config import RunPhase, TrainConfig
+from sanakit.training.config import TrainConfig
 from sanakit.training.objectives.velocity import sample_errors, time_weights, velocity
 from sanakit.training.players import Player, make_player
+from sanakit.training.sections import RunPhase
 from sanakit.training.tasks.joint_text import JointNetwork, scale_rate, transformer_of
 from sanakit.training.tasks.latents import LatentBatch, NoisyBatch
 from sanakit.transformer import SanaTransformer, TransformerConfig

@@ -175,5 +175,5 @@ class SprintDistillation:
 
 
 def _copied(text: TextStates, copies: int) -> TextStates:
-    """The states of a batch so many times, one after the other."""
+    """Repeat the states of a batch, one after the other."""
     return text if copies == 1 else TextStates.join([text] * copies)

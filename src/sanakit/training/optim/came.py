@@ -30,7 +30,7 @@ from sanakit.training.optim.layout import Layout, layout_of
 
 _LARGEST = 127  # of a signed byte
 SMALL = 16_384
-"""Tensors of so many values or fewer keep everything in float32."""
+"""Tensors of this many values or fewer keep everything in float32."""
 
 
 class CAME(Optimizer):

@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from functools import cached_property, partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sanakit.autoencoder import DCAE, PRESETS, AutoencoderConfig
-from sanakit.base.errors import ConfigError, PictureError
+from sanakit.base.errors import ConfigError
 from sanakit.base.precision import Precision
 from sanakit.data import BatchOrder, PictureBatch, PictureReader
-from sanakit.data.buckets import crop_for, picture_tensor
-from sanakit.pipeline import make_grid
-from sanakit.pipeline.decoder import to_image
 from sanakit.pipeline.threads import encoder_product
 from sanakit.training.config import TrainConfig
 from sanakit.training.cost import counted_step, kept_bytes, train_operations
 from sanakit.training.events import Message
 from sanakit.training.objectives.adversarial import PatchDiscriminator
-from sanakit.training.objectives.autoencoding import AutoencoderPair, Autoencoding, to_range
+from sanakit.training.objectives.autoencoding import AutoencoderPair, Autoencoding
 from sanakit.training.objectives.objective import Objective, choose_objective
 from sanakit.training.objectives.perceptual import Perceptual, choose_perceptual
 from sanakit.training.parallel import World
-from sanakit.training.preview import save_sheet
 from sanakit.training.tasks.base_model import read_base
 from sanakit.training.tasks.phases import PHASES, trained_parameters
+from sanakit.training.tasks.reconstructions import Reconstructions
 from sanakit.training.tasks.task import Workload
 from sanakit.training.tasks.training_set import (
     Epoch,
@@ -41,11 +37,7 @@ from sanakit.training.tasks.training_set import (
     phase_buckets,
 )
 from sanakit.training.trainer import Batches, Hook, Trainer
-from sanakit.weights import (
-    load_autoencoder,
-    read_autoencoder_config,
-    save_autoencoder,
-)
+from sanakit.weights import load_autoencoder, read_autoencoder_config, save_autoencoder
 
 _NAME = "vae"
 _SCALED_ON = 64  # pictures whose latents give the scaling factor
@@ -56,7 +48,6 @@ OBJECTIVES: dict[str, Callable[[TrainConfig, AutoencoderPair, Perceptual, World]
 """Each is made of (config, autoencoder and critic, perceptual loss, world); the first is the default."""
 
 _UNREAD = ("model", "text", "times", "compile", "recompute")
-_SHOWN, _GAP = 4, 4  # pictures of a preview, and pixels between them
 
 
 class AutoencoderTask:
@@ -73,7 +64,7 @@ class AutoencoderTask:
         self.autoencoder_config = self._read_config(notify)
         self.pictures = open_training_set(config)
         self.perceptual = choose_perceptual(precision.device)
-        self._bad: set[int] = set()
+        self.reconstructions = Reconstructions(config, self.pictures, world, self._say)
 
     def _read_config(self, notify: Callable[[str], object]) -> AutoencoderConfig:
         """Read the configuration, and note where the first weights lie."""
@@ -81,7 +72,7 @@ class AutoencoderTask:
         if start == "scratch":
             if self.wanted.preset not in PRESETS:
                 raise ConfigError(
-                    f"autoencoder.preset: {self.wanted.preset!r} is none of {', '.join(PRESETS)}"
+                    f"autoencoder.preset: {self.wanted.preset!r} is not one of {', '.join(PRESETS)}"
                 )
             return PRESETS[self.wanted.preset]
         if start == "base":
@@ -142,8 +133,8 @@ class AutoencoderTask:
     def prepare(self) -> Iterator[Message]:
         """Say what the loss is made of, and check the pictures that are held out. Raises ConfigError."""
         yield Message(step=0, text=self.perceptual.words)
-        held = held_items(self.pictures, self.config.data.held)
-        if held and not any(True for _ in self._centres(held)) and self.config.validate:
+        held = self.reconstructions.held
+        if held and not any(True for _ in self.reconstructions.centres(held)) and self.config.validate:
             raise ConfigError(
                 f"none of the {len(held)} pictures that are held out can be read (the first is "
                 f"{self.pictures[held[0]].key}): replace them, or leave out validate"
@@ -206,44 +197,13 @@ class AutoencoderTask:
 
     def hooks(self, objective: Objective) -> list[Hook]:
         """Return reconstructions, and fidelity on the pictures that are held out."""
-        model, every = _autoencoder(objective), self.config.validate
+        model, every, shown = _autoencoder(objective), self.config.validate, self.reconstructions
         sheet = Hook(
-            name="preview", every=self.config.preview.every, run=lambda trainer: self._draw(trainer, model),
-            required=False, at_start=True, picture=self._sheet,
+            name="preview", every=self.config.preview.every, run=lambda trainer: shown.draw(trainer, model),
+            required=False, at_start=True, picture=shown.sheet,
         )  # fmt: skip
-        measure = Hook(name="validation", every=every, run=lambda trainer: self._measure(trainer, model))
+        measure = Hook(name="validation", every=every, run=lambda trainer: shown.measure(trainer, model))
         return [sheet, measure] if every else [sheet]
-
-    @torch.no_grad()
-    def _measure(self, trainer: Trainer, model: DCAE) -> Mapping[str, float]:
-        """Mean PSNR in dB and L1 of the averaged weights on centre crops."""
-        model.eval()
-        errors = []
-        with trainer.ema.applied(model), trainer.autocast():
-            for pixels in self._centres(held_items(self.pictures, self.config.data.held)):
-                errors.append(model(pixels).clamp(-1, 1).float() - pixels)
-        if not errors:  # none of them can be read any more
-            return {}
-        psnr = torch.stack([-10 * torch.log10(error.square().mean() / 4) for error in errors])
-        return {"psnr": float(psnr.mean()), "l1": float(torch.cat(errors).abs().mean())}
-
-    @torch.no_grad()
-    def _draw(self, trainer: Trainer, model: DCAE) -> Mapping[str, float]:
-        """Some pictures beside what the averaged weights give back, in RUN/previews/step-N.png."""
-        if not self.world.leads:
-            return {}
-        model.eval()
-        chosen = held_items(self.pictures, self.config.data.held or min(_SHOWN, len(self.pictures)))
-        with trainer.ema.applied(model), trainer.autocast():
-            pairs = [(x, model(x).float()) for x in islice(self._centres(chosen), _SHOWN)]
-        save_sheet(
-            self._sheet(trainer),
-            make_grid([to_image(x) for both in pairs for x in both], columns=2, gap=_GAP),
-        )
-        return {}
-
-    def _sheet(self, trainer: Trainer) -> Path:
-        return self.config.folder / "previews" / f"step-{trainer.step:08d}.png"
 
     def export(self, objective: Objective, trainer: Trainer) -> str:
         """Write the averaged autoencoder to RUN/vae, with a scaling factor measured on the set."""
@@ -261,31 +221,16 @@ class AutoencoderTask:
         if self.phase.trained == "head":
             return self.autoencoder_config
         indices = range(0, len(self.pictures), max(1, len(self.pictures) // _SCALED_ON))
-        latents = [autoencoder.encode(pixels).float().flatten() for pixels in self._centres(indices)]
+        latents = [
+            autoencoder.encode(pixels).float().flatten() for pixels in self.reconstructions.centres(indices)
+        ]
         if not latents:  # the set is gone
             return self.autoencoder_config
         return replace(self.autoencoder_config, scaling_factor=round(1 / float(torch.cat(latents).std()), 5))
 
-    def _centres(self, indices: Iterable[int]) -> Iterator[Tensor]:
-        """The middle of each picture that can be read; the name of any other is reported, once."""
-        for index in indices:
-            if index in self._bad:
-                continue
-            try:
-                yield self._centre(index)
-            except PictureError as error:
-                self._bad.add(index)
-                self._say(f"passed over: {self.pictures[index].key}: {error}")
-
     def _say(self, text: str) -> None:
         if self.world.leads:
             self.notify(text)
-
-    def _centre(self, index: int) -> Tensor:
-        """The middle of a picture [1, 3, H, W] in -1..1, at the size of the run."""
-        side = self.config.phases[0].size
-        crop = crop_for(self.pictures[index], (side, side))
-        return to_range(picture_tensor(self.pictures.read(index), crop)[None]).to(self.world.device)
 
 
 def _autoencoder(objective: Objective) -> DCAE:
@@ -314,4 +259,4 @@ def _check(config: TrainConfig) -> None:
         f"phases[0].{name}" for name in ("shift", "position_scale") if getattr(phase, name) is not None
     ]
     if unread:
-        raise ConfigError(f"{unread[0]}: the task autoencoder knows no such setting; leave it out")
+        raise ConfigError(f"{unread[0]}: the task autoencoder has no such setting; leave it out")

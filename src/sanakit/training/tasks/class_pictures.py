@@ -23,11 +23,12 @@ from sanakit.base.precision import Precision
 from sanakit.data import PictureSet, open_set
 from sanakit.data.caption_rule import CaptionRule
 from sanakit.pipeline import ImageRequest, Model
-from sanakit.pipeline.model import Origin
-from sanakit.training.config import DataConfig, TrainConfig
+from sanakit.pipeline.origin import Origin
+from sanakit.training.config import TrainConfig
 from sanakit.training.events import Event, Message, Progress
 from sanakit.training.parallel import World
 from sanakit.training.run_state import differences
+from sanakit.training.sections import DataConfig
 from sanakit.training.tasks.latents import cache_folder
 from sanakit.weights import ModelSpec
 

@@ -99,10 +99,8 @@ class ControlTask(TransformerTask):
     def workload(self) -> Workload:
         """As `Task.workload`: the ControlNet is all that is trained, averaged and kept."""
         config, work = self.config, super().workload()
-        side = max(phase.size for phase in config.phases) // self.ratio
-        samples = config.batch // (config.accumulate * self.world.size)
-        own = partial(control_pass, self.control_config, side, self.words)
-        base = partial(transformer_pass, self.network_config, side, self.words, frozen=True)
+        own = partial(control_pass, self.control_config, self.side, self.words)
+        base = partial(transformer_pass, self.network_config, self.side, self.words, frozen=True)
         parameters, frozen = (
             control_parameters(self.control_config),
             transformer_parameters(self.network_config),
@@ -110,8 +108,8 @@ class ControlTask(TransformerTask):
         return replace(
             work, network=f"a ControlNet of {self.control_config.copies} blocks beside {config.base_model}",
             parameters=parameters, trained=parameters, frozen=frozen * self.precision.dtype.itemsize,
-            operations=config.batch * self._per_sample(side * side, self.words),
-            activations=int(samples * self._kept() * (kept_bytes(own) + kept_bytes(base))),
+            operations=config.batch * self._per_sample(self.side**2, self.words),
+            activations=int(self.samples * self._kept() * (kept_bytes(own) + kept_bytes(base))),
         )  # fmt: skip
 
     @cached_property
@@ -204,7 +202,7 @@ class ControlData(LatentData):
 
 
 def control_pass(config: ControlConfig, side: int, words: int) -> Tensor:
-    """A forward pass of one sample at latents [1, C, side, side] with so many words, on the meta device."""
+    """A forward pass of one sample at latents [1, C, side, side] with `words` tokens of text, on the meta device."""
     shape = (1, config.backbone.latent_channels, side, side)
     with torch.device("meta"):
         net = ControlNet(config)

@@ -15,7 +15,7 @@ from sanakit.base.precision import Precision
 from sanakit.pipeline import ImageRequest, Model
 from sanakit.pipeline.control import Control, ControlFile
 from sanakit.pipeline.inputs import InputImage
-from sanakit.pipeline.model import Origin
+from sanakit.pipeline.origin import Origin
 from sanakit.training.config import TrainConfig
 from sanakit.training.preview import captioned_sheet, save_sheet
 from sanakit.training.tasks.control_pictures import ControlPictures

@@ -27,13 +27,13 @@ from sanakit.training.config import TrainConfig
 from sanakit.training.cost import kept_bytes, transformer_operations, transformer_pass
 from sanakit.training.edits import edit_blocks
 from sanakit.training.events import Event
-from sanakit.training.lora_settings import LoraConfig
 from sanakit.training.objectives.objective import Objective
 from sanakit.training.objectives.prior_preservation import AdapterMatching, ClassBatch
 from sanakit.training.parallel import World
 from sanakit.training.preview import Drawer, drawing_model
 from sanakit.training.tasks.adapters import AdapterCount, AdapterSet, adapt, chosen_layers, count_adapters
 from sanakit.training.tasks.class_pictures import ClassPictures
+from sanakit.training.tasks.frozen_base import frozen_dtype, in_int8
 from sanakit.training.tasks.latent_cache import LatentCacheFiller
 from sanakit.training.tasks.latents import LatentBatch, LatentData
 from sanakit.training.tasks.task import Workload
@@ -45,7 +45,6 @@ from sanakit.weights.lora_save import Target
 
 _AHEAD = 4
 _COMFYUI = "comfyui_lora_weights.safetensors"
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class LoraTask(TransformerTask):
@@ -95,15 +94,13 @@ class LoraTask(TransformerTask):
     def workload(self) -> Workload:
         """As `Task.workload`: adapters are all that is trained, averaged and kept."""
         config, work, count = self.config, super().workload(), self._count
-        side = max(phase.size for phase in config.phases) // self.ratio
-        samples = config.batch // (config.accumulate * self.world.size)
-        once = partial(transformer_pass, self.network_config, side, self.words, model=self._adapted)
-        kept = samples * self._parts * self._kept() * kept_bytes(once)
+        once = partial(transformer_pass, self.network_config, self.side, self.words, model=self._adapted)
+        kept = self.samples * self._parts * self._kept() * kept_bytes(once)
         work = replace(
             work, network=f"a LoRA of rank {self.settings.rank} beside {config.base_model}",
             parameters=count.parameters + count.frozen, trained=count.parameters, unaveraged=count.frozen,
             frozen=self._frozen_bytes, activations=int(kept),
-            operations=config.batch * self._parts * self._per_sample(side * side, self.words),
+            operations=config.batch * self._parts * self._per_sample(self.side**2, self.words),
         )  # fmt: skip
         if self.classes is None:
             return work
@@ -258,46 +255,9 @@ def _check(config: TrainConfig) -> None:
         ("text", "the text encoder of a LoRA's base model stays as it is"),
     ):
         if getattr(config, name) != getattr(usual, name):
-            raise ConfigError(f"{name}: the task lora knows no such setting, for {why}; leave it out")
+            raise ConfigError(f"{name}: the task lora has no such setting, for {why}; leave it out")
     for number, phase in enumerate(config.phases):
         if phase.position_scale is not None:
             raise ConfigError(
                 f"phases[{number}].position_scale: a LoRA draws with the positions of its base model; leave it out"
             )
-
-
-def frozen_dtype(settings: LoraConfig, precision: Precision) -> torch.dtype:
-    """The dtype of frozen weights, in int8 that of the others. Raises ConfigError for one that can't be multiplied."""
-    wanted = _DTYPES.get(settings.frozen, precision.dtype)
-    if wanted == torch.bfloat16 and precision.dtype != torch.bfloat16:
-        raise ConfigError(
-            f"lora.frozen=bf16 needs products in bf16, and this run computes in {dtype_name(precision.dtype)} "
-            f"({precision.reason}): set dtype=bf16, or lora.frozen=int8 to save memory"
-        )
-    return wanted
-
-
-def in_int8(config: TrainConfig, spec: ModelSpec, bare: SanaTransformer) -> bool:
-    """Whether frozen weights are in int8. bare: the network on the meta device.
-
-    Raises ConfigError where that can't be, or can't be differentiated.
-    """
-    wanted, stored = config.lora.frozen, bool(int8_layers(spec.transformer_source))
-    if stored and wanted in _DTYPES:
-        raise ConfigError(
-            f"lora.frozen={wanted}: {config.base_model} is in int8, which has lost its {wanted} weights; take "
-            "lora.frozen=int8, or the model that it was made of"
-        )
-    if wanted != "int8" and not stored:
-        return False
-    if config.compile:
-        raise ConfigError(
-            "compile: int8 layers have no backward pass in their compiled form; set compile=false, or take another "
-            "lora.frozen"
-        )
-    if not stored and not quantise(bare, build=lambda linear: linear).replaced:
-        raise ConfigError(
-            f"lora.frozen=int8: {config.base_model} has no layer that is wide enough for int8 to save anything; "
-            "leave it out"
-        )
-    return True

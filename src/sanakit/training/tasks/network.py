@@ -28,7 +28,7 @@ def network_config(wanted: ModelConfig, spec: ModelSpec) -> TransformerConfig:
     if wanted.start == "grow":
         return _grown_config(wanted, spec.transformer)
     if wanted.preset is not None and wanted.preset not in PRESETS:
-        raise ConfigError(f"model.preset: {wanted.preset!r} is none of {', '.join(PRESETS)}")
+        raise ConfigError(f"model.preset: {wanted.preset!r} is not one of {', '.join(PRESETS)}")
     base = spec.transformer
     start = base if wanted.preset is None else PRESETS[wanted.preset]
     fitting = replace(start, text_width=base.text_width, latent_channels=base.latent_channels)

@@ -147,24 +147,18 @@ class SprintTask(TransformerTask):
     def workload(self) -> Workload:
         """As `Task.workload`: the mean of the student's steps and the critic's, and the most that either keeps."""
         config, work = self.config, super().workload()
-        side = max(phase.size for phase in config.phases) // self.ratio
         with torch.device("meta"):
             heads = self._critic() if self.settings.adversarial else nn.Module()
             critic = sum(p.numel() for p in heads.parameters())
         teacher = transformer_parameters(self.spec.transformer)
         parameters = work.parameters + critic
         turns = (0, 1) if critic else (0,)
-        operations = sum(self._passes(turn, side * side, self.words) for turn in turns) / len(turns)
+        operations = sum(self._passes(turn, self.side**2, self.words) for turn in turns) / len(turns)
         return replace(
             work, network=f"{config.base_model} into a model of few steps", parameters=parameters,
             trained=parameters, unaveraged=critic, frozen=teacher * self.precision.dtype.itemsize,
-            operations=config.batch * operations, activations=int(self._samples * self._kept_bytes(side)),
+            operations=config.batch * operations, activations=int(self.samples * self._kept_bytes(self.side)),
         )  # fmt: skip
-
-    @property
-    def _samples(self) -> int:
-        """Pictures of a process's part of a micro-batch."""
-        return self.config.batch // (self.config.accumulate * self.world.size)
 
     def operations(self) -> Callable[[Any], float]:
         """Count by whose turn it is, the size of the latents and the tokens that are read."""
@@ -224,7 +218,7 @@ class SprintTask(TransformerTask):
                 "the base model's attentions have none; the published teacher got one first, to stay stable"
             )
             yield "qk-norm", text
-        if self.settings.adversarial and self.settings.critic.misaligned and self._samples == 1:
+        if self.settings.adversarial and self.settings.critic.misaligned and self.samples == 1:
             yield "critic", "a micro-batch of one picture has no misaligned pair"
         if self.settings.consistency:
             how = "exact, by forward-mode differentiation" if self.exact else "by central differences"
@@ -250,6 +244,6 @@ def _check(config: TrainConfig) -> None:
     ]
     if unread:
         raise ConfigError(
-            f"{unread[0]}: the task sprint knows no such setting, for the student begins as the base model and draws "
+            f"{unread[0]}: the task sprint has no such setting, for the student begins as the base model and draws "
             "its own times; leave it out"
         )

@@ -4,7 +4,7 @@ Both change what the network computes, so it is fine-tuned, by flow matching as 
 model is, not beside it: the new time embedding is fitted to the old one (`dense_time`), and the norms get the weights
 that change queries and keys least (`qk_norm`). Begun with an embedding that reads times it has never seen, the loss
 first jumps to that of a network that doesn't know its noise level, and large gradients tear at all layers: those are
-the spikes of which users of the official recipe told (NVlabs/Sana issue 318).
+the spikes that users of the official recipe reported (NVlabs/Sana issue 318).
 """
 
 from __future__ import annotations

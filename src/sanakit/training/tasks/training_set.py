@@ -16,7 +16,8 @@ from sanakit.data import BatchOrder, PictureSet, open_set, token_counter
 from sanakit.data.buckets import Bucket, BucketRule, assign_buckets, merge_small
 from sanakit.data.labels import indices_of, read_keys
 from sanakit.text import MAX_TOKENS
-from sanakit.training.config import RunPhase, TrainConfig
+from sanakit.training.config import TrainConfig
+from sanakit.training.sections import RunPhase
 from sanakit.weights import ModelSpec
 
 _NAMED = 5

@@ -102,11 +102,9 @@ class TransformerTask:
         """As `Task.workload`; the largest phase decides."""
         config = self.config
         parameters = transformer_parameters(self.network_config)
-        side = max(phase.size for phase in config.phases) // self.ratio
-        samples = config.batch // (config.accumulate * self.world.size)
         missing, wanted = self.cache.missing(), len(self.pictures) * len(config.phases)
         cost = self._cost(missing.buckets)
-        once = partial(transformer_pass, self.network_config, side, self.words)
+        once = partial(transformer_pass, self.network_config, self.side, self.words)
         name, kept = config.model.preset or config.base_model, 0
         if self.text is not None:
             name, kept = f"{name} and its text encoder", self.text.kept
@@ -115,8 +113,8 @@ class TransformerTask:
             network=name, parameters=parameters, trained=parameters,
             words=self.words, cached=wanted - len(missing.buckets), wanted=wanted, unknown=missing.unknown,
             cache_operations=cost.operations, cache_bytes=cost.latent_bytes + cost.text_bytes,
-            operations=config.batch * (self._per_sample(side * side, self.words) + self._per_caption),
-            activations=int(samples * (self._kept() * kept_bytes(once) + kept)), **self._beside(),
+            operations=config.batch * (self._per_sample(self.side**2, self.words) + self._per_caption),
+            activations=int(self.samples * (self._kept() * kept_bytes(once) + kept)), **self._beside(),
         )  # fmt: skip
 
     def _cost(self, lacking: Sequence[Bucket]) -> CacheCost:
@@ -128,14 +126,24 @@ class TransformerTask:
 
     def _beside(self) -> dict[str, int]:
         """Bytes of the networks that are at work beside training: those that encode, and those that draw."""
-        spec, side = self.spec, max(phase.size for phase in self.config.phases)
+        spec, side = self.spec, self.side * self.ratio
         shapes = Shapes(transformer=self.network_config, autoencoder=spec.autoencoder, text=spec.text_config)
         kind = self.precision.device.type
         stages = {s.stage: s for s in estimate(shapes, side, side, self.precision.dtype, device=kind)}
         text, decode = stages["text"], stages["decode"]
-        drawing = text.weights + sum(stages[name].total for name in ("denoise",)) + decode.weights
+        drawing = text.weights + stages["denoise"].total + decode.weights
         encoding = max(text.weights + _AT_ONCE * text.work, decode.weights + _AT_ONCE * decode.work)
         return {"encoders": encoding, "drawing": drawing + max(text.work, decode.work)}
+
+    @property
+    def side(self) -> int:
+        """Latent positions along a side of the largest phase."""
+        return max(phase.size for phase in self.config.phases) // self.ratio
+
+    @property
+    def samples(self) -> int:
+        """Samples of a micro-batch on this process."""
+        return self.config.batch // (self.config.accumulate * self.world.size)
 
     @cached_property
     def words(self) -> int:
@@ -163,11 +171,8 @@ class TransformerTask:
 
     def product(self) -> float:
         """Count a product of the largest phase."""
-        side = max(phase.size for phase in self.config.phases) // (
-            self.ratio * self.network_config.patch_size
-        )
-        samples = self.config.batch // (self.config.accumulate * self.world.size)
-        return transformer_product(self.network_config, samples * side**2)
+        tokens = (self.side // self.network_config.patch_size) ** 2
+        return transformer_product(self.network_config, self.samples * tokens)
 
     def _kept(self) -> float:
         """The share of activations that is not computed again."""

@@ -88,7 +88,7 @@ def _stage(prefix: str, stage: Stage, first: int) -> list[Row]:
 def infer_config(shapes: Mapping[str, Sequence[int]], where: str = "the file") -> AutoencoderConfig:
     """The published configuration with tensors of these shapes.
 
-    No tensor tells the factor between latents and what the transformer reads, nor the activation before the last
+    No tensor gives the factor between latents and what the transformer reads, nor the activation before the last
     convolution. Raises WeightsError when the keys are not those of a DC-AE, ConfigError when no published one (or
     more than one) has such tensors.
     """
@@ -96,7 +96,7 @@ def infer_config(shapes: Mapping[str, Sequence[int]], where: str = "the file") -
     found = [config for config in dict.fromkeys(PRESETS.values()) if fits(config, seen)]
     if len(found) != 1:
         raise ConfigError(
-            f"{where} has the tensors of no published autoencoder, and its scaling factor is told by none: "
+            f"{where} has the tensors of no published autoencoder, and nothing tells its scaling factor: "
             "give --config FILE, the config.json of an AutoencoderDC"
         )
     return found[0]

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from sanakit.autoencoder import AutoencoderConfig, Stage
 from sanakit.base.errors import ConfigError
-from sanakit.weights.formats.fields import DIFFUSERS_VERSION, STRICT, Fields, Reading, check_class
+from sanakit.weights.formats.fields import DIFFUSERS_VERSION, STRICT, Fields, UnknownFields, check_class
 from sanakit.weights.rules import Join, Rename, Row, Table, affine, expand, under
 
 CLASS = "AutoencoderDC"
@@ -117,11 +117,11 @@ def _stage(ours: str, theirs: str, stage: Stage, first: int) -> list[Row]:
 
 
 def from_config(
-    data: Mapping[str, Any], where: str = "vae/config.json", reading: Reading = STRICT
+    data: Mapping[str, Any], where: str = "vae/config.json", unknown: UnknownFields = STRICT
 ) -> AutoencoderConfig:
     """Their config.json -> ours. Raises ConfigError for unknown, ill-typed or contradictory fields."""
     check_class(data, CLASS, where)
-    fields = Fields(data, DEFAULTS, where, reading, _HARMLESS)
+    fields = Fields(data, DEFAULTS, where, unknown, _HARMLESS)
     fields.exactly("in_channels", 3, "only pictures with 3 channels are supported")
     encoder, decoder = _stages(fields, "encoder"), _stages(fields, "decoder")
     fields.words("decoder_norm_types", len(decoder), ("rms_norm",))

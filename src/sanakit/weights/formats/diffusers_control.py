@@ -13,7 +13,7 @@ from typing import Any
 from sanakit.base.errors import ConfigError
 from sanakit.transformer import COPIES, ControlConfig
 from sanakit.weights.formats import diffusers_transformer
-from sanakit.weights.formats.fields import STRICT, Reading, check_class
+from sanakit.weights.formats.fields import STRICT, UnknownFields, check_class
 from sanakit.weights.rules import Table, affine, expand
 
 CLASS = "SanaControlNetModel"
@@ -31,12 +31,12 @@ def table(config: ControlConfig) -> Table:
 
 
 def from_config(
-    data: Mapping[str, Any], where: str = "controlnet/config.json", reading: Reading = STRICT
+    data: Mapping[str, Any], where: str = "controlnet/config.json", unknown: UnknownFields = STRICT
 ) -> ControlConfig:
     """Their config.json -> ours. Raises ConfigError for unknown, ill-typed or contradictory fields."""
     check_class(data, CLASS, where)
     fields = {"num_layers": COPIES} | {name: value for name, value in data.items() if name != "_class_name"}
-    return ControlConfig(backbone=diffusers_transformer.from_config(fields, where, reading))
+    return ControlConfig(backbone=diffusers_transformer.from_config(fields, where, unknown))
 
 
 def to_config(config: ControlConfig) -> dict[str, Any]:

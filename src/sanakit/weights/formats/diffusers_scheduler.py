@@ -13,7 +13,7 @@ from typing import Any, Literal
 from sanakit.base.echo import quoted
 from sanakit.base.errors import ConfigError
 from sanakit.flow import Schedule
-from sanakit.weights.formats.fields import DIFFUSERS_VERSION, STRICT, Fields, Reading
+from sanakit.weights.formats.fields import DIFFUSERS_VERSION, STRICT, Fields, UnknownFields
 
 __all__ = ["CLASSES", "Schedule", "from_config", "to_config"]
 
@@ -88,7 +88,7 @@ _MAX_SHIFT = 1000  # of the times; 6 at 4K, 8 for video
 
 
 def from_config(
-    data: Mapping[str, Any], where: str = "scheduler/scheduler_config.json", reading: Reading = STRICT
+    data: Mapping[str, Any], where: str = "scheduler/scheduler_config.json", unknown: UnknownFields = STRICT
 ) -> Schedule:
     """Their scheduler_config.json -> ours.
 
@@ -100,7 +100,7 @@ def from_config(
         raise ConfigError(f"{where}: _class_name is {quoted(name)}, but must be one of {', '.join(CLASSES)}")
     kind = CLASSES[name]
     defaults = {**_DPM, **_EULER, **_SCM, **_DEFAULTS[kind]}
-    fields = Fields(data, defaults, where, reading, _HARMLESS)
+    fields = Fields(data, defaults, where, unknown, _HARMLESS)
     for key in fields.given:
         fields.typed(defaults[key], key)
     for key in _OFF:

@@ -10,7 +10,14 @@ from typing import Any
 
 from sanakit.base.errors import ConfigError
 from sanakit.transformer import TransformerConfig
-from sanakit.weights.formats.fields import DIFFUSERS_VERSION, MAX_WIDTH, STRICT, Fields, Reading, check_class
+from sanakit.weights.formats.fields import (
+    DIFFUSERS_VERSION,
+    MAX_WIDTH,
+    STRICT,
+    Fields,
+    UnknownFields,
+    check_class,
+)
 from sanakit.weights.rules import Join, Rename, Row, Squeeze, Table, affine, expand, under
 
 CLASS = "SanaTransformer2DModel"
@@ -98,11 +105,11 @@ def _embedder(ours: str, theirs: str) -> tuple[Row, ...]:
 
 
 def from_config(
-    data: Mapping[str, Any], where: str = "transformer/config.json", reading: Reading = STRICT
+    data: Mapping[str, Any], where: str = "transformer/config.json", unknown: UnknownFields = STRICT
 ) -> TransformerConfig:
     """Their config.json -> ours. Raises ConfigError for unknown, ill-typed or contradictory fields."""
     check_class(data, CLASS, where)
-    fields = Fields(data, DEFAULTS, where, reading, _HARMLESS)
+    fields = Fields(data, DEFAULTS, where, unknown, _HARMLESS)
     width = fields.integer("num_attention_heads") * fields.integer("attention_head_dim")
     if width > MAX_WIDTH:
         raise fields.fail("num_attention_heads", f"but a width of {width} is past {MAX_WIDTH}")

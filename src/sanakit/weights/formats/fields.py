@@ -1,7 +1,7 @@
 """Reading configuration files strictly: every field known, every value of its type, errors that name the field.
 
 A newer release may write a field that is unknown here. Where it is null, or at a value that is listed as changing
-nothing, the file is read with a note; any other one refuses the file, until its name is among `Reading.ignore`.
+nothing, the file is read with a note; any other one refuses the file, until its name is among `UnknownFields.ignore`.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ def _warn(text: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
-    """How fields are met that are unknown here.
+class UnknownFields:
+    """How unknown fields of a configuration file are treated.
 
-    ignore: names of fields to read as if they were not there. note: is called with every field that was ignored.
+    ignore: names of fields to read as if they were not there. note: is called with a sentence on each ignored field.
     """
 
     ignore: frozenset[str] = frozenset()
     note: Callable[[str], object] = _warn
 
 
-STRICT = Reading()
+STRICT = UnknownFields()
 """Nothing is ignored; notes are warnings."""
 
 
@@ -112,7 +112,7 @@ def known_fields(
     data: Mapping[str, Any],
     known: Collection[str],
     where: str,
-    reading: Reading = STRICT,
+    unknown: UnknownFields = STRICT,
     harmless: Mapping[str, tuple[object, ...]] = _ANYWHERE,
 ) -> dict[str, Any]:
     """The fields of a file that are `known`, or private (`_name`), and not to be ignored; notes for the others.
@@ -120,21 +120,21 @@ def known_fields(
     harmless: values of unknown fields that change nothing, by name. Raises ConfigError for what is left.
     """
     strange = {key: value for key, value in data.items() if key not in known and not key.startswith("_")}
-    for key in sorted(reading.ignore & data.keys()):
-        reading.note(f"{where}: {printable(key, 80)} was ignored as asked: it is {quoted(data[key])}")
+    for key in sorted(unknown.ignore & data.keys()):
+        unknown.note(f"{where}: {printable(key, 80)} was ignored as asked: it is {quoted(data[key])}")
     left = []
     for key, value in sorted(strange.items()):
-        if key in reading.ignore:
+        if key in unknown.ignore:
             continue
         if value is None or _is_listed(value, (*harmless.get(key, ()), *_ANYWHERE.get(key, ()))):
-            reading.note(
+            unknown.note(
                 f"{where}: the unknown field {printable(key, 80)} was passed over: it is {quoted(value)}"
             )
         else:
             left.append(key)
     if left:
         raise _unknown(left, known, where)
-    return {key: value for key, value in data.items() if key not in strange and key not in reading.ignore}
+    return {key: value for key, value in data.items() if key not in strange and key not in unknown.ignore}
 
 
 def _is_listed(value: object, values: tuple[object, ...]) -> bool:
@@ -164,11 +164,11 @@ class Fields:
         data: Mapping[str, Any],
         defaults: Mapping[str, Any],
         where: str,
-        reading: Reading = STRICT,
+        unknown: UnknownFields = STRICT,
         harmless: Mapping[str, tuple[object, ...]] = _ANYWHERE,
     ) -> None:
         self.where = where
-        found = known_fields(data, defaults, where, reading, harmless)
+        found = known_fields(data, defaults, where, unknown, harmless)
         self.given = frozenset(found.keys() & defaults.keys())
         self.values = {**defaults, **{key: value for key, value in found.items() if key in defaults}}
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from sanakit.base.errors import ConfigError
 from sanakit.text import BOOKKEEPING, FIELDS, TextConfig, check_text_config
-from sanakit.weights.formats.fields import STRICT, Reading, known_fields
+from sanakit.weights.formats.fields import STRICT, UnknownFields, known_fields
 from sanakit.weights.rules import Drop, Rename, Row, Table
 
 _KNOWN = BOOKKEEPING | frozenset(FIELDS)
@@ -28,10 +28,10 @@ def table(our_keys: Collection[str], their_keys: Collection[str] = ()) -> Table:
 
 
 def from_config(
-    data: Mapping[str, Any], where: str = "text_encoder/config.json", reading: Reading = STRICT
+    data: Mapping[str, Any], where: str = "text_encoder/config.json", unknown: UnknownFields = STRICT
 ) -> TextConfig:
     """Their config.json, as it is but for fields to ignore. Raises ConfigError for unknown or unfit fields."""
-    config = known_fields(data, _KNOWN, where, reading)
+    config = known_fields(data, _KNOWN, where, unknown)
     try:
         check_text_config(config)
     except ConfigError as error:

@@ -180,5 +180,5 @@ def _layer(key: str) -> str:
 
 
 def _config(depth: int, guidance: bool) -> TransformerConfig:
-    """A configuration whose table has all layers; widths are no part of names."""
+    """A configuration whose table has all layers; names don't depend on widths."""
     return TransformerConfig(width=4, depth=depth, heads=1, cross_heads=1, guidance_embed=guidance)

@@ -1,7 +1,7 @@
 """The configuration of peft inside a LoRA file, as the few numbers that change what is drawn, both ways.
 
 diffusers keeps it as JSON in the header (`lora_adapter_metadata`, names prefixed by `transformer.`); peft beside the
-weights as adapter_config.json. A newer peft adds fields; those are told in a note and passed over.
+weights as adapter_config.json. A newer peft adds fields; they are skipped, and a note names them.
 Source: `LoraConfig` of peft 0.21.2.
 """
 
@@ -91,7 +91,7 @@ def read_config(text: str | bytes, where: str) -> PeftConfig:
     for name in ("use_rslora", "use_dora"):
         if fields.get(name) not in (None, True, False):
             raise WeightsError(
-                f"{where}: {name} of its {METADATA} is {quoted(fields[name])}, no true or false"
+                f"{where}: {name} of its {METADATA} is {quoted(fields[name])}, not true or false"
             )
     return PeftConfig(
         rank=_number(fields, "r", where),
@@ -109,7 +109,7 @@ def _number(fields: Mapping[str, Any], name: str, where: str) -> float:
 
 def _checked(value: object, name: str, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _MOST:
-        raise WeightsError(f"{where}: {name} of its {METADATA} is {quoted(value)}, no number above 0")
+        raise WeightsError(f"{where}: {name} of its {METADATA} is {quoted(value)}, not a number above 0")
     return float(value)
 
 
@@ -118,7 +118,7 @@ def _pattern(value: object, where: str) -> dict[str, float]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise WeightsError(f"{where}: alpha_pattern of its {METADATA} is no object")
+        raise WeightsError(f"{where}: alpha_pattern of its {METADATA} isn't an object")
     found = {}
     for key, alpha in value.items():
         name = re.sub(r"\\(.)", r"\1", key.removeprefix("^").removesuffix("$"))

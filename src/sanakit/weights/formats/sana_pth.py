@@ -26,7 +26,7 @@ _BLOCK_KEY = re.compile(r"blocks\.(\d{1,3})\.")
 # Positional tables came with the 2K and 4K models, in proportion to the side they were trained at.
 _POSITION_SCALE = {64: 1.0, 128: 2.0}
 
-_LOGVAR = "it weighs the loss of Sprint's distillation and is no part of the prediction"
+_LOGVAR = "it weighs the loss of Sprint's distillation and isn't part of the prediction"
 
 _OUTSIDE: tuple[Row, ...] = (
     *affine("patch", "x_embedder.proj"),

@@ -1,9 +1,9 @@
-"""Solids that the world of Toybox does not have: something to teach a model that was trained on it.
+"""The torus: a solid that the world of Toybox does not have, to teach to a model that was trained on it.
 
-No scene is drawn with them (`grammar.SHAPES` is what there is), no caption names them and the judge does not know them.
-The renderer does: a `SceneObject` of such a shape stands in a scene as any other.
+`grammar.SHAPES` leaves it out, so no sampled scene has one, no caption names it and the judge does not know it. The
+renderer does: a `SceneObject` of this shape stands in a scene like any other.
 
-A torus stands on its edge like a wheel, its hole towards the camera. It is the ring inside its sphere: the radius of
+It stands on its edge like a wheel, its hole towards the camera. It is the ring inside its sphere: the radius of
 its tube is a fixed share of the sphere's, so the numbers of a sphere (`shapes.Solid`) say all of it. In its own frame
 (y up, axis along z) a point is inside when (sqrt(x^2 + y^2) - R)^2 + z^2 < r^2.
 """
@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import torch
 
+from sanakit.toybox.grammar import SceneObject
 from sanakit.toybox.shapes import Solid, Vec, interval
 
-EXTRA_SHAPES = ("torus",)
 TUBE = 0.29
 """Radius of the tube, as a share of the sphere's radius: the hole is then 0.42 of the whole width."""
 
@@ -22,8 +22,13 @@ _STEPS = 48  # of a ray through the sphere: each is a 24th of its radius, and a 
 _HALVINGS = 7  # of a step, to find where the ray enters: 1/3000 of the radius
 
 
+def is_torus(item: SceneObject) -> bool:
+    """Whether an object is a torus, which `ring_interval` and `ring_normal` describe."""
+    return item.shape == "torus"
+
+
 def ring_interval(solid: Solid, origin: Vec, ray: Vec) -> tuple[torch.Tensor, torch.Tensor]:
-    """As `shapes.interval`: where a ray enters the torus, and the same plus all of its way inside."""
+    """Like `shapes.interval`: where a ray enters the torus, and the same plus the length of its way inside."""
     near, far = interval(solid, origin, ray)
     meets = far > near
     wide = torch.broadcast_tensors(near, *origin, *ray, solid.h)
