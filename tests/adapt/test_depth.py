@@ -111,7 +111,7 @@ def test_the_published_growth(old: SanaTransformer) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"depth": 4}, "has 4 blocks already: a depth of 4 is no growth"),
+        ({"depth": 4}, "has 4 blocks already: a depth of 4 isn't a growth"),
         ({"depth": 9, "drop": 4}, "drop is 4; of 4 blocks 0 to 3 can go"),
         ({"depth": 9, "how": "magic"}, "unknown growth 'magic': choose one of partial, cyclic"),
     ],

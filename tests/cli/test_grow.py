@@ -44,7 +44,7 @@ def test_the_plan_reads_no_weights(sana: Sana, tmp_path: Path) -> None:
     ("arguments", "told"),
     [
         (("--depth", 9), "say where to write the model"),
-        (("--depth", 1, "--drop", 0, "--out", "deep"), "a depth of 1 is no growth"),
+        (("--depth", 1, "--drop", 0, "--out", "deep"), "a depth of 1 isn't a growth"),
         (("--depth", 9, "--drop", 90, "--out", "deep"), "drop is 90"),
         (("--depth", 9, "--drop", 0, "--how", "up", "--out", "deep"), "unknown growth 'up'"),
     ],

@@ -44,7 +44,7 @@ def test_formats_of_others(tmp_path: Path):
     ("name", "text", "fault"),
     [
         ("a.txt", "\n", "holds no prompt"),
-        ("a.json", "[]", "no JSON object"),
+        ("a.json", "[]", "isn't a JSON object"),
         ("a.json", '{"x/y": {"prompt": "a cat"}}', "can't be the name of a picture"),
         ("a.jsonl", '{"tag": "counting"}', "'00000' has no prompt"),
         ("a.jsonl", '{"prompt": "a", "key": "k"}\n{"prompt": "b", "key": "k"}', "'k' comes twice"),

@@ -138,7 +138,7 @@ def test_bad_files_end_in_one_sentence(pair: str, tmp_path: Path):
     for text, words in (
         (certificate, "two files"),
         (f"{certificate},{tmp_path / 'none.pem'}", "No such file"),
-        (f"{certificate},{rubbish}", "no unencrypted private key"),
+        (f"{certificate},{rubbish}", "isn't an unencrypted private key"),
         (f"{rubbish},{key}", "can't sign"),
         (f"{key},{key}", "can't sign"),
     ):

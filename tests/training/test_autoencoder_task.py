@@ -93,7 +93,7 @@ def test_an_autoencoder_is_not_trained_on_several_sizes(tmp_path: Path) -> None:
     phases = [{"steps": 1, "size": 32}, {"steps": 1, "size": 64}]
     with pytest.raises(ConfigError, match="one size and with one micro-batch"):
         Session(config(tmp_path, task="autoencoder", model={}, phases=phases), device="cpu")
-    with pytest.raises(ConfigError, match="'huge' is none of"):
+    with pytest.raises(ConfigError, match="'huge' is not one of"):
         wrong = {"start": "scratch", "preset": "huge"}
         Session(config(tmp_path, task="autoencoder", model={}, autoencoder=wrong), device="cpu")
 

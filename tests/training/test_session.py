@@ -152,7 +152,7 @@ def test_pictures_that_cannot_be_read_are_passed_over_and_told_of(tmp_path: Path
             {"model": {"start": "grow", "changes": {"depth": 12}, "growth": {"how": "up"}}},
             "model.growth.how",
         ),
-        ({"model": {"start": "scratch", "preset": "sana-9b"}}, "'sana-9b' is none of"),
+        ({"model": {"start": "scratch", "preset": "sana-9b"}}, "'sana-9b' is not one of"),
         (
             {"model": {"start": "scratch", "changes": {"dept": 2}}},
             "unknown key model.changes.dept; did you mean depth",

@@ -75,8 +75,8 @@ def test_what_the_builders_build_is_read(tmp_path: Path) -> None:
         (b"ctorch\nload\n)R", r"\(torch\.load\)"),
         (b"cnumpy\nload\n)R", r"\(numpy\.load\)"),
         (b"(iposix\nsystem\n", r"\(posix\.system\)"),
-        (b"Pos\n", "no PyTorch checkpoint"),
-        (b"\x82\x01", "no PyTorch checkpoint"),
+        (b"Pos\n", "not a PyTorch checkpoint"),
+        (b"\x82\x01", "not a PyTorch checkpoint"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
@@ -185,7 +185,7 @@ def test_truncated_files(tmp_path: Path, cut: int, legacy: bool) -> None:
     path = whole(tmp_path, _use_new_zipfile_serialization=not legacy)
     data = path.read_bytes()
     path.write_bytes(data[: len(data) - min(cut, len(data) - 40)])
-    refused(path, "truncated|damaged|no PyTorch")
+    refused(path, "truncated|damaged|not a PyTorch")
 
 
 def test_places_past_every_file(tmp_path: Path) -> None:

@@ -191,7 +191,7 @@ def test_text_encoders_are_passed_over_with_a_note(tmp_path: Path) -> None:
     )
     assert set(found.layers) == {"blocks.0.cross.q"}
     assert "2 tensors of a text encoder are passed over" in found.notes[0]
-    with pytest.raises(WeightsError, match="no LoRA of a SANA transformer: it has no tensors for one"):
+    with pytest.raises(WeightsError, match="a LoRA of a SANA transformer: it has no tensors for one"):
         read_lora(write(path, text))
 
 
