@@ -46,22 +46,22 @@ DepthPlan = tuple[BlockOrigin, ...]
 
 
 def _partial(kept: int, depth: int) -> DepthPlan:
-    """All that was kept, then fresh blocks: partial preservation, the published choice."""
+    """Return all that was kept, then fresh blocks: partial preservation, the published choice."""
     return tuple(BlockOrigin(n) if n < kept else BlockOrigin(None, silent=True) for n in range(depth))
 
 
 def _cyclic(kept: int, depth: int) -> DepthPlan:
-    """The whole stack again and again: block n repeats block n mod K."""
+    """Return the whole stack again and again: block n repeats block n mod K."""
     return tuple(BlockOrigin(n % kept) for n in range(depth))
 
 
 def _expanded(kept: int, depth: int) -> DepthPlan:
-    """Every block several times in a row."""
+    """Return every block several times in a row."""
     return tuple(BlockOrigin(n * kept // depth) for n in range(depth))
 
 
 def _progressive(kept: int, depth: int) -> DepthPlan:
-    """Every block followed by silent copies of it (LLaMA Pro, arXiv 2401.02415, section 3.2)."""
+    """Return every block followed by silent copies of it (LLaMA Pro, arXiv 2401.02415, section 3.2)."""
     plan = _expanded(kept, depth)
     repeats = [n > 0 and plan[n].block == plan[n - 1].block for n in range(depth)]
     return tuple(replace(origin, silent=again) for origin, again in zip(plan, repeats, strict=True))
@@ -134,7 +134,7 @@ def _weight(
 
 
 def _fresh(within: str, shape: Sequence[int], generator: torch.Generator) -> Tensor:
-    """A weight of a fresh block, as published."""
+    """Return a weight of a fresh block, as published."""
     if within in _ZERO:
         return torch.zeros(tuple(shape))
     if ".norm_" in within:

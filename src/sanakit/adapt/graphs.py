@@ -161,7 +161,7 @@ class RecordedDecoder(Runner):
 
 
 def record(module: nn.Module, recorder: Recorder = record_cuda) -> nn.Module:
-    """`module`, replayed from recordings; parts that run once per image are returned as they are."""
+    """Return `module` replayed from recordings; parts that run once per image as they are."""
     if isinstance(module, SanaTransformer):
         return RecordedTransformer(module, recorder)
     if isinstance(module, ControlNet):
@@ -172,7 +172,7 @@ def record(module: nn.Module, recorder: Recorder = record_cuda) -> nn.Module:
 
 
 def _padded(text: TextKV) -> TextKV:
-    """The same with a multiple of `TEXT_STEP` tokens, those that were added hidden by the mask."""
+    """Return the same with a multiple of `TEXT_STEP` tokens, those that were added hidden by the mask."""
     first = text.blocks[0].key
     samples, _, length, _ = first.shape
     more, real = -length % TEXT_STEP, text.mask
@@ -197,7 +197,7 @@ def _flatten(text: TextKV) -> list[Tensor]:
 
 
 def _unflatten(tensors: tuple[Tensor, ...], single: bool) -> TextKV:
-    """The reverse of `_flatten`."""
+    """Return the reverse of `_flatten`."""
     parts = iter(tensors)
     mask, rows = next(parts), next(parts) if single else None
     blocks = []

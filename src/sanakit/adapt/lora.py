@@ -111,7 +111,7 @@ def replace_adapters(model: nn.Module, adapters: Mapping[str, LowRanks]) -> None
 
 
 def _opened(model: nn.Module, name: str) -> AdaptedLayer:
-    """The layer of a name, wrapped in place unless it is."""
+    """Return the layer of a name, wrapped in place unless it is."""
     layer = model.get_submodule(name)
     if not isinstance(layer, AdaptedLayer):
         layer = AdaptedConv(layer) if isinstance(layer, nn.Conv2d) else AdaptedLinear(layer)
@@ -194,7 +194,7 @@ def adapter_names(model: nn.Module) -> tuple[str, ...]:
 
 
 def adapted(model: nn.Module) -> Iterator[tuple[str, AdaptedLayer]]:
-    """The layers with adapters, by name."""
+    """Yield the layers with adapters, by name."""
     return (
         (name, module) for name, module in list(model.named_modules()) if isinstance(module, AdaptedLayer)
     )

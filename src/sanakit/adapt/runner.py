@@ -79,17 +79,17 @@ class ContextRunner(Runner):
 
 
 def plain(module: nn.Module) -> Runner:
-    """`module` without the table's Triton rows, whatever else in the process uses them."""
+    """Run `module` without the table's Triton rows, whatever else in the process uses them."""
     return ContextRunner(module, partial(avoid, "triton"))
 
 
 def widen(module: nn.Module) -> Runner:
-    """`module` with its products of half precision computed in float32; for inference on a CPU."""
+    """Compute the half-precision products of `module` in float32; for inference on a CPU."""
     return ContextRunner(module, _WideProducts)
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
-    """The network inside of runners."""
+    """Return the network inside of runners."""
     while isinstance(module, Runner):
         module = module.part
     return module

@@ -112,7 +112,7 @@ class EViTBlock(nn.Module):
 
 
 def build_blocks(stage: Stage, head_dim: int) -> nn.ModuleList:
-    """The blocks of one stage."""
+    """Return the blocks of one stage."""
     if stage.kind == "res":
         return nn.ModuleList(ResBlock(stage.width) for _ in range(stage.depth))
     return nn.ModuleList(EViTBlock(stage.width, head_dim, stage.scales) for _ in range(stage.depth))

@@ -158,7 +158,7 @@ def in_bands(run: Callable[[Tensor], Tensor], x: Tensor, *, width: int, reach: i
 
 
 def _like(band: Tensor, height: int) -> Tensor:
-    """An empty [B, D, height, w] in the dtype and layout of a band."""
+    """Return an empty [B, D, height, w] in the dtype and layout of a band."""
     size = (*band.shape[:2], height, band.shape[3])
     last = band.is_contiguous(memory_format=torch.channels_last)
     layout = torch.channels_last if last else torch.contiguous_format

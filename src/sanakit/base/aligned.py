@@ -23,7 +23,7 @@ def aligned(tensor: Tensor) -> Tensor:
 
 
 def is_aligned(tensor: Tensor) -> bool:
-    """Whether a tensor is contiguous (in every stride, even of dimensions of size 1) and aligned."""
+    """Return whether a tensor is contiguous (in every stride, even of dimensions of size 1) and aligned."""
     if tensor.stride() != _strides(tensor.shape):
         return False
     return tensor.device.type != "cpu" or tensor.data_ptr() % ALIGNMENT == 0

@@ -64,7 +64,7 @@ class Bounds:
         return f"0 (off) or {parts}" if self.off else parts
 
     def holds(self, value: float) -> bool:
-        """Whether a number is finite and inside."""
+        """Return whether a number is finite and inside."""
         if not math.isfinite(value):
             return False
         if self.off and value == 0:
@@ -94,7 +94,7 @@ Seed = Annotated[int, Bounds(least=0, most=2**42)]
 
 
 def check_bounds(config: Any, where: str = "") -> None:
-    """Raises ConfigError for the first value of a dataclass, or of one inside it, that is out of its bounds.
+    """Raise ConfigError for the first value of a dataclass, or of one inside it, that is out of its bounds.
 
     where: what stands before the key in the message, e.g. "optimizer.".
     """
@@ -104,7 +104,7 @@ def check_bounds(config: Any, where: str = "") -> None:
 
 
 def check_value(hint: Any, value: Any, key: str) -> None:
-    """The same for one value of a type. Raises ConfigError."""
+    """Do the same for one value of a type. Raises ConfigError."""
     if is_dataclass(value) and not isinstance(value, type):
         check_bounds(value, f"{key}.")
     elif isinstance(value, tuple):
@@ -118,7 +118,7 @@ def check_value(hint: Any, value: Any, key: str) -> None:
 
 
 def bounds_of(hint: Any) -> Bounds | None:
-    """The bounds in a type, also if the type allows None; None if it has none."""
+    """Return the bounds in a type, also if the type allows None; None if it has none."""
     for option in _options(hint):
         if get_origin(option) is Annotated:
             return next((each for each in option.__metadata__ if isinstance(each, Bounds)), None)
@@ -148,7 +148,7 @@ def _hints(kind: Any) -> dict[str, Any]:
 
 
 def _options(hint: Any) -> Iterator[Any]:
-    """A type, or the members of a union of types."""
+    """Yield a type, or the members of a union of types."""
     if get_origin(hint) in (Union, types.UnionType):
         yield from get_args(hint)
     else:

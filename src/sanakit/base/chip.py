@@ -74,19 +74,19 @@ class Chip:
         return "amx_int8" in self.features and allowed
 
     def __str__(self) -> str:
-        """The name, with what the environment forbids."""
+        """Return the name, with what the environment forbids."""
         return f"{self.name} ({', '.join(self.limits)})" if self.limits else self.name
 
 
 def this_chip() -> Chip:
-    """The CPU of this process."""
+    """Return the CPU of this process."""
     chip = detect()
     return replace(chip, onednn=False) if chip.onednn and not torch._C._get_mkldnn_enabled() else chip
 
 
 @cache
 def detect() -> Chip:
-    """The facts that don't change while a process runs; only oneDNN may be switched off."""
+    """Return the facts that don't change while a process runs; only oneDNN may be switched off."""
     listing = read_listing()
     # Not in every torch, but where it is, on every system.
     capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()

@@ -45,13 +45,13 @@ _UNKNOWN = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.E
 
 
 def draft_name(target: Path, kind: str = "part", suffix: str = "") -> Path:
-    """A name beside `target` that nothing has yet."""
+    """Return a name beside `target` that nothing has yet."""
     name = target.name if kind == "old" else target.name.removesuffix(suffix)[:_NAME_LENGTH]
     return target.with_name(f".{name}.{secrets.token_hex(4)}.{kind}{suffix}")
 
 
 def is_draft(name: str) -> bool:
-    """Whether a file's or folder's name is that of a draft."""
+    """Return whether a file's or folder's name is that of a draft."""
     return _DRAFT.fullmatch(name) is not None
 
 
@@ -215,7 +215,7 @@ def _rename(source: Path, target: Path, flag: int) -> bool:
 
 @cache
 def _renameat2() -> Any:
-    """The C library's function; None if there is none."""
+    """Return the C library's function; None if there is none."""
     try:
         return getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     except (OSError, TypeError):

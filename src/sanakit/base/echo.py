@@ -35,7 +35,7 @@ def printable_lines(text: object) -> str:
 
 
 def quoted(value: object, limit: int = 80) -> str:
-    """A value in the quotes of Python, at most about `limit` characters of it: for messages."""
+    """Return a value in the quotes of Python, at most about `limit` characters of it: for messages."""
     if isinstance(value, str | bytes) and len(value) > limit:
         value = value[: limit + 1]
     elif isinstance(value, int) and not -(2**64) < value < 2**64:
@@ -57,5 +57,5 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def as_utf8(text: str) -> str:
-    """The text with a question mark for every byte that was none, such as in a file's name."""
+    """Return the text with a question mark for every byte that was none, such as in a file's name."""
     return text.encode("utf-8", "replace").decode("utf-8")

@@ -60,7 +60,7 @@ def write_if_new(path: Path, content: Content) -> bool:
 
 @contextmanager
 def _written(target: Path, content: Content) -> Iterator[Path]:
-    """A temporary file beside `target` that holds the content, synced."""
+    """Make a temporary file beside `target` that holds the content, synced."""
     with draft_file(target) as draft:
         if callable(content):
             content(draft)
@@ -86,7 +86,7 @@ def _takes_name(draft: Path, path: Path) -> bool:
 
 
 def _is_linked(draft: Path, path: Path) -> bool:
-    """A hard link under the new name. False if the file system has none. Raises FileExistsError."""
+    """Make a hard link under the new name; False if the file system has none. Raises FileExistsError."""
     try:
         os.link(draft, path)
     except FileExistsError:
@@ -111,7 +111,7 @@ def refusals(target: Path) -> Iterator[None]:
 
 
 def _writer_failed(error: RuntimeError, target: Path) -> str | None:
-    """Why torch's own writer, which knows no OSError, could not go on; None for any other error."""
+    """Return why torch's own writer, which knows no OSError, could not go on; None for any other error."""
     if "PytorchStreamWriter" not in str(error) and "write failed" not in str(error):
         return None
     try:
@@ -122,7 +122,7 @@ def _writer_failed(error: RuntimeError, target: Path) -> str | None:
 
 
 def _is_stream(target: Path) -> bool:
-    """Whether a path stands for something that is written into and never replaced: a pipe, a device, a name of one."""
+    """Return whether a path is written into and never replaced: that of a pipe or a device, or a name of one."""
     try:
         mode = target.stat().st_mode
     except OSError:
@@ -161,7 +161,7 @@ def ensure_writable_folder(path: Path | str) -> Path:
 
 
 def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal; reads all of it, a piece at a time."""
+    """Return the SHA-256 of a file's bytes, in hexadecimal; reads all of it, a piece at a time."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -183,10 +183,10 @@ def user_path(name: str | Path) -> Path:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether there is a folder; no for every name that can't be one."""
+    """Return whether there is a folder; no for every name that can't be one."""
     return os.path.isdir(path)  # noqa: PTH112  Path.is_dir raises for names that are too long
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is a regular file; no for every name that can't be one."""
+    """Return whether there is a regular file; no for every name that can't be one."""
     return os.path.isfile(path)  # noqa: PTH113  as above

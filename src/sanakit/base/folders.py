@@ -32,7 +32,7 @@ _OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST, errno.EACCES)
 def new_folder(
     path: Path | str, *, replace: bool = False, ours: Callable[[str], bool] = lambda name: True
 ) -> Iterator[Path]:
-    """An empty folder to fill, which becomes `path` once the block ends well; a block that fails leaves nothing.
+    """Make an empty folder to fill, which becomes `path` once the block ends well; a block that fails leaves nothing.
 
     replace: whether a folder that is there may go; otherwise only an empty one. ours: of a file that is there, by its
     path inside the folder (with /): True if it goes with the old folder, False if it stays, as what the user put there
@@ -57,7 +57,7 @@ def new_folder(
 
 
 def _must_stay(target: Path) -> bool:
-    """Whether a folder can't be renamed: it is where another disk begins, or what holds it can't be written."""
+    """Return whether a folder can't be renamed: it is where another disk begins, or what holds it can't be written."""
     return target.is_dir() and (target.is_mount() or not os.access(target.parent, os.W_OK))
 
 
@@ -146,7 +146,7 @@ def remove_folder(folder: Path) -> None:
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """A copy with bytes of its own, so that writing to one never changes the other. Raises OSError.
+    """Make a copy with bytes of its own, so that writing to one never changes the other. Raises OSError.
 
     It shares blocks with the source, and so takes no room, where the file system can do that (btrfs, XFS).
     """

@@ -71,7 +71,7 @@ def _set(values: dict[int, int]) -> bool:
 
 @cache
 def _c_library() -> ctypes.CDLL | None:
-    """The C library of this process; None on systems that do not load it by this way."""
+    """Return the C library of this process; None on systems that do not load it by this way."""
     try:
         return ctypes.CDLL(None)
     except (OSError, TypeError):

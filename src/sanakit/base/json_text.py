@@ -8,7 +8,7 @@ from typing import Any
 
 
 def parse_json(text: str | bytes, **options: Any) -> Any:
-    """The value of a JSON text; options as for `json.loads`. Raises ValueError."""
+    """Return the value of a JSON text; options as for `json.loads`. Raises ValueError."""
     try:
         return json.loads(text, **options)
     except RecursionError:
@@ -16,7 +16,7 @@ def parse_json(text: str | bytes, **options: Any) -> Any:
 
 
 def read_object(path: Path, most: int | None = None) -> dict[str, Any]:
-    """The JSON object in a UTF-8 file of at most so many bytes; None for any size.
+    """Return the JSON object in a UTF-8 file of at most so many bytes; None for any size.
 
     Raises OSError, or ValueError with a sentence that names the file.
     """

@@ -38,7 +38,7 @@ def try_lock(handle: int) -> bool | None:
 
 
 def is_same_file(handle: int, path: Path) -> bool:
-    """Whether an open file is still the one that has this name."""
+    """Return whether an open file is still the one that has this name."""
     try:
         mine, named = os.fstat(handle), os.stat(path, follow_symlinks=False)
     except OSError:
@@ -70,7 +70,7 @@ def hold(path: Path, doing: str, *, wait: float = 0.0) -> Iterator[None]:
 
 
 def _take(path: Path, doing: str) -> int | None:
-    """The open lock file, locked; None if another holds it."""
+    """Return the open lock file, locked; None if another holds it."""
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         locked = try_lock(handle)
@@ -120,7 +120,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _is_gone(signed: dict[str, Any]) -> bool:
-    """Whether the process that signed is known to be gone: of this machine, and without such a number."""
+    """Return whether the process that signed is known to be gone: of this machine, and without such a number."""
     if signed["host"] != socket.gethostname() or os.name != "posix":
         return False
     try:

@@ -63,7 +63,7 @@ def remember(question: str, machine: str, measure: Callable[[], float]) -> tuple
 
 
 def _read(path: Path, machine: str) -> float | None:
-    """The number in a file; None if there is none, or it is damaged or of another machine."""
+    """Return the number in a file; None if there is none, or it is damaged or of another machine."""
     try:
         found = read_object(path)
         value = float(found["value"])

@@ -31,7 +31,7 @@ _GROUPS = Path("/sys/fs/cgroup")
 
 
 def is_shortage(error: BaseException | None) -> bool:
-    """Whether an error, or one that it was raised from, means that no memory was left."""
+    """Return whether an error, or one that it was raised from, means that no memory was left."""
     while error is not None:
         if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
             return True
@@ -85,7 +85,7 @@ def _limits(root: Path, proc: Path) -> Iterator[tuple[int, int]]:
 
 
 def _paths(proc: Path) -> dict[str, str]:
-    """Controller ("" for version 2) -> the path of this process's group."""
+    """Return controller ("" for version 2) -> the path of this process's group."""
     try:
         lines = (proc / "cgroup").read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
@@ -95,7 +95,7 @@ def _paths(proc: Path) -> dict[str, str]:
 
 
 def _upwards(root: Path, path: str) -> Iterator[Path]:
-    """The folder of a group and those above it; a container often sees its own as the root."""
+    """Yield the folder of a group and those above it; a container often sees its own as the root."""
     inside = Path(path.lstrip("/"))
     for place in (inside, *inside.parents):
         yield root / place

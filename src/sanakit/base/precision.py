@@ -145,6 +145,6 @@ def _both(x: Tensor, weight: Tensor) -> list[tuple[Tensor, Tensor]]:
 
 
 def _wavers(seconds: list[float]) -> bool:
-    """Whether the two best times are so far apart that the best may be chance."""
+    """Return whether the two best times are so far apart that the best may be chance."""
     best, second = sorted(seconds)[:2]
     return second > 1.1 * best

@@ -52,12 +52,12 @@ def hash_seed(*names: str | int) -> int:
 
 
 def hash_uniform(*names: str | int) -> float:
-    """A number from 0 to below 1, the same on every machine."""
+    """Return a number from 0 to below 1, the same on every machine."""
     return float((hash_seed(*names) >> (64 - _FRACTION_BITS)) * 2.0**-_FRACTION_BITS)
 
 
 def sample_seed(seed: int, step: int, row: int) -> int:
-    """The 63-bit seed of one sample: `row` is its place in the global batch of a step.
+    """Return the 63-bit seed of one sample: `row` is its place in the global batch of a step.
 
     One process, several, and accumulated micro-batches therefore draw the same numbers.
     """
@@ -65,17 +65,17 @@ def sample_seed(seed: int, step: int, row: int) -> int:
 
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:
-    """The CPU generator from which everything random about an epoch (or a step) is drawn."""
+    """Return the CPU generator from which everything random about an epoch (or a step) is drawn."""
     return torch.Generator().manual_seed(epoch_seed(seed, epoch))
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
-    """The seed of an epoch, or of a step."""
+    """Return the seed of an epoch, or of a step."""
     return seed * _STRIDE + epoch
 
 
 def batch_indices(step: int, batch: int, count: int, seed: int) -> list[int]:
-    """The sample numbers of batch `step`: each epoch is a fresh permutation of range(count), walked without gaps."""
+    """Return sample numbers of batch `step`: each epoch is a fresh permutation of range(count), walked without gaps."""
     first = step * batch
     return [_permutation(seed, n // count, count)[n % count] for n in range(first, first + batch)]
 

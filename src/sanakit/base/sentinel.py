@@ -71,7 +71,7 @@ def _broken(value: object) -> bool:
 
 
 def _tensors(value: object) -> Iterator[Tensor]:
-    """All tensors inside tuples, lists, mappings and dataclasses."""
+    """Yield all tensors inside tuples, lists, mappings and dataclasses."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, Mapping):

@@ -43,7 +43,7 @@ class Grid:
 
     @classmethod
     def of(cls, latent: Tensor, patch: int = 1) -> Grid:
-        """The grid of a latent [B, C, h, w] or [B, C, F, h, w] cut into `patch` x `patch` tokens."""
+        """Return the grid of a latent [B, C, h, w] or [B, C, F, h, w] cut into `patch` x `patch` tokens."""
         if latent.dim() not in (4, 5):
             raise SanakitError(f"a latent has 4 or 5 dimensions, not the shape {list(latent.shape)}")
         frames = 1 if latent.dim() == 4 else int(latent.shape[2])
@@ -75,12 +75,12 @@ class Size:
         return self
 
     def nearest(self, step: int = SIZE_STEP) -> Size:
-        """The nearest size whose sides are positive multiples of `step`."""
+        """Return the nearest size whose sides are positive multiples of `step`."""
         return Size(nearest_side(self.width, step), nearest_side(self.height, step))
 
 
 def nearest_side(side: float, step: int = SIZE_STEP) -> int:
-    """The nearest positive multiple of `step`, of two equally near the even one."""
+    """Return the nearest positive multiple of `step`, of two equally near the even one."""
     return max(step, round(side / step) * step)
 
 
@@ -118,7 +118,7 @@ BUCKETS: dict[int, tuple[tuple[int, int], ...]] = {
 
 
 def nearest_bucket(base: int, height: int, width: int) -> tuple[int, int]:
-    """The (height, width) of `BUCKETS[base]` whose ratio is nearest to height / width.
+    """Return the (height, width) of `BUCKETS[base]` whose ratio is nearest to height / width.
 
     Ratios are compared after rounding to two decimals and the first of equals wins, as in diffusers'
     tables, so that both pick the same size. Raises RequestError for a base without buckets.
@@ -131,6 +131,6 @@ def nearest_bucket(base: int, height: int, width: int) -> tuple[int, int]:
 
 
 def nearest_size(sizes: Sequence[tuple[int, int]], height: int, width: int) -> tuple[int, int]:
-    """The (height, width) of `sizes` whose ratio is nearest to height / width, by the rule of `nearest_bucket`."""
+    """Return (height, width) of `sizes` whose ratio is nearest to height / width, by the rule of `nearest_bucket`."""
     ratio = height / width
     return min(sizes, key=lambda size: abs(round(size[0] / size[1], 2) - ratio))

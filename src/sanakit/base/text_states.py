@@ -38,11 +38,11 @@ class TextStates:
         return int(self.states.shape[0])
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> TextStates:
-        """The same states on `device` and in `dtype`; the mask stays bool."""
+        """Return the same states on `device` and in `dtype`; the mask stays bool."""
         return TextStates(self.states.to(device=device, dtype=dtype), self.mask.to(device=device))
 
     def repeat(self, n: int) -> TextStates:
-        """Each prompt n times in a row, p0 p0 p1 p1: states and mask alike, [n*B, L, C]."""
+        """Return each prompt n times in a row, p0 p0 p1 p1: states and mask alike, [n*B, L, C]."""
         return TextStates(self.states.repeat_interleave(n, dim=0), self.mask.repeat_interleave(n, dim=0))
 
     def trimmed(self) -> TextStates:
@@ -87,5 +87,5 @@ class TextStates:
         )
 
     def select(self, which: slice) -> TextStates:
-        """The prompts of a slice of the batch."""
+        """Return the prompts of a slice of the batch."""
         return TextStates(self.states[which], self.mask[which])

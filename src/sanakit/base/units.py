@@ -16,5 +16,5 @@ def duration_text(seconds: float) -> str:
 
 
 def dtype_name(dtype: object) -> str:
-    """The name of a torch dtype without its module: `bfloat16`."""
+    """Return the name of a torch dtype without its module: `bfloat16`."""
     return str(dtype).removeprefix("torch.")

@@ -30,7 +30,7 @@ class Loading:
     options: tuple[tuple[str, Any], ...] = ()
 
     def load(self, announce: Callable[[str], object] = lambda text: None) -> Model:
-        """The model. Raises as `pipeline.load` does."""
+        """Return the model. Raises as `pipeline.load` does."""
         return load(self.name, self.device, self.dtype, announce=announce, **dict(self.options))
 
 
@@ -79,7 +79,7 @@ class Drawer:
 
 
 def check_there(path: Path, request: ImageRequest, model: Model) -> bool:
-    """Whether the picture of a request is there already.
+    """Return whether the picture of a request is there already.
 
     Raises OutputError for a file of that name that shows another request, or was drawn with other weights.
     """

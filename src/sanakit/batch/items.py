@@ -72,7 +72,7 @@ def _items_of(number: int, line: str, given: Mapping[str, Any]) -> Iterator[Item
 
 
 def _fields(line: str) -> dict[str, Any]:
-    """The fields of a line: of its JSON object, or the prompt that it is."""
+    """Return the fields of a line: of its JSON object, or the prompt that it is."""
     if not line.lstrip().startswith("{"):
         return {"prompt": line.strip()}
     try:
@@ -83,7 +83,7 @@ def _fields(line: str) -> dict[str, Any]:
 
 
 def is_key(value: str) -> bool:
-    """Whether a text can be a key: the name of a file without its ending."""
+    """Return whether a text can be a key: the name of a file without its ending."""
     return _KEY.fullmatch(value) is not None
 
 
@@ -96,7 +96,7 @@ def _key(value: object) -> str:
 
 
 def _request(fields: Mapping[str, Any]) -> ImageRequest:
-    """The request of a line's fields. Raises RequestError, or PictureError for a file that it names."""
+    """Return the request of a line's fields. Raises RequestError, or PictureError for a file that it names."""
     known = {entry.name: entry for entry in request_fields()}
     for name in fields:
         if name not in known:

@@ -68,7 +68,7 @@ def run_batch(
 
 
 def missing_items(items: Sequence[Item], folder: Path, model: Model) -> list[Item]:
-    """The items whose pictures aren't there. Raises as `run_batch`."""
+    """Return the items whose pictures aren't there. Raises as `run_batch`."""
     missing = [item for item in items if not check_there(folder / item.file, item.request, model)]
     for item in missing:
         try:

@@ -40,7 +40,7 @@ def in_processes(workers: int) -> Workers:
 def _draw_in_processes(
     workers: int, folder: Path, loading: Loading, items: Sequence[Item]
 ) -> Iterator[Drawn]:
-    """A process that dies takes its pool along; another pool draws the rest, for as long as that gets anywhere.
+    """Yield a process that dies takes its pool along; another pool draws the rest, for as long as that gets anywhere.
 
     Raises SanakitError if pools die before they have drawn anything.
     """
@@ -68,7 +68,7 @@ def _draw_in_processes(
 
 
 def share_cores(loading: Loading, workers: int) -> Loading:
-    """The same with the threads of one of so many processes, unless a number was asked for."""
+    """Return the same with the threads of one of so many processes, unless a number was asked for."""
     options = dict(loading.options)
     if options.get("threads") is None:
         options["threads"] = max(1, (os.cpu_count() or 1) // workers)
@@ -81,5 +81,5 @@ def _draw(folder: Path, loading: Loading, item: Item) -> Drawn:
 
 @cache
 def drawer_of(folder: Path, loading: Loading) -> Drawer:
-    """The drawer of a worker process, which keeps its model between items."""
+    """Return the drawer of a worker process, which keeps its model between items."""
     return Drawer(folder, loading)

@@ -77,7 +77,7 @@ class Peer:
 
 
 def _is_installed(library: str) -> bool:
-    """Whether a library can be found; it isn't imported."""
+    """Return whether a library can be found; it isn't imported."""
     try:
         return find_spec(library) is not None
     except (ImportError, ValueError):

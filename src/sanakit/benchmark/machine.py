@@ -86,7 +86,7 @@ def _described(products: dict[str, float], copy: float, device: torch.device) ->
 
 
 def _best(rate: Callable[[int, int, int], float]) -> float:
-    """The best rate of all shapes; that of the small one if it is as slow as a reference loop."""
+    """Return the best rate of all shapes; that of the small one if it is as slow as a reference loop."""
     first = rate(*SMALL)
     return first if first < _BEARABLE else max(rate(*shape) for shape in SHAPES)
 
@@ -103,7 +103,7 @@ def _rate(dtype: torch.dtype, device: torch.device, tokens: int, inputs: int, ou
 
 
 def _int8_cpu(tokens: int, inputs: int, outputs: int, shift: int = 0) -> float:
-    """The bare product of two int8 matrices, without rounding its inputs."""
+    """Return the bare product of two int8 matrices, without rounding its inputs."""
     x = torch.randint(-127, 128, (tokens, inputs), dtype=torch.int16) + shift
     x = x.to(torch.uint8 if shift else torch.int8)
     packed = quant_cpu.pack(torch.randint(-127, 128, (outputs, inputs), dtype=torch.int8))
@@ -113,7 +113,7 @@ def _int8_cpu(tokens: int, inputs: int, outputs: int, shift: int = 0) -> float:
 
 
 def _int8_gpu(tokens: int, inputs: int, outputs: int) -> float:
-    """The same by torch's own product on a GPU."""
+    """Return the same by torch's own product on a GPU."""
     device = torch.device("cuda")
     x = torch.randint(-127, 128, (tokens, inputs), dtype=torch.int8, device=device)
     weight = torch.randint(-127, 128, (outputs, inputs), dtype=torch.int8, device=device).t()

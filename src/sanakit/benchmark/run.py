@@ -74,7 +74,7 @@ def bench(
 def _parts(
     workload: Workload, stages: Sequence[str], decoders: Mapping[str, AutoencoderConfig]
 ) -> list[tuple[str, str, Workload]]:
-    """What is timed: (label, stage, workload)."""
+    """Return what is timed: (label, stage, workload)."""
     parts = [(stage, stage, workload) for stage in stages]
     if "decode" not in stages:
         return parts
@@ -90,7 +90,7 @@ def _named(stage: str, decoder: str) -> str:
 
 
 def _why_not(stage: str, workload: Workload, spec: EngineSpec, runs: int, share: float) -> str | None:
-    """Why an engine is left out of a stage; None if it is timed."""
+    """Return why an engine is left out of a stage; None if it is timed."""
     try:
         return too_slow(stage, workload, spec, runs, share)
     except RequestError as error:
@@ -170,7 +170,7 @@ def _row(
 
 
 def _threads(stage: str, workload: Workload, spec: EngineSpec) -> int | None:
-    """The threads of an image for our engines; None for others, which run as they are."""
+    """Return the threads of an image for our engines; None for others, which run as they are."""
     if spec.peer is not None:
         return None
     pipeline_stage: dict[str, Stage] = {"text": "text", "step": "denoise", "decode": "decode"}

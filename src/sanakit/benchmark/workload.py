@@ -170,7 +170,7 @@ def shared_encoder(workload: Workload, dtype: torch.dtype, encoders: Encoders) -
 
 
 def _filled(build: Callable[[], Built], dtype: torch.dtype, seed: int = 0) -> Built:
-    """A model on the CPU: matrices with a variance of 1 / inputs, norms of 1, everything else 0."""
+    """Return a model on the CPU: matrices with a variance of 1 / inputs, norms of 1, everything else 0."""
     with torch.device("meta"):
         model = build()
     generator = torch.Generator().manual_seed(seed)

@@ -103,7 +103,7 @@ def annotate(
 
 
 def _chosen(kind: str | None, model: str | None, settings: list[str], device: str | None) -> Annotate:
-    """Raises RequestError, ConfigError or ModelNotFoundError."""
+    """Raise RequestError, ConfigError or ModelNotFoundError."""
     from sanakit.base.errors import RequestError
     from sanakit.data.annotators import ANNOTATORS, Annotator
 
@@ -134,7 +134,7 @@ def _setting(text: str) -> tuple[str, float]:
 
 
 def _work(path: Path, out: Path | None) -> Iterator[tuple[bytes, Path]]:
-    """Each picture's bytes, and where its control picture goes. Raises DataError or PictureError."""
+    """Yield each picture's bytes, and where its control picture goes. Raises DataError or PictureError."""
     from sanakit.base.errors import PictureError
     from sanakit.data import open_set
     from sanakit.data.items import ByteRange

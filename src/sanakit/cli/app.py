@@ -71,7 +71,7 @@ app.add_typer(keys_app)
 
 
 def main() -> None:
-    """The console script."""
+    """Run the command line: the console script."""
     spin_briefly()  # before any command imports torch
     prepare_streams()
     _spare_the_collector()
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def _spare_the_collector() -> None:
-    """Saves about a second of a cold start.
+    """Save about a second of a cold start.
 
     Importing torch and transformers makes a million objects that stay: looking through them for garbage again and
     again while they come, and once more at the end, finds nothing.

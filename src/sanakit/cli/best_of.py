@@ -64,7 +64,7 @@ class BestOf:
     scorer: Scorer
 
     def generate(self, model: Model, request: ImageRequest) -> Iterator[Event | Judged]:
-        """The events of the best of a request. Raises RequestError before anything is drawn."""
+        """Yield the events of the best of a request. Raises RequestError before anything is drawn."""
         from sanakit.evaluation.best_of import best_of
 
         return best_of(model, request, self.choice, self.scorer, self.judge)

@@ -140,7 +140,7 @@ def _convert(
     source: Path, target: Path, hints: Hints, options: dict[str, Any], parts: str | None, variant: str | None,
     shard_size: str, ignored: tuple[str, ...],
 ) -> Any:  # fmt: skip
-    """Returns the configuration of what was converted."""
+    """Return the configuration of what was converted."""
     from sanakit import weights as w
 
     source = w.resolve(source, announce=notify)

@@ -89,7 +89,7 @@ def _threads() -> int:
 
 
 def _stage_threads(shapes: Shapes, size: str | None, precision: Precision) -> dict[str, str]:
-    """How many threads of the CPU each stage gets, and why."""
+    """Return how many threads of the CPU each stage gets, and why."""
     from sanakit.pipeline.threads import stage_threads
 
     side = shapes.transformer.sample_size * shapes.autoencoder.ratio

@@ -97,7 +97,7 @@ def edit(
 def _request(
     picture: Path | None, prompt: str | None, given: dict[str, Any], record: Record | None
 ) -> ImageRequest:
-    """The request; with `--like` that of a picture, changed by what was given. Raises RequestError, PictureError."""
+    """Return request; with `--like` that of a picture, changed by what was given. Raises RequestError, PictureError."""
     source: dict[str, Any] = {} if picture is None else {"source": InputImage.read(picture)}
     if record is not None:
         words = {} if prompt is None else {"prompt": prompt}
@@ -111,7 +111,7 @@ def _request(
 
 
 def _own_prompt(picture: Path) -> str:
-    """What the picture was drawn from. Raises RequestError if it doesn't say."""
+    """Return what the picture was drawn from. Raises RequestError if it doesn't say."""
     from sanakit.pipeline.png import read_picture
 
     try:

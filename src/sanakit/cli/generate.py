@@ -108,7 +108,7 @@ def _requests(prompts: list[str], given: dict[str, Any], record: Record | None) 
 
 
 def _prompts(prompt: str | None, file: Path | None) -> list[str]:
-    """The prompt, or those of a file, one per line. Raises RequestError for both."""
+    """Return the prompt, or those of a file, one per line. Raises RequestError for both."""
     if file is None:
         return [] if prompt is None else [prompt]
     if prompt is not None:

@@ -90,7 +90,7 @@ def _inspect_lora(file: Path, as_json: bool) -> None:
 
 
 def _is_control(path: Path) -> bool:
-    """Whether it is a folder, or a file with the tensors of an official ControlNet."""
+    """Return whether it is a folder, or a file with the tensors of an official ControlNet."""
     if is_folder(path):
         return True
     if path.suffix.lower() not in _WEIGHTS or not is_file(path):

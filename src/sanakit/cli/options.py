@@ -197,7 +197,7 @@ def request_options(*names: str, command: str = "generate") -> Callable[[Command
 
 
 def _parameter(entry: RequestField) -> inspect.Parameter:
-    """A field of a request as a parameter of a command; None if it isn't given."""
+    """Return a field of a request as a parameter of a command; None if it isn't given."""
     kind: Any = entry.kind if entry.kind in _METAVARS or entry.kind is bool else str
     kind = list[str] if entry.many else kind
     metavar = entry.metavar or _METAVARS.get(entry.kind)
@@ -214,7 +214,7 @@ def _parameter(entry: RequestField) -> inspect.Parameter:
 
 
 def given_fields(fields: dict[str, Any], record: Record | None = None) -> dict[str, Any]:
-    """The fields of a request that were given as options, beside the record of a picture to recreate.
+    """Return the fields of a request that were given as options, beside the record of a picture to recreate.
 
     Raises RequestError for a text that can't be parsed.
     """
@@ -228,14 +228,14 @@ def given_fields(fields: dict[str, Any], record: Record | None = None) -> dict[s
 
 
 def _loras(texts: Sequence[str], record: Record | None) -> tuple[LoRAFile, ...]:
-    """The LoRAs of `--lora`; one without a weight or blocks is used as the record's at its place."""
+    """Return the LoRAs of `--lora`; one without a weight or blocks is used as the record's at its place."""
     found = [LoRAFile.parse(text, announce=notify) for text in texts]  # a download is announced
     before = () if record is None else record.request.loras
     return tuple(one.like(before[at]) if at < len(before) else one for at, one in enumerate(found))
 
 
 def _parsed(entry: RequestField, value: Any) -> Any:
-    """What an option was given as the field's value; a field that takes texts itself gets them as they are."""
+    """Return what an option was given as the field's value; a field that takes texts itself gets them as they are."""
     parse = None if entry.take is not None else _PARSERS.get(entry.kind)
     return value if parse is None else parse(value)
 
@@ -288,7 +288,7 @@ def parse_blocks(text: str) -> tuple[int, ...]:
 
 
 def parse_fields(text: str | None) -> tuple[str, ...]:
-    """`a, b` -> ("a", "b"): names of fields. Raises RequestError for an empty name."""
+    """Read names of fields: `a, b` -> ("a", "b"). Raises RequestError for an empty name."""
     names = () if text is None else tuple(name.strip() for name in text.split(","))
     if not all(names):
         raise RequestError(f"--ignore-config-fields takes names with commas, not {quoted(text)}")

@@ -48,7 +48,7 @@ class _Task:
         return (time.monotonic() - self.began) / (self.done - self.first) * max(0, self.total - self.done)
 
     def texts(self) -> dict[str, str]:
-        """The pieces of its line in their order; "bar" stands for the bar."""
+        """Return the pieces of its line in their order; "bar" stands for the bar."""
         label = {"label": f"{printable(self.label, 60):<19}"} if self.label else {}
         return {
             **label, "bar": "", "count": f"{self.done}/{self.total or '?'}", "left": f"left {span(self.left())}",

@@ -34,7 +34,7 @@ def read_lines(file: Path) -> list[str]:
 
 
 def _read(path: Path) -> str:
-    """The text of a prompt file: UTF-8, or what its byte-order mark says. Raises RequestError."""
+    """Return the text of a prompt file: UTF-8, or what its byte-order mark says. Raises RequestError."""
     try:
         if str(path) == "-":
             content = sys.stdin.buffer.read(_MAX_BYTES + 1) if sys.stdin is not None else b""

@@ -82,7 +82,7 @@ def prune(
 
 
 def _most_important(found: ModelSpec, file: Path, keep: int, by: str, ends: int) -> list[int]:
-    """The blocks that stay. Raises RequestError for measures of a model of another depth; notes those of others."""
+    """Return blocks that stay. Raises RequestError for measures of a model of another depth; notes those of others."""
     from sanakit.base.errors import RequestError
     from sanakit.evaluation.importance import most_important, read_importance
     from sanakit.pipeline.components import fingerprint

@@ -58,7 +58,7 @@ def load_like(
 
 
 def differences(record: Record, like: Path | None, model: Model) -> list[str]:
-    """Why a picture can't come out the same, in sentences."""
+    """Return why a picture can't come out the same, in sentences."""
     here = model.provenance
     return [f"{like}: {note}" for note in record.notes] + [
         f"the picture was drawn with {what} ({record.made[name]}) and may come out different."

@@ -70,7 +70,7 @@ def prepare_streams() -> None:
 
 
 def _in_plain(error: UnicodeError) -> tuple[str, int]:
-    """The error handler: each character by its likeness in ASCII, else as an escape."""
+    """Return the error handler: each character by its likeness in ASCII, else as an escape."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(map(_likeness, error.object[error.start : error.end])), error.end
@@ -94,7 +94,7 @@ def _silence(name: str, error: OSError | ValueError) -> None:
 
 
 def _nowhere(number: int) -> TextIO:
-    """A stream to the null device on a file number of its own."""
+    """Return a stream to the null device on a file number of its own."""
     handle = os.open(os.devnull, os.O_WRONLY)
     if handle != number:
         os.dup2(handle, number)
@@ -103,5 +103,5 @@ def _nowhere(number: int) -> TextIO:
 
 
 def _tell_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """The traceback of `--debug`: it quotes strangers' text, too."""
+    """Print the traceback of `--debug`, cleaned: it quotes strangers' text as well."""
     say("".join(traceback.format_exception(kind, error, trace)).rstrip("\n"), err=True)

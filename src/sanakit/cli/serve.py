@@ -162,7 +162,7 @@ def serve(
 
 
 def _scale(ray: bool, replicas: str | None, gpus: float | None) -> Scale | None:
-    """The replicas that were asked for; None without Ray. Raises ConfigError."""
+    """Return the replicas that were asked for; None without Ray. Raises ConfigError."""
     for name, value in (("--replicas", replicas), ("--gpus", gpus)):
         if value is not None and not ray:
             raise ConfigError(f"{name} goes with --ray")

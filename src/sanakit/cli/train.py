@@ -190,7 +190,7 @@ def _export(config: TrainConfig, step: int, others: bool) -> None:
 
 
 def _write_new(pictures: Path, file: Path | None, task: str) -> None:
-    """A config for a set, and what to do next; a file that is there stays."""
+    """Write a config for a set, and say what to do next; an existing file stays."""
     from shlex import quote
 
     import torch

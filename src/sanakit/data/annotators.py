@@ -47,14 +47,14 @@ def canny(picture: Image.Image, *, sigma: float = 1.0, low: float = 0.1, high: f
 
 
 def soft(picture: Image.Image, *, sigma: float = 1.5) -> Image.Image:
-    """The slope of the blurred picture, scaled so that the steepest hundredth is white. sigma: pixels of blur."""
+    """Return slope of the blurred picture, scaled so that the steepest hundredth is white. sigma: pixels of blur."""
     across, down = _gradient(picture, sigma)
     size = np.hypot(across, down)
     return _grey((size / max(float(np.quantile(size, 0.99)), 0.02) * 255).clip(0, 255).astype(np.uint8))
 
 
 def tile(picture: Image.Image, *, factor: float = 8) -> Image.Image:
-    """The picture made `factor` times smaller, and as large as before."""
+    """Return the picture made `factor` times smaller, and as large as before."""
     small = (max(1, round(picture.width / factor)), max(1, round(picture.height / factor)))
     return picture.resize(small, Image.Resampling.BOX).resize(picture.size, Image.Resampling.BICUBIC)
 
@@ -71,7 +71,7 @@ def grey(picture: Image.Image) -> Image.Image:
 
 
 def mask(picture: Image.Image, *, share: float = 0.25) -> Image.Image:
-    """The picture with a grey rectangle of its own proportions over `share` of it; where is decided by its pixels."""
+    """Cover `share` of a picture by a grey rectangle of its proportions; the place is decided by its pixels."""
     first, second = (
         int(part, 16) / 0xFFFF for part in _halves(hashlib.sha256(picture.tobytes()).hexdigest())
     )
@@ -129,7 +129,7 @@ class Annotator:
         return f"{self.name} {json.dumps(self.all_settings, sort_keys=True)}"
 
     def function(self) -> Annotate:
-        """What it does to a picture."""
+        """Return what it does to a picture."""
         return partial(ANNOTATORS[self.name], **self.all_settings)
 
 
@@ -166,7 +166,7 @@ def _thinned(size: Floats, across: Floats, down: Floats) -> Floats:
 
 
 def _connected(sure: NDArray[np.bool_], possible: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """What is possible [H, W] and touches, over eight neighbours and others of it, what is sure."""
+    """Return what is possible [H, W] and touches, over eight neighbours and others of it, what is sure."""
     found, count = sure & possible, -1
     while count != (count := int(found.sum())):
         wide = np.pad(found, 1)

@@ -63,7 +63,7 @@ class BucketRule:
 
 @cache
 def bucket_table(base: int) -> tuple[Bucket, ...]:
-    """The sizes of a base: as published for 512, 1024, 2048 and 4096, else the 1024 table scaled to multiples of 32."""
+    """Return a base's sizes: as published for 512, 1024, 2048 and 4096, else the 1024 table in multiples of 32."""
     if base in BUCKETS:
         return BUCKETS[base]
     sizes = ((_scaled(height, base), _scaled(width, base)) for height, width in BUCKETS[_SCALED_FROM])
@@ -75,7 +75,7 @@ def _scaled(side: int, base: int) -> int:
 
 
 def bucket_for(item: Item, rule: BucketRule) -> Bucket:
-    """The (height, width) at which an item is trained."""
+    """Return the (height, width) at which an item is trained."""
     return _bucket_for(item.height, item.width, rule)
 
 
@@ -90,22 +90,22 @@ def _bucket_for(height: int, width: int, rule: BucketRule) -> Bucket:
 
 
 def enlargement(item: Item, bucket: Bucket) -> float:
-    """The factor by which an item is resized to cover a bucket; above 1 it is enlarged."""
+    """Return the factor by which an item is resized to cover a bucket; above 1 it is enlarged."""
     return max(bucket[0] / item.height, bucket[1] / item.width)
 
 
 def cut_away(item: Item, bucket: Bucket) -> float:
-    """The share of an item's picture, 0 to 1, that a crop to the bucket leaves out."""
+    """Return the share of an item's picture, 0 to 1, that a crop to the bucket leaves out."""
     return 1 - bucket[0] * bucket[1] / (item.height * item.width * enlargement(item, bucket) ** 2)
 
 
 def assign_buckets(items: Sequence[Item], rule: BucketRule) -> list[Bucket]:
-    """The bucket of every item."""
+    """Return the bucket of every item."""
     return [bucket_for(item, rule) for item in items]
 
 
 def merge_small(buckets: Sequence[Bucket], least: int) -> list[Bucket]:
-    """The bucket of every item, with those of fewer than `least` items joined to their nearest neighbour.
+    """Return the bucket of every item, with those of fewer than `least` items joined to their nearest neighbour.
 
     The smallest goes first; the neighbour is nearest in aspect ratio and area (sum of the differences of logarithms).
     The same items and `least` always give the same result. If all are small, one bucket is left.
@@ -154,7 +154,7 @@ class Crop:
 
 
 def crop_for(item: Item, bucket: tuple[int, int], where: float | Literal["centre"] = "centre") -> Crop:
-    """The crop of an item for a bucket (height, width).
+    """Return the crop of an item for a bucket (height, width).
 
     where: 0 keeps the top or left end of the side that is too long, 1 the bottom or right end; "centre" is 0.5.
     Raises RequestError for another number.
@@ -177,12 +177,12 @@ def crop_for(item: Item, bucket: tuple[int, int], where: float | Literal["centre
 
 
 def _start(excess: int, share: float) -> int:
-    """Every start from 0 to `excess` has the same part of the numbers from 0 to 1."""
+    """Return every start from 0 to `excess` has the same part of the numbers from 0 to 1."""
     return min(int(share * (excess + 1)), excess)
 
 
 def picture_tensor(data: bytes, crop: Crop) -> Tensor:
-    """An encoded picture as uint8 [3, crop.height, crop.width], RGB.
+    """Return an encoded picture as uint8 [3, crop.height, crop.width], RGB.
 
     Rotated as EXIF says; alpha is laid on white; 16-bit grey is scaled to 8 bits; palettes, grey and CMYK become RGB;
     of an animation the first frame counts; colour profiles are not applied. Bicubic with antialiasing, as published.

@@ -73,7 +73,7 @@ def choose_caption(captions: Sequence[Caption], uniform: float, rule: CaptionRul
 
 
 def caption_shares(captions: Sequence[Caption], rule: CaptionRule) -> list[float]:
-    """The probability of each caption, dropout left out; they sum to 1.
+    """Return the probability of each caption, dropout left out; they sum to 1.
 
     The rules by score ignore a caption without one if another has one; if none is scored, all are equally likely.
     """
@@ -90,7 +90,7 @@ def caption_shares(captions: Sequence[Caption], rule: CaptionRule) -> list[float
 
 
 def _score(caption: Caption) -> float | None:
-    """The score, or None if it is missing or not finite."""
+    """Return the score, or None if it is missing or not finite."""
     return caption.score if caption.score is not None and math.isfinite(caption.score) else None
 
 

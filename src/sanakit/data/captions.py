@@ -63,14 +63,14 @@ def text_of(data: bytes, name: str, start: int = 0) -> str:
 
 
 def captions_beside(data: bytes, name: str, ending: str, report: Reporter) -> list[Caption]:
-    """The captions in a file beside a picture: a record in .json, else all of it, white space as single spaces."""
+    """Return captions in a file beside a picture: a record in .json, else all of it, white space as single spaces."""
     if ending == "json":
         return captions_of(record_of(data, name), name, report)
     return _captions(text_of(data, name), None, "")
 
 
 def record_of(data: bytes, name: str, start: int = 0) -> dict[str, Any]:
-    """A JSON object. Raises CaptionError."""
+    """Return a JSON object. Raises CaptionError."""
     text = text_of(data, name, start)
     try:
         record = parse_json(text)
@@ -84,7 +84,7 @@ def record_of(data: bytes, name: str, start: int = 0) -> dict[str, Any]:
 
 
 def captions_of(record: Mapping[str, Any], name: str, report: Reporter) -> list[Caption]:
-    """The captions of a record; none if it has no field for them. Raises CaptionError if it has a wrong one.
+    """Return the captions of a record; none if it has no field for them. Raises CaptionError if it has a wrong one.
 
     A score that can't be one is reported, and its caption counts as unscored.
     """
@@ -164,7 +164,7 @@ def _source(value: object) -> str:
 
 
 def _score(value: Any, name: str, report: Reporter) -> float | None:
-    """A finite number of at most 100 either way, also as text, as CSV has it; None if there is none."""
+    """Return a finite number of at most 100 either way, also as text, as CSV has it; None if there is none."""
     if value is None or value == "":
         return None
     try:
@@ -178,7 +178,7 @@ def _score(value: Any, name: str, report: Reporter) -> float | None:
 
 
 def encoding_of(head: bytes) -> tuple[str, int]:
-    """The encoding of a file by its first bytes, and how many of them are a byte-order mark.
+    """Return the encoding of a file by its first bytes, and how many of them are a byte-order mark.
 
     Without a mark it is UTF-8, unless there are zero bytes, which no text in UTF-8 has: on odd places alone they are
     those of UTF-16 with the lower byte first, on even places alone with the higher one first.
@@ -195,7 +195,7 @@ def encoding_of(head: bytes) -> tuple[str, int]:
 
 
 def decoded(data: bytes) -> str:
-    """All of a text. Raises UnicodeDecodeError, with the byte counted from the beginning of `data`."""
+    """Return all of a text. Raises UnicodeDecodeError, with the byte counted from the beginning of `data`."""
     name, mark = encoding_of(data[:_HEAD])
     try:
         return data[mark:].decode(name)

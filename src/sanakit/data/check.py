@@ -106,7 +106,7 @@ def conclude(
 
 
 def _sound(pictures: PictureSet, usable: list[int], faults: list[Fault]) -> tuple[str, ...]:
-    """The keys of the usable pictures without a fault of their own."""
+    """Return the keys of the usable pictures without a fault of their own."""
     faulty = {fault.key for fault in faults if fault.kind in _OF_PICTURES}
     return tuple(pictures[index].key for index in usable if pictures[index].key not in faulty)
 

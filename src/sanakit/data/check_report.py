@@ -98,7 +98,7 @@ class CheckReport:
     sound: tuple[str, ...] = ()
 
     def count(self, kind: str) -> int:
-        """How many things the faults of a kind describe."""
+        """Return how many things the faults of a kind describe."""
         return sum(fault.count for fault in self.faults.get(kind, ()))
 
     def share(self, kind: str) -> float:
@@ -133,7 +133,7 @@ class CheckReport:
         return f"{self.usable:,} of {self.pictures:,} pictures are ready."
 
     def to_json(self) -> dict[str, Any]:
-        """All of it, every fault by name; sizes are width x height."""
+        """Return all of it, every fault by name; sizes are width x height."""
         faults = {
             kind: [{"key": fault.key, "text": fault.text, "count": fault.count} for fault in found]
             for kind, found in self.faults.items()

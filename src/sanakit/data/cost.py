@@ -76,7 +76,7 @@ def estimate_tokens(texts: Sequence[str]) -> list[int]:
 
 
 def token_counter(folder: Path, lowercase: bool) -> CountTokens:
-    """Counts by the tokenizer of a folder. lowercase: as the model's dialect does. Raises ConfigError."""
+    """Count by the tokenizer of a folder. lowercase: as the model's dialect does. Raises ConfigError."""
     tokenizer = load_tokenizer(folder)
 
     def count(texts: Sequence[str]) -> list[int]:

@@ -112,7 +112,7 @@ def small_pixels(data: bytes) -> NDArray[np.int16]:
 
 
 def same_pixels(one: NDArray[np.int16], other: NDArray[np.int16]) -> bool:
-    """Whether two pictures, as `small_pixels` gives them, differ by no more than resizing and saving again does."""
+    """Return whether two pictures (of `small_pixels`) differ by no more than resizing and saving again does."""
     difference = (one - other).astype(np.float32)
     brightness = np.abs(difference @ _GREY)
     return bool(brightness.max() <= _FARTHEST_GREY and np.abs(difference).max() <= _FARTHEST_COLOUR)
@@ -121,7 +121,7 @@ def same_pixels(one: NDArray[np.int16], other: NDArray[np.int16]) -> bool:
 def similar(
     hashes: ImageHashes, one: NDArray[np.int64], other: NDArray[np.int64], distance: int
 ) -> NDArray[np.bool_]:
-    """Whether the pictures of each pair are copies: at most `distance` bits of 64 differ, twice that downwards."""
+    """Return which pairs are copies: at most `distance` bits of 64 differ, twice that downwards."""
     across = np.bitwise_count(hashes.across[one] ^ hashes.across[other]) <= distance
     found: NDArray[np.bool_] = across & (
         np.bitwise_count(hashes.down[one] ^ hashes.down[other]) <= 2 * distance
@@ -144,7 +144,7 @@ def _bits(rises: NDArray[np.float32]) -> int:
 
 
 def near_pairs(hashes: ImageHashes, distance: int = DISTANCE) -> Pairs:
-    """The pairs [n, 2] (i < j, sorted) of pictures that may be copies. Raises ConfigError for a distance above 15."""
+    """Return pairs [n, 2] (i < j, sorted) that may be copies. Raises ConfigError for a distance above 15."""
     if not 0 <= distance <= _MOST_DISTANCE:
         raise ConfigError(
             f"the distance between copies is 0 to {_MOST_DISTANCE} bits of {_BITS}, not {distance}"
@@ -159,7 +159,7 @@ def near_pairs(hashes: ImageHashes, distance: int = DISTANCE) -> Pairs:
 def _pairs_of_band(
     hashes: ImageHashes, index: NDArray[np.int64], low: int, high: int, distance: int
 ) -> Pairs:
-    """Copies among pictures whose bits low to high agree."""
+    """Return copies among pictures whose bits low to high agree."""
     codes = hashes.across[index]
     band = (codes >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)
     order = np.lexsort((hashes.digest[index], hashes.down[index], codes, band))
@@ -181,7 +181,7 @@ def _pairs_of_band(
 
 
 def confirmed(pairs: Pairs, ours: PictureSet, theirs: PictureSet | None = None) -> Pairs:
-    """The pairs whose pictures are the same, compared again by pixels; unreadable pictures are not copies.
+    """Return the pairs whose pictures are the same, compared again by pixels; unreadable pictures are not copies.
 
     theirs: the set of the second of each pair, if it is another one.
     """
@@ -225,7 +225,7 @@ def copies_of(pairs: Pairs) -> dict[int, int]:
 
 
 def leaks_between(ours: ImageHashes, theirs: ImageHashes, distance: int = DISTANCE) -> Pairs:
-    """The pairs [n, 2] of (ours, theirs) that may be copies."""
+    """Return the pairs [n, 2] of (ours, theirs) that may be copies."""
     pairs = near_pairs(ours.joined(theirs), distance)
     across: Pairs = pairs[(pairs[:, 0] < len(ours)) & (pairs[:, 1] >= len(ours))] - np.array([0, len(ours)])
     return across
@@ -264,5 +264,5 @@ def leaks_in(
 
 
 def _has_more_captions(item: Item, first: Item) -> bool:
-    """Whether a picture has a caption that its copy lacks."""
+    """Return whether a picture has a caption that its copy lacks."""
     return not {caption.text for caption in item.captions} <= {caption.text for caption in first.captions}

@@ -73,7 +73,7 @@ def picture_size(data: bytes, tail: bytes | None = None) -> tuple[int, int]:
 
 
 def cut_picture(data: bytes, resized: tuple[int, int], box: tuple[int, int, int, int]) -> Image.Image:
-    """The RGB picture resized to `resized` (width, height) and cut to `box` (left, top, right, bottom).
+    """Return the RGB picture resized to `resized` (width, height) and cut to `box` (left, top, right, bottom).
 
     Only the box is computed; pixels are those of resizing all and cutting then. JPEGs of at least four times the size
     are decoded at half or less first. Raises PictureError.
@@ -93,7 +93,7 @@ def cut_picture(data: bytes, resized: tuple[int, int], box: tuple[int, int, int,
 def thumbnail(
     data: bytes, size: tuple[int, int], resampling: Image.Resampling = Image.Resampling.BOX
 ) -> Image.Image:
-    """All of the picture squeezed to `size` (width, height), RGB: every byte was decoded. Raises PictureError."""
+    """Squeeze all of a picture to `size` (width, height), RGB: every byte is decoded. Raises PictureError."""
     return _decode(data, size).resize(size, resampling)
 
 
@@ -103,17 +103,17 @@ def ignore_warnings() -> None:
 
 
 def to_tensor(image: Image.Image) -> Tensor:
-    """An RGB picture as uint8 [3, H, W]."""
+    """Return an RGB picture as uint8 [3, H, W]."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
 def to_image(picture: Tensor) -> Image.Image:
-    """The reverse of `to_tensor`."""
+    """Return the reverse of `to_tensor`."""
     return Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy())
 
 
 def _open(data: bytes) -> Image.Image:
-    """The picture with only its head read."""
+    """Return the picture with only its head read."""
     try:
         image = _identify(data)
     except PictureError:
@@ -155,7 +155,7 @@ def _identify(data: bytes) -> Image.Image | None:
 
 
 def _decode(data: bytes, wanted: tuple[int, int]) -> Image.Image:
-    """The whole picture, upright and RGB, decoded at no less than twice the size `wanted` (width, height)."""
+    """Return the whole picture, upright and RGB, decoded at no less than twice the size `wanted` (width, height)."""
     image = _open(data)
     turn = _orientation(image, data)
     width, height = (2 * side for side in wanted)
@@ -205,7 +205,7 @@ def _reason(error: Exception) -> str:
 
 
 def to_rgb(image: Image.Image, bits: int = 8) -> Image.Image:
-    """A decoded picture as RGB. bits: of a sample as stored, for PNG.
+    """Return a decoded picture as RGB. bits: of a sample as stored, for PNG.
 
     Raises PictureError for numbers without a range.
     """
@@ -243,7 +243,7 @@ def _grey16(image: Image.Image, clear: Any) -> tuple[Image.Image, NDArray[np.boo
 
 
 def _is_clear(image: Image.Image, clear: Any, bits: int) -> NDArray[np.bool_] | None:
-    """Which pixels have the one colour that is transparent; it is given in the numbers that the file stores.
+    """Return which pixels have the one colour that is transparent; it is given in the numbers that the file stores.
 
     None if what is given isn't a colour. Of a sample of 16 bits the upper 8 are left.
     """

@@ -92,7 +92,7 @@ class ByteRange:
     size: int | None = None
 
     def read(self, most: int | None = None) -> bytes:
-        """The bytes, or the first `most` of them. Raises PictureError if the file does not hold them."""
+        """Return the bytes, or the first `most` of them. Raises PictureError if the file does not hold them."""
         return self._bytes(0, most)
 
     def read_end(self, most: int) -> bytes:
@@ -165,7 +165,7 @@ class PictureSet(Sequence[Item]):
         return self._sources[index]
 
     def read(self, index: int) -> bytes:
-        """The encoded picture of an item. Raises PictureError if it can't be read."""
+        """Return the encoded picture of an item. Raises PictureError if it can't be read."""
         data = self._sources[index].read()
         if not data:
             raise PictureError(f"{self._items[index].key} is empty")
@@ -243,7 +243,7 @@ class SetBuilder:
         self._count(len(part.pictures))
 
     def find(self, key: str) -> str | None:
-        """The key of a picture, whichever Unicode form its accents are in; None if there is none."""
+        """Return the key of a picture, whichever Unicode form its accents are in; None if there is none."""
         key = printable(key)
         if key in self.pictures:
             return key
@@ -251,7 +251,7 @@ class SetBuilder:
         return form if form in self.pictures else self._forms.get(form)
 
     def is_broken(self, key: str) -> bool:
-        """Whether a picture of that name has an unreadable head."""
+        """Return whether a picture of that name has an unreadable head."""
         return _form(printable(key)) in self._broken
 
     def _note_form(self, key: str) -> None:
@@ -284,7 +284,7 @@ def printable(text: str) -> str:
 
 
 def merge_captions(captions: Iterable[Caption]) -> tuple[Caption, ...]:
-    """Each text of each source once, in order of first occurrence; the last one with a score counts."""
+    """Return each text of each source once, in order of first occurrence; the last one with a score counts."""
     merged: dict[tuple[str, str], Caption] = {}
     for caption in captions:
         known = merged.get((caption.text, caption.source))

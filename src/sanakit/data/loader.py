@@ -85,7 +85,7 @@ class PictureReader:
             return tuple(self._bad.values())
 
     def __call__(self, step: int) -> PictureBatch:
-        """The batch of a step. Raises PictureError if no picture of its bucket can be read."""
+        """Return the batch of a step. Raises PictureError if no picture of its bucket can be read."""
         return self._prefetch(step)
 
     def close(self) -> None:
@@ -114,7 +114,7 @@ class PictureReader:
         )
 
     def _picture(self, first: int, batch: Batch) -> tuple[int, Crop, Tensor]:
-        """The picture of an item, or of the first after it that can be read."""
+        """Return the picture of an item, or of the first after it that can be read."""
         index = first
         while True:
             if index not in self._bad:

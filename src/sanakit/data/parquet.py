@@ -35,7 +35,7 @@ class ParquetCell:
     row: int
 
     def read(self, most: int | None = None) -> bytes:
-        """The bytes, or the first `most` of them. Raises PictureError."""
+        """Return the bytes, or the first `most` of them. Raises PictureError."""
         try:
             facts = self.path.stat()
             column = _column(self.path, (facts.st_mtime_ns, facts.st_size), self.column, self.group)
@@ -51,7 +51,7 @@ class ParquetCell:
         return found if most is None else found[:most]
 
     def read_end(self, most: int) -> bytes:
-        """The last `most` bytes. Raises PictureError."""
+        """Return the last `most` bytes. Raises PictureError."""
         return self.read()[-most:]
 
 
@@ -76,7 +76,7 @@ def read_parquet(path: Path, shown: str, folder: str, builder: SetBuilder) -> No
 
 
 def _read_pictures(file: Any, path: Path, shown: str, folder: str, picture: str, builder: SetBuilder) -> None:
-    """Every row is a picture; a row that has only a path refers to a file beside the table."""
+    """Take every row as a picture; a row that has only a path refers to a file beside the table."""
     columns = {field.name: field.type for field in file.schema_arrow}
     wanted = [picture, *(name for name in _wanted(columns) if name != picture)]
     named: list[Record] = []
@@ -118,7 +118,7 @@ def _records(file: Any, columns: list[str]) -> Iterator[Record]:
 
 
 def _rows(file: Any, columns: list[str], group: int) -> Iterator[tuple[dict[str, Any], list[CaptionError]]]:
-    """Each row's record, and its errors: values that Python can't represent are left out."""
+    """Yield each row's record, and its errors: values that Python can't represent are left out."""
     for batch in file.iter_batches(batch_size=_ROWS, row_groups=[group], columns=columns):
         values = dict(zip(batch.schema.names, map(batch.column, batch.schema.names), strict=True))
         for row in range(batch.num_rows):
@@ -140,7 +140,7 @@ def _rows(file: Any, columns: list[str], group: int) -> Iterator[tuple[dict[str,
 
 
 def _picture_column(columns: Mapping[str, Any]) -> str | None:
-    """The column that holds encoded pictures: bytes, or {bytes, path} under any name."""
+    """Return the column that holds encoded pictures: bytes, or {bytes, path} under any name."""
     import pyarrow.types as types
 
     for name, kind in columns.items():
@@ -154,14 +154,14 @@ def _picture_column(columns: Mapping[str, Any]) -> str | None:
 
 
 def _wanted(columns: Mapping[str, Any]) -> list[str]:
-    """The columns of captions and names, without those that hold whole pictures."""
+    """Return the columns of captions and names, without those that hold whole pictures."""
     known = ("key", "score", "source", *FILE_FIELDS, *TEXT_FIELDS)
     return [name for name, kind in columns.items() if name in known and "binary" not in str(kind)]
 
 
 @lru_cache(maxsize=_KEPT_GROUPS)
 def _column(path: Path, state: tuple[int, int], column: str, group: int) -> Any:
-    """The pictures of a group of rows. state: of the file, so that a changed one is read anew."""
+    """Return the pictures of a group of rows. state: of the file, so that a changed one is read anew."""
     with open_regular(path) as handle, _library(str(path)).ParquetFile(handle) as file:
         _check_size(file, group)
         return file.read_row_group(group, columns=[column]).column(0)

@@ -23,7 +23,7 @@ _MOST_EXIF = 64 * 1024
 
 
 def pixels_only(data: bytes) -> bytes:
-    """The PNG, or the beginning of one, without what is neither pixels nor orientation."""
+    """Return the PNG, or the beginning of one, without what is neither pixels nor orientation."""
     kept = [data[: len(SIGNATURE)]]
     end = len(SIGNATURE)
     whole = True
@@ -36,7 +36,7 @@ def pixels_only(data: bytes) -> bytes:
 
 
 def orientation_behind(tail: bytes) -> bytes | None:
-    """The EXIF data of a chunk behind the pixels, as many programs append it. tail: the end of the file."""
+    """Return the EXIF data of a chunk behind the pixels, as many programs append it. tail: the end of the file."""
     place = tail.rfind(b"eXIf")
     while place >= 4:
         (length,) = struct.unpack_from(">I", tail, place - 4)
@@ -67,7 +67,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _may_hold_orientation(kind: bytes, content: bytes) -> bool:
-    """Whether a chunk may say how the picture is turned, and can be inflated without harm."""
+    """Return whether a chunk may say how the picture is turned, and can be inflated without harm."""
     if kind == b"eXIf":
         return len(content) <= _MOST_EXIF
     if kind not in _TEXTS or not content.startswith(_ORIENTATION_KEYS) or len(content) > _MOST_TEXT:
@@ -77,7 +77,7 @@ def _may_hold_orientation(kind: bytes, content: bytes) -> bool:
 
 
 def _inflates(content: bytes) -> bool:
-    """Whether the compressed text behind a keyword, whose stream begins within a few bytes of it, stays small."""
+    """Return whether the compressed text that begins within a few bytes of a keyword stays small."""
     keyword = content.index(0)
     for skipped in range(2, 8):
         inflater = zlib.decompressobj()

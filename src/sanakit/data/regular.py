@@ -17,7 +17,7 @@ _KINDS = {
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """The file, for reading. Raises OSError, also if it isn't a regular file."""
+    """Return the file, for reading. Raises OSError, also if it isn't a regular file."""
     _refuse_others(os.stat(path), path)
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     handle = os.open(path, flags)  # not blocking: a pipe that has taken the file's place opens at once
@@ -36,7 +36,7 @@ def _refuse_others(facts: os.stat_result, path: Path) -> None:
 
 
 def kind_of(facts: os.stat_result) -> str | None:
-    """The kind of a file that isn't regular, None for a regular one."""
+    """Return the kind of a file that isn't regular, None for a regular one."""
     if stat.S_ISREG(facts.st_mode):
         return None
     return _KINDS.get(stat.S_IFMT(facts.st_mode), "not a regular file")

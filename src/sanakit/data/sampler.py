@@ -65,19 +65,19 @@ class BatchOrder:
         self._plan = lru_cache(maxsize=2)(self._make_plan)
 
     def batch(self, step: int) -> Batch:
-        """The global batch of a step (from 0)."""
+        """Return the global batch of a step (from 0)."""
         epoch, position = divmod(step, self.steps_per_epoch)
         kinds, rows = self._plan(epoch)
         return Batch(self._kinds[int(kinds[position])], tuple(rows[position].tolist()), epoch)
 
     def following(self, index: int) -> int:
-        """The next usable item after `index` in its bucket, by number, wrapping around."""
+        """Return the next usable item after `index` in its bucket, by number, wrapping around."""
         position = int(np.searchsorted(self._items, index))
         members = self._items[self._kind == self._kind[position]]
         return int(members[(np.searchsorted(members, index) + 1) % len(members)])
 
     def _make_plan(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """The bucket number [N] and the items [N, batch] of the N batches of an epoch."""
+        """Return the bucket number [N] and the items [N, batch] of the N batches of an epoch."""
         generator = epoch_generator(self.seed, epoch)
         shuffled = torch.randperm(len(self._items), generator=generator).numpy()
         dealt = shuffled[np.argsort(self._kind[shuffled], kind="stable")]
@@ -91,7 +91,7 @@ class BatchOrder:
 
 
 def share(indices: Sequence[int], rank: int, world: int) -> tuple[int, ...]:
-    """The part of a global batch for rank `rank` of `world`. Raises ConfigError if it can't be dealt evenly."""
+    """Return the part of a global batch for rank `rank` of `world`. Raises ConfigError if it can't be dealt evenly."""
     if not 0 <= rank < world:
         raise ConfigError(f"rank {rank} is not one of {world}")
     if len(indices) % world:

@@ -167,7 +167,7 @@ def _key(shown: str) -> str:
 
 
 def _files(root: Path, builder: SetBuilder) -> Iterator[tuple[Path, str]]:
-    """Every regular file below `root`, sorted, with its path relative to it.
+    """Yield every regular file below `root`, sorted, with its path relative to it.
 
     Links are followed, once to each folder, and never to a folder that contains the set.
     """
@@ -197,7 +197,7 @@ def _files(root: Path, builder: SetBuilder) -> Iterator[tuple[Path, str]]:
 def _new(
     below: list[tuple[Path, str]], seen: set[str], above: set[str], builder: SetBuilder
 ) -> Iterator[tuple[Path, str]]:
-    """The folders that were not visited yet."""
+    """Yield the folders that were not visited yet."""
     for path, prefix in below:
         real = os.path.realpath(path)
         if real in above:
@@ -210,7 +210,7 @@ def _new(
 
 
 def _names(folder: Path, prefix: str, builder: SetBuilder) -> list[str]:
-    """The sorted names in a folder, without those that begin with a dot."""
+    """Return the sorted names in a folder, without those that begin with a dot."""
     try:
         return sorted(name for name in os.listdir(folder) if not name.startswith("."))
     except OSError as error:

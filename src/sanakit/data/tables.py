@@ -33,7 +33,7 @@ Record = Mapping[str, Any] | CaptionError
 
 
 def read_table(path: Path, shown: str, folder: str, builder: SetBuilder, lost: bool = True) -> None:
-    """The captions of a table into the builder. folder: of the table, relative to the set, or "".
+    """Read the captions of a table into the builder. folder: of the table, relative to the set, or "".
 
     lost: whether records of pictures that are not there are a fault.
     """
@@ -50,7 +50,7 @@ def read_table(path: Path, shown: str, folder: str, builder: SetBuilder, lost: b
 def take_records(
     records: Iterable[Record], shown: str, folder: str, builder: SetBuilder, lost: bool = True
 ) -> None:
-    """The captions of records into the builder, and what is wrong with them."""
+    """Read the captions of records into the builder, and what is wrong with them."""
     missing: list[str] = []
     moved: list[str] = []
     for number, record in enumerate(records, 1):
@@ -73,12 +73,12 @@ def take_records(
 
 
 def names_picture(record: Mapping[str, Any]) -> bool:
-    """Whether a record says which picture it is of."""
+    """Return whether a record says which picture it is of."""
     return any(isinstance(record.get(field), str) for field in ("key", *FILE_FIELDS))
 
 
 def _key_of(record: Mapping[str, Any], folder: str, name: str, builder: SetBuilder, moved: list[str]) -> str:
-    """The key of the picture that a record speaks of. Raises CaptionError if it names none.
+    """Return the key of the picture that a record speaks of. Raises CaptionError if it names none.
 
     moved: collects a sentence if the picture was found only by the end of a path.
     """
@@ -105,14 +105,14 @@ def _key_of(record: Mapping[str, Any], folder: str, name: str, builder: SetBuild
 
 
 def _keys(folder: str, given: str) -> list[str]:
-    """The keys that a path relative to a folder may mean: without its ending, and with it if that is part."""
+    """Return the keys that a path relative to a folder may mean: without its ending, and with it if that is part."""
     path = posixpath.normpath(posixpath.join(folder, given))
     stem, ending = posixpath.splitext(path)
     return [stem, path] if ending[1:].lower() not in SUFFIXES else [stem]
 
 
 def _lines(file: BinaryIO, shown: str) -> Iterator[tuple[bytes, int] | CaptionError]:
-    """Each line as UTF-8 and the byte it begins at; one that is too long is a fault and passed over."""
+    """Yield each line as UTF-8 and the byte it begins at; one that is too long is a fault and passed over."""
     name, mark = encoding_of(file.read(4096))
     file.seek(mark)
     if name != "utf-8":
@@ -132,7 +132,7 @@ def _lines(file: BinaryIO, shown: str) -> Iterator[tuple[bytes, int] | CaptionEr
 
 
 def _transcoded(file: BinaryIO, name: str, shown: str) -> Iterator[tuple[bytes, int] | CaptionError]:
-    """The lines of a table in UTF-16 or UTF-32; bytes that are none become question marks."""
+    """Yield the lines of a table in UTF-16 or UTF-32; bytes that are none become question marks."""
     content = file.read(_MOST_TRANSCODED + 1)
     if len(content) > _MOST_TRANSCODED:
         yield CaptionError("record", f"{shown} is too long for {name.upper()}: save it as UTF-8")
@@ -151,7 +151,7 @@ def _skip_line(file: BinaryIO) -> bool:
 
 
 def _jsonl(lines: Iterable[tuple[bytes, int] | CaptionError], shown: str) -> Iterator[Record]:
-    """Each line's record, or what is wrong with it."""
+    """Yield each line's record, or what is wrong with it."""
     for number, line in enumerate(lines, 1):
         if isinstance(line, CaptionError):
             yield line
@@ -163,7 +163,7 @@ def _jsonl(lines: Iterable[tuple[bytes, int] | CaptionError], shown: str) -> Ite
 
 
 def _csv(lines: Iterable[tuple[bytes, int] | CaptionError], shown: str, separators: str) -> Iterator[Record]:
-    """Each row by the names in the first one. A cell of several lines is one text."""
+    """Yield each row by the names in the first one. A cell of several lines is one text."""
     faults: list[CaptionError] = []
     texts = _texts(lines, faults)
     head = next(texts, "")

@@ -46,7 +46,7 @@ class _Header:
 
 
 def members(file: BinaryIO, size: int) -> Iterator[Member]:
-    """All members of a file of `size` bytes, in their order. Raises TarError at the first damage, OSError."""
+    """Yield all members of a file of `size` bytes, in their order. Raises TarError at the first damage, OSError."""
     at, said = 0, dict[str, str]()
     while True:
         header = _header(file, at, size)
@@ -72,7 +72,7 @@ def members(file: BinaryIO, size: int) -> Iterator[Member]:
 
 
 def _header(file: BinaryIO, at: int, size: int) -> _Header | None:
-    """The header at a byte, None for the end mark."""
+    """Return the header at a byte, None for the end mark."""
     file.seek(at)
     block = file.read(_BLOCK)
     if len(block) < _BLOCK:
@@ -137,7 +137,7 @@ def _size_of(said: dict[str, str], size: int, at: int) -> int:
 
 
 def _skip_sparse_map(file: BinaryIO, at: int) -> int:
-    """The start of the data of an old sparse member, after the blocks of its map."""
+    """Return the start of the data of an old sparse member, after the blocks of its map."""
     file.seek(at + 482)
     more, start = file.read(1), at + _BLOCK
     while more.strip(b"\0"):

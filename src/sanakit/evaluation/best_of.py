@@ -149,7 +149,7 @@ class _Scoring:
         return self.drawn > 1 and len(set(self.scores)) == 1
 
     def watched(self, events: Iterator[Event]) -> Iterator[Event]:
-        """The events of a generation without its last, whose seconds are counted."""
+        """Yield the events of a generation without its last, whose seconds are counted."""
         for event in events:
             if isinstance(event, StageDone):
                 self._count(event.stage, event.seconds)
@@ -157,7 +157,7 @@ class _Scoring:
                 yield event
 
     def candidate(self, picture: PictureDone) -> _Candidate:
-        """The picture with its score."""
+        """Return the picture with its score."""
         started = time.perf_counter()
         score = self.scorer([picture.image.convert("RGB")], [[self.prompt]])[0][0]
         self._count("judge", time.perf_counter() - started)

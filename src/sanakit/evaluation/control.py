@@ -9,7 +9,7 @@ Mask = NDArray[np.bool_]
 
 
 def edge_f1(found: Mask, wanted: Mask, tolerance: int = 2) -> float:
-    """The F1 score of outlines [H, W]: of precision and recall, where an outline within `tolerance` pixels counts.
+    """Return F1 score of outlines [H, W]: of precision and recall, where an outline within `tolerance` pixels counts.
 
     1 if both are empty, 0 if one is. As boundaries are scored in BSDS (Martin, Fowlkes and Malik, IEEE PAMI 26(5),
     2004), without matching pixel to pixel.
@@ -29,7 +29,7 @@ def correlation(one: NDArray[np.floating], other: NDArray[np.floating]) -> float
 
 
 def _near(outline: Mask, tolerance: int) -> Mask:
-    """Every pixel that is at most `tolerance` pixels from an outline, along both axes."""
+    """Return every pixel that is at most `tolerance` pixels from an outline, along both axes."""
     wide = np.pad(outline, tolerance)
     height, width = outline.shape
     near = np.zeros_like(outline)

@@ -46,7 +46,7 @@ class BlockImportance:
     rise: float
 
     def by(self, measure: str) -> float:
-        """How important it is by a measure of `MEASURES`: larger is more."""
+        """Return how important it is by a measure of `MEASURES`: larger is more."""
         return self.rise if measure == "rise" else 1.0 - self.similarity
 
 
@@ -74,7 +74,7 @@ class BlockMeasures:
         yield from drive(solver, self.measured(ask))
 
     def measured(self, ask: Denoise) -> Denoise:
-        """The same answers, with all blocks measured at each point."""
+        """Return the same answers, with all blocks measured at each point."""
 
         def answer(x: Tensor, sigma: float, step: int) -> Tensor:
             with self._watching():
@@ -90,7 +90,7 @@ class BlockMeasures:
         return answer
 
     def importance(self) -> list[BlockImportance]:
-        """The means over all points so far."""
+        """Return the means over all points so far."""
         pairs = zip(self.similar / self.count, self.changed / self.count, strict=True)
         return [
             BlockImportance(block=number, similarity=float(similar), rise=float(changed))
@@ -162,7 +162,7 @@ def write_plot(path: Path, found: Sequence[BlockImportance], title: str) -> None
 
 
 def to_json(found: Sequence[BlockImportance], weights: str) -> str:
-    """The measures as JSON. weights: the fingerprint of the model that they are of."""
+    """Return the measures as JSON. weights: the fingerprint of the model that they are of."""
     return json.dumps({"weights": weights, "blocks": [asdict(one) for one in found]})
 
 

@@ -61,7 +61,7 @@ def edge_slope(images: Tensor) -> Tensor:
 
 
 def _steepest(slope: Tensor) -> torch.return_types.topk:
-    """The steepest pixels of each image: values and places [B, k] of slopes [B, n]."""
+    """Return the steepest pixels of each image: values and places [B, k] of slopes [B, n]."""
     return slope.topk(max(1, int(_EDGES * slope.shape[1])), dim=1)
 
 

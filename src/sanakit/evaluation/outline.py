@@ -49,7 +49,7 @@ def expected_radius(sphere: Found) -> float:
 
 
 def _outline(image: Tensor, middle: Tensor, radius: float) -> Tensor:
-    """The steepest point of every ray, (x, y) in pixels [rays, 2]."""
+    """Return the steepest point of every ray, (x, y) in pixels [rays, 2]."""
     angles = torch.arange(_RAYS) * (2 * math.pi / _RAYS)
     ways = torch.stack([angles.cos(), angles.sin()], dim=1)  # [rays, 2]
     far = torch.linspace(_NEAREST, _FARTHEST, _POINTS) * radius  # [points]

@@ -46,7 +46,7 @@ class Mean:
         return f"{self.mean:.2f}{spread} of {self.n}"
 
     def to_json(self) -> dict[str, object]:
-        """The mean, the bounds of its interval, and the number."""
+        """Return the mean, the bounds of its interval, and the number."""
         low, high = (None, None) if self.half is None else (self.mean - self.half, self.mean + self.half)
         return {"mean": self.mean, "low": low, "high": high, "n": self.n}
 

@@ -40,7 +40,7 @@ class Report:
     distances: Mapping[str, float]
 
     def by_prompt(self, judge: str) -> dict[str, float]:
-        """The mean score of each prompt all of whose pictures were drawn."""
+        """Return the mean score of each prompt all of whose pictures were drawn."""
         scores, found = self.scores[judge], {}
         for one in self.suite.prompts:
             keys = [picture_key(one.key, k, self.per_prompt) for k in range(self.per_prompt)]
@@ -58,7 +58,7 @@ class Report:
         return {name: mean_of(values) for name, values in groups.items() if values}
 
     def to_json(self) -> dict[str, Any]:
-        """All of it; `compare` reads `suite` and `prompts` again."""
+        """Return all of it; `compare` reads `suite` and `prompts` again."""
         return {
             "format": FORMAT,
             "suite": {"name": self.suite.name, "format": self.suite.format, "prompts": len(self.suite.prompts),

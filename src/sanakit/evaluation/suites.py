@@ -48,7 +48,7 @@ class Suite:
         return hashlib.sha256(rows.encode("utf-8", "surrogatepass")).hexdigest()
 
     def items(self, per_prompt: int, seed: int, fields: Mapping[str, Any]) -> list[Item]:
-        """The pictures to draw: `per_prompt` of each, with seeds from `seed` on. Raises RequestError."""
+        """Return the pictures to draw: `per_prompt` of each, with seeds from `seed` on. Raises RequestError."""
         found = []
         for one in self.prompts:
             request = ImageRequest(**{**fields, "prompt": one.prompt, "seed": seed, "count": per_prompt})
@@ -60,7 +60,7 @@ class Suite:
 
 
 def picture_key(key: str, index: int, per_prompt: int) -> str:
-    """The key of picture `index` of a prompt."""
+    """Return the key of picture `index` of a prompt."""
     return key if per_prompt == 1 else f"{key}-{index}"
 
 

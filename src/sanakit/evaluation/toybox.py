@@ -124,7 +124,7 @@ def slope_of_renders() -> float:
 
 
 def _roundness(found: Sequence[Outcome]) -> float | None:
-    """The median over prompts for one sphere alone in whose image the judge read one."""
+    """Return the median over prompts for one sphere alone in whose image the judge read one."""
     alone = [o for o in found if [(g.shape, g.count) for g in o.trial.spec.groups] == [("sphere", 1)]]
     read = [(o, o.reading.objects[0]) for o in alone if o.reading.objects]
     shares = [out_of_round(judge_input(o.picture)[0], item) for o, item in read if item.shape == "sphere"]

@@ -89,7 +89,7 @@ def order_at(step: int, steps: int, order: int, to_zero: bool = True, schedule: 
 
 
 def _clean_part(clean: list[Tensor], gaps: list[float], heun: bool) -> Tensor:
-    """The integral over the clean prediction, without its factor alpha; the order is the number of gaps in lambda."""
+    """Integrate the clean prediction, without its factor alpha; the order is the number of gaps in lambda."""
     h, phi1 = gaps[0], math.expm1(-gaps[0])
     part = -phi1 * clean[0]
     if len(gaps) == 1:

@@ -94,5 +94,5 @@ def scm(x: Tensor, sigmas: Sequence[float] | Tensor, noise: Noise | None = None)
 
 
 def _angle(sigma: float) -> float:
-    """The angle of a noise level, in float32, in which the published sampler holds its angles."""
+    """Return the angle of a noise level, in float32, in which the published sampler holds its angles."""
     return float(torch.tensor(angle_from_time(sigma), dtype=torch.float32, device="cpu"))

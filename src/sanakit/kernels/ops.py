@@ -117,7 +117,7 @@ def fp8_matmul(x: Tensor, weight: Tensor, scales: Tensor, bias: Tensor | None, a
 
 
 def _modulation(shift: Tensor, scale: Tensor) -> dict[str, int]:
-    """The facts of a modulation: `shared` by all samples and tokens; `per_token`, one for each token."""
+    """Return the facts of a modulation: `shared` by all samples and tokens; `per_token`, one for each token."""
     sizes = (shift.shape[0], scale.shape[0], shift.shape[1], scale.shape[1])
     per_token = max(sizes[2:]) > 1
     return {"shared": 1 if all(size == 1 for size in sizes) else 0, "per_token": 1 if per_token else 0}

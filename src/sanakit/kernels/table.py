@@ -103,7 +103,7 @@ class Implementation:
 
 
 def _reference(op: str, run: Callable[..., Any]) -> Implementation:
-    """A row of plain torch: takes every problem, has every derivative, and is what a compiler fuses."""
+    """Return a row of plain torch: takes every problem, has every derivative, and is what a compiler fuses."""
     return Implementation(op, "reference", run, traced=run, forward_ad=True)
 
 

@@ -65,7 +65,7 @@ class TextEmbed(nn.Module):
 def position_table(
     height: int, width: int, channels: int, base: int, scale: float, device: torch.device = CPU
 ) -> Tensor:
-    """The sin-cos table of the 2K and 4K checkpoints, for any size.
+    """Return the sin-cos table of the 2K and 4K checkpoints, for any size.
 
     Positions span [0, base / scale) along each side whatever the aspect ratio, so other sizes are interpolated.
 
@@ -94,7 +94,7 @@ _THETA = 10_000.0
 
 
 def axis_channels(head_dim: int) -> tuple[int, int, int]:
-    """How a head's channels are shared by (frames, rows, columns): 112 -> (40, 36, 36)."""
+    """Return how a head's channels are shared by (frames, rows, columns): 112 -> (40, 36, 36)."""
     side = 2 * (head_dim // 6)
     return head_dim - 2 * side, side, side
 

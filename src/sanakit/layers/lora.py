@@ -73,11 +73,11 @@ class LowRank:
         return self.down.shape[2]
 
     def scaled(self, weight: float) -> LowRank:
-        """The same adapter at a weight: 0 changes nothing, apart from magnitudes, 1 is as it was."""
+        """Return the same adapter at a weight: 0 changes nothing, apart from magnitudes, 1 is as it was."""
         return replace(self, scale=self.scale * weight)
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> LowRank:
-        """The same tensors elsewhere, or in another dtype."""
+        """Return the same tensors elsewhere, or in another dtype."""
         magnitude = None if self.magnitude is None else self.magnitude.to(device, dtype)
         return replace(
             self, down=self.down.to(device, dtype), up=self.up.to(device, dtype), magnitude=magnitude
@@ -90,7 +90,7 @@ class LowRank:
 
 
 def change(low: LowRank, weight: Tensor) -> Tensor:
-    """What an adapter adds to a weight, float32, in its shape. The reference of all that follows.
+    """Return what an adapter adds to a weight, float32, in its shape. The reference of all that follows.
 
     weight: [O, ...] with K numbers per output. With magnitudes m it is m (W + d) / |W + d| - W, d = scale * up @ down.
     """
@@ -106,7 +106,7 @@ def change(low: LowRank, weight: Tensor) -> Tensor:
 
 
 def merged(weight: Tensor, lows: Iterable[LowRank]) -> Tensor:
-    """The weight with several adapters in it, summed in float32, in the weight's dtype."""
+    """Return the weight with several adapters in it, summed in float32, in the weight's dtype."""
     total = weight.float()
     for low in lows:
         total = total + change(low, weight)
@@ -136,7 +136,7 @@ class Adapter(nn.Module):
         self.weight, self.dropout = weight, dropout
 
     def value(self) -> LowRank:
-        """The adapter as it is, without the factor `weight`."""
+        """Return the adapter as it is, without the factor `weight`."""
         return LowRank(
             down=self.down,
             up=self.up,
@@ -147,7 +147,7 @@ class Adapter(nn.Module):
         )
 
     def active(self) -> LowRank:
-        """The adapter with the factor `weight`, as it works."""
+        """Return the adapter with the factor `weight`, as it works."""
         return self.value().scaled(self.weight)
 
     def spread(self) -> tuple[Tensor, Tensor]:
@@ -173,7 +173,7 @@ class AdaptedLayer(nn.Module):
         self.adapters = nn.ModuleDict()
 
     def each(self) -> list[Adapter]:
-        """The adapters in the order in which they came."""
+        """Return the adapters in the order in which they came."""
         return [adapter for adapter in self.adapters.values() if isinstance(adapter, Adapter)]
 
     @property

@@ -59,18 +59,18 @@ class Question:
         return self.plan.clock(self.sigma, self.step)
 
     def perturbs(self, block: int) -> list[bool]:
-        """Which of its samples are perturbed in a block."""
+        """Return which of its samples are perturbed in a block."""
         return [name == "perturbed" and block in self.plan.pag_blocks for name in self.branches]
 
     def residuals(self) -> dict[int, Tensor]:
-        """What ControlNets add behind blocks, [branches, N, D] each. Raises NumericsError for NaN or Inf."""
+        """Return what ControlNets add behind blocks, [branches, N, D] each. Raises NumericsError for NaN or Inf."""
         found = steer(
             self.steering, self.samples, self.sigma, self.step, self.branches, self.plan.guidance_input
         )
         return found or {}
 
     def combine(self, velocities: Tensor) -> Tensor:
-        """The guided velocity [1, C, h, w] float32 from those of its samples [branches, C, h, w]."""
+        """Return the guided velocity [1, C, h, w] float32 from those of its samples [branches, C, h, w]."""
         return self.plan.guidance.combine(dict(zip(self.branches, velocities.float().split(1), strict=True)))
 
 
@@ -85,7 +85,7 @@ class Pass:
 
     @classmethod
     def of(cls, questions: Sequence[Question], text_kv: TextKV, embeds_guidance: bool) -> Pass:
-        """The pass that answers questions. text_kv: of all of them. embeds_guidance: whether the network reads scales.
+        """Make the pass that answers questions. text_kv: of all of them. embeds_guidance: the network reads scales.
 
         Raises NumericsError for NaN or Inf in what a ControlNet adds.
         """
@@ -104,7 +104,7 @@ class Pass:
         )  # fmt: skip
 
     def run(self, transformer: Transformer) -> Tensor:
-        """The velocities [B, C, h, w] of all samples, in the dtype of the weights."""
+        """Return the velocities [B, C, h, w] of all samples, in the dtype of the weights."""
         velocities: Tensor = transformer(self.latent, self.time, self.text_kv, **self.others)
         return velocities
 
@@ -122,7 +122,7 @@ class Together:
 
     @torch.no_grad()
     def answer(self, questions: Sequence[Question]) -> list[Tensor]:
-        """The guided velocity [1, C, h, w] float32 of each question; NaN or Inf only where its own numbers broke."""
+        """Return guided velocity [1, C, h, w] float32 of each question; NaN or Inf only where its own numbers broke."""
         text_kv = self._join([question.text_kv for question in questions], questions)
         asked = Pass.of(questions, text_kv, self.transformer.config.guidance_embed)
         parts = asked.run(self.transformer).split([len(question.branches) for question in questions])
@@ -137,7 +137,7 @@ class Together:
 
 
 def join_texts(texts: Sequence[TextKV], sizes: Sequence[int], tokens: int) -> TextKV:
-    """The keys and values of several texts as those of one batch.
+    """Return the keys and values of several texts as those of one batch.
 
     Shorter texts are padded, and the mask gives the padding no weight. sizes: samples of each. tokens: N, of the
     picture, for masks that differ from token to token.
@@ -182,7 +182,7 @@ def _join_masks(texts: Sequence[TextKV], length: int, tokens: int) -> Tensor | N
 
 
 def _mask(text: TextKV) -> Tensor:
-    """The mask of a text, also of one whose tokens are all real."""
+    """Return the mask of a text, also of one whose tokens are all real."""
     if text.mask is not None:
         return text.mask
     key = text.blocks[0].key
@@ -195,7 +195,7 @@ def _tokens(transformer: Transformer, questions: Sequence[Question]) -> int:
 
 
 def _numbers(values: Sequence[tuple[float, int]], device: torch.device) -> Tensor:
-    """A number for each sample, [B]; [1] if it is the same for all, which is embedded once and modulates all norms."""
+    """Return a number per sample, [B]; [1] if all have the same, which is embedded once and modulates all norms."""
     if len({value for value, _ in values}) == 1:
         return torch.full((1,), values[0][0], device=device)
     each = [value for value, times in values for _ in range(times)]

@@ -62,7 +62,7 @@ def place(source: Size, margins: Box, drawn: Size) -> Canvas:
 
 
 def to_drawn(canvas: Canvas, source: Image.Image) -> Tensor:
-    """The source as the encoder reads it: [1, 3, H, W] in -1..1; what is transparent is white."""
+    """Return the source as the encoder reads it: [1, 3, H, W] in -1..1; what is transparent is white."""
     levels = (
         torch.from_numpy(np.array(flattened(source, "white").convert("RGB"))).permute(2, 0, 1)[None].float()
     )
@@ -74,7 +74,7 @@ def to_drawn(canvas: Canvas, source: Image.Image) -> Tensor:
 
 
 def free_levels(canvas: Canvas, mask: Image.Image | None, ratio: int) -> Tensor:
-    """The noise level below which each latent position may change, [1, 1, h, w] in 0..1; the margins are 1.
+    """Return the noise level below which each latent position may change, [1, 1, h, w] in 0..1; the margins are 1.
 
     mask: grey levels of the source's size; None keeps all of it. A position counts as its freest pixel: those that must
     stay are put back at the end.
@@ -88,7 +88,7 @@ def free_levels(canvas: Canvas, mask: Image.Image | None, ratio: int) -> Tensor:
 def finish(
     canvas: Canvas, pixels: Tensor, source: Image.Image, mask: Image.Image | None, *, keeps: bool
 ) -> Image.Image:
-    """The result at the canvas's size, RGB or RGBA as the source.
+    """Return the result at the canvas's size, RGB or RGBA as the source.
 
     Args:
         canvas: where all lies.
@@ -109,7 +109,7 @@ def finish(
 
 
 def _mixed(canvas: Canvas, new: np.ndarray, old: np.ndarray, mask: Image.Image | None) -> np.ndarray:
-    """New pixels inside of the mask, with a seam along its inner edge; the old ones elsewhere, as they are."""
+    """Blend new pixels inside of the mask, with a seam along its inner edge, into the old ones, kept as they are."""
     free = (_on_canvas(canvas, mask) > 0).float()
     weight = _seam(free, max(1, min(canvas.size.width, canvas.size.height) // SEAM_SHARE))[
         0, 0, :, :, None
@@ -126,7 +126,7 @@ def _seam(free: Tensor, width: int) -> Tensor:
 
 
 def _on_canvas(canvas: Canvas, mask: Image.Image | None) -> Tensor:
-    """The mask with its margins, [1, 1, H, W] in 0..1 at the canvas's size."""
+    """Return the mask with its margins, [1, 1, H, W] in 0..1 at the canvas's size."""
     left, top, right, bottom = canvas.margins
     size = (canvas.size.height - top - bottom, canvas.size.width - left - right)
     inner = torch.zeros(size) if mask is None else torch.from_numpy(np.asarray(mask) / np.float32(255))
@@ -142,7 +142,7 @@ def _inside(canvas: Canvas) -> np.ndarray:
 
 
 def _rest(canvas: Canvas) -> Box:
-    """What is drawn around the canvas: left, top, right, bottom."""
+    """Return what is drawn around the canvas: left, top, right, bottom."""
     left, top, right, bottom = canvas.content
     return left, top, canvas.drawn.width - right, canvas.drawn.height - bottom
 

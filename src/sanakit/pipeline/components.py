@@ -109,7 +109,7 @@ class Components:
         return self.swap or bool(int8_layers(self.spec.transformer_source))
 
     def control(self, spec: ControlSpec) -> ControlNet | Runner:
-        """A ControlNet beside the transformer, or what runs it; loaded on first use. Raises WeightsError."""
+        """Return a ControlNet beside the transformer, or what runs it; loaded on first use. Raises WeightsError."""
         if spec.source not in self._controls:
             dtype, device = self.dtype("transformer"), self.precision.device
             made = self._finish("control", spec.build(dtype=dtype, device=device, mapped=True))
@@ -235,7 +235,7 @@ class Components:
         return edited
 
     def _variant(self, folder: Path) -> str | None:
-        """The variant of the weights that are read from a folder: the model's, if the folder has it."""
+        """Return the variant of the weights that are read from a folder: the model's, if the folder has it."""
         return variant_of(folder, STEMS.get(folder.name, ""), self.spec.variant)
 
 
@@ -258,7 +258,7 @@ def fingerprint(spec: ModelSpec) -> str:
 
 
 def _weight_files(folder: Path, variant: str | None) -> list[Path]:
-    """All weight files of a component; those of the variant if it was asked for and is there.
+    """Return all weight files of a component; those of the variant if it was asked for and is there.
 
     Hidden files are drafts of writers that were stopped, not a part of a model.
     """

@@ -42,7 +42,7 @@ class ControlFile(InputFile):
 
     @classmethod
     def take(cls, value: object) -> Self:
-        """A `ControlFile` of itself, a folder, a file or a hub id. Raises ModelNotFoundError or RequestError."""
+        """Return a `ControlFile` of itself, a folder, a file or a hub id. Raises ModelNotFoundError or RequestError."""
         if isinstance(value, cls):
             return value
         if not isinstance(value, str | Path):
@@ -87,14 +87,14 @@ class Control:
             raise RequestError(f"fit of a control is {', '.join(FITS)}, not {quoted(self.fit)}")
 
     def steps(self, count: int) -> range:
-        """The steps of `count` in which it steers: those that lie wholly between start and end, as in diffusers."""
+        """Return steps of `count` in which it steers: those that lie wholly between start and end, as in diffusers."""
         inside = [
             step for step in range(count) if step / count >= self.start and (step + 1) / count <= self.end
         ]
         return range(inside[0], inside[-1] + 1) if inside else range(0)
 
     def fitted(self, width: int, height: int) -> Image:
-        """The picture in RGB at a size; what is transparent is black."""
+        """Return the picture in RGB at a size; what is transparent is black."""
         from PIL import Image, ImageOps
 
         picture, size = flattened(self.picture.image, "black").convert("RGB"), (width, height)
@@ -132,7 +132,7 @@ class Control:
 
 
 def take_controls(value: object) -> tuple[Control, ...]:
-    """A tuple of controls of texts, mappings of the fields of `Control`, or controls. Raises RequestError."""
+    """Return a tuple of controls of texts, mappings of the fields of `Control`, or controls. Raises RequestError."""
     values = value if isinstance(value, list | tuple) else (value,)
     return tuple(_taken(each) for each in values)
 
@@ -180,7 +180,7 @@ def _settings(text: str) -> dict[str, Any]:
 
 
 def _content(path: Path) -> str:
-    """The sha256 of a file, or of the names and contents of the files that make a ControlNet's folder."""
+    """Return the sha256 of a file, or of the names and contents of the files that make a ControlNet's folder."""
     if path.is_file():
         return file_sha256(path)
     inside = path / "controlnet" if (path / "controlnet" / "config.json").is_file() else path

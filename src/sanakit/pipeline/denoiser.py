@@ -179,7 +179,7 @@ def _begin_words(plan: Plan, noise: Noise, source: Tensor) -> FlowEdit:
 
 
 def _begin(plan: Plan, noise: Noise, source: Tensor | None) -> Solver:
-    """The solver of a plan, begun at noise, or at the noised source, of which it keeps what it must."""
+    """Return the solver of a plan, begun at noise, or at the noised source, of which it keeps what it must."""
     x = noise(-1)
     if source is not None:
         x = plan.solver.start(source, x, plan.sigmas[0])
@@ -243,7 +243,7 @@ def precompute_text(
 
 
 def _region_mask(text_kv: TextKV, prompt: PromptStates, branches: Branches, reads: Tensor) -> Tensor:
-    """The states that each token reads in each sample, [M, N, L]: those of its own words, or all of the null text."""
+    """Return which states each token reads, [M, N, L] per sample: those of its own words, or all of the null text."""
     first = text_kv.blocks[0]
     samples, length, device = range(len(branches)), first.key.shape[2], first.key.device
     assert prompt.texts is not None
@@ -258,6 +258,6 @@ def _region_mask(text_kv: TextKV, prompt: PromptStates, branches: Branches, read
 
 
 def _largest(text_kv: TextKV) -> Tensor:
-    """The largest key and value of every block, which are NaN or Inf if one of them is."""
+    """Return the largest key and value of every block, which are NaN or Inf if one of them is."""
     parts = [part for kv in text_kv.blocks for part in (kv.key, kv.value, kv.constant) if part is not None]
     return torch.stack([part.abs().amax() for part in parts if part.numel()])

@@ -62,7 +62,7 @@ def write_reshaped(
 
 
 def _weights(found: ModelSpec) -> dict[str, Tensor]:
-    """The transformer's, by our names, in the dtype of the file and from there."""
+    """Return the transformer's, by our names, in the dtype of the file and from there."""
     with torch.device("meta"):
         model = SanaTransformer(found.transformer)
     load_transformer(model, found.transformer, found.transformer_source, variant=found.variant, mapped=True)

@@ -105,5 +105,5 @@ def _check_mask(mask: InputImage, source: InputImage) -> None:
 
 
 def mask_levels(mask: InputImage) -> Any:
-    """The mask as a PIL image of grey levels, 255 for what is drawn anew; what is transparent is 0."""
+    """Return the mask as a PIL image of grey levels, 255 for what is drawn anew; what is transparent is 0."""
     return flattened(mask.image, "black").convert("L")

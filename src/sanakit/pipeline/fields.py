@@ -67,7 +67,7 @@ class RequestField:
         return self.flag or f"--{self.name.replace('_', '-')}"
 
     def to_plain(self, value: Any) -> Any:
-        """The value as JSON holds it."""
+        """Return the value as JSON holds it."""
         if self.encode is not None:
             return None if value is None else self.encode(value)
         return list(value) if isinstance(value, tuple) else value
@@ -85,7 +85,7 @@ def about(help: str, check: Check, **more: Any) -> dict[str, Any]:
 
 
 def option(default: object, help: str, check: Check, **more: Any) -> Any:
-    """A field with a default and its metadata; arguments as of `RequestField`."""
+    """Return a field with a default and its metadata; arguments as of `RequestField`."""
     return dataclasses.field(default=default, metadata=about(help, check, **more))
 
 

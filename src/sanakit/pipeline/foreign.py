@@ -41,7 +41,7 @@ _SCHEDULES = re.compile(
 
 
 def is_foreign(pairs: Mapping[str, str]) -> bool:
-    """Whether a `parameters` line was written by another program: its sampler, its version or its own pairs say so."""
+    """Return whether another program wrote a `parameters` line: its sampler, version or own pairs say so."""
     if any(name in pairs for name in _THEIR_PAIRS):
         return True
     version = pairs.get("Version")

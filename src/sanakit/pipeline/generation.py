@@ -70,7 +70,7 @@ class Generation:
         yield Done(timings=self.timer.seconds)
 
     def _unchanged(self) -> Iterator[Event]:
-        """The source itself, as an edit of strength 0 asks for it."""
+        """Yield the source itself, as an edit of strength 0 asks for it."""
         assert self.plan.edit is not None
         for index in range(len(self.plan.seeds)):
             yield self._done(index, self.plan.edit.source.copy())

@@ -102,7 +102,7 @@ class InputImage(InputFile):
 
     @classmethod
     def take(cls, value: object) -> Self:
-        """An `InputImage` of itself, a path, a PIL image or a tensor. Raises PictureError."""
+        """Return an `InputImage` of itself, a path, a PIL image or a tensor. Raises PictureError."""
         if isinstance(value, cls):
             return value
         return cls.read(value) if isinstance(value, str | Path) else cls.of(value)
@@ -173,7 +173,7 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _decode(data: bytes, path: str | Path, most_pixels: int) -> Image:
-    """The upright picture of a file's bytes, its first frame."""
+    """Return the upright picture of a file's bytes, its first frame."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     Image.init()

@@ -110,11 +110,11 @@ class LoRAFile(InputFile):
         return {**super().to_json(), "weight": self.weight, **blocks}
 
     def like(self, record: LoRAFile) -> LoRAFile:
-        """The file as another was used in a record, unless weight or blocks were given."""
+        """Return the file as another was used in a record, unless weight or blocks were given."""
         return self if not self.plain else replace(self, weight=record.weight, blocks=record.blocks)
 
     def factor(self, layer: str) -> float:
-        """The weight in a layer, by its name; 0 where it does not work."""
+        """Return the weight in a layer, by its name; 0 where it does not work."""
         if not self.blocks:
             return self.weight
         match = re.match(r"blocks\.(\d+)\.", layer)
@@ -124,7 +124,7 @@ class LoRAFile(InputFile):
         )
 
     def low_ranks(self) -> dict[str, LowRank]:
-        """What it changes in each layer, at its weight. Raises RequestError if the tensors are not here."""
+        """Return what it changes in each layer, at its weight. Raises RequestError if the tensors are not here."""
         if self.lora is None:
             raise RequestError(f"the LoRA {self.shown} is needed: give that file")
         factors = {name: self.factor(name) for name in self.lora.layers}

@@ -203,7 +203,7 @@ def _least(*figures: int | None) -> int | None:
 
 
 def _meminfo(name: str) -> int | None:
-    """A line of Linux' memory table, in bytes."""
+    """Return a line of Linux' memory table, in bytes."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
@@ -212,7 +212,7 @@ def _meminfo(name: str) -> int | None:
 
 
 def _physical() -> int | None:
-    """All memory of the machine, on systems without that table."""
+    """Return all memory of the machine, on systems without that table."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, AttributeError):
@@ -227,7 +227,7 @@ def _text_work(config: TextConfig, size: int) -> int:
 
 
 def _denoise_work(config: TransformerConfig, tokens: int, size: int) -> int:
-    """The Mix-FFN at its peak: six tensors of its doubled hidden width (counting layout copies), six of the width."""
+    """Count the Mix-FFN at its peak: six tensors of its doubled hidden width (with layout copies), six of the width."""
     hidden = int(config.width * config.ffn_ratio)
     return tokens * (size * (6 * 2 * hidden + 6 * config.width) + 4 * 2 * config.width)
 
@@ -235,7 +235,7 @@ def _denoise_work(config: TransformerConfig, tokens: int, size: int) -> int:
 def _decode_work(
     config: AutoencoderConfig, width: int, height: int, size: int, banded: bool, tiled: bool
 ) -> int:
-    """The largest stage of the decoder, or of one tile if the image is decoded in tiles."""
+    """Return the largest stage of the decoder, or of one tile if the image is decoded in tiles."""
     pixels = width * height
     if not tiled:
         return _decoder_peak(config, pixels, size, banded)
@@ -245,20 +245,20 @@ def _decode_work(
 def _encode_work(
     config: AutoencoderConfig, width: int, height: int, size: int, dtype: torch.dtype, total: int | None
 ) -> int:
-    """The largest stage of the encoder, or of one tile."""
+    """Return the largest stage of the encoder, or of one tile."""
     if encodes_in_tiles(config, width, height, dtype, total):
         return _encoder_peak(config, min(width, TILE) * min(height, TILE), size)
     return _encoder_peak(config, width * height, size)
 
 
 def _encoder_peak(config: AutoencoderConfig, pixels: int, size: int) -> int:
-    """The widest stage; it is never computed in bands."""
+    """Return the widest stage; it is never computed in bands."""
     stages = enumerate(config.encoder)
     return max(_stage_peak(stage, pixels // 4**index, size, banded=False) for index, stage in stages)
 
 
 def _decoder_peak(config: AutoencoderConfig, pixels: int, size: int, banded: bool) -> int:
-    """The widest stage; with bands the widest of either kind, for the heap keeps the pages of the one before."""
+    """Return the widest stage; with bands the widest of either kind, for the heap keeps the pages of the one before."""
     peaks: dict[str, int] = {"res": 0, "evit": 0}
     for index, stage in enumerate(config.decoder):
         need = _stage_peak(stage, pixels // 4**index, size, banded)
@@ -267,7 +267,7 @@ def _decoder_peak(config: AutoencoderConfig, pixels: int, size: int, banded: boo
 
 
 def _stage_peak(stage: Stage, positions: int, size: int, banded: bool) -> int:
-    """A channel costs three tensors in the dtype and four in float32, for the norms; in bands, a band's maps.
+    """Return a channel costs three tensors in the dtype and four in float32, for the norms; in bands, a band's maps.
 
     An EfficientViT block widens its own channels eightfold in its FFN, of which half count.
     """

@@ -57,7 +57,7 @@ def write_parameters(request: ImageRequest, extra: Mapping[str, str] | None = No
 
 
 def parse_parameters(text: str) -> Parameters:
-    """What a `parameters` text holds; raises `RequestError` if it holds no request.
+    """Return what a `parameters` text holds; raises `RequestError` if it holds no request.
 
     In a text of our own a value that is wrong is an error. Of texts of other programs everything is taken that means
     something here (see `foreign.py`).
@@ -119,7 +119,7 @@ def _split_pairs(line: str) -> Iterator[tuple[str, str]]:
 
 
 def _pairs(request: ImageRequest) -> dict[str, str]:
-    """Those of the tradition first and always; ours after them, if they differ from their default."""
+    """Return those of the tradition first and always; ours after them, if they differ from their default."""
     fields = {entry.name: entry for entry in request_fields() if entry.png is not None}
     size = Size(request.width, request.height) if request.width and request.height else None
     first = {fields[name].png: _shown(getattr(request, name)) for name in _FIRST} | {"Size": _shown(size)}
@@ -132,14 +132,14 @@ def _pairs(request: ImageRequest) -> dict[str, str]:
 
 
 def _shown_field(entry: RequestField, value: object) -> str | None:
-    """The value of a field as text, in JSON if it is made of parts; None if it is open."""
+    """Return the value of a field as text, in JSON if it is made of parts; None if it is open."""
     if entry.encode is None or value is None:
         return _shown(value)
     return json.dumps(entry.to_plain(value), ensure_ascii=False)
 
 
 def _shown(value: object) -> str | None:
-    """A value as text; None if it is open."""
+    """Return a value as text; None if it is open."""
     if value is None:
         return None
     if isinstance(value, bool):

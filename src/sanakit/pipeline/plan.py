@@ -93,7 +93,7 @@ class Plan:
         return None if free is None else free.to(device)
 
     def of_source(self) -> Plan:
-        """The plan of an edit by words, for the words of the source: asked at the same points, without regions."""
+        """Return plan of an edit by words, for the words of the source: asked at the same points, without regions."""
         assert self.edit is not None and self.edit.words is not None
         words, uncond = self.edit.words, self.guides and self.edit.words.guidance > 1
         return replace(
@@ -179,7 +179,7 @@ def defaults_of(spec: ModelSpec) -> Defaults:
 
 
 def _defaults(spec: ModelSpec, request: ImageRequest) -> Defaults:
-    """Those of the model; for an edit with a size in the shape of its canvas."""
+    """Return those of the model; for an edit with a size in the shape of its canvas."""
     found = defaults_of(spec)
     if request.source is None:
         return found
@@ -188,7 +188,7 @@ def _defaults(spec: ModelSpec, request: ImageRequest) -> Defaults:
 
 
 def _filled(value: T | None) -> T:
-    """A field of a complete request."""
+    """Return a field of a complete request."""
     assert value is not None
     return value
 
@@ -203,7 +203,7 @@ def _drawn_size(spec: ModelSpec, size: Size, bins: bool) -> Size:
 def _reads(
     spec: ModelSpec, request: ImageRequest, size: Size, drawn: Size, edit: EditPlan | None
 ) -> Tensor | None:
-    """Which text each token reads. Raises RequestError for a region outside of the picture."""
+    """Return which text each token reads. Raises RequestError for a region outside of the picture."""
     if not request.regions:
         return None
     step = spec.autoencoder.ratio * spec.transformer.patch_size
@@ -220,7 +220,7 @@ def _reads(
 
 
 def _sigmas(spec: ModelSpec, request: ImageRequest, solver: SolverSpec, steps: int) -> tuple[float, ...]:
-    """The noise levels of a request's angles, else those of its number of steps. Raises RequestError."""
+    """Return the noise levels of a request's angles, else those of its number of steps. Raises RequestError."""
     if request.angles is None:
         return tuple(solver.sigmas(spec.schedule, steps))
     if solver.from_angles is None:
@@ -233,7 +233,7 @@ def _sigmas(spec: ModelSpec, request: ImageRequest, solver: SolverSpec, steps: i
 
 
 def _model_clock(spec: ModelSpec, solver: SolverSpec, steps: int) -> Clock:
-    """The time that the transformer reads at a noise level.
+    """Return the time that the transformer reads at a noise level.
 
     Consistency models read the noise level itself, models that scale time on their own exact thousandths; else the
     solver decides, and the official dialect wants whole thousandths from all.
@@ -246,7 +246,7 @@ def _model_clock(spec: ModelSpec, solver: SolverSpec, steps: int) -> Clock:
 
 
 def _pag_blocks(spec: ModelSpec, request: ImageRequest) -> tuple[int, ...]:
-    """The blocks that PAG perturbs; in a folder made for it, those of diffusers' pipeline by default."""
+    """Return the blocks that PAG perturbs; in a folder made for it, those of diffusers' pipeline by default."""
     if request.pag_blocks is not None:
         return request.pag_blocks
     depth = spec.transformer.depth

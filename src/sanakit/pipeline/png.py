@@ -55,7 +55,7 @@ class Record:
     source_type: str | None = field(default=None, compare=False)
 
     def to_json(self) -> dict[str, Any]:
-        """The content of the `sanakit` chunk."""
+        """Return the content of the `sanakit` chunk."""
         content: dict[str, Any] = {"format": FORMAT, "request": self.request.to_json()}
         if self.others:
             content["others"] = [request.to_json() for request in self.others]
@@ -63,7 +63,7 @@ class Record:
 
 
 def write_picture(path: Path, image: Image.Image, record: Record, signer: Signer | None = None) -> Path:
-    """Writes `image` as a PNG with its record; replaces `path` only once the new file is whole. Raises OutputError."""
+    """Write `image` as a PNG with its record; `path` is replaced only once the file is whole. Raises OutputError."""
     atomic_write(path, encode_picture(image, record, signer))
     return path
 
@@ -71,7 +71,7 @@ def write_picture(path: Path, image: Image.Image, record: Record, signer: Signer
 def write_new_picture(
     paths: Iterable[Path], image: Image.Image, record: Record, signer: Signer | None = None
 ) -> Path:
-    """Writes `image` under the first of `paths` that is free, whoever else writes there; returns it.
+    """Write `image` under the first of `paths` that is free, whoever else writes there; return that path.
 
     Raises OutputError.
     """
@@ -79,7 +79,7 @@ def write_new_picture(
 
 
 def encode_picture(image: Image.Image, record: Record, signer: Signer | None = None) -> bytes:
-    """The PNG of `image` with its record and its label, signed if there is a signer."""
+    """Return the PNG of `image` with its record and its label, signed if there is a signer."""
     texts = PngImagePlugin.PngInfo()
     shown = {name.capitalize(): value for name, value in record.made.items() if name in ("model", "version")}
     texts.add_text("parameters", write_parameters(record.request, shown))
@@ -92,7 +92,7 @@ def encode_picture(image: Image.Image, record: Record, signer: Signer | None = N
 
 
 def read_picture(path: Path) -> Record:
-    """The record of a picture; raises `PictureError` if the file is missing, no PNG, or without a request."""
+    """Return the record of a picture; raises `PictureError` if the file is missing, no PNG, or without a request."""
     if not os.path.exists(path):  # noqa: PTH110  Path.exists raises for names that are too long
         raise PictureError(f"there is no picture at {path}")
     if not path.is_file():
@@ -101,12 +101,12 @@ def read_picture(path: Path) -> Record:
 
 
 def decode_record(data: bytes, name: str) -> Record:
-    """The record in the bytes of a PNG, JPEG or WebP. name: of the picture, in messages. Raises as `read_picture`."""
+    """Return the record in a PNG, JPEG or WebP. name: of the picture, in messages. Raises as `read_picture`."""
     return _record(_read_texts(io.BytesIO(data), name, ("PNG", "JPEG", "WEBP")), name)
 
 
 def _record(texts: Mapping[str, str], name: Path | str) -> Record:
-    """The record in the texts of a picture."""
+    """Return the record in the texts of a picture."""
     label = read_source_type(texts.get(XMP_CHUNK, ""))
     try:
         if "sanakit" in texts:
@@ -121,7 +121,7 @@ def _record(texts: Mapping[str, str], name: Path | str) -> Record:
 
 
 def _nothing_in(name: Path | str, texts: Mapping[str, str]) -> str:
-    """Why a picture can't be recreated, with the program if it says."""
+    """Return why a picture can't be recreated, with the program if it says."""
     graph = "workflow" in texts or texts.get("prompt", "").startswith("{")
     program = "ComfyUI (a graph)" if graph else "InvokeAI" if "invokeai_metadata" in texts else None
     wrote = f"{program} wrote it, and" if program else "only"
@@ -146,7 +146,7 @@ def _read_texts(
 
 
 def _user_comment(image: Image.Image) -> dict[str, str]:
-    """The EXIF comment where programs of the A1111 tradition put their text in JPEG and WebP, and some in PNG."""
+    """Return EXIF comment where programs of the A1111 tradition put their text in JPEG and WebP, and some in PNG."""
     comment = image.getexif().get_ifd(_EXIF).get(_USER_COMMENT)
     if isinstance(comment, bytes):
         kind, rest = comment[:8], comment[8:]
@@ -185,7 +185,7 @@ def _read_record(text: str) -> Record:
 
 
 def slug(prompt: str) -> str:
-    """A short ASCII file name stem for a prompt; `picture` if nothing of it can be spelt in ASCII."""
+    """Return a short ASCII file name stem for a prompt; `picture` if nothing of it can be spelt in ASCII."""
     plain = unicodedata.normalize("NFKD", prompt).encode("ascii", "ignore").decode().lower()
     words = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
     return words[:_SLUG_LENGTH].rstrip("-") or "picture"
@@ -201,7 +201,7 @@ def free_names(folder: Path, request: ImageRequest, suffix: str = "") -> Iterato
 
 
 def free_name(folder: Path, request: ImageRequest, suffix: str = "") -> Path:
-    """The first of `free_names`; another process may take it meanwhile, see `write_new_picture`."""
+    """Return the first of `free_names`; another process may take it meanwhile, see `write_new_picture`."""
     return next(free_names(folder, request, suffix))
 
 

@@ -95,7 +95,7 @@ def _encode(encoder: TextEncoder, spec: ModelSpec, plan: Plan) -> PromptStates:
 
 
 def _one_after_another(*texts: TextStates) -> tuple[TextStates, Tensor]:
-    """The real states of several texts as one [1, L, C], and the number of the text of each, [L]."""
+    """Return the real states of several texts as one [1, L, C], and the number of the text of each, [L]."""
     states = [text.states[:, text.mask[0]] for text in texts]
     check_finite(torch.cat(states, dim=1), "the text encoder")
     numbers = [torch.full((part.shape[1],), number) for number, part in enumerate(states)]

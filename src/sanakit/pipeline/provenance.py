@@ -39,12 +39,12 @@ _MOST_XMP = 1 << 20  # characters; the label stands near the beginning of any pa
 
 
 def source_type(request: ImageRequest) -> str:
-    """The digital source type of a request's pictures: `EDITED` if it changes a picture, else `GENERATED`."""
+    """Return the digital source type of a request's pictures: `EDITED` if it changes a picture, else `GENERATED`."""
     return GENERATED if request.source is None else EDITED
 
 
 def write_xmp(request: ImageRequest, made: Mapping[str, str]) -> str:
-    """The XMP packet of a picture of `request`. made: as in `Record`; its model and version are named.
+    """Return the XMP packet of a picture of `request`. made: as in `Record`; its model and version are named.
 
     A JPEG or WebP takes the same packet: `image.save(..., xmp=write_xmp(request, made).encode())`.
     """
@@ -69,7 +69,7 @@ def write_xmp(request: ImageRequest, made: Mapping[str, str]) -> str:
 
 
 def read_source_type(xmp: str) -> str | None:
-    """The digital source type that an XMP packet states, None if it states none.
+    """Return the digital source type that an XMP packet states, None if it states none.
 
     Searched for as text, as an XML parser would expand whatever entities a stranger's packet defines.
     """

@@ -126,7 +126,7 @@ def tokens_read(
 
 
 def _covered(low: float, high: float, count: int) -> slice:
-    """The cells of 0..count whose centres lie in a range, at least the one that holds its middle."""
+    """Return the cells of 0..count whose centres lie in a range, at least the one that holds its middle."""
     first, last = math.ceil(low - 0.5), math.ceil(high - 0.5)
     if last <= first:
         first = min(max(int((low + high) / 2), 0), count - 1)

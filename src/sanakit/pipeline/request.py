@@ -41,7 +41,7 @@ def _check_solver(name: str, value: object) -> None:
 
 
 def _any(name: str, value: object) -> None:
-    """A value that was checked as it was taken."""
+    """Accept a value that was checked as it was taken."""
 
 
 _EDIT: dict[str, Any] = {"later": True, "commands": ("edit",)}
@@ -196,7 +196,7 @@ class ImageRequest:
             )
 
     def complete(self, defaults: Defaults) -> ImageRequest:
-        """The same request with every open field filled from `defaults`, or the steps from the angles."""
+        """Return the same request with every open field filled from `defaults`, or the steps from the angles."""
         values = {one.name: getattr(defaults, one.name) for one in dataclasses.fields(defaults)}
         if self.angles is not None:
             values["steps"] = len(self.angles)
@@ -205,17 +205,17 @@ class ImageRequest:
         )
 
     def replace(self, **changes: Any) -> ImageRequest:
-        """A validated copy with some fields changed; new steps open the angles, new angles the steps."""
+        """Return a validated copy with some fields changed; new steps open the angles, new angles the steps."""
         if ("steps" in changes) != ("angles" in changes):
             changes = {"steps": None, "angles": None} | changes
         return dataclasses.replace(self, **changes)
 
     def picture(self, index: int) -> ImageRequest:
-        """The request that draws picture `index` of this one alone."""
+        """Return the request that draws picture `index` of this one alone."""
         return self.replace(seed=self.seed + index, count=1)
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as plain JSON values in the order of the class; those marked `later` only off their default."""
+        """Return fields as plain JSON values in the order of the class; those marked `later` only off their default."""
         values = {entry: getattr(self, entry.name) for entry in request_fields()}
         return {
             entry.name: entry.to_plain(value)
@@ -240,7 +240,7 @@ class ImageRequest:
 
 @cache
 def request_fields() -> tuple[RequestField, ...]:
-    """The fields of a request with what they say of themselves, in the order of the class."""
+    """Return the fields of a request with what they say of themselves, in the order of the class."""
     return f.read_fields(ImageRequest)
 
 

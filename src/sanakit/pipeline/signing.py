@@ -51,7 +51,7 @@ class Signer:
         return signer
 
     def sign(self, png: bytes, source_type: str) -> bytes:
-        """The PNG with a manifest that states a digital source type. Raises ConfigError for a bad certificate."""
+        """Return PNG with a manifest that states a digital source type. Raises ConfigError for a bad certificate."""
         import c2pa
 
         signed = io.BytesIO()
@@ -84,7 +84,7 @@ class Signature:
     faults: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as plain values."""
+        """Return the fields as plain values."""
         plain = {"valid": self.valid, "signer": self.signer, "trusted": self.trusted}
         return plain | {"faults": list(self.faults)}
 
@@ -98,12 +98,12 @@ class Signature:
 
 
 def is_available() -> bool:
-    """Whether the libraries that sign and check are installed."""
+    """Return whether the libraries that sign and check are installed."""
     return find_spec("c2pa") is not None and find_spec("cryptography") is not None
 
 
 def read_signature(path: Path) -> Signature | None:
-    """The signature of a PNG file, None if it has none."""
+    """Return the signature of a PNG file, None if it has none."""
     data = path.read_bytes()
     if _CHUNK not in _chunk_kinds(data):
         return None
@@ -125,7 +125,7 @@ def read_signature(path: Path) -> Signature | None:
 
 
 def _chunk_kinds(png: bytes) -> Iterator[bytes]:
-    """The kinds of a PNG's chunks, as far as its lengths lead."""
+    """Yield the kinds of a PNG's chunks, as far as its lengths lead."""
     at = 8  # behind the file's signature; a chunk is length, kind, data, checksum
     while at + 8 <= len(png):
         yield png[at + 4 : at + 8]
@@ -149,7 +149,7 @@ def _context() -> Any:
 
 
 def _algorithm(key: bytes, name: str) -> str:
-    """The signature algorithm of C2PA for a private key (C2PA 2.2, section 13.2.1). Raises ConfigError."""
+    """Return the signature algorithm of C2PA for a private key (C2PA 2.2, section 13.2.1). Raises ConfigError."""
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 

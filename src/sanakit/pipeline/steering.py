@@ -51,7 +51,7 @@ def plan_controls(
 
 
 def _clock(own: bool, base: bool, clock: Clock) -> Clock:
-    """The transformer's, unless one of both is a Sprint network, which reads the noise level itself, and one isn't."""
+    """Return the transformer's clock, unless only one of both networks is Sprint's, which reads noise levels."""
     return clock if own == base else Clock(scale=1.0) if own else Clock()
 
 
@@ -66,7 +66,7 @@ def control_notes(controls: Sequence[PlannedControl], steps: int) -> list[str]:
 
 
 def control_pixels(control: Control, size: Size) -> Tensor:
-    """The picture of a control as [1, 3, H, W] float32 in -1..1, at the size that is drawn."""
+    """Return the picture of a control as [1, 3, H, W] float32 in -1..1, at the size that is drawn."""
     levels = np.asarray(control.fitted(size.width, size.height), dtype=np.float32)
     return torch.from_numpy(levels).permute(2, 0, 1)[None] / 127.5 - 1
 
@@ -111,7 +111,7 @@ class Steering(LoadedControl):
 def steer(
     controls: Sequence[Steering], x: Tensor, sigma: float, step: int, branches: Branches, guidance: float
 ) -> dict[int, Tensor] | None:
-    """The sum of all residuals by blocks; None if nothing steers this step. Arguments as of `Steering.residuals`."""
+    """Return sum of all residuals by blocks; None if nothing steers this step. Arguments as of `Steering.residuals`."""
     total: dict[int, Tensor] = {}
     for control in controls:
         for block, residual in control.residuals(x, sigma, step, branches, guidance).items():

@@ -125,7 +125,7 @@ BOOKKEEPING = frozenset(_BOOKKEEPING.split())
 
 
 def check_text_config(config: TextConfig) -> None:
-    """Raises ConfigError for another architecture, and for the first field that is missing, ill-typed or out of bounds.
+    """Raise ConfigError for another architecture, and for the first field that is missing, ill-typed or out of bounds.
 
     transformers would accept some of that, or refuse it only when the first prompt runs.
     """

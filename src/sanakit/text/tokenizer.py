@@ -132,7 +132,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path | str) -> No
 
 
 def _name_for_everyone(path: Path) -> None:
-    """Puts the class name that every version of transformers knows in place of the one that only version 5 knows."""
+    """Put the class name that every version of transformers knows in place of the one that only version 5 knows."""
     settings = parse_json(path.read_text(encoding="utf-8"))
     if settings.get("tokenizer_class") == "TokenizersBackend":
         settings["tokenizer_class"] = "PreTrainedTokenizerFast"
@@ -153,7 +153,7 @@ class Tokens:
     mask: Tensor
 
     def to(self, device: torch.device | str) -> Tokens:
-        """The same on a device."""
+        """Return the same on a device."""
         return Tokens(
             ids=self.ids.to(device), real=self.real.to(device), kept=self.kept.to(device), mask=self.mask.to(device)
         )  # fmt: skip

@@ -53,7 +53,7 @@ def words_in_pieces(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:
 
 
 def _counts(tokenizer: PreTrainedTokenizerBase, text: str) -> Iterator[tuple[str, int]]:
-    """Each word, and the tokens that share a letter with it; a space before it isn't a letter."""
+    """Yield each word, and the tokens that share a letter with it; a space before it isn't a letter."""
     text = _composed(text)
     spans = [(start, end) for start, end in _spans(tokenizer, text) if text[start:end].strip()]
     for match in _WORD.finditer(text):

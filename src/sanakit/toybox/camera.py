@@ -30,7 +30,7 @@ class Camera:
 
 
 def camera_of(scene: Scene) -> Camera:
-    """The camera of a scene; the jitter depends on the scene's seed alone."""
+    """Return the camera of a scene; the jitter depends on the scene's seed alone."""
     draw = random.Random(scene.seed * 2 + 1)
     yaw, pitch = draw.uniform(-0.03, 0.03), PITCH + draw.uniform(-0.015, 0.015)
     eye = (draw.uniform(-0.15, 0.15), HEIGHT + draw.uniform(-0.1, 0.1), draw.uniform(-0.1, 0.1))

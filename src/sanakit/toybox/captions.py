@@ -26,7 +26,7 @@ def caption(scene: Scene, draw: random.Random) -> str:
 
 
 def partial_spec(scene: Scene, draw: random.Random) -> SceneSpec:
-    """What one caption says of the scene: all of it or a part, from either thing's side."""
+    """Return what one caption says of the scene: all of it or a part, from either thing's side."""
     spec = full_spec(scene)
     if spec.relation is not None and draw.random() < 0.5:
         spec = turned(spec)
@@ -58,7 +58,7 @@ def full_spec(scene: Scene) -> SceneSpec:
 
 
 def turned(spec: SceneSpec) -> SceneSpec:
-    """The same said from the second object's side: "b right of a" for "a left of b"."""
+    """Return the same said from the second object's side: "b right of a" for "a left of b"."""
     first, second = spec.groups
     return replace(spec, groups=(second, first), relation=INVERSE_RELATION[spec.relation or ""])
 
@@ -90,7 +90,7 @@ def _without(group: GroupSpec, drop: set[str]) -> GroupSpec:
 
 
 def _told_apart(spec: SceneSpec) -> SceneSpec:
-    """Groups that now read the same are joined: two different cubes without their colours are two cubes."""
+    """Join groups that now read the same: two different cubes without their colours are two cubes."""
     joined: dict[GroupSpec, int] = {}
     for group in spec.groups:
         key = replace(group, count=1)
@@ -101,7 +101,7 @@ def _told_apart(spec: SceneSpec) -> SceneSpec:
 
 
 def phrase(spec: SceneSpec) -> str:
-    """The plain caption: "a large red metal sphere left of a small blue rubber cube on grass at sunset"."""
+    """Return the plain caption: "a large red metal sphere left of a small blue rubber cube on grass at sunset"."""
     floor = FLOOR_WAYS[spec.floor][0] if spec.floor else ""
     light = LIGHT_WAYS[spec.light][0] if spec.light else ""
     return " ".join(part for part in (plain_things(spec, spec.relation or ""), floor, light) if part)
@@ -116,7 +116,7 @@ def plain_things(spec: SceneSpec, relation: str = "") -> str:
 
 
 def name_group(group: GroupSpec) -> str:
-    """The plain words for a group, such as "a large red metal sphere" or "three green cones"."""
+    """Return the plain words for a group, such as "a large red metal sphere" or "three green cones"."""
     words = [word for word in (group.size, group.colour, group.material) if word]
     words.append(group.shape if group.count == 1 else group.shape + "s")
     if group.count > 1:

@@ -77,7 +77,7 @@ def _record(number: int, scene: Scene, captions: int) -> str:
 
 
 def _lines(path: Path) -> list[str]:
-    """The lines of an existing table, with their line ends."""
+    """Return the lines of an existing table, with their line ends."""
     if not path.exists():
         return []
     return [
@@ -95,7 +95,7 @@ def _texts(line: str) -> tuple[str, list[str]]:
 
 
 def _merged(there: list[str], lines: list[str]) -> list[str]:
-    """The lines of a table, replacing those that have fewer captions than the new ones; other lines stay."""
+    """Return the lines of a table, replacing those that have fewer captions than the new ones; other lines stay."""
     new = {_texts(line)[0]: line for line in lines}
     merged = []
     for line in there:
@@ -142,7 +142,7 @@ def render_uint8(scene: Scene, size: int, compiled: bool) -> torch.Tensor:
 
 
 def worker_pool(workers: int) -> ProcessPoolExecutor:
-    """Processes for rendering, with one thread of torch each."""
+    """Start processes for rendering, with one thread of torch each."""
     return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread)
 
 

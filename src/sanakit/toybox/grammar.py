@@ -65,12 +65,12 @@ class Scene:
     seed: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """A dict of plain values, for one line of a `scenes-*.jsonl` file."""
+        """Return a dict of plain values, for one line of a `scenes-*.jsonl` file."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Scene:
-        """The scene that `to_json` wrote."""
+        """Return the scene that `to_json` wrote."""
         objects = tuple(SceneObject(**item) for item in data["objects"])
         return cls(objects=objects, floor=data["floor"], light=data["light"], seed=data["seed"])
 
@@ -86,7 +86,7 @@ class GroupSpec:
     size: str | None = None
 
     def matches(self, item: SceneObject) -> bool:
-        """Whether everything said is true of `item` (the count apart)."""
+        """Return whether everything said is true of `item` (the count apart)."""
         said = ((self.colour, item.colour), (self.material, item.material), (self.size, item.size))
         return self.shape == item.shape and all(word is None or word == true for word, true in said)
 
@@ -107,7 +107,7 @@ class SceneSpec:
 
 
 def groups_of(scene: Scene) -> tuple[GroupSpec, ...]:
-    """The scene's objects, identical ones joined, in the order of their first appearance."""
+    """Return the scene's objects, identical ones joined, in the order of their first appearance."""
     seen = Counter((o.shape, o.colour, o.material, o.size) for o in scene.objects)
     return tuple(
         GroupSpec(shape=shape, colour=colour, material=material, size=size, count=count)
@@ -116,7 +116,7 @@ def groups_of(scene: Scene) -> tuple[GroupSpec, ...]:
 
 
 def combinations(spec: Scene | SceneSpec) -> set[tuple[str, ...]]:
-    """The attribute combinations the split is made of, those of them that are fully named.
+    """Return the attribute combinations the split is made of, those of them that are fully named.
 
     `object` (shape, colour, material); `place` (floor, light); `pair` (shape and colour of both objects where there
     are exactly two, in no order); `count` (number, shape, colour) where several objects share shape and colour.
@@ -140,7 +140,7 @@ def combinations(spec: Scene | SceneSpec) -> set[tuple[str, ...]]:
 
 
 def is_held_out(spec: Scene | SceneSpec) -> bool:
-    """Whether the scene (or a prompt about it) contains a combination that no training scene contains."""
+    """Return whether the scene (or a prompt about it) contains a combination that no training scene contains."""
     return any(map(_combination_held_out, combinations(spec)))
 
 

@@ -8,7 +8,7 @@ RGB = tuple[float, float, float]
 
 
 def linear(code: str) -> RGB:
-    """An sRGB code "rrggbb" as linear light (exponent 2.2, which the renderer undoes)."""
+    """Return an sRGB code "rrggbb" as linear light (exponent 2.2, which the renderer undoes)."""
     red, green, blue = ((int(code[i : i + 2], 16) / 255) ** 2.2 for i in (0, 2, 4))
     return red, green, blue
 

@@ -37,7 +37,7 @@ def _bared(text: str) -> str:
 
 
 def _without_openings(text: str) -> str:
-    """Openings may follow each other: "draw a picture of a cube"."""
+    """Remove openings, which may follow each other: "draw a picture of a cube"."""
     return _openings().sub("", text)
 
 
@@ -66,7 +66,7 @@ def _longest_first(phrases: Iterable[str]) -> list[str]:
 
 
 def _take(text: str, table: str) -> tuple[str, str | None]:
-    """The text without the first phrase of a table of `words`, and what that phrase means."""
+    """Return the text without the first phrase of a table of `words`, and what that phrase means."""
     found = _pattern(table).search(text)
     if found is None:
         return text, None
@@ -75,7 +75,7 @@ def _take(text: str, table: str) -> tuple[str, str | None]:
 
 
 def _take_tag(parts: list[str], known: Mapping[str, str]) -> str | None:
-    """The meaning of the first keyword among the parts, which is taken out."""
+    """Return the meaning of the first keyword among the parts, which is taken out."""
     for part in parts:
         if part in known:
             parts.remove(part)
@@ -84,7 +84,7 @@ def _take_tag(parts: list[str], known: Mapping[str, str]) -> str | None:
 
 
 def _related(text: str) -> tuple[tuple[GroupSpec, ...], str | None]:
-    """The groups that a text names, and the relation of the first to the second."""
+    """Return the groups that a text names, and the relation of the first to the second."""
     text = _simplified(text)
     for way in w.TOGETHER:
         if text.endswith(f" {way}"):
@@ -120,7 +120,7 @@ def _long_ways() -> Mapping[str, str]:
 
 
 def _fronted(text: str) -> tuple[GroupSpec, ...]:
-    """The two things behind "to the left of": the first ends with its shape ("a red cube is a blue ball")."""
+    """Return the two things behind "to the left of": the first ends with its shape ("a red cube is a blue ball")."""
     words = text.replace(",", "").split()
     ends = [place for place, word in enumerate(words, start=1) if "shape" in _word_table().get(word, {})]
     first = ends[0] if ends else 0

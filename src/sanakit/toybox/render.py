@@ -127,7 +127,7 @@ def _shadow(
 
 
 def _seen_normal(solid: Solid, point: Vec, winner: torch.Tensor, rings: tuple[int, ...]) -> Vec:
-    """The normal at the point that is seen, in the world."""
+    """Return the normal at the point that is seen, in the world."""
     inner = move_in(solid, point)
     plain = normal(solid, inner)
     if not rings:

@@ -53,7 +53,7 @@ class Sight:
 
 
 def view(scene: Scene) -> tuple[Sight, ...]:
-    """How each object of the scene is seen, in the order of `scene.objects`."""
+    """Return how each object of the scene is seen, in the order of `scene.objects`."""
     camera = camera_of(scene)
     u, v = screen_points(_GRID, _GRID, _REACH)
     ray = tuple(f + u * r + v * w for f, r, w in zip(camera.forward, camera.right, camera.up, strict=True))
@@ -88,7 +88,7 @@ def _sight(
 
 
 def relation_between(scene: Scene, first: int = 0, second: int = 1) -> str | None:
-    """The one clear relation of the first object to the second, or None if a reader could doubt it.
+    """Return the one clear relation of the first object to the second, or None if a reader could doubt it.
 
     Beside: centres at least 0.25 of the picture's width apart and nearly equally far. In front or behind: at least
     1.2 apart in depth and within 0.3 of the width of each other.
@@ -105,12 +105,12 @@ def relation_between(scene: Scene, first: int = 0, second: int = 1) -> str | Non
 
 
 def is_clear(scene: Scene) -> bool:
-    """Whether every object is inside the frame, mostly visible and large enough to be recognised."""
+    """Return whether every object is inside the frame, mostly visible and large enough to be recognised."""
     return all(s.inside and s.share >= MIN_VISIBLE and s.area >= MIN_AREA for s in view(scene))
 
 
 def sample_scene(seed: int, split: Split = "train") -> Scene:
-    """The scene of this seed: the same on every machine. Train and held-out scenes share no held-out combination."""
+    """Return scene of this seed: the same on every machine. Train and held-out scenes share no held-out combination."""
     draw = random.Random(f"toybox-{split}-{seed}")
     while True:
         floor, light = draw.choice(FLOORS), draw.choice(LIGHTS)
@@ -170,7 +170,7 @@ def _draw_mixed(draw: random.Random, count: int) -> list[SceneObject]:
 
 
 def _place(draw: random.Random, scene: Scene, relation: str | None) -> Scene | None:
-    """The scene with its objects placed and turned, or None if chance finds no clear arrangement."""
+    """Return the scene with its objects placed and turned, or None if chance finds no clear arrangement."""
     camera = camera_of(scene)
     for _ in range(_TRIES * MAX_OBJECTS):
         items: list[SceneObject] = []

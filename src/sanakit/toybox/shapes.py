@@ -70,7 +70,7 @@ class Solid(NamedTuple):
 
 
 def solid_row(item: SceneObject) -> list[float]:
-    """The numbers of one object in the order of `Solid`."""
+    """Return the numbers of one object in the order of `Solid`."""
     r, h = RADIUS[item.size] * EXTENTS[item.shape].reach, half_height(item)
     a, b, c, k, d = 0.0, 0.0, -FAR * FAR, 0.0, FAR
     if item.shape in ("sphere", "torus"):  # a torus is the ring inside its sphere: see `torus.py`
@@ -88,19 +88,19 @@ def solid_row(item: SceneObject) -> list[float]:
 
 
 def turn_in(solid: Solid, vector: Vec) -> Vec:
-    """A world direction in the object's frame."""
+    """Return a world direction in the object's frame."""
     x, y, z = vector
     return solid.cos * x - solid.sin * z, y, solid.sin * x + solid.cos * z
 
 
 def turn_out(solid: Solid, vector: Vec) -> Vec:
-    """A direction of the object's frame in the world; the inverse of `turn_in`."""
+    """Return a direction of the object's frame in the world; the inverse of `turn_in`."""
     x, y, z = vector
     return solid.cos * x + solid.sin * z, y, solid.cos * z - solid.sin * x
 
 
 def move_in(solid: Solid, point: Vec) -> Vec:
-    """A world point in the object's frame."""
+    """Return a world point in the object's frame."""
     return turn_in(solid, (point[0] - solid.x, point[1] - solid.y, point[2] - solid.z))
 
 
@@ -134,7 +134,7 @@ def interval(solid: Solid, origin: Vec, ray: Vec) -> tuple[torch.Tensor, torch.T
 
 
 def normal(solid: Solid, point: Vec) -> Vec:
-    """Unit outward normal at a surface point, both in the object's frame: that of the part nearest to the point."""
+    """Return the unit outward normal at a surface point, in the object's frame: that of the part nearest to it."""
     x, y, z = point
     slope = solid.a * y + 0.5 * solid.b
     length = torch.sqrt(x * x + z * z + slope * slope) + 1e-6
@@ -160,12 +160,12 @@ def _away_from_zero(value: torch.Tensor) -> torch.Tensor:
 
 
 def dot(a: Vec, b: Vec) -> torch.Tensor:
-    """The scalar product of two vectors."""
+    """Return the scalar product of two vectors."""
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
 def unit(vector: tuple[torch.Tensor, ...]) -> Vec:
-    """The vector of length 1 with the same direction."""
+    """Return the vector of length 1 with the same direction."""
     x, y, z = vector
     scale = torch.rsqrt(x * x + y * y + z * z)
     return x * scale, y * scale, z * scale

@@ -23,7 +23,7 @@ _HALVINGS = 7  # of a step, to find where the ray enters: 1/3000 of the radius
 
 
 def is_torus(item: SceneObject) -> bool:
-    """Whether an object is a torus, which `ring_interval` and `ring_normal` describe."""
+    """Return whether an object is a torus, which `ring_interval` and `ring_normal` describe."""
     return item.shape == "torus"
 
 
@@ -36,7 +36,7 @@ def ring_interval(solid: Solid, origin: Vec, ray: Vec) -> tuple[torch.Tensor, to
     step = (far[meets] - start) / _STEPS
 
     def inside(at: torch.Tensor) -> torch.Tensor:
-        """Whether the points of the rays at these distances [n] are in the tube."""
+        """Return whether the points of the rays at these distances [n] are in the tube."""
         x, y, z = ox + at * rx, oy + at * ry, oz + at * rz
         away = torch.sqrt(x * x + y * y) - (1 - TUBE) * size
         found: torch.Tensor = away * away + z * z < (TUBE * size) ** 2
@@ -56,7 +56,7 @@ def ring_interval(solid: Solid, origin: Vec, ray: Vec) -> tuple[torch.Tensor, to
 
 
 def ring_normal(solid: Solid, point: Vec) -> Vec:
-    """Unit outward normal at a point of the torus, both in its own frame."""
+    """Return the unit outward normal at a point of the torus, both in its own frame."""
     x, y, z = point
     around = torch.sqrt(x * x + y * y) + 1e-6
     out = (around - (1 - TUBE) * solid.h) / around

@@ -94,7 +94,7 @@ def _phrasing(category: str, draw: random.Random) -> Trial:
 
 
 def _said(spec: SceneSpec, draw: random.Random) -> str:
-    """The plain caption more often than not, else a few other words, an opening, floor and light in another place."""
+    """Return mostly the plain caption, else one with other words, an opening, or floor and light elsewhere."""
     if draw.random() < 0.6:
         return phrase(spec)
     floor = draw.choice(_FLOORS[spec.floor]) if spec.floor else ""

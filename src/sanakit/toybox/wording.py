@@ -35,7 +35,7 @@ class Wording:
 
 
 def trained_wording(spec: SceneSpec, draw: random.Random) -> str:
-    """What a spec says in other words, in phrasings for training."""
+    """Return what a spec says in other words, in phrasings for training."""
     while True:
         found = wording(spec, draw)
         if not found.held_out:
@@ -43,7 +43,7 @@ def trained_wording(spec: SceneSpec, draw: random.Random) -> str:
 
 
 def wording(spec: SceneSpec, draw: random.Random) -> Wording:
-    """What a spec says in other words, in any phrasing; `parsing.parse` reads the spec from the text."""
+    """Return what a spec says in other words, in any phrasing; `parsing.parse` reads the spec from the text."""
     pen = _Pen(draw)
     opening = pen.way("opening", w.OPENINGS)
     text = _placed(spec, pen, _things(spec, pen, alone=not opening), alone=not opening)
@@ -72,7 +72,7 @@ class _Pen:
         return self.note(kind, self.draw.choice(ways))
 
     def chance(self, kind: str, chance: float) -> bool:
-        """Whether to build the sentence another way."""
+        """Return whether to build the sentence another way."""
         if self.draw.random() >= chance:
             return False
         self.note(kind, "yes")
@@ -89,7 +89,7 @@ def _phrasing_held_out(pair: Iterable[str]) -> bool:
 
 
 def _things(spec: SceneSpec, pen: _Pen, alone: bool) -> str:
-    """The groups and how they stand. alone: without an opening, so that it may be a sentence with a verb."""
+    """Return the groups and how they stand. alone: without an opening, so that it may be a sentence with a verb."""
     named = [_group(group, pen) for group in spec.groups]
     if spec.relation is not None:
         return _related(named[0], named[1], spec.relation, pen, alone)
@@ -113,7 +113,7 @@ def _related(first: str, second: str, relation: str, pen: _Pen, alone: bool) -> 
 
 
 def _placed(spec: SceneSpec, pen: _Pen, things: str, alone: bool) -> str:
-    """The things with floor and light: behind them, before them, or as keywords."""
+    """Return the things with floor and light: behind them, before them, or as keywords."""
     floor, light = spec.floor, spec.light
     if (floor or light) and pen.chance("keywords", 0.12):
         tags = [pen.other("floor tag", w.FLOOR_TAGS[floor])] if floor else []
@@ -155,7 +155,7 @@ def _colour(colour: str, pen: _Pen) -> str:
 
 
 def _material(material: str | None, pen: _Pen) -> tuple[list[str], list[str]]:
-    """The words for a material: before the shape, and behind it."""
+    """Return the words for a material: before the shape, and behind it."""
     if material is None:
         return [], []
     if pen.draw.random() < 0.12:

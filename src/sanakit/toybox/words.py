@@ -124,7 +124,7 @@ _PLURAL_VERBS = {"is": "are", "stands": "stand", "sits": "sit", "lies": "lie", "
 
 
 def several(phrase: str) -> str:
-    """The form of a shape ("box") or of an opening or verb ("there is") for several things."""
+    """Return the form of a shape ("box") or of an opening or verb ("there is") for several things."""
     *words, last = phrase.split()
     if last in _PLURAL_VERBS:
         return " ".join([*words, _PLURAL_VERBS[last]])
@@ -137,7 +137,7 @@ def fillers() -> frozenset[str]:
 
 
 def all_words() -> frozenset[str]:
-    """Every word of every caption."""
+    """Return every word of every caption."""
     return frozenset(re.findall(r"\w+", " ".join(_phrases())))
 
 

@@ -74,7 +74,7 @@ class Checkpoints:
             raise failure
 
     def latest(self, notify: Callable[[str], object] = lambda text: None) -> Path | None:
-        """The newest whole checkpoint, None if there is none; `notify` gets a sentence about each damaged one.
+        """Return the newest whole checkpoint, None if there is none; `notify` gets a sentence about each damaged one.
 
         Raises WeightsError if there are checkpoints and none is whole: the run must not start anew by itself.
         """
@@ -92,17 +92,17 @@ class Checkpoints:
         return None
 
     def steps(self) -> list[int]:
-        """The steps of the checkpoints that have a name, in order."""
+        """Return the steps of the checkpoints that have a name, in order."""
         names = [path.name.removeprefix("step-") for path in self.folder.glob("step-*") if path.is_dir()]
         return sorted(int(name) for name in names if name.isdecimal())
 
     def newest(self) -> int | None:
-        """The step that a run would go on from, as far as names and sizes tell; None if there is none."""
+        """Return the step that a run would go on from, as far as names and sizes tell; None if there is none."""
         sound = (step for step in reversed(self.steps()) if not fault_of(self.path(step), whole=False))
         return next(sound, None)
 
     def path(self, step: int) -> Path:
-        """The folder of a step's checkpoint."""
+        """Return the folder of a step's checkpoint."""
         return self.folder / f"step-{step:08d}"
 
     def _try(self, step: int, tensors: dict[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -138,7 +138,7 @@ class Checkpoints:
             raise OutputError(f"can't write the checkpoint {self.path(step)}: {why}") from fault
 
     def _all_of(self, fault: str | None) -> list[str | None]:
-        """The fault of each process, by rank."""
+        """Return the fault of each process, by rank."""
         every: list[str | None] = [fault] * self.world.size
         if self.world.size > 1:
             dist.all_gather_object(every, fault, group=self._group)
@@ -186,7 +186,7 @@ def read_into(checkpoint: Path, tensors: Mapping[str, Tensor], world: World | No
 
 
 def stored_names(checkpoint: Path) -> frozenset[str]:
-    """The names of a checkpoint's tensors. Raises WeightsError if they can't be read."""
+    """Return the names of a checkpoint's tensors. Raises WeightsError if they can't be read."""
     try:
         return frozenset(HuggingFaceStorageReader(str(checkpoint)).read_metadata().state_dict_metadata)
     except (Exception, CheckpointException) as error:
@@ -227,7 +227,7 @@ def _fault_of_facts(facts: Mapping[str, Any], checkpoint: Path) -> str | None:
 
 
 def _begin(draft: Path) -> None:
-    """An empty folder, whatever an earlier attempt left there."""
+    """Make an empty folder, whatever an earlier attempt left there."""
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
 
@@ -239,7 +239,7 @@ def _write_tensors(tensors: dict[str, Tensor], folder: Path, world: World, group
 
 
 def _copy(tensor: Tensor) -> Tensor:
-    """A copy in memory of its own, with rows one after the other, as files want it."""
+    """Return a copy in memory of its own, with rows one after the other, as files want it."""
     packed = tensor.detach().contiguous()
     return packed.clone() if packed.data_ptr() == tensor.data_ptr() else packed
 
@@ -250,6 +250,6 @@ def _hush() -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """The last line of torch's report of all processes, which is what the first of them said."""
+    """Return the last line of torch's report of all processes, which is what the first of them said."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1].partition("Error: ")[2] or lines[-1] if lines else type(error).__name__

@@ -138,7 +138,7 @@ class TrainConfig:
         return sum(phase.steps for phase in self.phases)
 
     def phase_at(self, step: int) -> tuple[int, int]:
-        """(number of the phase, step inside it) of a step of the run."""
+        """Return (number of the phase, step inside it) of a step of the run."""
         for number, phase in enumerate(self.phases):
             if step < phase.steps:
                 return number, step

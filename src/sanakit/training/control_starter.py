@@ -57,7 +57,7 @@ saving: {{minutes: 10}}
 
 
 def control_starter(pictures: PictureSet, name: str, run: Path, gpu: bool) -> str:
-    """The config as commented YAML. name: of its file. run: folder of the run. Raises DataError."""
+    """Return the config as commented YAML. name: of its file. run: folder of the run. Raises DataError."""
     paired = any(item.key.endswith(BESIDE) for item in pictures)
     rows = [row for row, item in enumerate(pictures) if not item.key.endswith(BESIDE)]
     items = [pictures[row] for row in rows]

@@ -113,7 +113,7 @@ def transformer_pass(
     frozen: bool = False,
     model: SanaTransformer | None = None,
 ) -> Tensor:
-    """A forward pass of one sample at latents [1, C, side, side] with `words` tokens of text, on the meta device.
+    """Return forward pass of one sample at latents [1, C, side, side] with `words` tokens of text, on the meta device.
 
     frozen: the latents have a gradient, and the weights have none. model: an edited network of this configuration on
     the meta device; None for one as it is.
@@ -131,13 +131,13 @@ def transformer_pass(
 
 @lru_cache(maxsize=2)
 def _weightless(config: TransformerConfig, frozen: bool) -> SanaTransformer:
-    """The network on the meta device: it is asked again and again at other sizes."""
+    """Return the network on the meta device: it is asked again and again at other sizes."""
     with _META:
         return SanaTransformer(config).requires_grad_(not frozen)
 
 
 def text_pass(config: TextConfig, tokens: int) -> Tensor:
-    """A forward pass of a text encoder over one caption of `tokens` tokens, on the meta device."""
+    """Return a forward pass of a text encoder over one caption of `tokens` tokens, on the meta device."""
     model: Any = build_gemma(config, "meta")
     model.to("meta")  # its constants are real
     with _META:

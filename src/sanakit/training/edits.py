@@ -87,10 +87,10 @@ def attend_by_products(blocks: nn.ModuleList) -> None:
 
 
 def bare_name(name: str) -> str:
-    """The name that a parameter or buffer has without wrappers."""
+    """Return the name that a parameter or buffer has without wrappers."""
     return name.replace(f"{_WRAPPED}.", "")
 
 
 def named_weights(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """The parameters of a model by their names without wrappers."""
+    """Yield the parameters of a model by their names without wrappers."""
     return ((bare_name(name), parameter) for name, parameter in model.named_parameters())

@@ -96,5 +96,5 @@ Event = Progress | StepReport | Message
 
 
 def sentences(events: Iterable[Event]) -> Iterator[StepReport | Message]:
-    """The events that a log keeps: all but progress."""
+    """Yield the events that a log keeps: all but progress."""
     return (event for event in events if not isinstance(event, Progress))

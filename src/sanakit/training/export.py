@@ -62,7 +62,7 @@ def _whole_checkpoint(config: TrainConfig, step: int) -> Path:
 
 
 def _config_at(config: TrainConfig, step: int, folder: Path) -> TrainConfig:
-    """The config as it was at a step, when later phases had not begun, and with another folder to write to."""
+    """Return the config as it was at a step, when later phases had not begun, and with another folder to write to."""
     number, _ = config.phase_at(max(0, step - 1))
     phases = config.phases[: number + 1]
     return replace(config, folder=folder, phases=phases, optimizer=OptimizerConfig())  # nothing is optimised

@@ -65,7 +65,7 @@ class Key:
 
 
 def config_keys(kind: type = TrainConfig, prefix: str = "", usual: Any = None) -> Iterator[Key]:
-    """The keys of a config class: its own first, then those of its groups. usual: an instance with the defaults."""
+    """Yield keys of a config class: its own first, then those of its groups. usual: an instance with the defaults."""
     hints, texts = get_type_hints(kind, include_extras=True), meanings(kind)
     groups: list[tuple[type, str, Any]] = []
     for field in fields(kind):
@@ -104,7 +104,7 @@ def lines(width: int = 100) -> Iterator[str]:
 
 
 def markdown() -> str:
-    """All keys as the page of the documentation."""
+    """Return all keys as the page of the documentation."""
     rows = [_HEAD]
     for group, members in groupby(config_keys(), key=lambda key: key.group):
         rows += [f"## {group or 'the run'}", "", "| key | type | default | meaning |", "|---|---|---|---|"]
@@ -117,7 +117,7 @@ def markdown() -> str:
 
 
 def _group(hint: Any) -> tuple[type | None, str]:
-    """The class of a group of keys, and "[]" for a list of them."""
+    """Return the class of a group of keys, and "[]" for a list of them."""
     for option in _options(hint):
         item = get_args(option)[0] if get_origin(option) is tuple else option
         if isinstance(item, type) and is_dataclass(item):
@@ -126,7 +126,7 @@ def _group(hint: Any) -> tuple[type | None, str]:
 
 
 def _words(hint: Any) -> str:
-    """The type of a value in words; "" for a group of keys, unless a name may stand for it."""
+    """Return the type of a value in words; "" for a group of keys, unless a name may stand for it."""
     if _group(hint)[1]:
         return ""
     words = [
@@ -162,7 +162,7 @@ def _bounds(hint: Any) -> str:
 
 
 def _value(field: Any, usual: Any) -> Any:
-    """The default of a field; MISSING for one that must be given."""
+    """Return the default of a field; MISSING for one that must be given."""
     if is_dataclass(usual):
         return getattr(usual, field.name)
     return field.default_factory() if field.default_factory is not MISSING else field.default

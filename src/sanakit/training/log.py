@@ -170,7 +170,7 @@ def require_trackers(config: TrainConfig) -> None:
 
 
 def run_id(folder: Path) -> str:
-    """A name that no other run has, kept in RUN/wandb-id."""
+    """Return a name that no other run has, kept in RUN/wandb-id."""
     path = folder / "wandb-id"
     if not path.exists():
         atomic_write(path, secrets.token_hex(8).encode())

@@ -94,7 +94,7 @@ def choose_lora(items: Sequence[Item], gpu: bool) -> LoraChoice:
 
 
 def lora_starter(pictures: PictureSet, name: str, run: Path, gpu: bool) -> str:
-    """The config as commented YAML. name: of its file. run: folder of the run. Raises DataError."""
+    """Return the config as commented YAML. name: of its file. run: folder of the run. Raises DataError."""
     items = list(pictures)
     chosen = choose_lora(items, gpu)
     side, toybox = median(min(item.width, item.height) for item in items), chosen.base == "toybox"
@@ -114,7 +114,7 @@ def lora_starter(pictures: PictureSet, name: str, run: Path, gpu: bool) -> str:
 
 
 def _prompt(items: Sequence[Item]) -> str:
-    """The line about pictures without a caption; empty if all have one."""
+    """Return the line about pictures without a caption; empty if all have one."""
     silent = sum(not item.captions for item in items)
     if not silent:
         return ""

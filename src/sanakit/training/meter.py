@@ -127,7 +127,7 @@ class Speed:
         return self._operations(batch) if self._operations else 0.0
 
     def share(self, reached: float, device: torch.device, dtype: torch.dtype | None) -> float | None:
-        """The share of the rate that `reached` operations a second are, 1 at most (MFU); None if it is unknown.
+        """Return the share of the rate that `reached` operations a second are, 1 at most (MFU); None if it is unknown.
 
         A rate that training beats was measured while the machine was busy: it is measured again.
         """

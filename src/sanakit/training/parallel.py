@@ -44,11 +44,11 @@ class World:
         return self.rank == 0
 
     def share(self, count: int) -> slice:
-        """The part of a global batch of `count` samples that is this process's."""
+        """Return the part of a global batch of `count` samples that is this process's."""
         return slice(self.rank, count, self.size)
 
     def mean(self, value: Tensor) -> Tensor:
-        """The mean of a scalar over all processes."""
+        """Return the mean of a scalar over all processes."""
         if self.size == 1:
             return value
         total = value.detach().clone()
@@ -56,7 +56,7 @@ class World:
         return total / self.size
 
     def agree(self, signals: frozenset[str], known: Sequence[str]) -> frozenset[str]:
-        """The `known` signals that any process has, on every process."""
+        """Return the `known` signals that any process has, on every process."""
         if self.size == 1:
             return signals
         flags = torch.tensor([int(name in signals) for name in known], device=self.device)
@@ -64,7 +64,7 @@ class World:
         return frozenset(name for name, flag in zip(known, flags.tolist(), strict=True) if flag)
 
     def from_lead(self, text: str | None) -> str | None:
-        """The text of the first process, on every process."""
+        """Return the text of the first process, on every process."""
         if self.size == 1:
             return text
         shared = [text]
@@ -72,7 +72,7 @@ class World:
         return shared[0]
 
     def tensor_from_lead(self, tensor: Tensor) -> Tensor:
-        """The tensor of the first process, on every process."""
+        """Return the tensor of the first process, on every process."""
         if self.size == 1:
             return tensor
         shared = tensor.detach().to(CPU).contiguous()
@@ -129,7 +129,7 @@ def shard(model: nn.Module, world: World, blocks: Iterable[nn.Module] = ()) -> N
 
 @contextmanager
 def quiet(model: nn.Module, last: bool) -> Iterator[None]:
-    """A backward pass whose gradients are exchanged only if it is the `last` of its step."""
+    """Exchange the gradients of a backward pass only if it is the `last` of its step."""
     if isinstance(model, FSDPModule):
         model.set_requires_gradient_sync(last)
         model.set_is_last_backward(last)
@@ -154,10 +154,10 @@ def reshard(model: nn.Module) -> None:
 
 
 def local(tensor: Tensor) -> Tensor:
-    """This process's part of a sharded tensor; any other tensor as it is."""
+    """Return this process's part of a sharded tensor; any other tensor as it is."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """All of a sharded tensor, on every process; to be called by all."""
+    """Return all of a sharded tensor, on every process; to be called by all."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

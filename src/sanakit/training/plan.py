@@ -120,7 +120,7 @@ class Plan:
         return found
 
     def lines(self) -> list[str]:
-        """The plan as a table of text."""
+        """Return the plan as a table of text."""
         config, work = self.config, self.work
         rows = [
             ("run", str(config.folder)),

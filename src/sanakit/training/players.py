@@ -65,7 +65,7 @@ def make_player(
     loss: str = "loss",
     average: bool = True,
 ) -> Player:
-    """A player as a config describes it. optimizer: None for that of the config.
+    """Return a player as a config describes it. optimizer: None for that of the config.
 
     Raises ConfigError if nothing is trained or a library is missing.
     """
@@ -78,7 +78,7 @@ def make_player(
 
 
 def joint_norm(norms: Sequence[float]) -> float:
-    """The norm of the gradients of several players together."""
+    """Return the norm of the gradients of several players together."""
     return math.hypot(*norms)
 
 
@@ -113,7 +113,7 @@ class EMA:
             _assign(model, live)
 
     def gathered(self) -> dict[str, Tensor]:
-        """All of the averaged weights, on the CPU of every process; to be called by all."""
+        """Return all of the averaged weights, on the CPU of every process; to be called by all."""
         return {name: whole(weight).cpu() for name, weight in self.weights.items()}
 
     def copy_to(self, model: nn.Module) -> None:

@@ -106,14 +106,14 @@ def averaged(config: TrainConfig, precision: Precision, network: nn.Module) -> D
 def drawing_model(
     config: TrainConfig, spec: ModelSpec, precision: Precision, network: SanaTransformer
 ) -> Model:
-    """The model of a run as it draws previews: its transformer is `network`."""
+    """Return the model of a run as it draws previews: its transformer is `network`."""
     model = Model(spec, precision, origin=Origin(name=str(config.folder)), frugal=False, fast="off")
     model.parts.replace("transformer", network)
     return model
 
 
 def draw_previews(config: TrainConfig, model: Model, steps: Sequence[int]) -> list[Image.Image]:
-    """Every prompt with each number of solver steps, at the size that the network is trained at."""
+    """Return every prompt with each number of solver steps, at the size that the network is trained at."""
     wanted = config.preview
     requests = [
         ImageRequest(prompt=prompt, steps=count, guidance=wanted.guidance, seed=wanted.seed)
@@ -124,7 +124,7 @@ def draw_previews(config: TrainConfig, model: Model, steps: Sequence[int]) -> li
 
 
 def _told(prompt: str, count: int, steps: Sequence[int]) -> str:
-    """The text below a picture."""
+    """Return the text below a picture."""
     return prompt if len(steps) == 1 else f"{count} step{'s' if count > 1 else ''}: {prompt}"
 
 
@@ -179,7 +179,7 @@ def _cell(picture: Image.Image, lines: Sequence[str], tall: int, width: int, fon
 
 
 def _wrapped(text: str, font: _Font, width: int) -> Iterator[str]:
-    """The lines of a text, broken between words and inside a word that is too wide alone."""
+    """Yield the lines of a text, broken between words and inside a word that is too wide alone."""
     rest = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     for number in range(_MOST_LINES):
         if not rest:
@@ -195,7 +195,7 @@ def _wrapped(text: str, font: _Font, width: int) -> Iterator[str]:
 
 
 def _fitting(text: str, font: _Font, width: int) -> int:
-    """How many of the first letters fit, at least one."""
+    """Return how many of the first letters fit, at least one."""
     low, high = 1, len(text[: 2 * width])
     while low < high:
         middle = (low + high + 1) // 2

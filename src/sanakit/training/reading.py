@@ -92,7 +92,7 @@ class CaptionReading:
             yield "it knows these captions"
 
     def to_json(self) -> dict[str, Any]:
-        """The figures."""
+        """Return the figures."""
         return {
             "words": self.words, "in_pieces": self.pieces, "tokens_per_word": self.tokens_per_word,
             "closed": self.closed, "captions": self.captions, "alike": self.alike, "unfit": self.unfit,
@@ -119,7 +119,7 @@ def read_set(spec: ModelSpec, captions: Sequence[str], precision: Precision) -> 
 
 
 def share_alike(states: Sequence[Tensor]) -> float:
-    """The share of captions whose mean state has a cosine above `ALIKE` with another's. states: [L, D] of each."""
+    """Return share of captions whose mean state has a cosine above `ALIKE` with another's. states: [L, D] of each."""
     pooled = functional.normalize(torch.stack([row.float().mean(dim=0) for row in states]), dim=-1)
     cosines = (pooled @ pooled.T).fill_diagonal_(-1.0)
     return float((cosines.amax(dim=1) > ALIKE).float().mean())

@@ -28,7 +28,7 @@ FORMAT = 1
 def run_tensors(
     model: nn.Module, players: Sequence[Player], averages: Mapping[str, EMA]
 ) -> dict[str, Tensor]:
-    """Every tensor that decides how the run goes on. The optimisers' state must exist: see `begin_state`.
+    """Return every tensor that decides how the run goes on. The optimisers' state must exist: see `begin_state`.
 
     Raises TypeError for an optimiser that keeps state in anything but tensors.
     """
@@ -47,7 +47,7 @@ def run_tensors(
 
 
 def average_tensors(model: nn.Module, player: Player, averages: Mapping[str, EMA]) -> dict[str, Tensor]:
-    """The averaged weights of a player by their names in a checkpoint; empty if it has none."""
+    """Return the averaged weights of a player by their names in a checkpoint; empty if it has none."""
     if player.name not in averages:
         return {}
     prefix = _prefix(model, player)
@@ -64,7 +64,7 @@ def plays_in(stored: Collection[str], model: nn.Module, player: Player) -> bool:
 
 
 def _prefix(model: nn.Module, player: Player) -> str:
-    """The beginning of the names of a player's parameters."""
+    """Return the beginning of the names of a player's parameters."""
     name = next(name for name, module in model.named_modules() if module is player.module)
     return bare_name(f"{name}.") if name else ""
 
@@ -96,7 +96,7 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
 def gather_facts(
     step: int, guard: dict[str, Any], identity: Mapping[str, Any], world: World
 ) -> dict[str, Any]:
-    """The facts of a checkpoint. Noise and data are functions of seed and step: the step is their position."""
+    """Return the facts of a checkpoint. Noise and data are functions of seed and step: the step is their position."""
     return {
         "format": FORMAT,
         "step": step,

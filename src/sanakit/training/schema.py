@@ -47,7 +47,7 @@ def read_config(source: Path, changes: Iterable[str] = ()) -> TrainConfig:
 
 
 def build(kind: type[T], values: Mapping[str, Any], where: str = "") -> T:
-    """A config of this class from nested mappings. Raises ConfigError, naming the key."""
+    """Return a config of this class from nested mappings. Raises ConfigError, naming the key."""
     typed = typed_values(kind, values, where)
     config: Any = kind  # a dataclass
     needed = (f for f in fields(config) if f.init and f.default is MISSING and f.default_factory is MISSING)
@@ -58,7 +58,7 @@ def build(kind: type[T], values: Mapping[str, Any], where: str = "") -> T:
 
 
 def typed_values(kind: type, values: Mapping[str, Any], where: str = "") -> dict[str, Any]:
-    """Some fields of a config class, each of the type that the class wants. Raises ConfigError, naming the key."""
+    """Return fields of a config class, each of the type that the class wants. Raises ConfigError, naming the key."""
     hints = get_type_hints(kind)
     known = [field.name for field in fields(kind) if field.init]
     for name in values:
@@ -90,7 +90,7 @@ def put(values: dict[str, Any], key: str, value: Any) -> None:
 
 
 def to_yaml(config: TrainConfig) -> str:
-    """The config as a YAML file that `read_config` reads."""
+    """Return the config as a YAML file that `read_config` reads."""
     return str(
         library("yaml").safe_dump(
             plain_values(asdict(config)), sort_keys=False, allow_unicode=True, width=110
@@ -111,7 +111,7 @@ def _cut(text: str) -> str:
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
-    """A value as its field wants it: nested configs by `build`, the rest by pydantic."""
+    """Return a value as its field wants it: nested configs by `build`, the rest by pydantic."""
     options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     if value is None and type(None) in options:
         return None
@@ -153,7 +153,7 @@ def _takes_bool(hint: Any) -> bool:
 
 
 def _holds(kind: type, value: Any, where: str) -> str:
-    """The phrase that says what to write in place of a single value for a group of keys."""
+    """Return the phrase that says what to write in place of a single value for a group of keys."""
     hints = get_type_hints(kind)
     for name, hint in hints.items():
         if get_origin(hint) is Literal and value in get_args(hint):
@@ -269,7 +269,7 @@ _NOTES = {
 
 
 def other_name(key: str) -> str | None:
-    """The key that another trainer's name stands for, as the end of a sentence; None for a name that nobody uses."""
+    """Return key that another trainer's name stands for, as the end of a sentence; None for a name that nobody uses."""
     plain = re.sub(r"\W", "_", key.lower())
     if plain not in ALIASES:
         return None

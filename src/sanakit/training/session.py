@@ -175,7 +175,7 @@ class Session:
                     yield event
 
     def _trainer(self, objective: Objective) -> Trainer:
-        """The trainer of the edited network, at the step it goes on from."""
+        """Return the trainer of the edited network, at the step it goes on from."""
         plan = self.plan
         self._edit(objective.network)
         return Trainer(
@@ -205,7 +205,7 @@ class Session:
 
 
 def first_step(config: TrainConfig, resume: bool) -> int:
-    """The step that the run goes on from.
+    """Return the step that the run goes on from.
 
     Raises ConfigError for a folder that holds a run which is not resumed, or one of other settings.
     """

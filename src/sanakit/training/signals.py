@@ -54,7 +54,7 @@ class SignalHandler:
         self._release(self._before)
 
     def take(self) -> frozenset[Signal]:
-        """The signals since the last call. Files that made one are removed."""
+        """Return the signals since the last call. Files that made one are removed."""
         for name in SIGNALS:
             file = self.folder / name
             if file.is_file():

@@ -106,13 +106,13 @@ def choose(items: Sequence[Item], gpu: bool) -> StarterChoice:
 
 
 def fitting_base(side: float, gpu: bool) -> str:
-    """The base model for pictures whose shorter side is usually `side` pixels."""
+    """Return the base model for pictures whose shorter side is usually `side` pixels."""
     fitting = [name for name, size in BASES.items() if size <= side and (name == "toybox") != gpu]
     return fitting[-1] if fitting else "sana-0.6b-512" if gpu else "toybox"
 
 
 def starter(pictures: PictureSet, name: str, run: Path, gpu: bool) -> str:
-    """The config as commented YAML. name: of its file. run: folder of the run. Raises DataError."""
+    """Return the config as commented YAML. name: of its file. run: folder of the run. Raises DataError."""
     chosen = choose(list(pictures), gpu)
     silent = sum(not item.captions for item in pictures)
     every = max(1, chosen.steps // 10)
@@ -133,7 +133,7 @@ def starter(pictures: PictureSet, name: str, run: Path, gpu: bool) -> str:
 
 
 def quoted(value: object) -> str:
-    """A text as YAML and JSON quote it."""
+    """Return a text as YAML and JSON quote it."""
     return json.dumps(str(value), ensure_ascii=False)
 
 
@@ -157,7 +157,7 @@ def free_run(name: str) -> Path:
 
 
 def why_base(base: str) -> str:
-    """The comment about a base model."""
+    """Return the comment about a base model."""
     if base == "toybox":
         return (
             "The model that ships: small enough for a CPU; its text encoder knows the words of its own world alone.\n"
@@ -169,7 +169,7 @@ def why_base(base: str) -> str:
 
 
 def is_square(item: Item) -> bool:
-    """Whether a picture is nearly square."""
+    """Return whether a picture is nearly square."""
     return max(item.width, item.height) <= _SQUARE * min(item.width, item.height)
 
 

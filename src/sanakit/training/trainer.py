@@ -214,12 +214,12 @@ class Trainer:
         return Message(step=self.step, text="saving")
 
     def _left(self, hooks: Sequence[Hook]) -> float | None:
-        """Expected seconds to the end."""
+        """Return the expected seconds to the end."""
         known = {hook.name: (hook.every, hook.expected) for hook in hooks}
         return self.pace.left(self.step, self.config.steps, known)
 
     def _signals(self, handler: SignalHandler, saved: float) -> frozenset[str]:
-        """The signals to any process, and those that the clock of the first one gives."""
+        """Return the signals to any process, and those that the clock of the first one gives."""
         signals = {str(signal) for signal in handler.take()}
         saving = self.config.saving
         if self.world.leads and time.monotonic() - saved > saving.minutes * 60:
@@ -319,7 +319,7 @@ class Trainer:
         return seen, {name: self.world.mean(value) for name, value in sums.items()}
 
     def _total(self, parts: Mapping[str, Tensor]) -> Tensor:
-        """The sum of the losses that players minimise: each has a gradient for its own player alone."""
+        """Return the sum of the losses that players minimise: each has a gradient for its own player alone."""
         first, *others = (parts[player.loss] for player in self.players if player.loss in parts)
         for loss in others:
             first = first + loss
@@ -343,7 +343,7 @@ class Trainer:
         return Message(step=reached, text=text)
 
     def _report(self, meter: Meter, left: float | None) -> StepReport:
-        """The report of the steps since the last one; it goes into the journal as well."""
+        """Return the report of the steps since the last one; it goes into the journal as well."""
         mfu = self.speed.share(meter.operations / max(meter.trained, 1e-9), self.device, self.dtype)
         report = StepReport(
             step=self.step, steps=self.config.steps, losses=meter.losses, lr=self.lr, norm=meter.norm,
@@ -367,6 +367,6 @@ class Trainer:
         self.guard.restore(facts["guard"])
 
     def _schedule(self) -> float:
-        """The share of every learning rate at this step."""
+        """Return the share of every learning rate at this step."""
         steps, schedule = self.config.steps, self.config.schedule
         return trapezoid(self.step, steps, schedule.warmup_of(steps), schedule.cooldown)

@@ -45,7 +45,7 @@ def validation(objective: Measurable, data: LatentData, every: int) -> Hook:
 
 
 def fixed_batches(objective: Measurable, data: LatentData, phase: int) -> Iterator[NoisyBatch]:
-    """The held-out items of a phase, in batches of one size; item k has the k-th time and noise of its own."""
+    """Yield the held-out items of a phase, in batches of one size; item k has the k-th time and noise of its own."""
     held = data.held[phase]
     buckets = data.buckets[phase]
     numbered = sorted(enumerate(held), key=lambda pair: (buckets[pair[1]], pair[0]))
@@ -60,7 +60,7 @@ def fixed_batches(objective: Measurable, data: LatentData, phase: int) -> Iterat
 
 
 def _levels(count: int) -> Tensor:
-    """Times that fill every bucket evenly, shuffled over the items."""
+    """Return times that fill every bucket evenly, shuffled over the items."""
     times = even_times(count)
     order = torch.randperm(count, generator=torch.Generator().manual_seed(_SEED))
     return times[order]

@@ -43,7 +43,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def parse_yaml(text: str, where: str) -> Any:
-    """The value that a YAML text stands for. where: for messages. Raises ConfigError."""
+    """Return the value that a YAML text stands for. where: for messages. Raises ConfigError."""
     yaml = library("yaml")
     loader = None
     try:
@@ -74,7 +74,7 @@ def _loader() -> Any:
         """Makes plain values only."""
 
         def construct_object(self, node: Any, deep: bool = False) -> Any:
-            """Raises ConstructorError, whatever the constructor of a tag trips over."""
+            """Raise ConstructorError, whatever the constructor of a tag trips over."""
             try:
                 return super().construct_object(node, deep=deep)
             except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
@@ -115,7 +115,7 @@ def _check(root: Any, where: str) -> None:
 
 
 def _parts(node: Any, where: str) -> list[Any]:
-    """The nodes inside a node. Raises ConfigError if a mapping has a key twice."""
+    """Return the nodes inside a node. Raises ConfigError if a mapping has a key twice."""
     if isinstance(node.value, str):
         return []
     if node.id != "mapping":
@@ -149,7 +149,7 @@ def _short(text: str) -> str:
 
 
 def library(name: str) -> Any:
-    """A library of the extra `train`. Raises ConfigError if it is missing."""
+    """Return a library of the extra `train`. Raises ConfigError if it is missing."""
     try:
         return import_module(name)
     except ImportError:

@@ -91,7 +91,7 @@ class Backbone(nn.Module):
         return TextKV(tuple(cross.project_kv(states, rows, tokens) for cross in crosses), mask)
 
     def _project_text(self, text: TextStates) -> tuple[tuple[Tensor, ...], Tensor]:
-        """The projected text for every block, and its mask.
+        """Return the projected text for every block, and its mask.
 
         Each block makes its keys and values in its own forward pass: weights that are gathered block by block, and
         activations that are computed again, must not be used outside of it.

@@ -83,7 +83,7 @@ class TransformerConfig:
         return Positions(self.sample_size // self.patch_size, self.position_scale)
 
     def with_dialect(self, dialect: Dialect) -> TransformerConfig:
-        """The same network with the epsilons of a dialect."""
+        """Return the same network with the epsilons of a dialect."""
         return replace(
             self,
             attention_eps=dialect.attention_eps,

@@ -59,7 +59,7 @@ class ControlConfig:
         return 1 - self.lead
 
     def mismatch(self, base: TransformerConfig) -> str | None:
-        """Why it can't steer a base network, in words that follow "it"; None if it can."""
+        """Return why it can't steer a base network, in words that follow "it"; None if it can."""
         for name in _ALIKE:
             own, wanted = getattr(self.backbone, name), getattr(base, name)
             if own != wanted:
@@ -93,7 +93,7 @@ class ControlNet(Backbone):
         guidance: Tensor | None = None,
         positions: Positions | None = None,
     ) -> Tensor:
-        """The residuals of a control at a noisy latent; `placed` says where they go.
+        """Return the residuals of a control at a noisy latent; `placed` says where they go.
 
         control: [B or 1, C, h, w], scaled as the latent. All else as in `SanaTransformer.forward`; text keys and values
         are the ControlNet's own. Returns [K, B, N, D].
@@ -119,7 +119,7 @@ def placed(config: ControlConfig, residuals: Tensor) -> dict[int, Tensor]:
 
 
 def copy_base(base: SanaTransformer, copies: int = COPIES) -> ControlNet:
-    """A ControlNet that begins as the first blocks of a base network, with weights of its own.
+    """Return a ControlNet that begins as the first blocks of a base network, with weights of its own.
 
     Raises ValueError if the base has too few blocks.
     """
@@ -135,7 +135,7 @@ def copy_base(base: SanaTransformer, copies: int = COPIES) -> ControlNet:
 
 
 def _shared(base: SanaTransformer, copies: int) -> Iterator[tuple[str, Tensor]]:
-    """The weights of a base that its copy begins with."""
+    """Yield the weights of a base that its copy begins with."""
     past = tuple(f"blocks.{number}." for number in range(copies, base.config.depth))
     for name, weight in base.state_dict().items():
         if not name.startswith(("head.", *past)):

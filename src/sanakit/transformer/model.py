@@ -55,7 +55,7 @@ class SanaTransformer(Backbone):
         positions: Positions | None = None,
         residuals: Mapping[int, Tensor] | None = None,
     ) -> Tensor:
-        """The velocity (noise minus data) at a noisy latent. Samples don't see each other.
+        """Return the velocity (noise minus data) at a noisy latent. Samples don't see each other.
 
         Args:
             latent: [B, C, h, w].
@@ -85,7 +85,7 @@ class SanaTransformer(Backbone):
         blocks: Collection[int],
         positions: Positions | None = None,
     ) -> list[Tensor]:
-        """The tokens [B, N, D] after some blocks, in their order; what follows the last of them is not computed.
+        """Return the tokens [B, N, D] after some blocks, in their order; what follows the last of them is not computed.
 
         blocks: their numbers. The rest as in `forward`, for networks without `guidance_embed`.
         """

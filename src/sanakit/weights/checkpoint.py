@@ -43,7 +43,7 @@ class Checkpoint:
 
 
 def is_checkpoint_name(path: Path) -> bool:
-    """Whether a path is named like a file of weights (in upper case, too) and not like a folder."""
+    """Return whether a path is named like a file of weights (in upper case, too) and not like a folder."""
     return path.suffix.lower() in SUFFIXES
 
 
@@ -84,7 +84,7 @@ def _is_safetensors(path: Path) -> bool:
 
 
 def _choose(file: TorchFile, part: Part | None) -> tuple[dict[object, object], tuple[str, ...]]:
-    """The entries of the requested part, and a note if there was a choice. Raises WeightsError."""
+    """Return the entries of the requested part, and a note if there was a choice. Raises WeightsError."""
     tree = file.mapping()
     found: dict[Part, str] = {}
     for name, keys in _PARTS.items():

@@ -60,7 +60,7 @@ def read_control_spec(path: Path, base: TransformerConfig, unknown: UnknownField
 
 
 def holds_control(path: Path) -> bool:
-    """Whether a file holds an official ControlNet; False for files that can't be read."""
+    """Return whether a file holds an official ControlNet; False for files that can't be read."""
     try:
         return file_format(open_checkpoint(path).shapes).network == "control"
     except WeightsError:

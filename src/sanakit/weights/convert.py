@@ -55,7 +55,7 @@ _NAMES: dict[Network, str] = {"autoencoder": "an autoencoder", "control": "a Con
 
 
 def _silent(text: str) -> None:
-    """The default of `announce`."""
+    """Say nothing: the default of `announce`."""
 
 
 def file_to_folder(
@@ -169,7 +169,7 @@ def _refuse_control(network: Network, source: Path) -> None:
 def _identified(
     source: Path, hints: Hints, announce: Announce
 ) -> tuple[Checkpoint, FileFormat, Config, bytes]:
-    """An opened file with verified checksums, its format, its configuration, and the content of its `x.json`."""
+    """Return an opened file with verified checksums, its format, its configuration, and the content of its `x.json`."""
     opened = open_checkpoint(source, hints.weights, verify=True)
     row = file_format(opened.shapes)
     if row.network == "autoencoder":
@@ -236,7 +236,7 @@ def write_checkpoint(
 
 
 def _check_beside(path: Path, beside: Path, description: bytes) -> bool:
-    """Whether the description is there already. Raises OutputError when another one, or something else, is."""
+    """Return whether the description is there already. Raises OutputError when another one, or something else, is."""
     if not beside.exists():
         return False
     try:

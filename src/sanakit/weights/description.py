@@ -96,7 +96,7 @@ def _object(fields: Fields, name: str) -> Mapping[str, Any]:
 
 
 def description_json(description: Description) -> bytes:
-    """The content of `x.json` for a transformer."""
+    """Return the content of `x.json` for a transformer."""
     schedule = description.schedule
     values = {
         "_class_name": DESCRIPTION_CLASS,
@@ -122,7 +122,7 @@ def read_autoencoder_description(path: Path) -> AutoencoderConfig:
 
 
 def autoencoder_description_json(config: AutoencoderConfig) -> bytes:
-    """The content of `x.json` for an autoencoder."""
+    """Return the content of `x.json` for an autoencoder."""
     return to_json({"_class_name": DESCRIPTION_CLASS, "autoencoder": diffusers_autoencoder.to_config(config)})
 
 

@@ -41,7 +41,7 @@ def fetch(
     *,
     index: str | tuple[str, ...],
 ) -> tuple[Path | None, str]:
-    """The local folder of a hub model, online if possible, else from the cache; and why not online.
+    """Return the local folder of a hub model, online if possible, else from the cache; and why not online.
 
     choose: selects from all files with their sizes. index: the file (the first of several) that is in the cache gives
     the folder.
@@ -68,7 +68,7 @@ def _first_cached(repo: str, names: Iterable[str], revision: str | None) -> Path
 
 
 def _downloaded(repo: str, revision: str | None, files: Iterable[str], whole: Path | None) -> Path:
-    """The folder of downloaded files. whole: the cached index if all files are cached, so that failing is harmless."""
+    """Return the folder of downloaded files. whole: the cached index if all are cached, so failing is harmless."""
     try:
         return download(repo, revision, files)
     except ModelNotFoundError:
@@ -78,7 +78,7 @@ def _downloaded(repo: str, revision: str | None, files: Iterable[str], whole: Pa
 
 
 def failure_reason(error: Exception) -> str:
-    """Why the hub failed, in words."""
+    """Return why the hub failed, in words."""
     kind = type(error).__name__
     refusal = _cache_refusal(error)
     if refusal is not None:
@@ -95,7 +95,7 @@ def failure_reason(error: Exception) -> str:
 
 
 def _cache_refusal(error: BaseException | None) -> str | None:
-    """The disk error behind a failed download, if any; clients wrap it, and the one in Rust has only its text."""
+    """Return disk error behind a failed download, if any; clients wrap it, and the one in Rust has only its text."""
     while error is not None:
         number = getattr(error, "errno", None)
         if number in _DISK:
@@ -108,7 +108,7 @@ def _cache_refusal(error: BaseException | None) -> str | None:
 
 
 def needed_files(repo: str, sizes: Mapping[str, int], variant: str | None) -> dict[str, int]:
-    """The files of a repository that loading reads, with their bytes: configurations and one variant of the weights.
+    """Return files of a repository that loading reads, with their bytes: configurations and one variant of the weights.
 
     A component without the variant gives its plain weights, or its only ones. Raises ModelNotFoundError when the
     repository is not in the diffusers layout.
@@ -126,7 +126,7 @@ def needed_files(repo: str, sizes: Mapping[str, int], variant: str | None) -> di
 
 
 def autoencoder_files(repo: str, sizes: Mapping[str, int]) -> dict[str, int]:
-    """The files of an autoencoder alone, or of that of a whole model, with their bytes: configuration and weights.
+    """Return files of an autoencoder alone, or of that of a whole model, with their bytes: configuration and weights.
 
     Raises ModelNotFoundError if the repository holds no DC-AE in the diffusers layout.
     """
@@ -136,7 +136,7 @@ def autoencoder_files(repo: str, sizes: Mapping[str, int]) -> dict[str, int]:
 
 
 def control_files(repo: str, sizes: Mapping[str, int]) -> dict[str, int]:
-    """The files of a ControlNet alone, or of that of a whole pipeline; as `autoencoder_files`."""
+    """Return the files of a ControlNet alone, or of that of a whole pipeline; as `autoencoder_files`."""
     return _component_files(
         repo, sizes, "controlnet/", "ControlNet (config.json and safetensors of a SanaControlNetModel)"
     )
@@ -154,7 +154,7 @@ def _component_files(repo: str, sizes: Mapping[str, int], inside_of: str, what: 
 
 
 def lora_name(names: Iterable[str], where: str) -> str:
-    """The file of a LoRA among those of a folder: diffusers', else peft's, else the only safetensors file.
+    """Return the file of a LoRA among those of a folder: diffusers', else peft's, else the only safetensors file.
 
     Raises ModelNotFoundError if there is none, or several of other names.
     """
@@ -171,7 +171,7 @@ def lora_name(names: Iterable[str], where: str) -> str:
 
 
 def lora_files(repo: str, sizes: Mapping[str, int], wanted: str = "") -> dict[str, int]:
-    """The files of a LoRA's repository that reading it needs, with their bytes. Raises ModelNotFoundError."""
+    """Return the files of a LoRA's repository that reading it needs, with their bytes. Raises ModelNotFoundError."""
     if wanted and wanted not in sizes:
         raise ModelNotFoundError(f"{repo} has no file {wanted}")
     name = wanted or lora_name((name for name in sizes if "/" not in name), repo)
@@ -196,7 +196,7 @@ def _chosen(names: Iterable[str], stem: str, variant: str | None) -> list[str]:
 
 
 def snapshot_files(repo: str, sizes: Mapping[str, int]) -> dict[str, int]:
-    """The files at the root of a repository that loading reads, with their bytes.
+    """Return the files at the root of a repository that loading reads, with their bytes.
 
     Raises ModelNotFoundError if it has no safetensors: other weight files can hold code and are not opened.
     """
@@ -222,7 +222,7 @@ def download(repo: str, revision: str | None, files: Iterable[str]) -> Path:
 
 
 def cached_file(repo: str, name: str, revision: str | None) -> Path | None:
-    """The cached file, or None. The client returns a marker for files known not to exist."""
+    """Return the cached file, or None. The client returns a marker for files known not to exist."""
     try:
         found = huggingface_hub.try_to_load_from_cache(repo, name, revision=revision)
     except ValueError:  # a name that no repository can have

@@ -87,7 +87,7 @@ def describe_file(
     hints: Hints,
     read_model: Callable[[Path], Description] = read_description,
 ) -> tuple[Description, tuple[str, ...]]:
-    """The description of a file with tensors of these shapes, and notes on what was assumed.
+    """Return the description of a file with tensors of these shapes, and notes on what was assumed.
 
     read_model: describes the folder of a whole model, if `like_model` is one.
     Raises ConfigError if the description contradicts the tensors, if several published models have such tensors, or
@@ -110,7 +110,7 @@ def describe_file(
 
 
 def describe_autoencoder(opened: Checkpoint, hints: Hints) -> AutoencoderConfig:
-    """The configuration of an autoencoder's file: from `hints.config`, from beside it, or of a published one.
+    """Return the configuration of an autoencoder's file: from `hints.config`, from beside it, or of a published one.
 
     Raises RequestError for hints that describe a transformer, ConfigError if the description contradicts the tensors.
     """
@@ -131,7 +131,7 @@ def describe_autoencoder(opened: Checkpoint, hints: Hints) -> AutoencoderConfig:
 def describe_control(
     opened: Checkpoint, hints: Hints, read_model: Callable[[Path], Description] = read_description
 ) -> ControlConfig:
-    """The configuration of an official ControlNet, by the network that hints name, else by SANA's conventions.
+    """Return the configuration of an official ControlNet, by the network that hints name, else by SANA's conventions.
 
     Raises ConfigError if hints name another network or the conventions don't tell, WeightsError.
     """
@@ -148,7 +148,7 @@ def describe_control(
 def _known(
     path: Path, shapes: Mapping[str, Sequence[int]], facts: sana_pth.TensorFacts, hints: Hints
 ) -> tuple[Description, tuple[str, ...]]:
-    """The one published model with such tensors; if there is none, SANA's conventions and the hints."""
+    """Return the one published model with such tensors; if there is none, SANA's conventions and the hints."""
     names = [name for name, design in DESIGNS.items() if _fits(design.transformer, facts, hints)]
     if len(names) > 1:
         raise ConfigError(
@@ -197,7 +197,7 @@ def _of_design(name: str) -> Description:
 def _like(
     similar: Description, name: str, facts: sana_pth.TensorFacts, hints: Hints, path: Path
 ) -> tuple[Description, tuple[str, ...]]:
-    """The description of a similar model; if its size differs, only what doesn't depend on size."""
+    """Return the description of a similar model; if its size differs, only what doesn't depend on size."""
     config = similar.transformer
     same = {key: value for key, value in facts.values.items() if getattr(config, key) != value}
     if not same and int(config.ffn_ratio * config.width) == facts.hidden:
@@ -244,7 +244,7 @@ def _named(name: str, read_model: Callable[[Path], Description]) -> Description:
 
 
 def _schedule_of(config: TransformerConfig) -> Schedule | None:
-    """The schedule of the published models with this configuration, ignoring their epsilons."""
+    """Return the schedule of the published models with this configuration, ignoring their epsilons."""
     plain = {name: getattr(TransformerConfig, name) for name in _EPSILONS}
     similar = [
         design.schedule for design in DESIGNS.values() if design.transformer == replace(config, **plain)

@@ -82,7 +82,7 @@ class _Machine:
         self.persistent: list[Persistent] = []
 
     def marked(self) -> list[Any]:
-        """The values since the last mark, which is taken off."""
+        """Return the values since the last mark, which is taken off."""
         values, self.stack = self.stack, self.below.pop()
         return values
 
@@ -98,7 +98,7 @@ class _Machine:
             self.marked()
 
     def join(self, count: int) -> None:
-        """The last values become a tuple."""
+        """Join the last values to a tuple."""
         if len(self.stack) < count:
             raise IndexError
         values = tuple(self.stack[-count:])
@@ -128,7 +128,7 @@ class _Machine:
         self.stack.append(Symbol(module, name))
 
     def call(self, function: object, arguments: object) -> None:
-        """Mappings are made, since a state dict is one; all other calls are written down."""
+        """Make mappings, since a state dict is one; write down all other calls."""
         if not isinstance(function, Symbol):
             raise TypeError
         if (function.module, function.name) not in _MAPPINGS:
@@ -141,7 +141,7 @@ class _Machine:
         self.stack.append(made)
 
     def collect(self, make: Callable[[list[Any]], object]) -> None:
-        """The values since the last mark become one."""
+        """Join the values since the last mark."""
         made = make(self.marked())
         self.stack.append(made)
 
@@ -155,7 +155,7 @@ class _Machine:
         self.stack.append(self.persistent[-1])
 
     def pop(self, count: int) -> list[Any]:
-        """The last values, in their order."""
+        """Return the last values, in their order."""
         if len(self.stack) < count:
             raise IndexError
         values = self.stack[-count:]
@@ -232,7 +232,7 @@ _OPERATIONS: dict[str, Callable[[_Machine, Any], object]] = {
 
 
 def read_pickle(data: bytes, where: str) -> tuple[object, list[Persistent], int]:
-    """The value of the first pickle in `data`, all that it refers to outside of itself, and the bytes that it takes.
+    """Return value of the first pickle in `data`, all that it refers to outside of itself, and the bytes that it takes.
 
     Dicts, lists, tuples, strings, numbers and None are themselves; see the module for the rest.
     Raises WeightsError, one sentence, for damage, for code, and for more operations than any checkpoint needs.

@@ -64,7 +64,7 @@ class _Pair:
 
 
 def is_lora(keys: Iterable[str]) -> bool:
-    """Whether tensors of these names are a LoRA's."""
+    """Return whether tensors of these names are a LoRA's."""
     ends = (names.suffix_of(key) for key in keys)
     return any(end is not None and names.SUFFIXES[end] in ("down", "up") for end in ends)
 
@@ -102,7 +102,7 @@ def _open(path: Path) -> tuple[Mapping[str, Tensor], dict[str, str]]:
 
 
 def _config(path: Path, metadata: Mapping[str, str]) -> tuple[PeftConfig | None, tuple[str, ...]]:
-    """What peft says of the file: in its header, or beside one that peft itself wrote."""
+    """Return what peft says of the file: in its header, or beside one that peft itself wrote."""
     beside = path.parent / "adapter_config.json"
     if METADATA in metadata:
         config = read_config(metadata[METADATA], str(path))
@@ -117,7 +117,7 @@ Found = dict[str, tuple[Place, dict[Role, str]]]
 
 
 def _sorted(path: Path, keys: list[str]) -> tuple[LoRAForm, Found]:
-    """Published layer -> its place, and the key of each of its tensors. Raises WeightsError for what has no place."""
+    """Return layer -> its place, and the key of each of its tensors. Raises WeightsError for what has no place."""
     form = _form(keys)
     depth = names.depth_of(key[len(form.prefix) :] for key in keys)
     known = names.places(depth)
@@ -148,13 +148,13 @@ def _sorted(path: Path, keys: list[str]) -> tuple[LoRAForm, Found]:
 
 
 def _form(keys: list[str]) -> LoRAForm:
-    """The first form whose prefix most names have."""
+    """Return the first form whose prefix most names have."""
     counts = [sum(key.startswith(form.prefix) for key in keys) if form.prefix else 0 for form in names.FORMS]
     return names.FORMS[counts.index(max(counts))] if max(counts, default=0) else names.FORMS[-1]
 
 
 def _pair(path: Path, name: str, tensors: Mapping[Role, Tensor], config: PeftConfig | None) -> _Pair:
-    """Raises WeightsError for a pair that is incomplete, ill-shaped, or not of finite numbers."""
+    """Raise WeightsError for a pair that is incomplete, ill-shaped, or not of finite numbers."""
     where = f"{path}: {listed([name])}"
     if not {"down", "up"} <= set(tensors):
         raise WeightsError(
@@ -221,7 +221,7 @@ def _layers(path: Path, places: Mapping[str, Place], pairs: Mapping[str, _Pair])
 
 
 def _split(path: Path, name: str, pair: _Pair, of: int) -> dict[int, _Pair]:
-    """A pair of a fused matrix as one for each part; columns of `up` that all serve one part alone are dealt out."""
+    """Split a fused matrix's pair into one per part; columns of `up` that all serve one part are dealt out."""
     if of == 1:
         return {0: pair}
     if len(pair.up) % of:
@@ -241,7 +241,7 @@ def _split(path: Path, name: str, pair: _Pair, of: int) -> dict[int, _Pair]:
 
 
 def _join(path: Path, layer: str, of: int, parts: Mapping[int, _Pair]) -> LowRank:
-    """The pairs of a layer's matrices as one value: lower ranks filled up with zeros, other scales multiplied in."""
+    """Return pairs of a layer's matrices as one value: lower ranks filled up with zeros, other scales multiplied in."""
     order = sorted(parts)
     pairs = [parts[group] for group in order]
     if len({(pair.down.shape[1], len(pair.up), pair.magnitude is None) for pair in pairs}) > 1:

@@ -35,7 +35,7 @@ _MOST = 2**22  # bytes: half a million words
 
 
 def is_model_file(name: str) -> bool:
-    """Whether a path inside a model folder is one that sanakit reads or writes; licences and notes are not."""
+    """Return whether a path inside a model folder is one that sanakit reads or writes; licences and notes are not."""
     return _MODEL.fullmatch(name) is not None
 
 
@@ -47,7 +47,7 @@ def known_files(folder: Path) -> list[str]:
 
 
 def tokenizer_files(folder: Path) -> list[Path]:
-    """The files of a tokenizer, in the order of their names."""
+    """Return the files of a tokenizer, in the order of their names."""
     return sorted(path for path in folder.iterdir() if _TOKENIZER.fullmatch(path.name) and path.is_file())
 
 
@@ -73,7 +73,7 @@ def check_own(path: Path, model: Path) -> bool:
 
 
 def read_words(spec: ModelSpec) -> frozenset[str]:
-    """The words that a model was trained on; empty if its folder does not say, or can't be read."""
+    """Return the words that a model was trained on; empty if its folder does not say, or can't be read."""
     try:
         with (spec.folder / WORDS_FILE).open("rb") as file:
             return frozenset(file.read(_MOST).decode("utf-8", "replace").split())

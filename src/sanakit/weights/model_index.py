@@ -40,7 +40,7 @@ _EXTRA: dict[str, Any] = {"dialect": DIFFUSERS.name, "instruct": True, "bins": N
 
 
 def pipeline_of(data: Mapping[str, Any], where: str) -> str:
-    """The class of a model_index.json. Raises ConfigError for another class."""
+    """Return the class of a model_index.json. Raises ConfigError for another class."""
     name = data.get("_class_name")
     if not isinstance(name, str) or name not in PIPELINES:
         raise ConfigError(
@@ -50,7 +50,7 @@ def pipeline_of(data: Mapping[str, Any], where: str) -> str:
 
 
 def check_index(data: Mapping[str, Any], where: str, unknown: UnknownFields) -> None:
-    """Raises ConfigError for components that are unknown here, and for anything but a library and a class."""
+    """Raise ConfigError for components that are unknown here, and for anything but a library and a class."""
     # A pair of nulls is a component that the folder does without.
     plain = {key: None if value == [None, None] else value for key, value in data.items()}
     for part, value in known_fields(plain, _PARTS, where, unknown, _HARMLESS).items():

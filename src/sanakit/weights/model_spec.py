@@ -134,7 +134,7 @@ def read_model_spec(
 
 
 def describe_folder(folder: Path, unknown: UnknownFields = STRICT) -> Description:
-    """The description of the transformer in a model's folder. Raises ConfigError."""
+    """Return the description of the transformer in a model's folder. Raises ConfigError."""
     found = _read_folder(folder, None, unknown.ignore)
     for note in found.notes:
         unknown.note(note)
@@ -194,7 +194,7 @@ def _check_ignored(ignore: frozenset[str], files: Mapping[str, Mapping[str, Any]
 
 
 def read_autoencoder_config(folder: Path) -> AutoencoderConfig:
-    """The configuration of a diffusers `AutoencoderDC` folder. Raises ConfigError."""
+    """Return the configuration of a diffusers `AutoencoderDC` folder. Raises ConfigError."""
     path = folder / "config.json"
     return diffusers_autoencoder.from_config(read_json(path), str(path))
 
@@ -228,7 +228,7 @@ def _read_file(path: Path, parts: ModelSpec, hints: Hints) -> ModelSpec:
 
 
 def _check_agreement(found: ModelSpec) -> None:
-    """Raises ConfigError when components contradict each other."""
+    """Raise ConfigError when components contradict each other."""
     transformer, width = found.transformer, found.text_config.get("hidden_size")
     problem = None
     if transformer.latent_channels != found.autoencoder.latent_channels:

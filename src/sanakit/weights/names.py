@@ -157,7 +157,7 @@ def resolve_lora(
 
 
 def is_hub_id(text: str) -> bool:
-    """Whether a name has the form of a hub id, `owner/name`."""
+    """Return whether a name has the form of a hub id, `owner/name`."""
     return len(text) <= _LONGEST_ID and _HUB_ID.fullmatch(text) is not None
 
 
@@ -177,7 +177,7 @@ def _default_variant(repo: str) -> str | None:
 
 
 def _shipped(name: str) -> Path:
-    """The folder inside the package, found without importing the code of Toybox."""
+    """Return the folder inside the package, found without importing the code of Toybox."""
     place, remedy = _SHIPPED[name]
     folder = Path(str(resources.files("sanakit"))) / "toybox" / place
     if not (folder / "model_index.json").is_file():

@@ -19,7 +19,7 @@ _INDEX = "model_index.json"
 
 
 def with_autoencoder(spec: ModelSpec, source: Path) -> ModelSpec:
-    """The model with the autoencoder of `source`: a folder with an `AutoencoderDC`, as RUN/vae, or a whole model.
+    """Return model with the autoencoder of `source`: a folder with an `AutoencoderDC`, as RUN/vae, or a whole model.
 
     Raises ConfigError if there is none, or its latents have another number of channels or pixels.
     """
@@ -32,7 +32,7 @@ def with_autoencoder(spec: ModelSpec, source: Path) -> ModelSpec:
 def with_decoder(
     spec: ModelSpec, name: str | Path, *, announce: Callable[[str], object] = lambda text: None
 ) -> ModelSpec:
-    """The model with the autoencoder of a name, see `resolve_autoencoder`; a short one is checked before it is fetched.
+    """Take the autoencoder of a name, see `resolve_autoencoder`; a short one is checked before it is fetched.
 
     Raises as `with_autoencoder`, ConfigError if a short name's latents are not the model's, ModelNotFoundError.
     """
@@ -64,7 +64,7 @@ def _check_latents(spec: ModelSpec, found: AutoencoderConfig, what: str) -> None
 
 
 def with_text_encoder(spec: ModelSpec, source: Path, *, widen: bool = False) -> ModelSpec:
-    """The model with text encoder, tokenizer and instruction of `source`.
+    """Return the model with text encoder, tokenizer and instruction of `source`.
 
     source: a whole model, or a folder that holds a Gemma-2 (config.json, weights) and its tokenizer; a bare one says
     nothing of the instruction, so the model's stays. widen: describe a transformer that reads the new states' width.
@@ -95,7 +95,7 @@ def with_text_encoder(spec: ModelSpec, source: Path, *, widen: bool = False) -> 
 
 
 def _part(source: Path, name: str, what: str) -> Path:
-    """The folder of a component: inside a whole model, or `source` itself. Raises ConfigError."""
+    """Return the folder of a component: inside a whole model, or `source` itself. Raises ConfigError."""
     inside = source / name
     if (inside / "config.json").is_file():
         return inside

@@ -88,7 +88,7 @@ def _design(name: str) -> Design:
 
 
 def _teacher(name: str) -> Design:
-    """The teacher of Sprint: a flow model that reads times from 0 to 1."""
+    """Return the teacher of Sprint: a flow model that reads times from 0 to 1."""
     student = PRESETS[name]
     return Design(
         transformer=replace(student, guidance_embed=False, time_scale=0.001), schedule=Schedule(shift=3.0)

@@ -118,12 +118,12 @@ Row = Rename | Join | Squeeze | Drop
 
 
 def affine(ours: str, theirs: str) -> tuple[Rename, Rename]:
-    """The two rows of a layer with weight and bias."""
+    """Return the two rows of a layer with weight and bias."""
     return Rename(f"{ours}.weight", f"{theirs}.weight"), Rename(f"{ours}.bias", f"{theirs}.bias")
 
 
 def under(ours: str, theirs: str, rows: Iterable[Row]) -> tuple[Row, ...]:
-    """The same rows below a prefix on each side (both without the dot)."""
+    """Return the same rows below a prefix on each side (both without the dot)."""
     return tuple(_renamed(row, lambda key: f"{ours}.{key}", lambda key: f"{theirs}.{key}") for row in rows)
 
 
@@ -141,7 +141,7 @@ def expand(rows: Iterable[Row], **ranges: Iterable[int]) -> tuple[Row, ...]:
 
 
 def _renamed(row: Row, ours: Callable[[str], str], theirs: Callable[[str], str]) -> Row:
-    """The row with a function applied to the names of each side."""
+    """Return the row with a function applied to the names of each side."""
     if isinstance(row, Drop):
         return Drop(theirs(row.theirs), row.reason, row.trained)
     if isinstance(row, Join):
@@ -176,7 +176,7 @@ class Table:
         ]
 
     def check_theirs(self, keys: Collection[str], where: str) -> None:
-        """Raises WeightsError unless `keys` are exactly theirs (dropped ones may be there or not)."""
+        """Raise WeightsError unless `keys` are exactly theirs (dropped ones may be there or not)."""
         check_keys(keys, self.their_keys, where, optional=self.dropped)
 
     def stream_ours(
@@ -210,7 +210,7 @@ class Table:
 def check_keys(
     found: Collection[str], wanted: Collection[str], where: str, *, optional: Collection[str] = ()
 ) -> None:
-    """Raises WeightsError, one sentence, unless the keys agree."""
+    """Raise WeightsError, one sentence, unless the keys agree."""
     present, required = set(found), set(wanted)
     missing = [key for key in wanted if key not in present]
     surplus = [key for key in found if key not in required and key not in optional]
@@ -221,7 +221,7 @@ def check_keys(
 
 
 def listed(names: Collection[str], limit: int = 3) -> str:
-    """The first names and how many more there are: `a, b, c and 4 more`. Names of a damaged file are escaped."""
+    """Return the first names and how many more there are: `a, b, c and 4 more`. Names of a damaged file are escaped."""
     shown = ", ".join(name[:120].encode("unicode_escape").decode() for name in list(names)[:limit])
     return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown
 

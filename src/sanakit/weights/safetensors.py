@@ -70,7 +70,7 @@ def read_header(path: Path) -> dict[str, Entry]:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The texts that a file says of itself, without `format`. Raises WeightsError as `read_header`."""
+    """Return the texts that a file says of itself, without `format`. Raises WeightsError as `read_header`."""
     found = _parse(_header_text(path)[0], path).get("__metadata__") or {}
     if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
         raise WeightsError(f"{path} has a damaged safetensors header: its metadata are not texts")
@@ -78,7 +78,7 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def _header_text(path: Path) -> tuple[bytes, int]:
-    """The header of a file, and the bytes of its tensors."""
+    """Return the header of a file, and the bytes of its tensors."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -127,7 +127,7 @@ def _parse(text: bytes, path: Path) -> dict[str, Any]:
 
 
 def _entry(name: str, fields: dict[str, Any], path: Path) -> Entry:
-    """Raises KeyError, TypeError or ValueError for anything but a well-formed description."""
+    """Raise KeyError, TypeError or ValueError for anything but a well-formed description."""
     (begin, end), shape, dtype = fields["data_offsets"], fields["shape"], fields["dtype"]
     if not isinstance(shape, list) or len(shape) > _MAX_DIMENSIONS:
         raise ValueError("not a shape")

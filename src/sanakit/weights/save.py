@@ -233,7 +233,7 @@ def _copy_tokenizer(source: Path, target: Path) -> None:
 
 
 def _tokenizer_class(folder: Path) -> str:
-    """The class named by the tokenizer's own configuration."""
+    """Return the class named by the tokenizer's own configuration."""
     config = folder / "tokenizer_config.json"
     name = read_json(config).get("tokenizer_class") if config.exists() else None
     return name if isinstance(name, str) else "GemmaTokenizer"
@@ -278,7 +278,7 @@ def check_parts(spec: ModelSpec) -> None:
 
 
 def _parts(spec: ModelSpec) -> list[tuple[str, Path]]:
-    """The files of autoencoder, text encoder and tokenizer that loading reads: (name of the component, file)."""
+    """Return the files of autoencoder, text encoder and tokenizer that loading reads: (name of the component, file)."""
     vae, text = spec.autoencoder_folder, spec.text_folder
     files = {
         "vae": [vae / "config.json", *weight_files(vae, DIFFUSERS_STEM)],

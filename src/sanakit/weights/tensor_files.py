@@ -78,7 +78,7 @@ class Weights(Mapping[str, Tensor]):
 
 
 def open_weights(folder: Path, stem: str = DIFFUSERS_STEM, variant: str | None = None) -> Weights:
-    """The weights in a component's folder: `{stem}[.{variant}].safetensors`, or shards with an index.
+    """Return the weights in a component's folder: `{stem}[.{variant}].safetensors`, or shards with an index.
 
     With variant None, the plain file is wanted; a folder that has only one variant gives that one.
     Raises WeightsError for missing, truncated or malformed files, and for an index that disagrees with its shards.
@@ -87,7 +87,7 @@ def open_weights(folder: Path, stem: str = DIFFUSERS_STEM, variant: str | None =
 
 
 def weight_files(folder: Path, stem: str = DIFFUSERS_STEM, variant: str | None = None) -> list[Path]:
-    """The file, or index and shards (index first). Raises WeightsError when there is none, or no such variant."""
+    """Return file, or index and shards (index first). Raises WeightsError when there is none, or no such variant."""
     available = variants((path.name for path in folder.iterdir()) if folder.is_dir() else (), stem)
     if not available:
         raise WeightsError(
@@ -166,17 +166,17 @@ def check_variant(name: str) -> None:
 
 
 def has_variant(folder: Path, stem: str, variant: str) -> bool:
-    """Whether a component's folder holds weights of the variant."""
+    """Return whether a component's folder holds weights of the variant."""
     return folder.is_dir() and variant in variants((path.name for path in folder.iterdir()), stem)
 
 
 def variant_of(folder: Path, stem: str, variant: str | None) -> str | None:
-    """The variant to open in one component; None (the plain or the only weights) if it lacks the requested one."""
+    """Return variant to open in one component; None (the plain or the only weights) if it lacks the requested one."""
     return variant if variant is not None and has_variant(folder, stem, variant) else None
 
 
 def missing_variant(stems: Mapping[Path, str], variant: str | None, note: Callable[[str], object]) -> None:
-    """Notes on the components that lack a variant. Raises WeightsError if none of them has it."""
+    """Note the components that lack a variant. Raises WeightsError if none of them has it."""
     if variant is None:
         return
     check_variant(variant)

@@ -41,7 +41,7 @@ _REBUILDERS = {"_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3"}
 
 
 def map_file(path: Path) -> memoryview:
-    """The bytes of a file, mapped privately. Raises WeightsError for a file that isn't regular, or is empty."""
+    """Return the bytes of a file, mapped privately. Raises WeightsError for a file that isn't regular, or is empty."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise WeightsError(f"{path} isn't a regular file: give the path of a checkpoint")
@@ -65,7 +65,7 @@ class TorchFile:
     records: dict[str, ZipRecord] = field(default_factory=dict)
 
     def verify(self) -> bool:
-        """Reads all of the file and compares it with its checksums; False if it has none. Raises WeightsError."""
+        """Read all of the file and compare it with its checksums; False if it has none. Raises WeightsError."""
         return checksums(self.data, self.records, str(self.path)) if self.records else False
 
     def mapping(self, value: object = None) -> dict[object, object]:
@@ -76,7 +76,7 @@ class TorchFile:
         return value
 
     def tensors(self, entries: Mapping[object, object]) -> dict[str, Tensor]:
-        """The tensors of a mapping from `tree`. Raises WeightsError for anything but a plain tensor in the file."""
+        """Return tensors of a mapping from `tree`. Raises WeightsError for anything but a plain tensor in the file."""
         found: dict[str, Tensor] = {}
         total = 0
         for key, value in entries.items():
@@ -105,7 +105,7 @@ class TorchFile:
             ) from error
 
     def _view(self, arguments: tuple[object, ...], named_dtype: bool) -> Tensor:
-        """A tensor over its storage. Raises ValueError, in words, for numbers that do not fit."""
+        """Return a tensor over its storage. Raises ValueError, in words, for numbers that do not fit."""
         stored, geometry = arguments[0], arguments[1:4]
         offset, size, stride = cast(tuple[Any, Any, Any], geometry)
         if not isinstance(stored, Persistent):
@@ -129,7 +129,7 @@ def _kind(value: object) -> str:
 
 
 def _unwrapped(value: object) -> tuple[str, tuple[object, ...]] | None:
-    """Function and arguments of the call that rebuilds a tensor, parameters and subclasses unwrapped; else None."""
+    """Return function and arguments of the call that rebuilds a tensor, unwrapped; None for anything else."""
     for _ in range(4):
         if not isinstance(value, Call) or not isinstance(value.arguments, tuple):
             return None
@@ -163,7 +163,7 @@ def _named_dtype(symbol: object) -> torch.dtype:
 
 
 def _part(view: object, begin: int, end: int, dtype: torch.dtype) -> tuple[int, int]:
-    """The part of a storage that another one of an old file is."""
+    """Return the part of a storage that another one of an old file is."""
     if not isinstance(view, tuple) or len(view) != 3 or any(type(number) is not int for number in view[1:]):
         raise TypeError
     first = begin + view[1] * dtype.itemsize
@@ -174,7 +174,7 @@ def _part(view: object, begin: int, end: int, dtype: torch.dtype) -> tuple[int, 
 
 
 def _check_geometry(offset: object, size: object, stride: object, count: int) -> None:
-    """Raises ValueError or TypeError unless a tensor lies inside `count` items and has no more than these."""
+    """Raise ValueError or TypeError unless a tensor lies inside `count` items and has no more than these."""
     if not isinstance(size, tuple) or not isinstance(stride, tuple) or len(size) != len(stride):
         raise TypeError
     if len(size) > _MAX_DIMENSIONS or any(type(number) is not int for number in (offset, *size, *stride)):
@@ -207,7 +207,7 @@ def open_torch_file(path: Path) -> TorchFile:
 
 
 def read_pth(path: Path, part: str = "state_dict") -> dict[str, Tensor]:
-    """The tensors of a file of `torch.save`, mapped: of `part` if the file has parts, else of the file.
+    """Return the tensors of a file of `torch.save`, mapped: of `part` if the file has parts, else of the file.
 
     Raises WeightsError when the file is missing or damaged, holds code or objects, lacks the part, or the part is no
     mapping of names to tensors.
@@ -294,7 +294,7 @@ def _needs(persistent: list[Persistent], where: str) -> list[tuple[str, tuple[in
 def _check_storages(
     persistent: list[Persistent], storages: Mapping[str, tuple[int, int]], where: str
 ) -> None:
-    """Raises WeightsError unless each storage has exactly the bytes that its record has."""
+    """Raise WeightsError unless each storage has exactly the bytes that its record has."""
     for key, (needed, _) in _needs(persistent, where):
         if key not in storages:
             raise WeightsError(f"{where} is truncated or damaged: storage {key[:40]!r} is missing")

@@ -38,7 +38,7 @@ class ZipRecord:
 
 
 def is_zip(data: memoryview) -> bool:
-    """Whether a file begins as a zip file does."""
+    """Return whether a file begins as a zip file does."""
     return bytes(data[:4]) == _LOCAL
 
 
@@ -107,7 +107,7 @@ def _entries(data: memoryview, place: int, end: int, where: str) -> Iterator[tup
 
 
 def _large(extra: bytes, *fields: int) -> list[int]:
-    """The fields, those that are full replaced by the 8-byte values of extra field 1."""
+    """Return the fields, those that are full replaced by the 8-byte values of extra field 1."""
     while extra:
         kind, size = struct.unpack_from("<2H", extra)
         if kind == 1:
@@ -118,7 +118,7 @@ def _large(extra: bytes, *fields: int) -> list[int]:
 
 
 def _record(data: memoryview, local: int, size: int, crc: int, name: str) -> ZipRecord:
-    """The record behind a local header, whose name must agree with the directory's."""
+    """Return the record behind a local header, whose name must agree with the directory's."""
     mark, *_, name_bytes, extra_bytes = struct.unpack_from("<4s5H3L2H", data, local)
     first = local + _LOCAL_BYTES
     if mark != _LOCAL or bytes(data[first : first + name_bytes]) != name.encode():
@@ -128,7 +128,7 @@ def _record(data: memoryview, local: int, size: int, crc: int, name: str) -> Zip
 
 
 def _check_layout(heads: list[tuple[int, int]], end: int) -> None:
-    """Raises ValueError unless header and bytes of each record lie behind those of the one before."""
+    """Raise ValueError unless header and bytes of each record lie behind those of the one before."""
     position = 0
     for head, record_end in sorted(heads):
         if head < position:

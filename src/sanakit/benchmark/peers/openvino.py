@@ -62,7 +62,7 @@ PEER = Peer(
 
 
 def _converted(peer: nn.Module, inputs: dict[str, Tensor]) -> Any:
-    """The network as OpenVINO holds it, for inputs of these shapes."""
+    """Return the network as OpenVINO holds it, for inputs of these shapes."""
     import openvino
 
     with torch.no_grad(), warnings.catch_warnings():

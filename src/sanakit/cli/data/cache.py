@@ -123,7 +123,7 @@ def _fill(
     dtype: str | None,
     threads: int | None,
 ) -> list[FillReport]:
-    """The last report of the pictures, and that of the captions."""
+    """Return the last report of the pictures, and that of the captions."""
     from sanakit.base.precision import decide
     from sanakit.base.threads import check_threads, on_threads
     from sanakit.data.buckets import BucketRule, assign_buckets, merge_small

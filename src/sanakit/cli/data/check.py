@@ -223,7 +223,7 @@ def _look(path: str, workers: int) -> tuple[PictureSet, Examined]:
 
 @contextmanager
 def _opening(path: str, console: Console) -> Iterator[Callable[[int], object]]:
-    """Takes the number of pictures found so far; shown on a terminal."""
+    """Return a function that shows the number of pictures found so far, on a terminal."""
     if not console.is_terminal:
         yield lambda count: None
         return

@@ -119,7 +119,7 @@ class _Drawing:
         self.model.generate(self._request(trial, seed))
 
     def __call__(self, trial: Trial, seed: int) -> Image:
-        """The picture of a trial."""
+        """Return the picture of a trial."""
         return self.model.images(self._request(trial, seed))[0]
 
     def _request(self, trial: Trial, seed: int) -> ImageRequest:
@@ -150,7 +150,7 @@ def _save(path: Path, picture: Image) -> None:
 
 
 def _is_of_a_page(name: str) -> bool:
-    """Whether a file in the folder of a page is one that an earlier evaluation wrote."""
+    """Return whether a file in the folder of a page is one that an earlier evaluation wrote."""
     return name == "index.html" or re.fullmatch(r"pictures/\w+-\d{5,}\.png", name) is not None
 
 

@@ -41,11 +41,11 @@ class CachedSet:
         return found["latent"]
 
     def holds(self, item: Item, crop: Crop) -> bool:
-        """Whether the latent of this crop of a picture is there."""
+        """Return whether the latent of this crop of a picture is there."""
         return (self._latent_key(item, crop) or "") in self.cache
 
     def states(self, caption: str) -> Tensor:
-        """The token states [L, D] of a caption, without padding. Raises ConfigError if missing."""
+        """Return the token states [L, D] of a caption, without padding. Raises ConfigError if missing."""
         found = self.cache.get(text_key(caption, self._fingerprints["text"]))
         if found is None:
             raise ConfigError(self._missing(f"the caption {caption[:80]!r}"))

@@ -193,7 +193,7 @@ def fill_texts(
 
 
 def captions_of(items: Iterable[Item]) -> list[str]:
-    """Every caption of items once, and the empty one, for classifier-free guidance."""
+    """Return every caption of items once, and the empty one, for classifier-free guidance."""
     return list(dict.fromkeys(["", *(caption.text for item in items for caption in item.captions)]))
 
 

@@ -114,12 +114,12 @@ def picture_hash(data: bytes) -> str:
 
 
 def latent_key(picture_sha256: str, crop: Crop, encoder: str) -> str:
-    """The key of the latent of a picture, cut by `crop`. encoder: fingerprint."""
+    """Return the key of the latent of a picture, cut by `crop`. encoder: fingerprint."""
     return _key("latent", picture_sha256, asdict(crop), encoder)
 
 
 def text_key(caption: str, encoder: str) -> str:
-    """The key of the token states of a caption. encoder: fingerprint."""
+    """Return the key of the token states of a caption. encoder: fingerprint."""
     return _key("text", caption, encoder)
 
 

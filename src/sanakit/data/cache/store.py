@@ -94,7 +94,7 @@ class TensorCache:
         return iter(dict.fromkeys([*self._locations, *self._pending]))
 
     def get(self, key: str) -> dict[str, Tensor] | None:
-        """The tensors under `key` by name, on the CPU, or None. Raises WeightsError if its shard broke meanwhile."""
+        """Return tensors under `key` by name, on the CPU, or None. Raises WeightsError if its shard broke meanwhile."""
         if key in self._pending:
             return {name: tensor.clone() for name, tensor in self._pending[key].items()}
         if key not in self._locations:
@@ -151,7 +151,7 @@ class TensorCache:
 
 
 def shards_in(folder: Path) -> list[Path]:
-    """The shards of a cache by name; temporary files of an interrupted write don't count."""
+    """Return the shards of a cache by name; temporary files of an interrupted write don't count."""
     return sorted(folder.glob(_SHARDS))
 
 
@@ -190,7 +190,7 @@ def write_manifest(path: Path) -> Manifest:
 
 
 def read_manifest(path: Path) -> Manifest | None:
-    """The manifest of a shard, None if it is missing or can't be read: the shard's header still has the index."""
+    """Return manifest of a shard, None if it is missing or can't be read: the shard's header still has the index."""
     try:
         stored = read_object(path.with_suffix(".json"))
         return Manifest(bytes=int(stored["bytes"]), sha256=str(stored["sha256"]))

@@ -30,7 +30,7 @@ _COLOURS = ((255, 60, 60), (255, 200, 0), (60, 220, 60), (0, 200, 255), (90, 90,
 
 
 def model_annotator(folder: Path, precision: Precision) -> Annotate:
-    """What a model makes of pictures, by its class: nearness (white) or joints (on black).
+    """Return what a model makes of pictures, by its class: nearness (white) or joints (on black).
 
     Raises ConfigError if the folder holds no model for either, or a library is missing.
     """
@@ -79,7 +79,7 @@ def _levels(nearness: Tensor) -> Image.Image:
 
 
 def _pose(folder: Path, precision: Precision) -> Annotate:
-    """The whole picture counts as one body's: models of this kind are given a box for each."""
+    """Return the whole picture counts as one body's: models of this kind are given a box for each."""
     if find_spec("scipy") is None:
         raise ConfigError(NEEDS_SCIPY)
     from transformers import AutoModelForPoseEstimation

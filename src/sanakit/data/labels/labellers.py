@@ -47,10 +47,10 @@ def scoring(scorer: Scorer) -> Labeller:
 
 
 def lacks_caption(item: Item, source: str) -> bool:
-    """Whether a picture has no caption of this source yet."""
+    """Return whether a picture has no caption of this source yet."""
     return all(caption.source != source for caption in item.captions)
 
 
 def lacks_score(item: Item) -> bool:
-    """Whether a picture has a caption without a score."""
+    """Return whether a picture has a caption without a score."""
     return any(caption.score is None for caption in item.captions)

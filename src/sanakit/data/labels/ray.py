@@ -60,7 +60,7 @@ class _Worker:
         self.batch = batch
 
     def __call__(self, rows: Mapping[str, Any]) -> dict[str, list[Any]]:
-        """Indices of items -> columns of results."""
+        """Label the items of these indices; return columns of results."""
         indices = [int(index) for index in rows["index"]]
         found = list(label_here(self.pictures, indices, self.labeller, self.batch))
         return {

@@ -17,13 +17,13 @@ from sanakit.data.items import Item, PictureSet
 
 
 def best_score(item: Item) -> float | None:
-    """The highest score of a picture's captions, None if none is scored."""
+    """Return the highest score of a picture's captions, None if none is scored."""
     scores = (caption.score for caption in item.captions)
     return max((score for score in scores if score is not None and math.isfinite(score)), default=None)
 
 
 def keys_above(items: Iterable[Item], score: float) -> tuple[list[str], int]:
-    """The keys of the pictures with a caption that scores more than `score`, and how many pictures have no score."""
+    """Return keys of the pictures with a caption that scores more than `score`, and how many pictures have no score."""
     best = {item.key: best_score(item) for item in items}
     above = [key for key, value in best.items() if value is not None and value > score]
     return above, sum(value is None for value in best.values())
@@ -50,7 +50,7 @@ def read_keys(path: Path) -> list[str]:
 
 
 def indices_of(pictures: PictureSet, keys: Sequence[str], where: Path | str = "the list") -> tuple[int, ...]:
-    """The indices of the listed pictures, in the order of the set.
+    """Return the indices of the listed pictures, in the order of the set.
 
     Raises DataError for an empty list, and for one with keys that the set does not hold.
     """

@@ -45,7 +45,7 @@ def toybox_scorer() -> Scorer:
 
 
 def spec_of(reading: Reading) -> SceneSpec | None:
-    """The scene of a reading, None if it is empty."""
+    """Return the scene of a reading, None if it is empty."""
     groups: dict[GroupSpec, int] = {}
     for item in reading.objects:
         group = GroupSpec(shape=item.shape, colour=item.colour, material=item.material, size=item.size)
@@ -58,7 +58,7 @@ def spec_of(reading: Reading) -> SceneSpec | None:
 
 
 def _relation(spec: SceneSpec, reading: Reading) -> str | None:
-    """The relation of the first of two things to the second, if the judge would accept exactly one word."""
+    """Return the relation of the first of two things to the second, if the judge would accept exactly one word."""
     if len(spec.groups) != 2 or spec.count != 2:
         return None
     fitting = [name for name in RELATIONS if judge(replace(spec, relation=name), reading).correct]

@@ -53,7 +53,7 @@ def vision_captioner(
 
 
 def _question(processor: Any, instruction: str | None) -> str | None:
-    """The prompt for every picture, through the chat template if the model has one."""
+    """Return the prompt for every picture, through the chat template if the model has one."""
     if not getattr(processor, "chat_template", None):
         return instruction
     content = [{"type": "image"}, {"type": "text", "text": instruction or INSTRUCTION}]
@@ -100,7 +100,7 @@ def question_scorer(folder: Path, precision: Precision) -> Scorer:
 
 
 def _answer_tokens(processor: Any) -> list[tuple[int, int]]:
-    """The tokens in which "yes" and "no" part, of each way to write them that the model has tokens for."""
+    """Return the tokens in which "yes" and "no" part, of each way to write them that the model has tokens for."""
     tokenizer = getattr(processor, "tokenizer", None)
     if tokenizer is None:
         return []
@@ -176,7 +176,7 @@ def _features(output: Any) -> Tensor:
 
 
 def _longest(model: Any, processor: Any) -> int:
-    """How many tokens of a text the model reads."""
+    """Return how many tokens of a text the model reads."""
     positions = getattr(getattr(model.config, "text_config", None), "max_position_embeddings", None)
     stated = getattr(processor.tokenizer, "model_max_length", _NO_LIMIT)
     known = [int(limit) for limit in (positions, stated) if limit and limit < _NO_LIMIT]

@@ -66,7 +66,7 @@ def output(query: Tensor, product: Tensor, total: Tensor, eps: float, norm: Norm
 def output_backward(
     grad: Tensor, query: Tensor, product: Tensor, total: Tensor, eps: float, norm: Norm = NO_NORM
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradient of `output` [B, N, H, E] -> those of the query, normalised, of S and of z.
+    """Return the gradient of `output` [B, N, H, E] -> those of the query, normalised, of S and of z.
 
     Two kernels: S and its gradient do not fit the registers of one.
     """
@@ -99,7 +99,7 @@ def kv_state_backward(
     mask: Tensor | None,
     norm: Norm = NO_NORM,
 ) -> tuple[Tensor, Tensor]:
-    """The gradients of `kv_state` -> those of the key, normalised, and of the value."""
+    """Return the gradients of `kv_state` -> those of the key, normalised, and of the value."""
     (batch, tokens, heads, width), outputs = key.shape, value.shape[-1]
     dkey, dvalue = key.new_empty(key.shape), value.new_empty(value.shape)
     sizes = _sizes(key, width, outputs)
@@ -113,12 +113,12 @@ def kv_state_backward(
 
 
 def _given(norm: Norm, x: Tensor) -> tuple[Tensor, Tensor]:
-    """What a kernel gets for a norm; without one, something that it does not read."""
+    """Return what a kernel gets for a norm; without one, something that it does not read."""
     return x if norm[0] is None else norm[0], x if norm[1] is None else norm[1]
 
 
 def _sizes(x: Tensor, width: int, outputs: int) -> dict[str, Any]:
-    """What is fixed when a kernel is compiled. Half precision enters tensor cores as it is, float32 stays exact."""
+    """Return the compile-time constants. Half precision enters tensor cores as it is, float32 stays exact."""
     # Tensor cores take no side shorter than 16.
     padded = [max(16, triton.next_power_of_2(size)) for size in (width, outputs)]
     chosen = launch("linear_attention", max(padded), x.device)  # wide heads need the registers for S
@@ -164,7 +164,7 @@ def _normed(
 
 @triton.jit
 def _save(base, x, tokens, last, stride, WIDTH: tl.constexpr, PADDED: tl.constexpr):
-    """The reverse of `_load`."""
+    """Store what `_load` loads."""
     columns = tl.arange(0, PADDED)
     inside = (tokens < last)[:, None] & (columns < WIDTH)[None, :]
     tl.store(base + tokens[:, None] * stride + columns[None, :], x.to(base.dtype.element_ty), mask=inside)

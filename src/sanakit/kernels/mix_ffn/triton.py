@@ -35,14 +35,14 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def backward_to_conv(grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """The gradient of `forward` [B, F, h, w] -> that of the convolution's result [B, 2F, h, w]."""
+    """Return the gradient of `forward` [B, F, h, w] -> that of the convolution's result [B, 2F, h, w]."""
     dmixed = _map(x, x.shape[1])
     _walk(x, weight, bias, grad, dmixed, backward=True)
     return dmixed
 
 
 def backward_to_inputs(dmixed: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradient of the convolution's result [B, 2F, h, w] -> those of x, weight [9, 2F] and bias [2F]."""
+    """Return the gradient of the convolution's result [B, 2F, h, w] -> those of x, weight [9, 2F] and bias [2F]."""
     batch, channels, height, width = x.shape
     tile = _tile("mix_ffn.gather", x)
     strips, blocks = triton.cdiv(width, tile["COLUMNS"]), triton.cdiv(channels, tile["CHANNELS"])
@@ -62,7 +62,7 @@ def _tile(kernel: str, x: Tensor) -> dict[str, int]:
 
 
 def _map(x: Tensor, channels: int) -> Tensor:
-    """An empty map like x with that many channels, channels last."""
+    """Return an empty map like x with that many channels, channels last."""
     size = (x.shape[0], channels, *x.shape[2:])
     return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
 
@@ -86,7 +86,7 @@ def _silu(x):
 
 @triton.jit
 def _dsilu(x):
-    """The derivative of SiLU."""
+    """Return the derivative of SiLU."""
     s = tl.sigmoid(x)
     return s * (1.0 + x * (1.0 - s))
 
@@ -102,7 +102,7 @@ def _load(base, y, columns, channels, h, w, stride, limit):
 
 @triton.jit
 def _store(base, tile, y, columns, channels, first, last, w, stride, limit):
-    """The reverse of `_load`, for rows from `first` to before `last`."""
+    """Store what `_load` loads, for rows from `first` to before `last`."""
     row = y + tl.zeros_like(columns)
     inside = ((row >= first) & (row < last) & (columns < w))[:, None] & limit[None, :]
     at = (row * w + columns)[:, None].to(tl.int64) * stride + channels[None, :]
@@ -111,7 +111,7 @@ def _store(base, tile, y, columns, channels, first, last, w, stride, limit):
 
 @triton.jit
 def _filter(weight, row: tl.constexpr, channels, stride, limit):
-    """The three taps of a row of the filters, each [1, C]."""
+    """Return the three taps of a row of the filters, each [1, C]."""
     at = weight + row * 3 * stride + channels
     left = tl.load(at, mask=limit, other=0.0).to(tl.float32)[None, :]
     middle = tl.load(at + stride, mask=limit, other=0.0).to(tl.float32)[None, :]
@@ -121,7 +121,7 @@ def _filter(weight, row: tl.constexpr, channels, stride, limit):
 
 @triton.jit
 def _contributions(base, weight, y, columns, channels, h, w, stride, limit):
-    """What input row y adds to the output rows above it, beside it and below it."""
+    """Return what input row y adds to the output rows above it, beside it and below it."""
     a = _silu(_load(base, y, columns - 1, channels, h, w, stride, limit))
     b = _silu(_load(base, y, columns, channels, h, w, stride, limit))
     c = _silu(_load(base, y, columns + 1, channels, h, w, stride, limit))

@@ -60,7 +60,7 @@ def add_norm_modulate_quant(
 def _dense(
     x: Tensor, branch: Tensor | None, gate: Tensor | None
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """The parts of a sum as the kernels read them, x in the dtype that torch gives x + gate * branch.
+    """Return the parts of a sum as the kernels read them, x in the dtype that torch gives x + gate * branch.
 
     Under autocast branches are narrower than the residual.
     """
@@ -116,7 +116,7 @@ modulated_norm_op.register_autograd(_backward, setup_context=_save)
 def add_norm_modulate_quant_op(
     x: Tensor, branch: Tensor | None, gate: Tensor | None, shift: Tensor, scale: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The sum [B, N, D], empty without a branch, and its norm as int8 [B, N, D] with scales [B, N]."""
+    """Return the sum [B, N, D], empty without a branch, and its norm as int8 [B, N, D] with scales [B, N]."""
     return kernels.forward_sum_quant(x, branch, gate, shift, scale, eps)
 
 

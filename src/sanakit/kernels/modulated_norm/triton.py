@@ -45,7 +45,7 @@ def forward_sum(
 def forward_sum_quant(
     x: Tensor, branch: Tensor | None, gate: Tensor | None, shift: Tensor, scale: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The same -> the sum (empty without a branch), int8 [B, N, D] and scales [B, N] in float32."""
+    """Return the same -> the sum (empty without a branch), int8 [B, N, D] and scales [B, N] in float32."""
     total = x.new_empty(0) if branch is None else torch.empty_like(x)
     values, scales = torch.empty_like(x, dtype=torch.int8), x.new_empty(x.shape[:2], dtype=torch.float32)
     _launch(x, branch, gate, shift, scale, eps, total, values, scales)
@@ -55,7 +55,7 @@ def forward_sum_quant(
 def backward(
     grad: Tensor, x: Tensor, scale: Tensor, eps: float, dresidual: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradient of `forward` -> those of x, and of shift and scale for each sample [B, D] in float32.
+    """Return the gradient of `forward` -> those of x, and of shift and scale for each sample [B, D] in float32.
 
     dresidual: a gradient that x, a sum, has besides.
     """
@@ -89,7 +89,7 @@ def _launch_back(
     grad: Tensor, total: Tensor, scale: Tensor, eps: float, dresidual: Tensor | None,
     branch: Tensor | None, gate: Tensor | None, dbranch: Tensor,
 ) -> tuple[Tensor, list[Tensor]]:  # fmt: skip
-    """The gradient of what was normalised, and those of shift, scale and perhaps gate, [B, D] each."""
+    """Return the gradient of what was normalised, and those of shift, scale and perhaps gate, [B, D] each."""
     batch, tokens, width = total.shape
     parts, length = pieces(tokens, 1, batch, total.device)
     dx = torch.empty_like(total)
@@ -103,7 +103,7 @@ def _launch_back(
 
 
 def _or(x: Tensor | None, unread: Tensor) -> Tensor:
-    """What a kernel gets for `x`; if that is None, something that it does not read."""
+    """Return what a kernel gets for `x`; if that is None, something that it does not read."""
     return unread if x is None else x
 
 
@@ -119,7 +119,7 @@ def _sizes(x: Tensor) -> dict[str, Any]:
 
 @triton.jit
 def _normal(values, eps, D: tl.constexpr, PADDED: tl.constexpr):
-    """A token less its mean, times rstd; and rstd."""
+    """Return a token less its mean, times rstd; and rstd."""
     d = tl.arange(0, PADDED)
     centred = tl.where(d < D, values - tl.sum(values, 0) / D, 0.0)
     rstd = tl.rsqrt(tl.sum(centred * centred, 0) / D + eps)
@@ -128,7 +128,7 @@ def _normal(values, eps, D: tl.constexpr, PADDED: tl.constexpr):
 
 @triton.jit
 def _row(base, d, D: tl.constexpr):
-    """[PADDED] in float32, zero beyond the width."""
+    """Load [PADDED] in float32, zero beyond the width."""
     return tl.load(base + d, mask=d < D, other=0.0).to(tl.float32)
 
 

@@ -52,7 +52,7 @@ def multiply(
 
 @triton.jit
 def token_scale(x):
-    """The largest magnitude over 127, rounded up to a number of bf16; NaN if a value is not finite."""
+    """Return the largest magnitude over 127, rounded up to bf16; NaN if a value is not finite."""
     exact = tl.maximum(tl.max(tl.abs(x), 0) / 127.0, 1.1754943508222875e-38)  # the least normal float32
     bits = (exact.to(tl.int32, bitcast=True) + 0xFFFF) >> 16 << 16  # bf16 is the upper half of a float32
     return bits.to(tl.float32, bitcast=True) + tl.sum(x * 0.0, 0)
@@ -60,7 +60,7 @@ def token_scale(x):
 
 @triton.jit
 def quantised(x, scale):
-    """A token over its scale, rounded to int8; NaN gives zero."""
+    """Divide a token by its scale and round to int8; NaN gives zero."""
     # 1.5 * 2**23: beside it float32 has whole numbers only, so the sum rounds, halves to even as torch does.
     whole = (x * (1.0 / scale) + 12582912.0) - 12582912.0
     return tl.where(whole == whole, whole, 0.0).to(tl.int8)
@@ -77,7 +77,7 @@ def _quantise(x, values, scales, stride, K: tl.constexpr, PADDED: tl.constexpr):
 
 @triton.jit
 def _tile(tokens, outputs, TILE_N: tl.constexpr, TILE_O: tl.constexpr, GROUP: tl.constexpr):
-    """The tile of this program: down a group of rows first, then on to the next column."""
+    """Return this program's tile: down a group of rows first, then on to the next column."""
     down, across = tl.cdiv(tokens, TILE_N), tl.cdiv(outputs, TILE_O)
     program, each = tl.program_id(0), GROUP * across
     first = program // each * GROUP

@@ -54,7 +54,7 @@ class Reading:
 
 @torch.no_grad()
 def read(network: Judge, pictures: Tensor) -> tuple[list[Reading], Tensor]:
-    """Readings of pictures [B, 3, 256, 256] in 0..1, and their features [B, C]."""
+    """Read pictures [B, 3, 256, 256] in 0..1; return their readings and features [B, C]."""
     maps = network(pictures)
     return [_reading(maps, row) for row in range(len(pictures))], maps.features.float()
 
@@ -90,7 +90,7 @@ def _found(maps: Maps, row: int, y: int, x: int, presence: float) -> Found:
 
 
 def _same(a: Found, b: Found) -> bool:
-    """Whether two peaks are one object on the border of two cells."""
+    """Return whether two peaks are one object on the border of two cells."""
     near = (a.u - b.u) ** 2 + (a.v - b.v) ** 2 < (_APART / CELLS) ** 2
     return near and (a.shape, a.colour) == (b.shape, b.colour)
 

@@ -38,7 +38,7 @@ class ShippedJudge:
 
 @cache
 def load_judge(folder: Path = FOLDER) -> ShippedJudge:
-    """The judge of a folder, by default the one that ships. Raises WeightsError."""
+    """Return the judge of a folder, by default the one that ships. Raises WeightsError."""
     weights = open_weights(folder, STEM)
     network = Judge()
     pairs = [(name.removeprefix(_NETWORK), weights[name]) for name in weights if name.startswith(_NETWORK)]

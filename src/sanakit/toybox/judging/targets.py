@@ -34,7 +34,7 @@ def middle_of(scene: Scene, item: SceneObject) -> tuple[float, float]:
 
 
 def targets_of(scenes: list[Scene], flipped: bool = False) -> Targets:
-    """The maps of several scenes; `flipped` for pictures mirrored left to right."""
+    """Return the maps of several scenes; `flipped` for pictures mirrored left to right."""
     size = (len(scenes), CELLS, CELLS)
     maps = Targets(
         heat=torch.zeros(size),

@@ -40,7 +40,7 @@ def judge(spec: SceneSpec, reading: Reading) -> Verdict:
 
 
 def _assignments(wanted: list[GroupSpec], objects: tuple[Found, ...]) -> Iterator[tuple[Found | None, ...]]:
-    """Every way to give each wanted thing an object of its own, or none if there are too few."""
+    """Yield every way to give each wanted thing an object of its own, or none if there are too few."""
     seats: list[Found | None] = [*objects, *[None] * max(0, len(wanted) - len(objects))]
     return permutations(seats, len(wanted))
 
@@ -53,13 +53,13 @@ def _fit(
 
 
 def is_said(group: GroupSpec, item: Found) -> bool:
-    """Whether everything that is said of a group is true of an object that was read."""
+    """Return whether everything that is said of a group is true of an object that was read."""
     said = ((group.colour, item.colour), (group.material, item.material), (group.size, item.size))
     return group.shape == item.shape and all(word in (None, read) for word, read in said)
 
 
 def related(spec: SceneSpec, seats: tuple[Found | None, ...]) -> bool:
-    """Whether the first two objects stand as the prompt says; True if it says nothing."""
+    """Return whether the first two objects stand as the prompt says; True if it says nothing."""
     if spec.relation is None:
         return True
     first, second = seats[0], seats[1]

@@ -79,7 +79,7 @@ def adaptive_weight(
 
 
 def last_layer(model: DCAE) -> nn.Parameter:
-    """The weight of the convolution that makes the pixels."""
+    """Return the weight of the convolution that makes the pixels."""
     exit_ = model.decoder.exit
     conv = exit_.conv if isinstance(exit_, Upsample) else exit_
     return cast(nn.Parameter, conv.weight)

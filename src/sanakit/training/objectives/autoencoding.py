@@ -58,7 +58,7 @@ class Autoencoding:
         self.perceptual, self.world = perceptual, world or World()
 
     def players(self) -> tuple[Player, ...]:
-        """The autoencoder, and the critic with an optimiser of its own and without an average."""
+        """Return the autoencoder, and the critic with an optimiser of its own and without an average."""
         first = make_player(self.model, self.config, name="autoencoder")
         if self.critic is None:
             return (first,)
@@ -84,7 +84,7 @@ class Autoencoding:
         return self.critic is not None and step >= self.weights.adversarial_start
 
     def reconstruct(self, pixels: Tensor, generator: torch.Generator | None = None) -> Reconstruction:
-        """The round trip; `generator`, of the CPU, draws the latent's noise."""
+        """Return the round trip; `generator`, of the CPU, draws the latent's noise."""
         latent = self.model.encode(pixels)
         noisy = latent
         if self.weights.latent_noise:
@@ -92,7 +92,7 @@ class Autoencoding:
         return Reconstruction(latent, self.model.decode(noisy))
 
     def _noise(self, latent: Tensor, generator: torch.Generator | None) -> Tensor:
-        """This process's part of the noise for the batch of all, like the latent."""
+        """Return this process's part of the noise for the batch of all, like the latent."""
         every = len(latent) * self.world.size
         noise = torch.randn((every, *latent.shape[1:]), generator=generator, device="cpu")
         return noise[self.world.share(every)].to(latent.device, latent.dtype)
@@ -115,7 +115,7 @@ class Autoencoding:
         return {"loss": loss + weights.latent * latent} | {k: part.detach() for k, part in parts.items()}
 
     def _adversarial(self, reconstruction: Tensor, made: Reconstruction) -> dict[str, Tensor]:
-        """The adversarial loss of the patches, with gradients for the autoencoder alone, and its adaptive weight."""
+        """Return adversarial loss of the patches, with gradients for the autoencoder alone, and its adaptive weight."""
         critic = self._critic()
         critic.requires_grad_(False)
         adversarial = hinge_generator(critic(made.pixels))

@@ -40,12 +40,12 @@ Flow = Callable[[Tensor, Tensor], Tensor]
 
 
 def angles(normal: Tensor, mean: float, std: float) -> Tensor:
-    """Standard normal numbers -> angles atan(exp(mean + std n) / 0.5)."""
+    """Turn standard normal numbers n into angles atan(exp(mean + std n) / 0.5)."""
     return torch.atan((mean + std * normal).exp() / SIGMA_DATA)
 
 
 def linear_point(x: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
-    """A point of the TrigFlow path as one of the linear path, [B, C, h, w], and its time in 0..1, [B].
+    """Return a point of the TrigFlow path as one of the linear path, [B, C, h, w], and its time in 0..1, [B].
 
     A flow model is asked there, and `trig_from_velocity` makes F of its answer (SANA-Sprint, theorem 3.1).
     """
@@ -67,7 +67,7 @@ def exact_tangent(flow: Flow, x: Tensor, angle: Tensor, dx: Tensor) -> Tensor:
 
 
 def difference_tangent(flow: Flow, x: Tensor, angle: Tensor, dx: Tensor) -> Tensor:
-    """The same by central differences, in float32. flow: takes twice the samples, those ahead first."""
+    """Return the same by central differences, in float32. flow: takes twice the samples, those ahead first."""
     with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
         across, along = (DIFFERENCE * direction for direction in _directions(x, angle, dx))
         points, times = torch.cat([x + across, x - across]), torch.cat([angle + along, angle - along])
@@ -108,7 +108,7 @@ def weights(angle: Tensor, least: float) -> Tensor:
 
 
 def consistency_loss(trig: Tensor, moved: Tensor, weight: Tensor, usual: Tensor | None = None) -> Tensor:
-    """The mean of weight / exp(usual) |F - moved|^2 + usual, a scalar.
+    """Return the mean of weight / exp(usual) |F - moved|^2 + usual, a scalar.
 
     trig: F with its gradient. moved: F + g, without. weight: [B]. usual: the logarithm of the loss that is usual at
     these times, [B], learnt along; None for 0.

@@ -51,7 +51,7 @@ class ControlMatching(FlowMatching):
         return (make_player(self.network, self.config),)
 
     def draw(self, batch: LatentBatch) -> NoisyControlBatch:
-        """A time, noise, and whether it sees its control, for every sample, each from the sample's own seed."""
+        """Return a time, noise, and whether it sees its control, for every sample, each from the sample's own seed."""
         assert isinstance(batch, ControlBatch)
         noisy, dropout = super().draw(batch), self.config.control.dropout
         seen = torch.tensor([random.Random(f"control {seed}").random() >= dropout for seed in batch.seeds])
@@ -60,7 +60,7 @@ class ControlMatching(FlowMatching):
 
     @torch.no_grad()
     def errors(self, batch: NoisyBatch) -> Tensor:
-        """The squared error of every sample with its control, [B] float32."""
+        """Return the squared error of every sample with its control, [B] float32."""
         assert isinstance(batch, NoisyControlBatch)
         return sample_errors(*self.predict(replace(batch, seen=torch.ones_like(batch.seen))))
 

@@ -52,7 +52,7 @@ class FlowMatching:
         return (player,)
 
     def draw(self, batch: LatentBatch) -> NoisyBatch:
-        """A time and noise for every sample, each from the sample's own seed."""
+        """Return a time and noise for every sample, each from the sample's own seed."""
         phase, times = self.config.phases[batch.phase], self.config.times
         shifted = ShiftedTimes(phase.shift or self.shift)
         t, noise = draw(
@@ -72,7 +72,7 @@ class FlowMatching:
 
     @torch.no_grad()
     def errors(self, batch: NoisyBatch) -> Tensor:
-        """The squared error of every sample, [B] float32."""
+        """Return the squared error of every sample, [B] float32."""
         return sample_errors(*self.predict(batch))
 
     def predict(self, batch: NoisyBatch) -> tuple[Tensor, Tensor]:
@@ -87,12 +87,12 @@ class FlowMatching:
 
 
 def model_time(config: TransformerConfig, t: Tensor) -> Tensor:
-    """The times [B] that a network reads at noise levels t [B]: whole ones, as published, or all of a dense one."""
+    """Return times [B] that a network reads at noise levels t [B]: whole ones, as published, or all of a dense one."""
     return (_CLOCK * t).floor() if config.time_scale == 1 else _CLOCK * t
 
 
 def phase_config(config: TransformerConfig, phase: RunPhase, ratio: int) -> TransformerConfig:
-    """The configuration of a network as it is trained in a phase; `ratio`: pixels per latent position."""
+    """Return the configuration of a network as it is trained in a phase; `ratio`: pixels per latent position."""
     scale = config.position_scale if phase.position_scale is None else phase.position_scale
     return replace(config, sample_size=phase.size // ratio, position_scale=scale)
 

@@ -50,7 +50,7 @@ class SpectralConv(nn.Module):
         return F.conv1d(around, weight / self._largest(weight, self.training and not frozen), bias)
 
     def _largest(self, weight: Tensor, follow: bool) -> Tensor:
-        """The largest singular value of the weight, with a gradient for the weight."""
+        """Return the largest singular value of the weight, with a gradient for the weight."""
         matrix = weight.flatten(1)  # [out, D * kernel]
         with torch.no_grad():
             right = F.normalize(matrix.T @ self.left, dim=0)

@@ -45,11 +45,11 @@ class Measurable(Objective, Protocol):
     """An objective of the transformer that validation can measure at given times."""
 
     def errors(self, batch: Any) -> Tensor:
-        """The error of every sample, [B] float32, without gradients."""
+        """Return the error of every sample, [B] float32, without gradients."""
 
 
 def choose_objective(objectives: Sequence[str], wanted: str | None) -> str:
-    """The name of the wanted objective among those of a task; the first by default. Raises ConfigError."""
+    """Return the name of the wanted objective among those of a task; the first by default. Raises ConfigError."""
     if wanted is None:
         return objectives[0]
     if wanted not in objectives:

@@ -47,7 +47,7 @@ class SprintDistillation:
         self.student, self.critic, self.teacher = network.student, network.critic, teacher
 
     def players(self) -> tuple[Player, ...]:
-        """The student, and the critic with an optimiser of its own and without an average."""
+        """Return the student, and the critic with an optimiser of its own and without an average."""
         student = make_player(self.student, self.config, name="student", loss="student_loss")
         if self.critic is None:
             return (student,)
@@ -70,7 +70,7 @@ class SprintDistillation:
 
     @torch.no_grad()
     def errors(self, batch: SprintBatch) -> Tensor:
-        """How far the student is from consistent with its teacher: the mean square of g, [B] float32."""
+        """Return how far the student is from consistent with its teacher: the mean square of g, [B] float32."""
         batch = batch.to(next(self.network.parameters()).device)
         flow = batch.flow
         x = flow.point(batch.x0)
@@ -101,7 +101,7 @@ class SprintDistillation:
         return {"student_loss": total} | {name: part.detach() for name, part in parts.items()}
 
     def _sum(self, parts: dict[str, Tensor]) -> Tensor:
-        """The weighted sum of the losses that are there."""
+        """Return the weighted sum of the losses that are there."""
         settings = self.settings
         named = {"consistency": settings.consistency, "adversarial": settings.adversarial}
         return torch.stack([weight * parts[name] for name, weight in named.items() if name in parts]).sum()
@@ -110,7 +110,7 @@ class SprintDistillation:
         self, batch: SprintBatch, angle: Tensor, x: Tensor, trig: Tensor, usual: Tensor | None,
         dx: Tensor, tangent: Tensor,
     ) -> dict[str, Tensor]:  # fmt: skip
-        """The consistency loss, and the root mean square of the direction in which it moves F."""
+        """Return the consistency loss, and the root mean square of the direction in which it moves F."""
         settings, fixed = self.settings, trig.detach()
         share = min(1.0, batch.step / settings.warmup) if settings.warmup else 1.0
         g = direction(x, angle, fixed, dx, tangent, share)
@@ -119,13 +119,13 @@ class SprintDistillation:
         return {"consistency": loss, "direction": g.square().mean().sqrt()}
 
     def _along(self, batch: SprintBatch, x: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
-        """The teacher's guided velocity dx/da, and the student's derivative cos sin dF/da along it."""
+        """Return the teacher's guided velocity dx/da, and the student's derivative cos sin dF/da along it."""
         dx = self.teacher.velocity(x, angle, batch.text, batch.guidance, self._positions(batch))
         take = exact_tangent if self.exact else difference_tangent
         return dx, take(lambda x, angle: self._ask(batch, x, angle)[0], x, angle, dx)
 
     def _ask(self, batch: SprintBatch, x: Tensor, angle: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The student's F and usual loss at points x [k B, C, h, w], k of each sample of the batch."""
+        """Return the student's F and usual loss at points x [k B, C, h, w], k of each sample of the batch."""
         copies = len(x) // len(batch.x0)
         found: tuple[Tensor, Tensor | None] = self.student(
             x, angle, _copied(batch.text, copies), batch.guidance.repeat(copies), self._positions(batch)
@@ -133,7 +133,7 @@ class SprintDistillation:
         return found
 
     def _scores(self, batch: SprintBatch, x0: Tensor, critic: Critic) -> Tensor:
-        """What the critic says of pictures that the student made, with a gradient for the student alone."""
+        """Return what the critic says of pictures that the student made, with a gradient for the student alone."""
         fake = batch.fake
         features = self.teacher.features(fake.point(x0), fake.angle, batch.text, self._positions(batch))
         scores: Tensor = critic(features, frozen=True)

@@ -52,7 +52,7 @@ class CriticConfig:
             raise ConfigError("sprint.critic.blocks is empty: name one block at least, such as 0.5")
 
     def numbers(self, depth: int) -> tuple[int, ...]:
-        """The numbers of the blocks in a network of `depth` of them, each once."""
+        """Return the numbers of the blocks in a network of `depth` of them, each once."""
         return tuple(sorted({int(share * depth + 1e-9) for share in self.blocks}))
 
 

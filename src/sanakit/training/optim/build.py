@@ -38,7 +38,7 @@ def require_optimizer(config: OptimizerConfig) -> None:
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """The trained parameters: matrices (of two axes or more) with decay; biases and the scales of norms without.
+    """Return the trained parameters: matrices (of two axes or more) with decay; biases and the scales of norms without.
 
     The split does not depend on `weight_decay`, so a saved state fits whatever the decay is. Raises ConfigError if
     nothing is trained.
@@ -60,7 +60,7 @@ def adamw(
 
 
 def _fuses(groups: list[dict[str, Any]]) -> bool:
-    """Whether torch has AdamW as one kernel wherever the parameters are."""
+    """Return whether torch has AdamW as one kernel wherever the parameters are."""
     return {p.device.type for group in groups for p in group["params"]} <= _FUSED
 
 

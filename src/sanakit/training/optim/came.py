@@ -109,7 +109,7 @@ class CAME(Optimizer):
             }
 
     def _matched(self, state_dict: dict[str, Any]) -> list[tuple[Tensor, dict[str, Tensor]]]:
-        """The saved state of every parameter that has one; refused if it is another optimiser's."""
+        """Return the saved state of every parameter that has one; refused if it is another optimiser's."""
         numbers = chain.from_iterable(group["params"] for group in state_dict["param_groups"])
         own = ((parameter, group) for group in self.param_groups for parameter in group["params"])
         matched = []
@@ -126,7 +126,7 @@ class CAME(Optimizer):
 
 
 def seen_as(shape: torch.Size, last_axes: bool = False) -> tuple[int, ...] | None:
-    """The matrix [R, C] (or the stack [..., R, C]) as which a tensor is factored, None for one that is kept in full."""
+    """Return the matrix [R, C] (or stack [..., R, C]) as which a tensor is factored; None if it is kept in full."""
     if len(shape) < 2:
         return None
     if last_axes:
@@ -136,7 +136,7 @@ def seen_as(shape: torch.Size, last_axes: bool = False) -> tuple[int, ...] | Non
 
 
 def state_names(shape: torch.Size, block: int | None, last_axes: bool = False) -> tuple[str, ...]:
-    """What is kept of a tensor, by the names of came-pytorch and, in bytes, two more."""
+    """Return what is kept of a tensor, by the names of came-pytorch and, in bytes, two more."""
     seen = seen_as(shape, last_axes)
     if seen is None:
         return ("exp_avg", "exp_avg_sq")
@@ -179,7 +179,7 @@ def _update(
     whole: torch.Size,
     shape: tuple[int, ...] | None,
 ) -> Tensor:
-    """The step before the learning rate, shaped like `grad`: this process's rows of algorithm 2. Moves `state` on."""
+    """Update `state` and return the step before the learning rate, like `grad`: this process's rows of algorithm 2."""
     beta1, beta2, beta3 = group["betas"]
     eps1, eps2 = group["eps"]
     square = grad.square().add_(eps1)
@@ -218,7 +218,7 @@ def _inverse_root(
 
 
 def _first_moment(state: dict[str, Tensor], step: Tensor, weight: float, block: int | None) -> Tensor:
-    """The moving mean of the steps, shaped like `step`, moved on and kept."""
+    """Return the moving mean of the steps, shaped like `step`, moved on and kept."""
     if "exp_avg_codes" not in state or block is None:
         return state["exp_avg"].view(step.shape).lerp_(step, weight)
     mean = from_blocks(state["exp_avg_codes"], state["exp_avg_scales"], block).lerp_(step, weight)
@@ -237,7 +237,7 @@ def to_blocks(x: Tensor, block: int) -> tuple[Tensor, Tensor]:
 
 
 def from_blocks(codes: Tensor, scales: Tensor, block: int) -> Tensor:
-    """The values [R, C] float32 that codes [R, C] and scales [R, ceil(C / block)] stand for."""
+    """Return the values [R, C] float32 that codes [R, C] and scales [R, ceil(C / block)] stand for."""
     parts = _split(codes.float(), block) * scales.unsqueeze(-1)
     return parts.flatten(1)[:, : codes.shape[1]]
 

@@ -27,29 +27,29 @@ class Layout:
     cut: tuple[int, ...] = ()
 
     def local(self, x: Any) -> Tensor:
-        """This process's part of a tensor."""
+        """Return this process's part of a tensor."""
         part: Tensor = x if self.mesh is None else x.to_local()
         return part
 
     def total(self, x: Tensor) -> Tensor:
-        """The sum of x over all processes that hold rows, in place."""
+        """Return the sum of x over all processes that hold rows, in place."""
         for axis in self.cut:
             torch.distributed.all_reduce(x, group=self.mesh.get_group(axis))
         return x
 
     def rows(self, x: Tensor, count: int) -> Tensor:
-        """This process's rows x [r, ...] as the tensor of all of them [count, ...]."""
+        """Return this process's rows x [r, ...] as the tensor of all of them [count, ...]."""
         if self.mesh is None:
             return x
         return self._joined(x, self.placements, torch.Size((count, *x.shape[1:])))
 
     def whole(self, x: Any) -> Tensor:
-        """All of a tensor that is cut as the parameter is, on every process; to be called by all."""
+        """Return all of a tensor that is cut as the parameter is, on every process; to be called by all."""
         full: Tensor = x if self.mesh is None else x.full_tensor()
         return full
 
     def part(self, x: Tensor) -> Tensor:
-        """This process's rows of a tensor that every process has alike."""
+        """Return this process's rows of a tensor that every process has alike."""
         if self.mesh is None:
             return x
         cut: Any = self.same(x)
@@ -57,7 +57,7 @@ class Layout:
         return rows
 
     def same(self, x: Tensor) -> Tensor:
-        """A tensor that every process has alike."""
+        """Return a tensor that every process has alike."""
         if self.mesh is None:
             return x
         from torch.distributed.tensor import Replicate
@@ -75,7 +75,7 @@ _WHOLE = Layout()
 
 
 def layout_of(parameter: Any) -> Layout:
-    """The layout of a parameter. Raises ConfigError if it is cut along anything but its first axis."""
+    """Return the layout of a parameter. Raises ConfigError if it is cut along anything but its first axis."""
     # Only DTensors have a mesh, and not every build of torch has DTensors.
     if not hasattr(parameter, "device_mesh"):
         return _WHOLE

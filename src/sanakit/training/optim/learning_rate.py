@@ -18,7 +18,7 @@ BatchRule = Literal["none", "sqrt", "linear"]
 
 
 def lr_for_batch(lr: float, batch: int, rule: BatchRule = "none", base: int = 256) -> float:
-    """A learning rate that was found at a batch of `base` pictures, for a batch of `batch`.
+    """Return a learning rate that was found at a batch of `base` pictures, for a batch of `batch`.
 
     none: as it is. sqrt: times sqrt(batch / base), the published recipe. linear: times batch / base (arXiv 1706.02677).
     Raises ConfigError for batches below 1 and other rules.

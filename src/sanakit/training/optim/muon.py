@@ -135,7 +135,7 @@ def orthogonalised(matrix: Tensor, dtype: torch.dtype = torch.float32) -> Tensor
 
 
 def hidden_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """The trained parameters for `Muon`: hidden matrices, other matrices (with decay), biases and the scales of norms.
+    """Group trained parameters for `Muon`: hidden matrices, other matrices (with decay), biases and scales of norms.
 
     Hidden are the weights of linear layers and 1x1 convolutions in lists of blocks (`nn.ModuleList`), as in the
     transformer, in Gemma and in DC-AE. Embeddings, heads, modulation and depthwise convolutions are AdamW's.
@@ -163,11 +163,11 @@ def _hidden_weights(model: nn.Module) -> list[Tensor]:
 
 
 def _is_matrix(weight: Tensor) -> bool:
-    """Whether a weight is [R, C] or [R, C, 1, 1] with more than one row and column: depthwise 1x1 ones are not."""
+    """Return whether a weight is [R, C] or [R, C, 1, 1] with several rows and columns: depthwise 1x1 ones aren't."""
     return weight.ndim >= 2 and min(weight.shape[:2]) > 1 and weight.shape[2:].numel() == 1
 
 
 @cache
 def _fast_dtype(device: str) -> torch.dtype:
-    """The dtype in which this chip multiplies fastest: bf16 has digits enough for Newton-Schulz (arXiv 2502.16982)."""
+    """Return the dtype that this chip multiplies fastest: bf16 is exact enough for Newton-Schulz (arXiv 2502.16982)."""
     return decide(device).dtype

@@ -30,7 +30,7 @@ _ROUNDS = 16  # of that iteration, as peft has them
 
 
 def chosen_layers(model: nn.Module, settings: LoraConfig) -> tuple[str, ...]:
-    """The names of the layers that get an adapter; weights are not read, so a model on the meta device will do.
+    """Return the names of the layers that get an adapter; weights are not read, so a model on the meta device will do.
 
     Raises ConfigError for a target that matches nothing, and for a rank that a matrix does not have.
     """
@@ -65,7 +65,7 @@ class AdapterSet(nn.Module):
         self._named = [dict(trained), dict(begun or {})]
 
     def values(self, weights: Mapping[str, Tensor]) -> dict[str, LowRank]:
-        """What the run has changed, by layer. weights: of `trained`, by their names there.
+        """Return what the run has changed, by layer. weights: of `trained`, by their names there.
 
         With a beginning to take away its rank is twice that of the adapters (arXiv 2404.02948, section C).
         """
@@ -81,7 +81,7 @@ class AdapterSet(nn.Module):
 
 
 def _without(now: LowRank, begun: LowRank) -> LowRank:
-    """The difference of two changes of one scale as one."""
+    """Return the difference of two changes of one scale as one."""
     down = torch.cat([now.down, begun.down.detach().to(now.down)], dim=1)
     return replace(now, down=down, up=torch.cat([now.up, -begun.up.detach().to(now.up)], dim=2))
 
@@ -101,7 +101,7 @@ def adapt(model: nn.Module, names: Sequence[str], settings: LoraConfig, seed: in
 
 
 def first_value(name: str, layer: nn.Module, settings: LoraConfig, generator: torch.Generator) -> LowRank:
-    """The adapter of a layer as it begins: together with the layer it computes what the layer does."""
+    """Return the adapter of a layer as it begins: together with the layer it computes what the layer does."""
     rows = AdaptedLayer(layer).plain_weight.detach().float().flatten(1)  # [G * o, K]
     count = matrices(name)
     parts = list(rows.chunk(count))
@@ -119,7 +119,7 @@ def first_value(name: str, layer: nn.Module, settings: LoraConfig, generator: to
 
 
 def _drawn(settings: LoraConfig, shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
-    """The factor that is not 0, [G, r, K]: as peft draws it for these names."""
+    """Return the factor that is not 0, [G, r, K]: as peft draws it for these names."""
     if settings.init == "gaussian":
         return torch.randn(shape, generator=generator) / settings.rank
     reach = shape[-1] ** -0.5  # Kaiming's for a slope of sqrt(5), as torch's own linear layers begin

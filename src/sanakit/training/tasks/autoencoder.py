@@ -217,7 +217,7 @@ class AutoencoderTask:
 
     @torch.no_grad()
     def _scaled(self, autoencoder: DCAE) -> AutoencoderConfig:
-        """The config with 1 / std of some latents as its factor; unchanged if the phase leaves latents alone."""
+        """Return the config with 1 / std of some latents as its factor; unchanged if the phase leaves latents alone."""
         if self.phase.trained == "head":
             return self.autoencoder_config
         indices = range(0, len(self.pictures), max(1, len(self.pictures) // _SCALED_ON))

@@ -72,7 +72,7 @@ class ClassPictures:
         return replace(run, data=data, seed=(run.seed + 1) % MAX_SEED, validate=0)
 
     def missing(self) -> list[int]:
-        """The numbers of the pictures that are still to be drawn; none of a given set."""
+        """Return the numbers of the pictures that are still to be drawn; none of a given set."""
         if self.prior.path is not None:
             return []
         return [number for number in range(self.count) if not self._path(number).exists()]

@@ -74,7 +74,7 @@ class ControlTask(TransformerTask):
         return pictures
 
     def _read_config(self) -> ControlConfig:
-        """The shape of the ControlNet. Raises ConfigError if it does not fit the base network."""
+        """Return the shape of the ControlNet. Raises ConfigError if it does not fit the base network."""
         wanted, base = self.config.control, self.network_config
         if wanted.start != "base":
             found = read_control_spec(user_path(Path(wanted.start)), base).config
@@ -92,7 +92,7 @@ class ControlTask(TransformerTask):
         return made
 
     def wanted_network(self) -> TransformerConfig:
-        """The base model's network as it is. Raises ConfigError for an objective that is not known."""
+        """Return the base model's network as it is. Raises ConfigError for an objective that is not known."""
         choose_objective(OBJECTIVES, self.config.objective)
         return self.spec.transformer
 
@@ -202,7 +202,7 @@ class ControlData(LatentData):
 
 
 def control_pass(config: ControlConfig, side: int, words: int) -> Tensor:
-    """A forward pass of one sample at latents [1, C, side, side] with `words` tokens of text, on the meta device."""
+    """Run one sample forwards on the meta device: latents [1, C, side, side] with `words` tokens of text."""
     shape = (1, config.backbone.latent_channels, side, side)
     with torch.device("meta"):
         net = ControlNet(config)

@@ -48,7 +48,7 @@ _NAMED = 3
 
 
 def paired(config: TrainConfig, pictures: PictureSet) -> tuple[PictureSet, PictureSet | None]:
-    """The pictures that have a control picture, and these with the keys and sizes of theirs; None for an annotator.
+    """Return pictures that have a control picture, and these with the keys and sizes of theirs; None for an annotator.
 
     Raises ConfigError if a picture has none, DataError if the folder of control pictures can't be opened.
     """
@@ -77,7 +77,7 @@ class PairedCache:
     controls: CachedSet
 
     def holds(self, item: Item, crop: Crop) -> bool:
-        """Whether both latents are there."""
+        """Return whether both latents are there."""
         return self.plain.holds(item, crop) and self.controls.holds(item, crop)
 
     def latent(self, item: Item, crop: Crop) -> Tensor:
@@ -137,12 +137,12 @@ class ControlPictures:
         return Annotator(name=self.wanted.annotator, settings=self.wanted.settings).function()
 
     def caption(self, row: int) -> str:
-        """The first caption of a picture."""
+        """Return the first caption of a picture."""
         captions = self.pictures[row].captions
         return captions[0].text if captions else ""
 
     def picture(self, row: int, phase: int) -> Image.Image:
-        """The control picture of a picture, as a phase of the run sees it. Raises PictureError."""
+        """Return the control picture of a picture, as a phase of the run sees it. Raises PictureError."""
         bucket = phase_buckets(self.config, self.config.phases[phase], self.pictures)[row]
         cut = to_image(picture_tensor(self.pictures.read(row), crop_for(self.pictures[row], bucket)))
         return cut if self.wanted.annotator == FILES else self.annotate(cut)
@@ -174,5 +174,5 @@ class ControlPictures:
 
 
 def _annotated(annotate: Annotate, encode: EncodePictures, pictures: Tensor) -> Tensor:
-    """The latents [B, C, h, w] of what is made of pictures, uint8 [B, 3, H, W]."""
+    """Return the latents [B, C, h, w] of what is made of pictures, uint8 [B, 3, H, W]."""
     return encode(torch.stack([to_tensor(annotate(to_image(picture))) for picture in pictures]))

@@ -65,7 +65,7 @@ def control_preview(
 
 @contextmanager
 def _written(folder: Path, shape: ControlConfig, weights: Mapping[str, Tensor]) -> Iterator[Path]:
-    """The weights as a folder, as long as the pictures are drawn."""
+    """Write the weights to a folder that lasts as long as the pictures are drawn."""
     try:
         save_control(folder, shape, weights, dtype=torch.float32)
         yield folder

@@ -65,7 +65,7 @@ def _bend(embed: ScalarEmbed) -> None:
 
 
 def _ridge(design: Tensor, wanted: Tensor) -> Tensor:
-    """The least-squares solution of design [T, K] x = wanted [T, D] with small x [K, D], in float64."""
+    """Return the least-squares solution of design [T, K] x = wanted [T, D] with small x [K, D], in float64."""
     square = design.T @ design
     square.diagonal().add_(_RIDGE * square.diagonal().mean())
     solved: Tensor = torch.linalg.solve(square, design.T @ wanted)

@@ -46,22 +46,22 @@ class JointNetwork(nn.Module):
 
 
 def transformer_of(network: nn.Module) -> SanaTransformer:
-    """The transformer of a network under training: itself, or that inside of it."""
+    """Return the transformer of a network under training: itself, or that inside of it."""
     return cast(SanaTransformer, getattr(network, _TRANSFORMER, network))
 
 
 def layers_of(network: nn.Module) -> Sequence[nn.Module]:
-    """The layers of the text encoder, if it is trained."""
+    """Return the layers of the text encoder, if it is trained."""
     return list(cast(Any, network.text_encoder).layers) if isinstance(network, JointNetwork) else []
 
 
 def transformer_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """The weights of the transformer, under its own names, among the weights of the network."""
+    """Return the weights of the transformer, under its own names, among the weights of the network."""
     return _inside(weights, _TRANSFORMER) if hasattr(network, _TRANSFORMER) else weights
 
 
 def text_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor] | None:
-    """The weights of the text encoder, None if it is frozen."""
+    """Return the weights of the text encoder, None if it is frozen."""
     return _inside(weights, _TEXT) if isinstance(network, JointNetwork) else None
 
 
@@ -144,7 +144,7 @@ class TrainedText:
         return kept_bytes(self._once())
 
     def _once(self) -> Callable[[], Tensor]:
-        """A pass over one caption, as long as the longest of some."""
+        """Return a pass over one caption, as long as the longest of some."""
         captions = captions_of(self.pictures)
         some = captions[:: max(1, len(captions) // _MEASURED)]
         return partial(text_pass, self.spec.text_config, self.read(some).ids.shape[1])

@@ -109,7 +109,7 @@ class LatentCacheFiller:
             yield from self._walk(None)
 
     def _walk(self, usable: Sequence[int] | None) -> Iterator[Event]:
-        """Some pictures, or all, at the sizes of every phase."""
+        """Yield some pictures, or all, at the sizes of every phase."""
         cache = TensorCache(self.folder)
         for phase in self.config.phases:
             yield from messages(

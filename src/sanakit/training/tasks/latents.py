@@ -30,13 +30,13 @@ class Latents(Protocol):
     """What `LatentData` reads of a cache; see `CachedSet`."""
 
     def holds(self, item: Item, crop: Crop) -> bool:
-        """Whether the latent of this crop of a picture is there."""
+        """Return whether the latent of this crop of a picture is there."""
 
     def latent(self, item: Item, crop: Crop) -> Tensor:
         """[C, h, w] as the transformer sees it."""
 
     def states(self, caption: str) -> Tensor:
-        """The token states [L, D] of a caption, without padding."""
+        """Return the token states [L, D] of a caption, without padding."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -143,13 +143,13 @@ class LatentData:
         )  # fmt: skip
 
     def _cached_states(self, captions: Sequence[str]) -> TextStates:
-        """The states of captions [B, L, D], padded to the longest."""
+        """Return the states of captions [B, L, D], padded to the longest."""
         rows = [self.cached.states(caption).float() for caption in captions]
         parts = [TextStates(row[None], torch.ones(1, len(row), dtype=torch.bool)) for row in rows]
         return TextStates.join(parts)
 
     def _readable(self, buckets: Sequence[Bucket], indices: Sequence[int]) -> list[int]:
-        """The items that have a latent, in their order: pictures that can't be read have none."""
+        """Return the items that have a latent, in their order: pictures that can't be read have none."""
         return [
             index
             for index in indices
@@ -158,5 +158,5 @@ class LatentData:
 
 
 def cache_folder(config: TrainConfig) -> Path:
-    """The folder of latents and text states."""
+    """Return the folder of latents and text states."""
     return config.data.cache or config.folder / "cache"

@@ -19,7 +19,7 @@ from sanakit.weights import ModelSpec, load_transformer
 
 
 def network_config(wanted: ModelConfig, spec: ModelSpec) -> TransformerConfig:
-    """The configuration of the network. Raises ConfigError for unknown names and what does not fit the base model."""
+    """Return the network's configuration. Raises ConfigError for unknown names and what doesn't fit the base model."""
     if wanted.start == "base" and (wanted.preset or wanted.changes):
         raise ConfigError(
             "model: weights of the base model have its shape; for another one say model.start=scratch, or "
@@ -36,7 +36,7 @@ def network_config(wanted: ModelConfig, spec: ModelSpec) -> TransformerConfig:
 
 
 def _grown_config(wanted: ModelConfig, base: TransformerConfig) -> TransformerConfig:
-    """The base model's with more blocks, and norms of queries and keys if they are asked for. Raises ConfigError."""
+    """Return base model's with more blocks, and norms of queries and keys if they are asked for. Raises ConfigError."""
     other = sorted({*wanted.changes} - {"depth", "qk_norm"})
     if wanted.preset or other or "depth" not in wanted.changes:
         what = "model.preset" if wanted.preset else f"model.changes.{other[0]}" if other else None
@@ -79,7 +79,7 @@ def load_base(spec: ModelSpec, dtype: torch.dtype, device: torch.device) -> Sana
 
 
 def _grown(base: SanaTransformer, config: TransformerConfig, run: TrainConfig) -> SanaTransformer:
-    """A deeper network that begins where `base` is; every block has weights of its own."""
+    """Return a deeper network that begins where `base` is; every block has weights of its own."""
     plan = _growth_plan(run.model, base.config.depth, config.depth)
     generator = torch.Generator().manual_seed(run.seed)
     weights = reshape_depth(base.state_dict(), config, plan, generator)

@@ -71,5 +71,5 @@ def _modules(model: DCAE, phase: Phase) -> Iterator[nn.Module]:
 
 
 def _nearest(stages: Iterable[nn.Module], count: int) -> list[nn.Module]:
-    """The first `count` stages that have parameters."""
+    """Return the first `count` stages that have parameters."""
     return [stage for stage in stages if any(True for _ in stage.parameters())][:count]

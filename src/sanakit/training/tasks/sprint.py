@@ -58,7 +58,7 @@ class SprintTask(TransformerTask):
             )
 
     def wanted_network(self) -> TransformerConfig:
-        """The student: as the teacher, with guidance as an input, and times in 0..1."""
+        """Return the student: as the teacher, with guidance as an input, and times in 0..1."""
         choose_objective(OBJECTIVES, self.config.objective)
         return replace(self.spec.transformer, guidance_embed=True, time_scale=1.0)
 
@@ -97,7 +97,7 @@ class SprintTask(TransformerTask):
         )
 
     def _student(self) -> SanaTransformer:
-        """The teacher's weights with a guidance embedding that says nothing yet."""
+        """Return the teacher's weights with a guidance embedding that says nothing yet."""
         teacher = load_base(self.spec, torch.float32, torch.device("cpu"))
         if self._most != self.network_config.time_scale:
             fit_dense_time(teacher.time, self._most)
@@ -123,7 +123,7 @@ class SprintTask(TransformerTask):
         return Critic(width, len(self._judged), norm)
 
     def _teacher(self) -> Teacher:
-        """The base model as it is, in the dtype of the computation; every process holds it whole."""
+        """Return the base model as it is, in the dtype of the computation; every process holds it whole."""
         model = load_base(self.spec, self.precision.dtype, self.world.device)
         edit_blocks(
             model.blocks, self.world.device, every=self.config.recompute, compiled=self.config.compile

@@ -132,7 +132,7 @@ class TeacherTask(TransformerTask):
         return made, Change(lost=lost, normed=not base.config.qk_norm, differences=differences)
 
     def _pictures(self) -> LatentBatch:
-        """The first pictures of the run, the same for every process."""
+        """Return the first pictures of the run, the same for every process."""
         batch = LatentData(self.config, self.pictures, self.cache.cached(), World()).batch(0)
         count, device, text = min(_SAMPLES, len(batch.x0)), self.world.device, batch.text
         assert isinstance(text, TextStates)  # the text encoder is frozen
@@ -153,7 +153,7 @@ def _is_dense(config: TransformerConfig) -> bool:
 
 
 def reshaped(base: SanaTransformer, config: TransformerConfig) -> SanaTransformer:
-    """A network of another configuration with the weights of `base`, whose time embedding is copied; norms of 1.
+    """Return a network of another configuration with the weights of `base`, whose time embedding is copied; norms of 1.
 
     All other weights are shared with `base`.
     """
@@ -173,7 +173,7 @@ def _norm_weights(network: SanaTransformer) -> Iterator[Tensor]:
 
 
 def _velocity(network: SanaTransformer, batch: LatentBatch, level: float) -> Tensor:
-    """What the network predicts for a batch at one noise level, with noise from the samples' own seeds."""
+    """Return what the network predicts for a batch at one noise level, with noise from the samples' own seeds."""
     _, noise = draw(
         batch.seeds, tuple(batch.x0.shape[1:]), lambda count, generator: torch.full((count,), level)
     )

@@ -51,7 +51,7 @@ def open_training_set(config: TrainConfig) -> PictureSet:
 
 
 def captioned(config: TrainConfig, pictures: PictureSet) -> tuple[PictureSet, tuple[str, ...]]:
-    """The pictures that are trained on with text, and the keys of those passed over as they have no caption.
+    """Return the pictures that are trained on with text, and the keys of those passed over as they have no caption.
 
     Raises ConfigError if none is left.
     """
@@ -70,7 +70,7 @@ def captioned(config: TrainConfig, pictures: PictureSet) -> tuple[PictureSet, tu
 
 
 def uncaptioned_sentence(keys: tuple[str, ...]) -> str:
-    """The sentence about pictures that are passed over."""
+    """Return the sentence about pictures that are passed over."""
     named = ", ".join(keys[:_NAMED]) + (" ..." if len(keys) > _NAMED else "")
     plural = "pictures" if len(keys) > 1 else "picture"
     return f"{len(keys):,} {plural} without a caption ({named}); data.uncaptioned=empty trains on them, too"
@@ -82,7 +82,7 @@ def _check_held(config: TrainConfig, pictures: PictureSet) -> None:
 
 
 def phase_buckets(config: TrainConfig, phase: RunPhase, pictures: PictureSet) -> list[Bucket]:
-    """The size at which every picture is seen in a phase; sizes with less than a batch of pictures join others."""
+    """Return size at which every picture is seen in a phase; sizes with less than a batch of pictures join others."""
     rule = BucketRule(bases=(phase.size,), square=config.data.square)
     return merge_small(assign_buckets(pictures, rule), config.batch)
 

@@ -118,7 +118,7 @@ class TransformerTask:
         )  # fmt: skip
 
     def _cost(self, lacking: Sequence[Bucket]) -> CacheCost:
-        """The cost of the latents that the cache lacks and, if it lacks any, of as many captions."""
+        """Return the cost of the latents that the cache lacks and, if it lacks any, of as many captions."""
         spec, each = self.spec, len(self.pictures) * len(self.config.phases)
         written = 0 if self.text is not None else sum(len(item.captions) for item in self.pictures)
         captions = written * len(lacking) // max(1, each)
@@ -175,7 +175,7 @@ class TransformerTask:
         return transformer_product(self.network_config, self.samples * tokens)
 
     def _kept(self) -> float:
-        """The share of activations that is not computed again."""
+        """Return the share of activations that is not computed again."""
         every, depth = self.config.recompute, self.network_config.depth
         recomputed = 0 if every < 1 else depth if every == 1 else depth - -(-depth // every)
         return min(1.0, (depth - recomputed + 1) / depth)
@@ -275,7 +275,7 @@ class TransformerTask:
         return (self.config.preview.steps,)
 
     def _words(self) -> set[str]:
-        """The words that the model has learnt, if its vocabulary is so small that this must be said."""
+        """Return the words that the model has learnt, if its vocabulary is so small that this must be said."""
         if not is_closed(load_tokenizer(self.trained.tokenizer_folder)):
             return set()
         held = set(held_items(self.pictures, self.config.data.held))
@@ -287,7 +287,7 @@ class TransformerTask:
         return words | before if before else set()  # a base model without a list may know any word
 
     def described(self, phase: int) -> ModelSpec:
-        """The model under training, with the network as it is in a phase."""
+        """Return the model under training, with the network as it is in a phase."""
         config = phase_config(self.network_config, self.config.phases[phase], self.ratio)
         return replace(self.trained, transformer=config)
 
@@ -317,7 +317,7 @@ def export(
 
 
 def finished(config: TrainConfig, spec: ModelSpec) -> ModelSpec:
-    """The description of the trained model: the shift it was trained with, sizes binned if it saw bins."""
+    """Return the description of the trained model: the shift it was trained with, sizes binned if it saw bins."""
     last = config.phases[-1]
     schedule = spec.schedule if last.shift is None else replace(spec.schedule, shift=last.shift)
     bins = last.size in BUCKETS and not config.data.square

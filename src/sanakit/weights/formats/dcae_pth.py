@@ -41,12 +41,12 @@ _KEY = re.compile(r"(encoder|decoder)\.stages\.(\d{1,2})\.op_list\.(\d{1,3})\.(.
 
 
 def is_dcae(shapes: Mapping[str, Sequence[int]]) -> bool:
-    """Whether a file's keys are those of an autoencoder of these authors."""
+    """Return whether a file's keys are those of an autoencoder of these authors."""
     return any(key.startswith(("encoder.project_in.", "decoder.project_in.")) for key in shapes)
 
 
 def table(config: AutoencoderConfig) -> Table:
-    """The table for one configuration."""
+    """Return the table for one configuration."""
     down = ".conv.conv" if config.downsample == "unshuffle" else ".conv"
     first, last = config.encoder[0].depth == 0, config.decoder[0].depth == 0
     out, into = (".main" if has else "" for has in (config.encoder_shortcut, config.decoder_shortcut))
@@ -77,7 +77,7 @@ def table(config: AutoencoderConfig) -> Table:
 
 
 def _stage(prefix: str, stage: Stage, first: int) -> list[Row]:
-    """The blocks of one stage; theirs are numbered from `first`."""
+    """Return the blocks of one stage; theirs are numbered from `first`."""
     block = _RES if stage.kind == "res" else _EVIT + expand(_SCALE, j=range(len(stage.scales)))
     rows: list[Row] = []
     for b in range(stage.depth):
@@ -86,7 +86,7 @@ def _stage(prefix: str, stage: Stage, first: int) -> list[Row]:
 
 
 def infer_config(shapes: Mapping[str, Sequence[int]], where: str = "the file") -> AutoencoderConfig:
-    """The published configuration with tensors of these shapes.
+    """Return the published configuration with tensors of these shapes.
 
     No tensor gives the factor between latents and what the transformer reads, nor the activation before the last
     convolution. Raises WeightsError when the keys are not those of a DC-AE, ConfigError when no published one (or
@@ -103,13 +103,13 @@ def infer_config(shapes: Mapping[str, Sequence[int]], where: str = "the file") -
 
 
 def fits(config: AutoencoderConfig, seen: AutoencoderConfig) -> bool:
-    """Whether a configuration has the tensors that `seen` was read off."""
+    """Return whether a configuration has the tensors that `seen` was read off."""
     same = replace(config, decoder_out_act=seen.decoder_out_act, scaling_factor=seen.scaling_factor)
     return _without_empty(same) == _without_empty(seen)
 
 
 def _without_empty(config: AutoencoderConfig) -> AutoencoderConfig:
-    """A stage without blocks has no width; the scales of residual blocks are none."""
+    """Return a stage without blocks has no width; the scales of residual blocks are none."""
     halves: dict[str, Any] = {
         half: tuple(stage if stage.depth else Stage("res", stages[1].width, 0) for stage in stages)
         for half, stages in (("encoder", config.encoder), ("decoder", config.decoder))
@@ -118,7 +118,7 @@ def _without_empty(config: AutoencoderConfig) -> AutoencoderConfig:
 
 
 def read_shapes(shapes: Mapping[str, Sequence[int]], where: str) -> AutoencoderConfig:
-    """The configuration shown by the tensors, the rest at its default. Raises WeightsError if they aren't a DC-AE."""
+    """Read a configuration off tensors, the rest at its default. Raises WeightsError if they aren't a DC-AE."""
     try:
         encoder, decoder = (_half(shapes, half) for half in ("encoder", "decoder"))
         scales = [tuple(shape) for key, shape in shapes.items() if re.search(r"aggreg\.0\.1\.weight$", key)]

@@ -80,7 +80,7 @@ _SCALE: tuple[Row, ...] = (
 
 
 def table(config: AutoencoderConfig) -> Table:
-    """The table for one configuration. Raises ConfigError as `to_config` does."""
+    """Return the table for one configuration. Raises ConfigError as `to_config` does."""
     _check_depths(config)
     rows: list[Row] = [
         *affine("encoder.exit", "encoder.conv_out"),
@@ -108,7 +108,7 @@ def table(config: AutoencoderConfig) -> Table:
 
 
 def _stage(ours: str, theirs: str, stage: Stage, first: int) -> list[Row]:
-    """The blocks of one stage; theirs are numbered from `first`."""
+    """Return the blocks of one stage; theirs are numbered from `first`."""
     block = _RES if stage.kind == "res" else _EVIT + expand(_SCALE, j=range(len(stage.scales)))
     rows: list[Row] = []
     for b in range(stage.depth):
@@ -145,7 +145,7 @@ def from_config(
 
 
 def _stages(fields: Fields, half: str) -> tuple[Stage, ...]:
-    """The stages of one half, from four lists of the same length."""
+    """Return the stages of one half, from four lists of the same length."""
     widths = fields.integers(f"{half}_block_out_channels")
     depths = fields.integers(f"{half}_layers_per_block", low=0, high=_MAX_LAYERS)
     kinds = fields.words(f"{half}_block_types", len(widths), _KINDS)
@@ -175,7 +175,7 @@ def _scales(fields: Fields, name: str, count: int) -> tuple[tuple[int, ...], ...
 
 
 def _check_depths(config: AutoencoderConfig, where: str = "autoencoder") -> None:
-    """An empty stage in the middle would lose its resampler, in diffusers as here."""
+    """Refuse an empty stage in the middle: it would lose its resampler, in diffusers as here."""
     for half, stages in (("encoder", config.encoder), ("decoder", config.decoder)):
         empty = [s for s, stage in enumerate(stages) if s > 0 and stage.depth == 0]
         if empty:

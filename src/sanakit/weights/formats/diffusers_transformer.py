@@ -86,12 +86,12 @@ _QK_NORM: tuple[Row, ...] = (
 
 
 def table(config: TransformerConfig) -> Table:
-    """The table for one configuration."""
+    """Return the table for one configuration."""
     return Table((*backbone_rows(config), *_HEAD))
 
 
 def backbone_rows(config: TransformerConfig) -> tuple[Row, ...]:
-    """The rows of all but the head. Sprint's time embedder lies one level higher (no `.emb`)."""
+    """Return the rows of all but the head. Sprint's time embedder lies one level higher (no `.emb`)."""
     time = "time_embed.timestep_embedder" if config.guidance_embed else "time_embed.emb.timestep_embedder"
     rows = [*_OUTSIDE, *_embedder("time", time)]
     if config.guidance_embed:

@@ -56,7 +56,7 @@ STRICT = UnknownFields()
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; `-Infinity` is accepted, as diffusers writes it.
+    """Return the object in a JSON file; `-Infinity` is accepted, as diffusers writes it.
 
     Raises ConfigError when the file is missing, too large, not UTF-8, not JSON, or holds something else.
     """
@@ -85,7 +85,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _is_shallow(data: object) -> bool:
-    """Whether a value nests at most `_MAX_DEPTH` deep, found without recursion."""
+    """Return whether a value nests at most `_MAX_DEPTH` deep, found without recursion."""
     level: list[object] = [data]
     for _ in range(_MAX_DEPTH):
         inside = [value.values() if isinstance(value, dict) else value for value in level]
@@ -102,7 +102,7 @@ def to_json(data: Mapping[str, Any]) -> bytes:
 
 
 def check_class(data: Mapping[str, Any], wanted: str, where: str) -> None:
-    """Raises ConfigError when the file names another class than `wanted` (none at all is accepted)."""
+    """Raise ConfigError when the file names another class than `wanted` (none at all is accepted)."""
     found = data.get("_class_name", wanted)
     if found != wanted:
         raise ConfigError(f"{where}: _class_name is {quoted(found)}, but only {wanted!r} is read here")
@@ -115,7 +115,7 @@ def known_fields(
     unknown: UnknownFields = STRICT,
     harmless: Mapping[str, tuple[object, ...]] = _ANYWHERE,
 ) -> dict[str, Any]:
-    """The fields of a file that are `known`, or private (`_name`), and not to be ignored; notes for the others.
+    """Return the fields of a file that are `known`, or private (`_name`), and not to be ignored; notes for the others.
 
     harmless: values of unknown fields that change nothing, by name. Raises ConfigError for what is left.
     """
@@ -173,21 +173,21 @@ class Fields:
         self.values = {**defaults, **{key: value for key, value in found.items() if key in defaults}}
 
     def fail(self, name: str, why: str) -> ConfigError:
-        """The error for a field: `where: field is value, why`."""
+        """Return the error for a field: `where: field is value, why`."""
         value = self.values[name]
         plain = value is None or isinstance(value, bool)
         shown = json.dumps(value) if plain else quoted(value)
         return ConfigError(f"{self.where}: {name} is {shown}, {why}")
 
     def integer(self, name: str, low: int = 1, high: int = MAX_WIDTH) -> int:
-        """A whole number in low..high."""
+        """Return a whole number in low..high."""
         value = self.values[name]
         if type(value) is not int or not low <= value <= high:
             raise self.fail(name, f"but must be a whole number from {low} to {high}")
         return value
 
     def number(self, name: str, low: float = 0.0, high: float = 1e9) -> float:
-        """A number above 0, at least `low` and at most `high`."""
+        """Return a number above 0, at least `low` and at most `high`."""
         value = self.values[name]
         if type(value) not in (int, float) or not low <= value <= high or not value > 0:
             least = f"of at least {low:g}" if low else "above 0"
@@ -195,7 +195,7 @@ class Fields:
         return float(value)
 
     def typed(self, default: object, name: str) -> None:
-        """A field that changes nothing here must still be of its default's kind: else the file is damaged."""
+        """Check that a field that changes nothing here is of its default's kind: else the file is damaged."""
         value = self.values[name]
         if isinstance(default, bool):
             self.flag(name)
@@ -209,7 +209,7 @@ class Fields:
             raise self.fail(name, "but must be null, a word or a list")
 
     def flag(self, name: str) -> bool:
-        """true or false."""
+        """Read true or false."""
         value = self.values[name]
         if type(value) is not bool:
             raise self.fail(name, "but must be true or false")
@@ -224,13 +224,13 @@ class Fields:
         return value
 
     def exactly(self, name: str, wanted: object, why: str) -> None:
-        """The one value that can be represented; `why` says what another value would need."""
+        """Check the one value that can be represented; `why` says what another value would need."""
         value = self.values[name]
         if value != wanted or isinstance(value, bool) != isinstance(wanted, bool):
             raise self.fail(name, f"but {why}")
 
     def integers(self, name: str, low: int = 1, high: int = MAX_WIDTH) -> tuple[int, ...]:
-        """A list of whole numbers, each in low..high, at most 16."""
+        """Return a list of whole numbers, each in low..high, at most 16."""
         value = self.values[name]
         if not isinstance(value, list | tuple) or len(value) > 16:
             raise self.fail(name, "but must be a list of at most 16 whole numbers")

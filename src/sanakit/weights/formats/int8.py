@@ -29,7 +29,7 @@ def _renamed(key: str, end: str, other: str) -> str:
 
 
 def quantised_layers(keys: Collection[str]) -> tuple[str, ...]:
-    """The layers in int8, from the names in the file."""
+    """Return the layers in int8, from the names in the file."""
     return tuple(key.removesuffix(_STORED) for key in keys if key.endswith(_STORED))
 
 

@@ -97,12 +97,12 @@ _BLOCK = re.compile(r"(?:^|[._])blocks[._](\d{1,3})[._]")
 
 
 def suffix_of(key: str) -> str | None:
-    """The longest end of a tensor's name that says what it is; None if it has none."""
+    """Return the longest end of a tensor's name that says what it is; None if it has none."""
     return max((end for end in SUFFIXES if key.endswith(end)), key=len, default=None)
 
 
 def unread(key: str) -> str | None:
-    """What a file with such a tensor holds instead of a LoRA; None if it may be one."""
+    """Return what a file with such a tensor holds instead of a LoRA; None if it may be one."""
     return next((what for pattern, what in UNREAD if pattern.search(key)), None)
 
 
@@ -122,13 +122,13 @@ class Place:
 
 
 def depth_of(names: Iterable[str]) -> int:
-    """How many blocks the names speak of."""
+    """Return how many blocks the names speak of."""
     return 1 + max((int(match[1]) for name in names if (match := _BLOCK.search(name))), default=0)
 
 
 @cache
 def places(depth: int) -> dict[str, Place]:
-    """Published name of a layer -> its place, in both schemes, for base models and for Sprint."""
+    """Return published name of a layer -> its place, in both schemes, for base models and for Sprint."""
     base, sprint = (diffusers_transformer.table(_config(depth, guidance)) for guidance in (False, True))
     fused = {_layer(row.ours): len(row.theirs) for row in base.rows if isinstance(row, Join)}
     found = _of_table(base, fused)
@@ -154,7 +154,7 @@ def published(
 
 
 def plain_layer(name: str, form: LoRAForm) -> str:
-    """The layer in a tensor's name without prefix and suffix, as `places` has it (flat forms: with underscores)."""
+    """Return layer in a tensor's name without prefix and suffix, as `places` has it (flat forms: with underscores)."""
     if form.flat:
         return name
     # Attention processors held the layers before diffusers 0.20, and the output had no number.
@@ -180,5 +180,5 @@ def _layer(key: str) -> str:
 
 
 def _config(depth: int, guidance: bool) -> TransformerConfig:
-    """A configuration whose table has all layers; names don't depend on widths."""
+    """Return a configuration whose table has all layers; names don't depend on widths."""
     return TransformerConfig(width=4, depth=depth, heads=1, cross_heads=1, guidance_embed=guidance)

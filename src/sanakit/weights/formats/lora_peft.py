@@ -64,7 +64,7 @@ class PeftConfig:
     notes: tuple[str, ...] = ()
 
     def scale(self, layer: str, rank: int) -> float:
-        """The factor of a layer of this rank, by the layer's name in diffusers."""
+        """Return the factor of a layer of this rank, by the layer's name in diffusers."""
         named = [value for name, value in self.alphas.items() if layer == name or layer.endswith(f".{name}")]
         alpha = named[0] if named else self.alpha
         return alpha / math.sqrt(rank) if self.rslora else alpha / rank
@@ -133,7 +133,7 @@ def _pattern(value: object, where: str) -> dict[str, float]:
 def write_config(
     ranks: Mapping[str, int], alphas: Mapping[str, float], dora: bool, base: str = ""
 ) -> dict[str, Any]:
-    """The fields of a configuration for layers by their names in diffusers, prefixed as diffusers expects them.
+    """Return the fields of a configuration for layers by their names in diffusers, prefixed as diffusers expects them.
 
     base: the model that was adapted; "" for no word about it.
     """

@@ -130,24 +130,24 @@ FILES: tuple[FileFormat, ...] = (
 
 
 def file_format(shapes: Shapes, network: Network | None = None) -> FileFormat:
-    """The format of a file with tensors of these shapes; only of one network if it is given."""
+    """Return the format of a file with tensors of these shapes; only of one network if it is given."""
     rows = [row for row in FILES if network in (None, row.network)]
     return next((row for row in rows if row.detect(shapes)), rows[-1])
 
 
 def file_format_for(network: Network) -> FileFormat:
-    """The format in which a network is written to a file: the last row of that network."""
+    """Return the format in which a network is written to a file: the last row of that network."""
     return [row for row in FILES if row.network == network][-1]
 
 
 def folder_format(network: Network, folder: Path) -> FolderFormat:
-    """The format of a component folder, by the names of its weight files."""
+    """Return the format of a component folder, by the names of its weight files."""
     rows = [row for row in FOLDERS if row.network == network]
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     return next((row for row in rows if variants(names, row.stem)), rows[-1])
 
 
 def config_format(config: Mapping[str, Any], network: Network | None = None) -> FolderFormat:
-    """The format that reads a config.json, by its `_class_name`; only of one network if it is given."""
+    """Return the format that reads a config.json, by its `_class_name`; only of one network if it is given."""
     rows = [row for row in FOLDERS if network in (None, row.network)]
     return next((row for row in rows if row.class_name == config.get("_class_name")), rows[-1])

@@ -29,12 +29,12 @@ Shapes = Mapping[str, Sequence[int]]
 
 
 def is_control(shapes: Shapes) -> bool:
-    """Whether key -> shape are those of an official ControlNet, as far as one key tells."""
+    """Return whether key -> shape are those of an official ControlNet, as far as one key tells."""
     return "controlnet.0.after_proj.weight" in shapes
 
 
 def table(config: ControlConfig) -> Table:
-    """The table for one configuration with the official wiring."""
+    """Return the table for one configuration with the official wiring."""
     inner = sana_pth.backbone_rows(config.backbone, ("blocks.0", *copied(config.copies)))
     base = range(LEAD, config.base_depth or LEAD)
     past = [Drop(key, _BASE) for i in base for key in _base_keys(config, i)]
@@ -63,7 +63,7 @@ def read_shapes(shapes: Shapes, where: str = "the .pth") -> sana_pth.TensorFacts
 
 
 def infer_config(shapes: Shapes, *, where: str = "the .pth", **known: Any) -> ControlConfig:
-    """The configuration, from key -> shape and SANA's conventions; known: as of `sana_pth.infer_config`.
+    """Return the configuration, from key -> shape and SANA's conventions; known: as of `sana_pth.infer_config`.
 
     Raises WeightsError and ConfigError as there.
     """
@@ -73,7 +73,7 @@ def infer_config(shapes: Shapes, *, where: str = "the .pth", **known: Any) -> Co
 
 
 def of_base(shapes: Shapes, base: TransformerConfig, where: str = "the .pth") -> ControlConfig:
-    """The configuration, from key -> shape and the network that it steers.
+    """Return the configuration, from key -> shape and the network that it steers.
 
     Raises WeightsError for other networks, ConfigError if it was made for a network of another width.
     """
@@ -92,7 +92,7 @@ def of_base(shapes: Shapes, base: TransformerConfig, where: str = "the .pth") ->
 def in_diffusers_wiring(
     config: ControlConfig, weights: Mapping[str, Tensor]
 ) -> tuple[ControlConfig, dict[str, Tensor]]:
-    """The same copies without the base's block before them, as diffusers' own conversion has it.
+    """Return the same copies without the base's block before them, as diffusers' own conversion has it.
 
     diffusers starts them at the latent's tokens and adds each residual one block later: another computation.
     """

@@ -70,13 +70,13 @@ _QK_NORM: tuple[Row, ...] = (
 
 
 def table(config: TransformerConfig) -> Table:
-    """The table for one configuration."""
+    """Return the table for one configuration."""
     blocks = [f"blocks.{number}" for number in range(config.depth)]
     return Table((*backbone_rows(config, blocks), *HEAD))
 
 
 def backbone_rows(config: TransformerConfig, blocks: Sequence[str]) -> tuple[Row, ...]:
-    """The rows of all but the head. blocks: where each of our blocks lies in the file."""
+    """Return the rows of all but the head. blocks: where each of our blocks lies in the file."""
     rows = _OUTSIDE + _GUIDANCE if config.guidance_embed else _OUTSIDE
     inner = block_rows(config)
     each = (under(f"blocks.{number}", theirs, inner) for number, theirs in enumerate(blocks))
@@ -84,7 +84,7 @@ def backbone_rows(config: TransformerConfig, blocks: Sequence[str]) -> tuple[Row
 
 
 def block_rows(config: TransformerConfig) -> tuple[Row, ...]:
-    """The rows of one block, below its name."""
+    """Return the rows of one block, below its name."""
     return _BLOCK + _QK_NORM if config.qk_norm else _BLOCK
 
 
@@ -101,7 +101,7 @@ class TensorFacts:
 
 
 def is_sana(shapes: Mapping[str, Sequence[int]]) -> bool:
-    """Whether key -> shape are those of a SANA image transformer, as far as one key tells."""
+    """Return whether key -> shape are those of a SANA image transformer, as far as one key tells."""
     return "x_embedder.proj.weight" in shapes
 
 
@@ -132,7 +132,7 @@ def infer_config(
     position_scale: float | None = None,
     where: str = "the .pth",
 ) -> TransformerConfig:
-    """The configuration in the official dialect, from key -> shape and SANA's conventions.
+    """Return the configuration in the official dialect, from key -> shape and SANA's conventions.
 
     sample_size comes from `pos_embed` if there is one, else 32; a side of 64 (2K) or 128 (4K) implies the
     published `position_scale`. Arguments win over what is inferred. Raises WeightsError when the keys are not those
@@ -161,7 +161,7 @@ def infer_config(
 
 
 def ffn_ratio(hidden: int, width: int) -> float:
-    """A ratio that gives the hidden width, which is rounded down: 2.5 if it does, as in all published models."""
+    """Return a ratio that gives the hidden width, which is rounded down: 2.5 if it does, as in all published models."""
     return next(
         ratio for ratio in (2.5, hidden / width, (hidden + 0.5) / width) if int(ratio * width) == hidden
     )
