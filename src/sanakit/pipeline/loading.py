@@ -27,19 +27,32 @@ def load(
     together: int = 1,
     announce: Callable[[str], object] = lambda text: None,
 ) -> Model:
-    """Return a model by name: the shipped `toybox`, a folder, a published model's short name, a hub id, or a `.pth`.
+    """Load a model by name: the shipped `toybox`, a folder, a published model's short name, a hub id, or a `.pth`.
 
-    A file of weights holds a transformer only: `parts` names the model that gives text encoder and autoencoder, and
-    `hints` say what the file doesn't.
-    `decoder` names whose autoencoder makes the image instead of the model's: RUN/vae, another model, a hub id, or
-    `lite`, the published one with the faster decoder.
-    Reads configuration files only; weights are loaded by the first request, stage by stage. `device` and `dtype` as in
-    `base.precision.decide`, `fast` as in `engine.choose_engine`, `threads`, `swap_loras` and `together` as in `Model`.
-    `variant` chooses weights such as fp16 or bf16 of a folder or hub repository; components without it give their plain
-    ones, with a note.
-    `ignore_config_fields` are fields of configuration files to read as if they weren't there, for files of a newer
-    diffusers. `announce` is called with the sizes before anything is downloaded.
-    Raises ModelNotFoundError, ConfigError, WeightsError for a variant that nothing has, or RequestError.
+    Reads configuration files only; the first request loads the weights, stage by stage.
+
+    Args:
+        name: the model.
+        device: cpu, cuda, cuda:N or mps; None for the best this machine has.
+        dtype: fp32, bf16 or fp16; None for the best on the device, see `base.precision.decide`.
+        parts: for a file of weights, which holds a transformer only: the model that gives the other parts.
+        hints: what such a file doesn't say.
+        decoder: whose autoencoder makes the image: RUN/vae, another model, a hub id, or `lite`, the published one with
+            the faster decoder; None for the model's own.
+        fast: how the model runs, see `engine.choose_engine`.
+        variant: weights such as fp16 or bf16 of a folder or hub repository; components without it give their plain
+            ones, with a note.
+        ignore_config_fields: fields of configuration files to read as if they weren't there.
+        threads: as of `Model`.
+        swap_loras: as of `Model`.
+        together: as of `Model`.
+        announce: called with the sizes before anything is downloaded.
+
+    Raises:
+        ModelNotFoundError: for an unknown name.
+        ConfigError: for configuration files that are missing, malformed or contradictory.
+        WeightsError: for a variant that nothing has.
+        RequestError: for a device, dtype or engine that this machine doesn't have.
     """
     precision = decide(device, dtype)
     if isinstance(ignore_config_fields, str):

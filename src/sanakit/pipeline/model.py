@@ -43,14 +43,21 @@ _PART: dict[str, PartName] = {
 class Model:
     """A model that draws: `images` for the pictures of a request, `generate` for its events. Made by `load`.
 
-    frugal: free every part as soon as its stage is over; otherwise parts stay loaded for the next request. None decides
-    by the memory that is free at each request.
-    origin: what it was loaded by. fast: how it runs, see `engine.choose_engine`.
-    threads: of a CPU, for every stage; None chooses by the size of the work (see `threads.stage_threads`). torch's
-    number is set while a stage works, and set back before each event.
-    together: images of a count that share a batch, which is faster; their sums are rounded differently than alone.
-    swap_loras: LoRAs stay beside the weights, so that those of the next request take their place in milliseconds, but
-    steps take longer; otherwise they are merged into the weights, and other LoRAs load the transformer again.
+    Args:
+        spec: what the model's folder holds.
+        precision: device and dtype.
+        origin: what it was loaded by, for the record in its images.
+        frugal: free every part as soon as its stage is over; otherwise parts stay loaded for the next request. None
+            decides by the memory that is free at each request.
+        fast: how it runs, see `engine.choose_engine`.
+        threads: of a CPU, for every stage; None chooses by the size of the work (see `threads.stage_threads`). torch's
+            number is set while a stage works, and set back before each event.
+        swap_loras: LoRAs stay beside the weights, so that those of the next request take their place in milliseconds,
+            but steps take longer; otherwise they are merged into the weights, and other LoRAs load the transformer
+            again.
+        together: images of a count that share a batch, which is faster; their sums are rounded differently than alone.
+
+    Raises RequestError for an engine, threads or LoRAs that can't be had.
     """
 
     def __init__(

@@ -67,10 +67,17 @@ class Defaults:
 class ImageRequest:
     """A request for one or several pictures; raises `RequestError` with one sentence if it makes no sense.
 
-    Picture k of `count` is drawn with `seed + k` and equals the picture of that seed asked for alone.
-    An empty prompt asks for whatever the model draws without one. `guidance` above 1 switches classifier-free guidance
-    on; `cfg_interval` limits it to a part of the noise range (0 = picture, 1 = pure noise). The metadata of each field
-    is its help, its check and its name in pictures; see `fields.py`.
+    what        prompt ("" for none), negative, regions: prompts for boxes, chi: the model's instruction goes before it
+    size        width, height in pixels, multiples of 32; bins: draw at the nearest trained size, then scale
+    sampling    steps, solver, angles in radians (scm alone), seed, count, truncate: cut a prompt that is too long
+    guidance    guidance: the classifier-free scale, 1 for none; cfg_interval: noise levels, 0 picture to 1 noise; pag,
+                pag_blocks: perturbed attention
+    adapters    loras, controls
+    editing     source, mask, strength, outpaint; by words alone: source_prompt, source_guidance, averages
+
+    A field that is None takes the model's own value. Picture k of `count` is drawn with `seed + k` and equals the
+    picture of that seed asked for alone. The metadata of each field is its help, its check and its name in pictures;
+    see `fields.py`, and docs/cli.md for a table of all.
     """
 
     prompt: str = field(metadata=about("What to draw; an empty text draws without a prompt.", f.text))

@@ -139,7 +139,7 @@ def _check_layout(heads: list[tuple[int, int]], end: int) -> None:
 
 
 def checksums(data: memoryview, records: dict[str, ZipRecord], where: str) -> bool:
-    """Compares the bytes of all records with their CRC-32. Raises WeightsError for the first that differs.
+    """Compare the bytes of all records with their CRC-32. Raises WeightsError for the first that differs.
 
     Returns False if the file has none to compare with: PyTorch can be told to write zeros.
     """
