@@ -17,7 +17,7 @@ from sanakit.base import ConfigError
 from sanakit.data import open_set
 from sanakit.data.annotators import Annotator
 from sanakit.training import StepReport, read_journal
-from sanakit.training.contradictions import contradictions
+from sanakit.training.config_warnings import config_warnings
 from sanakit.training.export import export_step
 from sanakit.training.objectives.control_matching import ControlMatching, NoisyControlBatch
 from sanakit.training.session import Session
@@ -202,7 +202,7 @@ def test_the_plan_tells_what_is_frozen_and_what_steers(base: Path, tmp_path: Pat
     assert work.frozen > 0 and work.parameters == work.trained
     more = Session(config(tmp_path, **control(base, control={"copies": 1})), device="cpu").task.workload()
     assert more.operations < work.operations and more.activations < work.activations
-    assert "control is not read with the task transformer" in contradictions(
+    assert "control is not read with the task transformer" in config_warnings(
         config(tmp_path, control={"copies": 1})
     )
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sanakit.base import ConfigError, InputError, NumericsError
 from sanakit.training import GuardConfig, Trainer
-from sanakit.training.contradictions import contradictions, rate_shares
+from sanakit.training.config_warnings import config_warnings, rate_shares
 from sanakit.training.objectives.flow_matching import FlowMatching
 from sanakit.training.session import Session
 from sanakit.training.tasks.latents import NoisyBatch
@@ -160,7 +160,7 @@ def test_the_usual_warm_up_leaves_a_run_time_to_learn(tmp_path: Path, steps: int
     assert made.schedule.warmup_of(steps) == warmup
     largest, mean = rate_shares(made)
     assert largest == 1 and mean > 0.9
-    assert not contradictions(made)
+    assert not config_warnings(made)
 
 
 @pytest.mark.parametrize(
@@ -200,5 +200,5 @@ def test_the_usual_warm_up_leaves_a_run_time_to_learn(tmp_path: Path, steps: int
     ],
 )
 def test_what_can_hardly_be_meant_is_told(tmp_path: Path, changes: dict[str, Any], told: str | None) -> None:
-    found = contradictions(config(tmp_path, **{"data": {"path": "x"}, **changes}))
+    found = config_warnings(config(tmp_path, **{"data": {"path": "x"}, **changes}))
     assert [bool(re.search(told, line)) for line in found] == [True] if told else not found

@@ -17,7 +17,7 @@ from sanakit.base import ConfigError
 from sanakit.layers.embed import ScalarEmbed, sinusoid
 from sanakit.pipeline import ImageRequest, load
 from sanakit.training import StepReport, read_journal
-from sanakit.training.contradictions import contradictions
+from sanakit.training.config_warnings import config_warnings
 from sanakit.training.export import export_step
 from sanakit.training.session import Session
 from sanakit.training.tasks.dense_time import fit_dense_time
@@ -158,10 +158,10 @@ def test_a_turn_of_each_player_takes_the_memory_of_the_plan(teacher: Path, tmp_p
 
 
 def test_settings_that_nothing_reads_are_told(tmp_path: Path) -> None:
-    unread = contradictions(config(tmp_path, sprint={"warmup": 3}))
+    unread = config_warnings(config(tmp_path, sprint={"warmup": 3}))
     assert "sprint is not read with the task transformer" in unread
     settings = {"adversarial": 0, "max_time": 0.1, "critic": {"r1": 1.0}, "warmup": 3}
-    told = contradictions(config(tmp_path, task="sprint", model={}, sprint=settings))
+    told = config_warnings(config(tmp_path, task="sprint", model={}, sprint=settings))
     assert "sprint.critic is not read with sprint.adversarial 0" in told
     assert "sprint.max_time is not read with sprint.adversarial 0" in told
 

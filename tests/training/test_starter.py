@@ -13,7 +13,7 @@ from sanakit.base.errors import DataError
 from sanakit.cli import app
 from sanakit.data import open_set
 from sanakit.data.items import Caption, Item
-from sanakit.training.contradictions import contradictions
+from sanakit.training.config_warnings import config_warnings
 from sanakit.training.lora_starter import LoraChoice, choose_lora
 from sanakit.training.schema import read_config
 from sanakit.training.session import Session
@@ -43,7 +43,7 @@ def test_a_folder_becomes_a_config_that_runs(tmp_path: Path, monkeypatch: pytest
     assert (config.batch, config.data.held, config.data.square) == (8, 2, True)
     assert len(config.preview.prompts) == 2 and "\U0001f355" in config.preview.prompts[0]
     assert "\x1b" not in (tmp_path / "my pictures.yaml").read_text(encoding="utf-8")
-    assert not contradictions(config)
+    assert not config_warnings(config)
     assert "43 pictures, 2 held out" in "\n".join(Session(config, device="cpu").plan.lines())
     assert not (tmp_path / "runs").exists()
 
@@ -121,7 +121,7 @@ def test_a_folder_becomes_a_config_of_a_lora(
     assert (config.task, config.batch, config.lora.rank, config.lora.prior.weight) == ("lora", 4, 16, 0.0)
     assert (config.lora.prompt is None) == (captioned == 5)
     assert config.preview.prompts[0] == ("a red cube number 0" if captioned else "a picture of sks")
-    assert not contradictions(config)
+    assert not config_warnings(config)
     text = (tmp_path / "mine.yaml").read_text().replace("# prior:", "prior:")
     (tmp_path / "mine.yaml").write_text(text)
     assert read_config(tmp_path / "mine.yaml").lora.prior.weight == 1.0
@@ -150,5 +150,5 @@ def test_a_folder_becomes_a_config_of_a_control_net(
     config = read_config(tmp_path / "mine.yaml")
     assert (config.task, config.control.copies) == ("control", 5)
     assert config.control.annotator == ("files" if paired else "canny")
-    assert not contradictions(config)
+    assert not config_warnings(config)
     assert "a ControlNet of 5 blocks beside toybox" in "\n".join(Session(config, device="cpu").plan.lines())

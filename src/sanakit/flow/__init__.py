@@ -4,7 +4,7 @@ path        points and velocities between data and noise    times      noise lev
 densities   the times that training draws                   schedule   how a checkpoint is sampled, its model time
 sampling    what a solver asks and who answers              solvers    the table of solvers
 guidance    CFG, its interval, PAG                          dpm, euler, scm   the solvers, a file each
-keep        parts of a sample that stay                     flow_edit  the difference of two velocities
+inpainting  parts of a sample that stay                     flow_edit  the difference of two velocities
 inversion   the noise that a sample comes from
 """
 
@@ -12,7 +12,7 @@ from sanakit.flow.densities import DensityName, TimeDensity, draw_times, even_ti
 from sanakit.flow.flow_edit import FlowEdit, PairQuery, PairWalk, drive_pairs, flow_edit
 from sanakit.flow.guidance import Branch, Guidance
 from sanakit.flow.inversion import ITERATIONS, edit_by_inversion
-from sanakit.flow.keep import keep_source, last_levels
+from sanakit.flow.inpainting import keep_source, last_levels
 from sanakit.flow.path import LinearPath
 from sanakit.flow.sampling import Denoise, Noise, Query, Solver, State, Walk, drive
 from sanakit.flow.schedule import Clock, Schedule

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from sanakit.base.errors import RequestError
-from sanakit.flow.keep import is_free
+from sanakit.flow.inpainting import is_free
 from sanakit.flow.path import LinearPath
 from sanakit.flow.sampling import Noise, State, check_sigmas
 
@@ -74,7 +74,7 @@ def flow_edit(
         sigmas: falling noise levels, from where the edit begins.
         noise: fresh noise, `averages` times for each step.
         averages: noises over which each step averages (n_avg).
-        free_below: where the sample may change, see `keep.is_free`; None for everywhere.
+        free_below: where the sample may change, see `inpainting.is_free`; None for everywhere.
 
     Returns the edit [B, ...] float32. Raises RequestError for bad levels or no average.
     """

@@ -106,7 +106,7 @@ class Drawing:
         return self._walk.query is None
 
     def questions(self) -> list[Question]:
-        """What it asks now: one question, or two of an edit by words, of the source's and of the target's."""
+        """Return what it asks now: one question, or two of an edit by words, of the source's and of the target's."""
         return [denoiser.ask(x, sigma, step) for denoiser, x, sigma, step in self._points()]
 
     def answer(self, velocities: Sequence[Tensor]) -> State | None:

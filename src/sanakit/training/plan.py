@@ -8,7 +8,7 @@ from functools import cached_property
 
 from sanakit.base.precision import Precision
 from sanakit.training.config import TrainConfig
-from sanakit.training.contradictions import contradictions, rate_shares
+from sanakit.training.config_warnings import config_warnings, rate_shares
 from sanakit.training.cost import STATE, Memory, step_memory, writing_bytes
 from sanakit.training.parallel import World
 from sanakit.training.tasks.task import Workload
@@ -102,7 +102,7 @@ class Plan:
     @cached_property
     def warnings(self) -> list[str]:
         """Sentences about what can hardly be meant, or will not fit."""
-        found = [*contradictions(self.config), *([self.changed] if self.changed else [])]
+        found = [*config_warnings(self.config), *([self.changed] if self.changed else [])]
         if self.begins > self.config.steps:
             found.append(
                 f"the run is at step {self.begins} and has {self.config.steps} steps: nothing is left to train"

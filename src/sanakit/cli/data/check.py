@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sanakit.data import CheckReport, CountTokens, Examined, PictureSet
-    from sanakit.training.reading import CaptionReading
+    from sanakit.training.caption_reading import CaptionReading
 
 _MODEL = "sana-0.6b-512"
 _STOP = 2  # exit code
@@ -191,7 +191,7 @@ def _reading(model: str | None, pictures: PictureSet) -> CaptionReading | None:
     """Measure how a model on this machine reads the captions with its text encoder; None for a mere name."""
     from sanakit.base.precision import decide
     from sanakit.data.cache import captions_of
-    from sanakit.training.reading import read_set
+    from sanakit.training.caption_reading import read_set
     from sanakit.weights import read_model_spec, resolve
 
     if not _is_here(model):

@@ -23,6 +23,7 @@ from sanakit.pipeline.memory import estimate
 from sanakit.pipeline.shapes import Shapes, transformer_parameters
 from sanakit.pipeline.threads import transformer_product
 from sanakit.text import is_closed, load_tokenizer, words_of
+from sanakit.training.caption_reading import read_set
 from sanakit.training.config import TrainConfig
 from sanakit.training.cost import kept_bytes, transformer_operations, transformer_pass
 from sanakit.training.events import Event, Message
@@ -30,7 +31,6 @@ from sanakit.training.objectives.flow_matching import FlowMatching, phase_config
 from sanakit.training.objectives.objective import Measurable, Objective, choose_objective
 from sanakit.training.parallel import World
 from sanakit.training.preview import Drawer, averaged, preview
-from sanakit.training.reading import read_set
 from sanakit.training.tasks.base_model import read_base
 from sanakit.training.tasks.joint_text import (
     JointNetwork,

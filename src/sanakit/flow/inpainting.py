@@ -1,4 +1,4 @@
-"""Parts of a sample that stay as they are: inpainting and its kind, for any solver.
+"""Inpainting, with any solver: parts of a sample stay as they are.
 
 Where a sample is kept, the solver is told the velocity of the straight line to the source,
 

@@ -1,4 +1,4 @@
-"""Measures how well a text encoder reads the captions of a set: the words it knows, the captions it can tell apart.
+"""How well a text encoder reads the captions of a set: the words it knows, the captions it can tell apart.
 
 A small encoder such as Toybox's gives two captions of words that it never learnt nearly the same states. A transformer
 learns a few dozen of them by heart all the same; of many, most draw the same picture.

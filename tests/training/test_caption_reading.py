@@ -14,7 +14,7 @@ from sanakit.pipeline.prompt import unknown_words
 from sanakit.text import words_of
 from sanakit.toybox.captions import captions
 from sanakit.toybox.sampling import sample_scene
-from sanakit.training.reading import ADVICE, CaptionReading, read_set, share_alike
+from sanakit.training.caption_reading import ADVICE, CaptionReading, read_set, share_alike
 from sanakit.training.session import Session
 from sanakit.weights import read_model_spec, read_words, resolve, write_words
 from tests.training.sets import config

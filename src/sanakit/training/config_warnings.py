@@ -18,7 +18,7 @@ _LOW = 0.25
 _SAMPLES = 1000  # steps of a run at which the learning rate is sampled
 
 
-def contradictions(config: TrainConfig) -> list[str]:
+def config_warnings(config: TrainConfig) -> list[str]:
     """One sentence each, with the key; empty if there is nothing to say."""
     kinds = (_of_rate, _of_intervals, _of_captions, _of_parts, _of_sprint, _unread)
     return [sentence for kind in kinds for sentence in kind(config)]
