@@ -40,7 +40,7 @@ def in_processes(workers: int) -> Workers:
 def _draw_in_processes(
     workers: int, folder: Path, loading: Loading, items: Sequence[Item]
 ) -> Iterator[Drawn]:
-    """Yield a process that dies takes its pool along; another pool draws the rest, for as long as that gets anywhere.
+    """Draw in pools: a process that dies takes its pool along, and another draws the rest while that gets anywhere.
 
     Raises SanakitError if pools die before they have drawn anything.
     """

@@ -97,7 +97,7 @@ def edit(
 def _request(
     picture: Path | None, prompt: str | None, given: dict[str, Any], record: Record | None
 ) -> ImageRequest:
-    """Return request; with `--like` that of a picture, changed by what was given. Raises RequestError, PictureError."""
+    """Make the request; with `--like` that of a picture, changed by the options. Raises RequestError, PictureError."""
     source: dict[str, Any] = {} if picture is None else {"source": InputImage.read(picture)}
     if record is not None:
         words = {} if prompt is None else {"prompt": prompt}

@@ -53,7 +53,7 @@ _USERS = frozenset(
 
 
 def exit_code(error: Exception) -> int:
-    """Return code an error carries; 2 for a path that the system refuses and for too little memory or room; else 1."""
+    """Return an error's own code; 2 for a path that the system refuses and for too little memory or room; else 1."""
     users = _lack(error) or _is_about_a_path(error) or _is_about_a_home(error)
     code = getattr(error, "exit_code", 2 if users else 1)
     return code if isinstance(code, int) else 1

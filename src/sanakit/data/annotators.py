@@ -47,7 +47,7 @@ def canny(picture: Image.Image, *, sigma: float = 1.0, low: float = 0.1, high: f
 
 
 def soft(picture: Image.Image, *, sigma: float = 1.5) -> Image.Image:
-    """Return slope of the blurred picture, scaled so that the steepest hundredth is white. sigma: pixels of blur."""
+    """Draw the slope of the blurred picture, its steepest hundredth white. sigma: pixels of blur."""
     across, down = _gradient(picture, sigma)
     size = np.hypot(across, down)
     return _grey((size / max(float(np.quantile(size, 0.99)), 0.02) * 255).clip(0, 255).astype(np.uint8))

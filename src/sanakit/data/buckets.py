@@ -177,7 +177,7 @@ def crop_for(item: Item, bucket: tuple[int, int], where: float | Literal["centre
 
 
 def _start(excess: int, share: float) -> int:
-    """Return every start from 0 to `excess` has the same part of the numbers from 0 to 1."""
+    """Return a start from 0 to `excess`: each has the same part of the shares from 0 to 1."""
     return min(int(share * (excess + 1)), excess)
 
 

@@ -9,7 +9,7 @@ Mask = NDArray[np.bool_]
 
 
 def edge_f1(found: Mask, wanted: Mask, tolerance: int = 2) -> float:
-    """Return F1 score of outlines [H, W]: of precision and recall, where an outline within `tolerance` pixels counts.
+    """Return the F1 of outlines [H, W]: of precision and recall, where an outline within `tolerance` pixels counts.
 
     1 if both are empty, 0 if one is. As boundaries are scored in BSDS (Martin, Fowlkes and Malik, IEEE PAMI 26(5),
     2004), without matching pixel to pixel.

@@ -122,7 +122,7 @@ class Together:
 
     @torch.no_grad()
     def answer(self, questions: Sequence[Question]) -> list[Tensor]:
-        """Return guided velocity [1, C, h, w] float32 of each question; NaN or Inf only where its own numbers broke."""
+        """Return each question's guided velocity [1, C, h, w] float32; NaN or Inf only where its own numbers broke."""
         text_kv = self._join([question.text_kv for question in questions], questions)
         asked = Pass.of(questions, text_kv, self.transformer.config.guidance_embed)
         parts = asked.run(self.transformer).split([len(question.branches) for question in questions])

@@ -93,7 +93,7 @@ class Plan:
         return None if free is None else free.to(device)
 
     def of_source(self) -> Plan:
-        """Return plan of an edit by words, for the words of the source: asked at the same points, without regions."""
+        """Make an edit's plan for the words of the source: asked at the same points, without regions."""
         assert self.edit is not None and self.edit.words is not None
         words, uncond = self.edit.words, self.guides and self.edit.words.guidance > 1
         return replace(

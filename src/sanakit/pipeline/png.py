@@ -146,7 +146,7 @@ def _read_texts(
 
 
 def _user_comment(image: Image.Image) -> dict[str, str]:
-    """Return EXIF comment where programs of the A1111 tradition put their text in JPEG and WebP, and some in PNG."""
+    """Return the EXIF comment, where programs like A1111 put their text in JPEG and WebP, and some in PNG."""
     comment = image.getexif().get_ifd(_EXIF).get(_USER_COMMENT)
     if isinstance(comment, bytes):
         kind, rest = comment[:8], comment[8:]

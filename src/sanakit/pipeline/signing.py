@@ -51,7 +51,7 @@ class Signer:
         return signer
 
     def sign(self, png: bytes, source_type: str) -> bytes:
-        """Return PNG with a manifest that states a digital source type. Raises ConfigError for a bad certificate."""
+        """Add a manifest that states a digital source type to a PNG. Raises ConfigError for a bad certificate."""
         import c2pa
 
         signed = io.BytesIO()

@@ -111,7 +111,7 @@ class Steering(LoadedControl):
 def steer(
     controls: Sequence[Steering], x: Tensor, sigma: float, step: int, branches: Branches, guidance: float
 ) -> dict[int, Tensor] | None:
-    """Return sum of all residuals by blocks; None if nothing steers this step. Arguments as of `Steering.residuals`."""
+    """Sum all residuals by blocks; None if nothing steers this step. Arguments as of `Steering.residuals`."""
     total: dict[int, Tensor] = {}
     for control in controls:
         for block, residual in control.residuals(x, sigma, step, branches, guidance).items():

@@ -110,7 +110,7 @@ def is_clear(scene: Scene) -> bool:
 
 
 def sample_scene(seed: int, split: Split = "train") -> Scene:
-    """Return scene of this seed: the same on every machine. Train and held-out scenes share no held-out combination."""
+    """Draw a seed's scene, the same on every machine. Train and held-out scenes share no held-out combination."""
     draw = random.Random(f"toybox-{split}-{seed}")
     while True:
         floor, light = draw.choice(FLOORS), draw.choice(LIGHTS)

@@ -76,7 +76,7 @@ def floor_light(
 
 
 def _floor_share(world: Surroundings, x: torch.Tensor, z: torch.Tensor, fade: torch.Tensor) -> torch.Tensor:
-    """Return pattern in 0..1: how much of the floor's second colour; it settles at a half where `fade` goes to 0."""
+    """Return the floor's pattern, its second colour's share in 0..1; it settles at a half where `fade` goes to 0."""
     patches = torch.sin(0.9 * x + 0.6 * torch.sin(0.8 * z)) * torch.sin(0.75 * z + 0.5 * torch.sin(1.1 * x))
     checks = torch.tanh(7.0 * torch.sin(2.0 * x) * torch.sin(2.0 * z))
     boards = (

@@ -119,7 +119,7 @@ def read_set(spec: ModelSpec, captions: Sequence[str], precision: Precision) -> 
 
 
 def share_alike(states: Sequence[Tensor]) -> float:
-    """Return share of captions whose mean state has a cosine above `ALIKE` with another's. states: [L, D] of each."""
+    """Return which share of captions has a mean state with a cosine above `ALIKE` to another's. states: [L, D] each."""
     pooled = functional.normalize(torch.stack([row.float().mean(dim=0) for row in states]), dim=-1)
     cosines = (pooled @ pooled.T).fill_diagonal_(-1.0)
     return float((cosines.amax(dim=1) > ALIKE).float().mean())

@@ -269,7 +269,7 @@ _NOTES = {
 
 
 def other_name(key: str) -> str | None:
-    """Return key that another trainer's name stands for, as the end of a sentence; None for a name that nobody uses."""
+    """Return the key behind another trainer's name, as the end of a sentence; None for a name that nobody uses."""
     plain = re.sub(r"\W", "_", key.lower())
     if plain not in ALIASES:
         return None

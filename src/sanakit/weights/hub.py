@@ -95,7 +95,7 @@ def failure_reason(error: Exception) -> str:
 
 
 def _cache_refusal(error: BaseException | None) -> str | None:
-    """Return disk error behind a failed download, if any; clients wrap it, and the one in Rust has only its text."""
+    """Find the disk error behind a failed download, if any; clients wrap it, and the one in Rust has only its text."""
     while error is not None:
         number = getattr(error, "errno", None)
         if number in _DISK:

@@ -232,7 +232,7 @@ _OPERATIONS: dict[str, Callable[[_Machine, Any], object]] = {
 
 
 def read_pickle(data: bytes, where: str) -> tuple[object, list[Persistent], int]:
-    """Return value of the first pickle in `data`, all that it refers to outside of itself, and the bytes that it takes.
+    """Read the first pickle in `data`: its value, all that it refers to outside of itself, and the bytes that it takes.
 
     Dicts, lists, tuples, strings, numbers and None are themselves; see the module for the rest.
     Raises WeightsError, one sentence, for damage, for code, and for more operations than any checkpoint needs.

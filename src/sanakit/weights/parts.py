@@ -19,7 +19,7 @@ _INDEX = "model_index.json"
 
 
 def with_autoencoder(spec: ModelSpec, source: Path) -> ModelSpec:
-    """Return model with the autoencoder of `source`: a folder with an `AutoencoderDC`, as RUN/vae, or a whole model.
+    """Take the autoencoder of `source` into a model: a folder with an `AutoencoderDC`, as RUN/vae, or a whole model.
 
     Raises ConfigError if there is none, or its latents have another number of channels or pixels.
     """

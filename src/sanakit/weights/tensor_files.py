@@ -171,7 +171,7 @@ def has_variant(folder: Path, stem: str, variant: str) -> bool:
 
 
 def variant_of(folder: Path, stem: str, variant: str | None) -> str | None:
-    """Return variant to open in one component; None (the plain or the only weights) if it lacks the requested one."""
+    """Choose the variant to open in a component; None (plain or only weights) if it lacks the requested one."""
     return variant if variant is not None and has_variant(folder, stem, variant) else None
 
 

@@ -190,7 +190,7 @@ def write_manifest(path: Path) -> Manifest:
 
 
 def read_manifest(path: Path) -> Manifest | None:
-    """Return manifest of a shard, None if it is missing or can't be read: the shard's header still has the index."""
+    """Read a shard's manifest; None if it is missing or can't be read: the shard's header still has the index."""
     try:
         stored = read_object(path.with_suffix(".json"))
         return Manifest(bytes=int(stored["bytes"]), sha256=str(stored["sha256"]))

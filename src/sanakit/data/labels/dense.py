@@ -79,7 +79,7 @@ def _levels(nearness: Tensor) -> Image.Image:
 
 
 def _pose(folder: Path, precision: Precision) -> Annotate:
-    """Return the whole picture counts as one body's: models of this kind are given a box for each."""
+    """Make an annotator for poses. The whole picture is one body's box: models of this kind want a box for each."""
     if find_spec("scipy") is None:
         raise ConfigError(NEEDS_SCIPY)
     from transformers import AutoModelForPoseEstimation

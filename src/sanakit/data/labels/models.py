@@ -88,7 +88,7 @@ def load_scorer(model: LabelModel, announce: Announce = lambda text: None) -> Sc
 
 
 def _plugin(name: str) -> Scorer | None:
-    """Return scorer that an installed package offers under this name. Raises ConfigError if it can't be imported."""
+    """Load the scorer that an installed package offers by this name. Raises ConfigError if it can't be imported."""
     for entry in entry_points(group=SCORERS, name=name):
         try:
             found = entry.load()

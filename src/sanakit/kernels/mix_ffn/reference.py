@@ -27,7 +27,7 @@ def gated_depthwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def depthwise_glu(value: Tensor, gate: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return same from halves that went through the SiLU already, as fused rows of the product before it leave them.
+    """Compute it from halves that went through the SiLU already, as fused rows of the product before it leave them.
 
     Args:
         value: [B, F, h, w].

@@ -55,7 +55,7 @@ def rstd(x: Tensor, eps: float) -> Tensor:
 
 
 def qk_norm_backward(grad: Tensor, x: Tensor, rstd: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Return gradient of rstd * x * w, contiguous [B, N, H, D] and overwritten -> those of x, and of w in float32."""
+    """Turn the gradient of rstd * x * w, contiguous [B, N, H, D], in place into that of x; return it and that of w."""
     batch, tokens, heads, width = x.shape
     parts, length = pieces(tokens, 1, batch, x.device)
     sums = x.new_empty(batch, parts, heads * width, dtype=torch.float32)

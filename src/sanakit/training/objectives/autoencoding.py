@@ -115,7 +115,7 @@ class Autoencoding:
         return {"loss": loss + weights.latent * latent} | {k: part.detach() for k, part in parts.items()}
 
     def _adversarial(self, reconstruction: Tensor, made: Reconstruction) -> dict[str, Tensor]:
-        """Return adversarial loss of the patches, with gradients for the autoencoder alone, and its adaptive weight."""
+        """Return the patches' adversarial loss, with gradients for the autoencoder alone, and its adaptive weight."""
         critic = self._critic()
         critic.requires_grad_(False)
         adversarial = hinge_generator(critic(made.pixels))

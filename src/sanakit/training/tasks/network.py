@@ -36,7 +36,7 @@ def network_config(wanted: ModelConfig, spec: ModelSpec) -> TransformerConfig:
 
 
 def _grown_config(wanted: ModelConfig, base: TransformerConfig) -> TransformerConfig:
-    """Return base model's with more blocks, and norms of queries and keys if they are asked for. Raises ConfigError."""
+    """Add blocks to the base model's, and norms of queries and keys if they are asked for. Raises ConfigError."""
     other = sorted({*wanted.changes} - {"depth", "qk_norm"})
     if wanted.preset or other or "depth" not in wanted.changes:
         what = "model.preset" if wanted.preset else f"model.changes.{other[0]}" if other else None

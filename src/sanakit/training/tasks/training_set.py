@@ -82,7 +82,7 @@ def _check_held(config: TrainConfig, pictures: PictureSet) -> None:
 
 
 def phase_buckets(config: TrainConfig, phase: RunPhase, pictures: PictureSet) -> list[Bucket]:
-    """Return size at which every picture is seen in a phase; sizes with less than a batch of pictures join others."""
+    """Return each picture's size in a phase; sizes with less than a batch of pictures join others."""
     rule = BucketRule(bases=(phase.size,), square=config.data.square)
     return merge_small(assign_buckets(pictures, rule), config.batch)
 

@@ -109,7 +109,7 @@ def fits(config: AutoencoderConfig, seen: AutoencoderConfig) -> bool:
 
 
 def _without_empty(config: AutoencoderConfig) -> AutoencoderConfig:
-    """Return a stage without blocks has no width; the scales of residual blocks are none."""
+    """Give stages without blocks one width: they have none in the tensors."""
     halves: dict[str, Any] = {
         half: tuple(stage if stage.depth else Stage("res", stages[1].width, 0) for stage in stages)
         for half, stages in (("encoder", config.encoder), ("decoder", config.decoder))

@@ -23,7 +23,7 @@ LATER = ("guidance_embeds", "guidance_embeds_scale", "qk_norm", "timestep_scale"
 
 
 def table(config: ControlConfig) -> Table:
-    """Return table for one configuration. Raises ConfigError for the official wiring, which the format can't hold."""
+    """Build the table of a configuration. Raises ConfigError for the official wiring, which the format can't hold."""
     _check_wiring(config)
     outputs = expand(affine("outputs.{i}", "controlnet_blocks.{i}"), i=range(config.copies))
     rows = diffusers_transformer.backbone_rows(config.backbone)

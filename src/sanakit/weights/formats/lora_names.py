@@ -154,7 +154,7 @@ def published(
 
 
 def plain_layer(name: str, form: LoRAForm) -> str:
-    """Return layer in a tensor's name without prefix and suffix, as `places` has it (flat forms: with underscores)."""
+    """Return the layer in a tensor's name without prefix and suffix, as in `places` (flat forms: with underscores)."""
     if form.flat:
         return name
     # Attention processors held the layers before diffusers 0.20, and the output had no number.
