@@ -11,8 +11,8 @@ inversion   the noise that a sample comes from
 from sanakit.flow.densities import DensityName, TimeDensity, draw_times, even_times
 from sanakit.flow.flow_edit import FlowEdit, PairQuery, PairWalk, drive_pairs, flow_edit
 from sanakit.flow.guidance import Branch, Guidance
-from sanakit.flow.inversion import ITERATIONS, edit_by_inversion
 from sanakit.flow.inpainting import keep_source, last_levels
+from sanakit.flow.inversion import ITERATIONS, edit_by_inversion
 from sanakit.flow.path import LinearPath
 from sanakit.flow.sampling import Denoise, Noise, Query, Solver, State, Walk, drive
 from sanakit.flow.schedule import Clock, Schedule

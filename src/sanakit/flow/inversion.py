@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from sanakit.flow.euler import euler
-from sanakit.flow.keep import keep_source
+from sanakit.flow.inpainting import keep_source
 from sanakit.flow.sampling import Query, Solver, check_sigmas
 
 __all__ = ["ITERATIONS", "SourceQuery", "edit_by_inversion", "invert"]

@@ -14,7 +14,6 @@ from sanakit.base.sizes import Size
 from sanakit.pipeline import fields as f
 from sanakit.pipeline.inputs import InputImage, flattened
 
-
 HOWS = ("flow-edit", "inversion")
 """How an edit by words is done, the usual way first."""
 
