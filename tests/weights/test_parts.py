@@ -97,6 +97,11 @@ def test_a_decoder_of_other_latents_is_refused_before_it_is_fetched(
         with_decoder(other, "lite", announce=refuse)
 
 
+def test_every_shipped_model_lends_its_decoder(toybox: ModelSpec) -> None:
+    found = with_decoder(toybox, "toybox-sprint")
+    assert found.autoencoder_folder == resolve("toybox-sprint") / "vae"
+
+
 def test_a_decoder_of_another_ratio_is_refused(toybox: ModelSpec, tmp_path: Path) -> None:
     own = toybox.autoencoder
     coarse = replace(own, encoder=own.encoder[1:], decoder=own.decoder[1:])

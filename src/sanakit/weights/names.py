@@ -68,13 +68,13 @@ def resolve_autoencoder(
 ) -> Path:
     """Find the folder of an autoencoder, or of a model that has one, by its name.
 
-    A folder, a short name of `published.AUTOENCODERS`, the shipped or a published model's, or a hub id. Of a hub's
+    A folder, a short name of `published.AUTOENCODERS`, a shipped or published model's, or a hub id. Of a hub's
     repository only the autoencoder is downloaded; announce is called before, as in `resolve`.
     Raises ModelNotFoundError if nothing has the name.
     """
     text = str(name)
     path = user_path(name)
-    if text == TOYBOX or (text and (is_folder(path) or is_file(path))):
+    if text in _SHIPPED or (text and (is_folder(path) or is_file(path))):
         return resolve(name)
     known = AUTOENCODERS.get(text) or PUBLISHED.get(text)
     if known is None and not is_hub_id(text):
