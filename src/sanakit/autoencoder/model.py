@@ -118,7 +118,7 @@ class Decoder(nn.Module):
         return in_bands(self.finish, x, width=len(self.norm.weight), reach=self.reach)
 
     def finish(self, x: Tensor) -> Tensor:
-        """Return the finest stage and the way out, on a map or on a band of it: [B, C_1, h, w] -> [B, 3, 2h, 2w]."""
+        """Run the finest stage and the way out, on a map or a band of it: [B, C_1, h, w] -> [B, 3, 2h, 2w]."""
         finest = self.stages[0]
         assert isinstance(finest, DecoderStage)
         out: Tensor = self.exit(self.act(self.norm(finest.run(x))))
@@ -173,5 +173,5 @@ class DCAE(nn.Module):
         return pixels
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Return the round trip [B, 3, H, W] -> [B, 3, H, W], as training sees it."""
+        """Make the round trip [B, 3, H, W] -> [B, 3, H, W], as training sees it."""
         return self.decode(self.encode(pixels))

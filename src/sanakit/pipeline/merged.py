@@ -50,7 +50,7 @@ def swap_loras(model: nn.Module, loras: Sequence[LoRAFile]) -> None:
 
 
 def _placed(model: nn.Module, loras: Sequence[LoRAFile], *, cast: bool) -> dict[str, dict[str, LowRank]]:
-    """Return number of a LoRA -> what it changes, where the model is, and in its dtype if `cast`."""
+    """Return the number of a LoRA -> what it changes, where the model is, and in its dtype if `cast`."""
     weight = next(part for part in model.parameters() if part.is_floating_point())
     dtype = weight.dtype if cast else None
     return {

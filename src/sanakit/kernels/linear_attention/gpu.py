@@ -115,7 +115,7 @@ def attention_output_backward(
 def _through_norm(
     grad: Tensor, x: Tensor, rstd: Tensor | None, weight: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Return the gradient of what was normalised -> those of x and of the weight."""
+    """Turn the gradient of what was normalised into those of x and of the weight."""
     if rstd is None or weight is None:
         return grad, grad.new_empty(0)
     dx, dweight = norm_kernels.qk_norm_backward(grad, x, rstd, weight)

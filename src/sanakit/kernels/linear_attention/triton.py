@@ -66,7 +66,7 @@ def output(query: Tensor, product: Tensor, total: Tensor, eps: float, norm: Norm
 def output_backward(
     grad: Tensor, query: Tensor, product: Tensor, total: Tensor, eps: float, norm: Norm = NO_NORM
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradient of `output` [B, N, H, E] -> those of the query, normalised, of S and of z.
+    """Turn the gradient of `output` [B, N, H, E] into those of the query, normalised, of S and of z.
 
     Two kernels: S and its gradient do not fit the registers of one.
     """
@@ -99,7 +99,7 @@ def kv_state_backward(
     mask: Tensor | None,
     norm: Norm = NO_NORM,
 ) -> tuple[Tensor, Tensor]:
-    """Return the gradients of `kv_state` -> those of the key, normalised, and of the value."""
+    """Turn the gradients of `kv_state` into those of the key, normalised, and of the value."""
     (batch, tokens, heads, width), outputs = key.shape, value.shape[-1]
     dkey, dvalue = key.new_empty(key.shape), value.new_empty(value.shape)
     sizes = _sizes(key, width, outputs)

@@ -35,14 +35,14 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def backward_to_conv(grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return the gradient of `forward` [B, F, h, w] -> that of the convolution's result [B, 2F, h, w]."""
+    """Turn the gradient of `forward` [B, F, h, w] into that of the convolution's result [B, 2F, h, w]."""
     dmixed = _map(x, x.shape[1])
     _walk(x, weight, bias, grad, dmixed, backward=True)
     return dmixed
 
 
 def backward_to_inputs(dmixed: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradient of the convolution's result [B, 2F, h, w] -> those of x, weight [9, 2F] and bias [2F]."""
+    """Turn the gradient of the convolution's result [B, 2F, h, w] into those of x, weight [9, 2F] and bias [2F]."""
     batch, channels, height, width = x.shape
     tile = _tile("mix_ffn.gather", x)
     strips, blocks = triton.cdiv(width, tile["COLUMNS"]), triton.cdiv(channels, tile["CHANNELS"])

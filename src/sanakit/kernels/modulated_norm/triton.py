@@ -45,7 +45,7 @@ def forward_sum(
 def forward_sum_quant(
     x: Tensor, branch: Tensor | None, gate: Tensor | None, shift: Tensor, scale: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the same -> the sum (empty without a branch), int8 [B, N, D] and scales [B, N] in float32."""
+    """Compute the sum (empty without a branch), and its norm as int8 [B, N, D] with scales [B, N] in float32."""
     total = x.new_empty(0) if branch is None else torch.empty_like(x)
     values, scales = torch.empty_like(x, dtype=torch.int8), x.new_empty(x.shape[:2], dtype=torch.float32)
     _launch(x, branch, gate, shift, scale, eps, total, values, scales)
@@ -55,7 +55,7 @@ def forward_sum_quant(
 def backward(
     grad: Tensor, x: Tensor, scale: Tensor, eps: float, dresidual: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradient of `forward` -> those of x, and of shift and scale for each sample [B, D] in float32.
+    """Turn the gradient of `forward` into those of x, and of shift and scale for each sample [B, D] in float32.
 
     dresidual: a gradient that x, a sum, has besides.
     """

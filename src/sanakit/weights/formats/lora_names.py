@@ -128,7 +128,7 @@ def depth_of(names: Iterable[str]) -> int:
 
 @cache
 def places(depth: int) -> dict[str, Place]:
-    """Return published name of a layer -> its place, in both schemes, for base models and for Sprint."""
+    """Return the published name of a layer -> its place, in both schemes, for base models and for Sprint."""
     base, sprint = (diffusers_transformer.table(_config(depth, guidance)) for guidance in (False, True))
     fused = {_layer(row.ours): len(row.theirs) for row in base.rows if isinstance(row, Join)}
     found = _of_table(base, fused)
