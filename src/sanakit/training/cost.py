@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from functools import lru_cache
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -74,11 +74,7 @@ def transformer_operations(
     Every layer is linear in the positions, in the words, or in both: four counts give all.
     """
     few, many = (config.patch_size * side for side in _SIDES)
-
-    def count(side: int, words: int) -> float:
-        return train_operations(lambda: transformer_pass(config, side, words, model=model))
-
-    corners = [[count(side, words) for words in _WORDS] for side in (few, many)]
+    corners = _usual_corners(config) if model is None else _corners(config, model)
 
     def operations(positions: int, words: int) -> float:
         across = (positions - few**2) / (many**2 - few**2)
@@ -87,6 +83,23 @@ def transformer_operations(
         return low + across * (high - low)
 
     return operations
+
+
+@lru_cache(maxsize=8)
+def _usual_corners(config: TransformerConfig) -> list[list[float]]:
+    """Those of the network as it is, from its first block and its second: all blocks have the same shapes."""
+    one, two = (_corners(replace(config, depth=depth)) for depth in (1, 2))
+    more = config.depth - 1
+    return [[a + more * (b - a) for a, b in zip(*rows, strict=True)] for rows in zip(one, two, strict=True)]
+
+
+def _corners(config: TransformerConfig, model: SanaTransformer | None = None) -> list[list[float]]:
+    """Operations at few and many positions, each with few and many words."""
+    sides = (config.patch_size * side for side in _SIDES)
+    return [
+        [train_operations(partial(transformer_pass, config, side, words, model=model)) for words in _WORDS]
+        for side in sides
+    ]
 
 
 def kept_bytes(forward: Callable[[], object]) -> int:
@@ -129,7 +142,7 @@ def transformer_pass(
     return out
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def _weightless(config: TransformerConfig, frozen: bool) -> SanaTransformer:
     """Return the network on the meta device: it is asked again and again at other sizes."""
     with _META:
@@ -162,6 +175,16 @@ def product_rate(device: torch.device, dtype: torch.dtype, rounds: int = 5) -> f
             torch.cuda.synchronize(device)
         best = min(best, time.perf_counter() - begun)
     return 2 * tokens * _INNER * _OUTER / best
+
+
+def usual_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """`product_rate` as this process measured it before, on as many threads; measured if it has not been."""
+    return _rate_once(device, dtype, torch.get_num_threads())
+
+
+@lru_cache(maxsize=8)
+def _rate_once(device: torch.device, dtype: torch.dtype, threads: int) -> float:
+    return product_rate(device, dtype)
 
 
 @dataclass(frozen=True, kw_only=True)

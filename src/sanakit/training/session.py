@@ -24,7 +24,7 @@ from sanakit.base.threads import Threads, check_threads, choose_threads, on_thre
 from sanakit.pipeline import available_bytes
 from sanakit.training.checkpoint import Checkpoints, read_facts
 from sanakit.training.config import TaskName, TrainConfig
-from sanakit.training.cost import product_rate, program_bytes
+from sanakit.training.cost import program_bytes, usual_rate
 from sanakit.training.edits import edit_blocks
 from sanakit.training.events import Event, Message
 from sanakit.training.log import Monitor, require_trackers
@@ -119,7 +119,7 @@ class Session:
             free=available_bytes(self.precision.device), disk=free_bytes(self.config.folder),
             program=program_bytes() if self.precision.device.type == "cpu" else 0,
             changed=self.changed.sentence, remarks=self.task.remarks,
-            rate=product_rate(self.precision.device, self.dtype or torch.float32),
+            rate=usual_rate(self.precision.device, self.dtype or torch.float32),
         )  # fmt: skip
 
     def events(self) -> Generator[Event]:

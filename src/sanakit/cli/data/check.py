@@ -237,10 +237,10 @@ def _opening(path: str, console: Console) -> Iterator[Callable[[int], object]]:
 def _cache_seconds(report: CheckReport) -> float:
     """About how long this machine would make the cache of a set."""
     from sanakit.base.precision import decide
-    from sanakit.training.cost import product_rate
+    from sanakit.training.cost import usual_rate
 
     precision = decide(None, None)
-    return report.cost.seconds(product_rate(precision.device, precision.dtype))
+    return report.cost.seconds(usual_rate(precision.device, precision.dtype))
 
 
 def _lines(report: CheckReport, seconds: float, reading: CaptionReading | None = None) -> Iterator[str]:
