@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
-from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from sanakit.cli import app
@@ -128,23 +126,3 @@ def test_two_processes_make_the_run_of_one(tmp_path: Path) -> None:
     assert len(list((tmp_path / "two/run/previews").glob("*.png"))) == 3  # of steps 0, 3 and 6
     assert (tmp_path / "two/run/model/model_index.json").is_file()
     assert told.count("step 6/6") == 1  # the first process alone tells
-
-
-def test_two_processes_train_an_autoencoder_as_one_does(tmp_path: Path) -> None:
-    settings = {
-        "task": "autoencoder", "model": {}, "batch": 4, "phases": [{"steps": 3, "size": 32}], "validate": 3,
-        "autoencoder": {"start": "scratch", "phase": "full", "loss": {"latent_noise": 0.1}},
-    }  # fmt: skip
-    for name in ("one", "two", "refined"):
-        (tmp_path / name).mkdir()
-    assert run("train", write(tmp_path / "one", **settings), "--device", "cpu").exit_code == 0
-    on_two(write(tmp_path / "two", **settings))
-    assert losses(tmp_path / "two/run") == pytest.approx(losses(tmp_path / "one/run"), abs=1e-5)
-    weights = [
-        load_file(next((tmp_path / name / "run/vae").glob("*.safetensors"))) for name in ("one", "two")
-    ]
-    for name, weight in weights[0].items():
-        torch.testing.assert_close(weights[1][name], weight, atol=1e-4, rtol=1e-3)
-    critical = {"start": str(tmp_path / "two/run/vae"), "phase": "refinement"}
-    on_two(write(tmp_path / "refined", **settings | {"autoencoder": critical}))
-    assert all(entry["critic_loss"] > 0 for entry in read_journal(tmp_path / "refined/run").values())

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from sanakit.autoencoder import DCAE
 from sanakit.autoencoder import PRESETS as AUTOENCODERS
@@ -17,7 +18,8 @@ from sanakit.training import StepReport, read_journal
 from sanakit.training.session import Session
 from sanakit.training.tasks.phases import PHASES, trained_parameters
 from sanakit.weights import load_autoencoder, read_autoencoder_config
-from tests.training.sets import config, pictures
+from tests.training.pair import Pair, losses_of
+from tests.training.sets import config, pictures, values
 
 
 @pytest.mark.parametrize("phase", ["full", "adaptation", "refinement"])
@@ -114,3 +116,18 @@ def test_an_autoencoder_refuses_what_only_transformers_read(
 ) -> None:
     with pytest.raises(ConfigError, match=f"^{named}: the task autoencoder has no such setting"):
         Session(config(tmp_path, task="autoencoder", model={}, **changed), device="cpu")
+
+
+def test_two_processes_train_an_autoencoder_as_one_does(tmp_path: Path, pair: Pair) -> None:
+    settings = {
+        "task": "autoencoder", "model": {}, "batch": 4, "phases": [{"steps": 3, "size": 32}], "validate": 3,
+        "autoencoder": {"start": "scratch", "phase": "full", "loss": {"latent_noise": 0.1}},
+    }  # fmt: skip
+    losses = losses_of(values(tmp_path / "one", **settings))
+    assert pair(losses_of, values(tmp_path / "two", **settings))[0] == pytest.approx(losses, abs=1e-5)
+    one, two = (load_file(next((tmp_path / name / "vae").glob("*.safetensors"))) for name in ("one", "two"))
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, atol=1e-4, rtol=1e-3)
+    critical = {"start": str(tmp_path / "two/vae"), "phase": "refinement"}
+    pair(losses_of, values(tmp_path / "refined", **settings | {"autoencoder": critical}))
+    assert all(entry["critic_loss"] > 0 for entry in read_journal(tmp_path / "refined").values())

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
 from safetensors.torch import load_file
 
 from sanakit.base import ConfigError, OutputError, WeightsError
-from sanakit.training import Checkpoints, World
+from sanakit.training import Checkpoints, join_world
 from sanakit.training.checkpoint import fault_of, read_facts, read_into
+from tests.training.pair import Pair
 from tests.training.small import same, start, train
 
 TENSORS = {
@@ -163,25 +163,21 @@ def test_a_full_disk_is_one_sentence_and_the_last_checkpoint_stays(
     assert checkpoints.steps() == [1, 2]
 
 
-def _refused(rank: int, folder: Path) -> None:
-    """One of two processes that save where a file stands in the way; what each says goes into a file."""
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    checkpoints = Checkpoints(folder / "run", World(rank=rank, size=2, mode="ddp"))
+def refused_by_two(folder: Path) -> list[str]:
+    """A job of a `Pair`: save where a file stands in the way; what this process says."""
+    checkpoints, said = Checkpoints(folder, join_world(torch.device("cpu"), "ddp")), []
     for save in (checkpoints.save, checkpoints.save_behind):
         try:
             save(1, TENSORS, {"step": 1})
             checkpoints.finish()
         except OutputError as error:
-            with (folder / f"said-{rank}").open("a") as file:
-                file.write(f"{error}\n")
-    dist.destroy_process_group()
+            said.append(str(error))
+    return said
 
 
-def test_a_disk_that_refuses_one_process_ends_them_all(tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "checkpoints").touch()
-    torch.multiprocessing.spawn(_refused, (tmp_path,), nprocs=2)
-    said = [(tmp_path / f"said-{rank}").read_text().splitlines() for rank in (0, 1)]
+def test_a_disk_that_refuses_one_process_ends_them_all(tmp_path: Path, pair: Pair) -> None:
+    (tmp_path / "checkpoints").touch()
+    said = pair(refused_by_two, tmp_path)
     assert said[0] == said[1]
     assert len(said[0]) == 2
     assert all("can't write the checkpoint" in line and line.endswith("Not a directory") for line in said[0])

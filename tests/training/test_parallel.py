@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +10,8 @@ import torch
 
 from sanakit.base import ConfigError
 from sanakit.training import World, join_world
-from tests.training.together import trained
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def on_two(*jobs: tuple[Path, str, int, int]) -> list[dict[str, Any]]:
-    """What two processes saw of each job (folder, mode, steps, accumulate)."""
-    names = [":".join(map(str, job)) for job in jobs]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
-    done = subprocess.run(
-        [*torchrun, str(ROOT / "tests/training/together.py"), *names],
-        capture_output=True, timeout=300, text=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "src"))), "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    return [torch.load(job[0] / f"seen-{job[2]}.pt", weights_only=True) for job in jobs]
+from tests.training.pair import Pair
+from tests.training.together import trained, trained_by_two
 
 
 def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
@@ -38,22 +21,23 @@ def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
         torch.testing.assert_close(other["weights"][name], weight, atol=1e-5, rtol=1e-5)
 
 
-def test_two_processes_make_the_run_of_one_and_each_goes_on_from_the_others_state(tmp_path: Path) -> None:
+def test_two_processes_make_the_run_of_one_and_each_goes_on_from_the_others_state(
+    tmp_path: Path, pair: Pair
+) -> None:
+    def on_two(name: str, mode: str, steps: int, accumulate: int) -> dict[str, Any]:
+        pair(trained_by_two, tmp_path / name, mode, steps, accumulate)
+        return torch.load(tmp_path / name / f"seen-{steps}.pt", weights_only=True)
+
     one = trained(tmp_path / "one", 50, 1)
     assert len(one["losses"]) == 50
     parts = [trained(tmp_path / "parts", steps, 1) for steps in (20, 30, 50)]
     trained(tmp_path / "ours", 20, 1)
-    theirs = tmp_path / "theirs"
-    ddp, fsdp, first = on_two(
-        (tmp_path / "ddp", "ddp", 50, 1), (tmp_path / "fsdp", "fsdp", 50, 2), (theirs, "fsdp", 20, 1)
-    )
-    assert_same(one, ddp)
-    assert_same(one, fsdp)
-    assert_same(parts[0], first)
-    assert_same(parts[1], trained(theirs, 30, 1))
-    ours, shared = on_two((tmp_path / "ours", "ddp", 30, 1), (theirs, "fsdp", 50, 1))
-    assert_same(parts[1], ours)
-    assert_same(parts[2], shared)
+    assert_same(one, on_two("ddp", "ddp", 50, 1))
+    assert_same(one, on_two("fsdp", "fsdp", 50, 2))
+    assert_same(parts[0], on_two("theirs", "fsdp", 20, 1))
+    assert_same(parts[1], trained(tmp_path / "theirs", 30, 1))
+    assert_same(parts[1], on_two("ours", "ddp", 30, 1))
+    assert_same(parts[2], on_two("theirs", "fsdp", 50, 1))
 
 
 def test_gradients_of_parts_make_the_gradient_of_the_whole(tmp_path: Path) -> None:

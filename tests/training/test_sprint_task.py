@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +19,14 @@ from sanakit.training.session import Session
 from sanakit.training.tasks.dense_time import fit_dense_time
 from sanakit.transformer import SanaTransformer
 from sanakit.weights import load_transformer, read_model_spec, resolve
-from tests.training.sets import config, pictures
+from tests.training.pair import Pair, losses_of
+from tests.training.sets import config, pictures, values
 from tests.training.test_memory import taken
 from tests.training.test_session import run, same, weights
 
 # torch itself scripts its rules for tangents when they are first used.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning")
 
-ROOT = Path(__file__).resolve().parents[2]
 SHAPE = {"depth": 2, "width": 64, "heads": 2, "cross_heads": 2}
 
 
@@ -188,16 +184,6 @@ def test_a_time_embedding_of_a_thousand_becomes_a_dense_one() -> None:
     assert sums[0].max() < 4 * sums[1].max()
 
 
-def on_two(*arguments: str) -> None:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
-    done = subprocess.run(
-        [*torchrun, str(ROOT / "tests/training/sprint_together.py"), *arguments],
-        capture_output=True, timeout=300, text=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "src"))), "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-
-
 def alone(teacher: Path, pictures: Path, cache: Path) -> dict[str, Any]:
     """A run in which no sample sees another, so that any number of processes computes the same steps."""
     critic = {"norm": "group", "misaligned": False}
@@ -208,11 +194,11 @@ def alone(teacher: Path, pictures: Path, cache: Path) -> dict[str, Any]:
     )
 
 
-@pytest.mark.parametrize("mode", ["fsdp"])  # ddp is the same code on another mesh: test_parallel.py
-def test_two_processes_distil_as_one_does(teacher: Path, tmp_path: Path, mode: str) -> None:
-    shared = (teacher, pictures(), tmp_path / "cache")
-    run(tmp_path / "one", **alone(*shared))
-    on_two(*map(str, shared), str(tmp_path / "two"), mode)
+def test_two_processes_distil_as_one_does(teacher: Path, tmp_path: Path, pair: Pair) -> None:
+    changes = alone(teacher, pictures(), tmp_path / "cache")
+    run(tmp_path / "one", **changes)
+    # ddp is the same code on another mesh: test_parallel.py
+    seen, _ = pair(losses_of, values(tmp_path / "two", **changes, parallel="fsdp"))
     wanted = [entry["loss"] for _, entry in sorted(read_journal(tmp_path / "one").items())]
-    assert json.loads((tmp_path / "two/losses.json").read_text()) == pytest.approx(wanted, abs=1e-4)
+    assert seen == pytest.approx(wanted, abs=1e-4)
     assert read_model_spec(tmp_path / "two/model").kind == "sprint"

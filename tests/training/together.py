@@ -1,18 +1,14 @@
-"""Run by torchrun in `test_parallel.py`: small runs on several processes, one after another; rank 0 writes what it saw.
-
-Arguments: jobs as folder:mode:steps:accumulate; each writes folder/seen-STEPS.pt.
-"""
+"""Small runs on one process or as one of two, for `test_parallel.py`."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from sanakit.training import StepReport, Trainer, World, join_world, leave_world, shard
-from sanakit.training.parallel import whole
+from sanakit.training import StepReport, Trainer, World, join_world, shard
+from sanakit.training.parallel import Mode, whole
 from tests.training.small import network, start, train
 
 
@@ -28,17 +24,9 @@ def trained(folder: Path, steps: int, accumulate: int, world: World | None = Non
     return {"losses": losses, "weights": weights, "step": run.step}
 
 
-def main() -> None:
-    torch.set_num_threads(1)
-    world = join_world(torch.device("cpu"))
-    for job in sys.argv[1:]:
-        folder, mode, steps, accumulate = job.split(":")
-        joined = World(rank=world.rank, size=world.size, device=world.device, mode=mode)  # type: ignore[arg-type]
-        seen = trained(Path(folder), int(steps), int(accumulate), joined)
-        if world.leads:
-            torch.save(seen, Path(folder) / f"seen-{steps}.pt")
-    leave_world(world)
-
-
-if __name__ == "__main__":
-    main()
+def trained_by_two(folder: Path, mode: Mode, steps: int, accumulate: int) -> None:
+    """A job of a `Pair`: the same as one of two; the first writes what it saw to folder/seen-STEPS.pt."""
+    world = join_world(torch.device("cpu"), mode)
+    seen = trained(folder, steps, accumulate, world)
+    if world.leads:
+        torch.save(seen, folder / f"seen-{steps}.pt")

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
 
 from sanakit.base.errors import ConfigError
+from sanakit.training import join_world
 from sanakit.training.optim import OptimizerConfig, build_optimizer, optimiser_bytes
 from sanakit.training.optim.layout import layout_of
+from tests.training.pair import Pair
 
 STEPS = 6
 NAMES = ("came", "came-8bit", "adamw", "muon")
@@ -53,14 +52,11 @@ def alone(name: str) -> dict[str, torch.Tensor]:
     return model.state_dict()
 
 
-def worker(rank: int, folder: str) -> None:
-    """Trains cut in two, saves and loads half-way, and leaves the weights and the bytes kept."""
+def train_by_two(folder: Path) -> None:
+    """A job of a `Pair`: trains cut in two, saves and loads half-way, and leaves the weights and the bytes kept."""
     from torch.distributed.fsdp import fully_shard
 
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2, timeout=timedelta(seconds=90)
-    )
+    rank = join_world(torch.device("cpu"), "fsdp").rank
     for name in NAMES:
         config = OptimizerConfig(name=name, lr=1e-3)
         model = network()
@@ -74,20 +70,11 @@ def worker(rank: int, folder: str) -> None:
         kept = torch.tensor(optimiser_bytes(later))
         dist.all_reduce(kept)
         if rank == 0:
-            torch.save({"weights": weights, "bytes": kept}, f"{folder}/{name}.pt")
-    dist.destroy_process_group()
+            torch.save({"weights": weights, "bytes": kept}, folder / f"{name}.pt")
 
 
-def test_two_processes_take_the_steps_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(os.environ, "OMP_NUM_THREADS", "1")
-    other = mp.get_context("spawn").Process(target=worker, args=(1, str(tmp_path)))
-    other.start()
-    try:
-        worker(0, str(tmp_path))
-        other.join(60)
-    finally:
-        other.kill()
-    assert other.exitcode == 0
+def test_two_processes_take_the_steps_of_one(tmp_path: Path, pair: Pair) -> None:
+    pair(train_by_two, tmp_path)
     for name in NAMES:
         found = torch.load(tmp_path / f"{name}.pt", weights_only=True)
         start, wanted = network().state_dict(), alone(name)
