@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -148,19 +150,39 @@ def test_an_option_of_a_picture_is_a_field(sana: Sana, tmp_path: Path) -> None:
     source.unlink()
     source.write_text(text[:last].rstrip() + f"\n{field}\n{text[last:]}")
 
-    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-        env = os.environ | {"PYTHONPATH": str(tmp_path / "src"), "COLUMNS": "200"}
-        words = [sys.executable, "-m", "sanakit.cli", *arguments]
-        return subprocess.run(words, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
-
-    assert "How grainy the picture is" in " ".join(command("generate", "--help").stdout.split())
-    assert "grain must be a number from 0 to 9" in command("generate", "x", "--grain", "10").stderr
     small = ("--model", sana.model, "--size", "64", "--steps", "1", "--device", "cpu", "--dtype", "fp32")
-    drawn = command("generate", "a red cube", "--grain", "2.5", *small, "--out", "x.png")
-    assert drawn.returncode == 0, drawn.stderr
+    help_text, refused, drawn, again = commands_of(
+        tmp_path,
+        ("generate", "--help"),
+        ("generate", "x", "--grain", "10"),
+        ("generate", "a red cube", "--grain", "2.5", *small, "--out", "x.png"),
+        ("generate", "--like", "x.png", "--out", "y.png", "--json"),
+    )
+    assert "How grainy the picture is" in " ".join(help_text["out"].split())
+    assert "grain must be a number from 0 to 9" in refused["err"]
+    assert drawn["code"] == 0, drawn["err"]
     with Image.open(tmp_path / "x.png") as image:
         assert "Grain: 2.5" in image.info["parameters"]
-    assert '"grain": 2.5' in command("generate", "--like", "x.png", "--out", "y.png", "--json").stdout
+    assert '"grain": 2.5' in again["out"]
+
+
+def commands_of(folder: Path, *commands: tuple[str, ...]) -> list[dict[str, Any]]:
+    """What commands of the sanakit in folder/src print, and their exit codes; one process runs them all."""
+    code = (
+        "import json, sys\n"
+        "from typer.testing import CliRunner\n"
+        "from sanakit.cli import app\n"
+        "for command in json.loads(sys.argv[1]):\n"
+        "    done = CliRunner().invoke(app, command)\n"
+        "    print(json.dumps({'code': done.exit_code, 'out': done.stdout, 'err': done.stderr}))\n"
+    )
+    env = os.environ | {"PYTHONPATH": str(folder / "src"), "COLUMNS": "200"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(commands)],
+        env=env, cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def linked_source(folder: Path) -> Path:

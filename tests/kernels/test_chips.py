@@ -9,7 +9,6 @@ import os
 import re
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,23 +29,15 @@ CHIPS = {
 _RAN = re.compile(r"onednn_verbose,(?:v\d+,)?primitive,exec,cpu,(\w+),([^,]+),")
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory):
-    """Chip -> what `on_chip` found there, and the names of what oneDNN ran; each chip once."""
-    folder = tmp_path_factory.mktemp("chips")
-
-    @cache
-    def on(name: str) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-        path = folder / f"{len(list(folder.iterdir()))}.pt"
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.kernels.on_chip", str(path)],
-            cwd=Path(__file__).parents[2], env=_environment() | CHIPS[name],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr[-2000:]
-        return torch.load(path, weights_only=True), _RAN.findall(done.stdout)
-
-    return on
+def on(name: str, path: Path) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """What `on_chip` found on a chip, and the names of what oneDNN ran."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.kernels.on_chip", str(path)],
+        cwd=Path(__file__).parents[2], env=_environment() | CHIPS[name],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    return torch.load(path, weights_only=True), _RAN.findall(done.stdout)
 
 
 def _environment() -> dict[str, str]:
@@ -62,25 +53,18 @@ def here() -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("name", CHIPS)
-def test_a_lesser_chip_gives_the_same_numbers(run, here: dict[str, torch.Tensor], name: str) -> None:
-    found, _ = run(name)
+def test_a_lesser_chip_gives_the_same_numbers_every_time_and_by_no_reference_loop(
+    here: dict[str, torch.Tensor], tmp_path: Path, name: str
+) -> None:
+    found, ran = on(name, tmp_path / "found.pt")
     assert found["threads"] == int(CHIPS[name]["OMP_NUM_THREADS"])
     assert found["outputs"].keys() == here.keys()
     for key, output in found["outputs"].items():
         bound = 2e-2 if "bfloat16" in key or "int8" in key else 1e-5
         error = torch.linalg.norm(output - here[key]) / torch.linalg.norm(here[key])
         assert error < bound, f"{key} by {found['rows']}"
-
-
-@pytest.mark.parametrize("name", CHIPS)
-def test_the_same_again_is_the_same_to_the_bit(run, name: str) -> None:
-    assert run(name)[0]["same"]
-
-
-@pytest.mark.parametrize("name", CHIPS)
-def test_nothing_that_is_taken_is_a_reference_loop(run, name: str) -> None:
-    """By oneDNN's own names of what it ran for the samples."""
-    found, ran = run(name)
+    assert found["same"], "not the same to the bit when it is run again"
+    # By oneDNN's own names of what it ran for the samples.
     products = [(kind, how) for kind, how in ran if kind in ("matmul", "inner_product", "convolution")]
     assert products or "onednn" not in found["rows"].values()
     assert [how for _, how in products if how.startswith("ref")] == []
