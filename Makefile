@@ -1,7 +1,7 @@
 # The commands of this project, the same by hand and in .ci/run.
 #
 #   make demo      install what drawing needs, draw out/demo.png
-#   make test      install what tests need, run them; those of the page in a browser are `make browser`
+#   make test      install what tests need, run them; the rules are in `make check`, the page in `make browser`
 #   make chips     the fast part of the tests on lesser chips and other numbers of threads; ten minutes
 #   make check     ruff, mypy --strict, the rules of the house
 #   make bench     time ours and diffusers side by side, ten minutes; out/bench.json and out/bench.png
@@ -17,7 +17,8 @@ PYTHON ?= python3
 WORKERS ?= 2
 VENV := .venv
 PY := $(VENV)/bin/python
-PIP := $(PY) -m pip install -q --disable-pip-version-check -c constraints.txt
+# Without bytecode of everything: a third of what is installed is ever imported, and Python compiles that itself.
+PIP := $(PY) -m pip install -q --disable-pip-version-check --no-compile -c constraints.txt
 DEMO_PROMPT := a large red metal sphere left of a small blue rubber cube on grass at sunset
 
 # For training: memory that is given back to the system is faulted in again at every step, a quarter of the time.
@@ -30,13 +31,14 @@ PINS := pyproject.toml constraints.txt
 
 .PHONY: demo test chips check bench kill9 faults fuzz browser toybox format clean
 .DELETE_ON_ERROR:
+.NOTPARALLEL:  # demo and test install into one folder
 
 demo: $(RUN_READY)
 	@mkdir -p out
 	$(VENV)/bin/sanakit generate "$(DEMO_PROMPT)" --out out/demo.png
 
 test: $(DEV_READY)
-	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n $(WORKERS) --ignore tests/browser
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n $(WORKERS) --dist worksteal --ignore tests/browser --ignore tests/rules
 
 # What torch may use, what oneDNN may use, threads; whoever has no core waits without spinning, as workers share cores.
 CHIPS ?= avx2:AVX2:1 avx2:AVX2:2 default:SSE41:1 default:SSE41:8
@@ -88,15 +90,20 @@ clean:
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A .venv that works is kept; one that is missing, half made or of another machine is made anew.
+define make_venv
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sanakit needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+endef
+
 $(RUN_READY): $(PINS)
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sanakit needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
-	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	$(make_venv)
 	@echo "installing sanakit into $(VENV) (torch is the large part)"
-	@$(PIP) torch
 	@$(PIP) -e .
 	@touch $@
 
-$(DEV_READY): $(RUN_READY) $(PINS)
-	@echo "installing what tests and checks need"
+# Whoever tests first installs everything at once.
+$(DEV_READY): $(PINS)
+	$(make_venv)
+	@echo "installing sanakit and what tests and checks need into $(VENV) (torch is the large part)"
 	@$(PIP) -e ".[test,dev,bench]"
-	@touch $@
+	@touch $(RUN_READY) $@
