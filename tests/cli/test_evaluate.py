@@ -17,8 +17,8 @@ from tests.data.labels.tiny_models import write_clip
 
 
 def evaluate(sana: Sana, *arguments: object):
-    fixed = ("--model", sana.model, "--device", "cpu", "--dtype", "fp32", "--steps", 1, "--phrasings", 0)
-    return sana("evaluate", "toybox", *fixed, *arguments)
+    fixed = ("--model", sana.model, "--device", "cpu", "--dtype", "fp32", "--steps", 1, "--size", 64)
+    return sana("evaluate", "toybox", *fixed, "--phrasings", 0, *arguments)
 
 
 def test_numbers_page_and_pictures(sana: Sana, tmp_path: Path):
