@@ -60,6 +60,18 @@ def test_a_request_of_any_job_is_asked_for_again(client: TestClient, engine: Eng
     assert pictures[0] == pictures[1]
 
 
+def test_what_is_said_about_a_job_stays_with_it(client: TestClient, engine: Engine):
+    """The end of a long prompt is cut: whoever comes later finds that at the job, in lists, and in their APIs."""
+    order = {"request": SMALL | {"prompt": "red " * 400, "truncate": True}}
+    job_id = client.post("/api/jobs", json=order).json()["id"]
+    events = events_of(client.get(f"/api/jobs/{job_id}/events").text)
+    (note,) = client.get(f"/api/jobs/{job_id}").json()["notes"]
+    assert note.startswith("the prompt is too long") and events[-1][1]["job"]["notes"] == [note]
+    assert note in [job["notes"][0] for job in client.get("/api/jobs").json()["jobs"] if job["notes"]]
+    theirs = {"prompt": order["request"]["prompt"], "truncate": True, "size": "64x64", "steps": 1}
+    assert client.post("/v1/images/generations", json=theirs).json()["notes"] == [note]
+
+
 def test_events_lead_from_a_snapshot_to_the_end(client: TestClient, engine: Engine):
     job_id = client.post("/api/jobs", json={"request": SMALL | {"steps": 3}}).json()["id"]
     response = client.get(f"/api/jobs/{job_id}/events?previews=true")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
@@ -107,6 +108,81 @@ def test_deleting_tells_which_inputs_nobody_needs(path: Path) -> None:
     with pytest.raises(JobNotFoundError):
         store.delete(job(1).id)
     assert store.delete(job(2).id) == [shared]
+
+
+VERSION_1 = """
+create table jobs (
+    number integer primary key autoincrement, id text not null unique, model text not null, request text not null,
+    words text not null, owner text not null, live text, state text not null, created real not null, started real,
+    finished real, total integer not null, error text, attempts integer not null default 0
+);
+create index jobs_by_state on jobs (state, number);
+create index jobs_by_owner on jobs (owner, number);
+create table pictures (
+    id text primary key, job integer not null references jobs (number) on delete cascade, position integer not null,
+    seed integer not null, width integer not null, height integer not null, unique (job, position)
+);
+create table inputs (
+    job integer not null references jobs (number) on delete cascade, sha256 text not null, primary key (job, sha256)
+) without rowid;
+create index inputs_by_sha256 on inputs (sha256);
+pragma user_version = 1;
+"""
+"""The tables as they were before jobs had notes."""
+
+
+def test_a_database_of_version_1_keeps_its_jobs_and_takes_notes(path: Path, tmp_path: Path) -> None:
+    with sqlite3.connect(path) as db:
+        db.executescript(VERSION_1)
+        old = job(1)
+        values = [old.id, old.model, json.dumps(old.request.to_json()), "", "", "done", 1.0, 2.0, 4]
+        db.execute(
+            "insert into jobs (id, model, request, words, owner, state, created, finished, total) "
+            "values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            values,
+        )
+    db.close()
+    Store(path).close()
+    store = Store(path)
+    assert (store.get(old.id).request, store.get(old.id).notes) == (old.request, ())
+    store.add(job(2), [])
+    store.set_notes(job(2).id, ["it does not know: cat", "a second one"])
+    store.close()
+    assert Store(path).get(job(2).id).notes == ("it does not know: cat", "a second one")
+    Store(tmp_path / "new.sqlite3").close()
+    assert tables(path) == tables(tmp_path / "new.sqlite3")
+
+
+def tables(path: Path) -> set[tuple[str, str]]:
+    """The columns and indices of a database."""
+    with sqlite3.connect(path) as db:
+        names = [row[0] for row in db.execute("select name from sqlite_master where type = 'table'")]
+        found = {(name, row[1]) for name in names for row in db.execute(f"pragma table_info({name})")}
+        found |= {("", row[0]) for row in db.execute("select name from sqlite_master where type = 'index'")}
+    db.close()
+    return found
+
+
+def test_what_is_older_than_is_kept(path: Path) -> None:
+    """By age, by the number of newer pictures, by both; what has not ended, or ended just now, stays."""
+    store = Store(path)
+    for number in range(5):  # of two pictures each; they end at 100, 101, ... 103, and the last one is still drawn
+        store.add(job(number), [])
+        store.begin(job(number).id, 0.0)
+        for index in range(2):
+            store.add_picture(job(number).id, drawn(2 * number + index, index))
+        if number < 4:
+            store.finish(job(number).id, "done", 100.0 + number)
+
+    def expired(*bounds: float | int | None, settled: float = 1000.0) -> list[int]:
+        return [int(each, 16) for each in store.expired(settled, *bounds)]  # type: ignore[arg-type]
+
+    assert expired(None, None) == []
+    assert expired(101.0, None) == [0, 1]
+    assert expired(None, 4) == [0, 1, 2] and expired(None, 5) == [0, 1], "a job goes as a whole"
+    assert expired(None, 100) == []
+    assert expired(100.0, 5) == [0, 1] and expired(103.0, 9) == [0, 1, 2, 3]
+    assert expired(103.0, 1, settled=100.5) == [0]
 
 
 def test_another_version_and_another_file_are_refused(path: Path) -> None:

@@ -58,6 +58,20 @@ _BatchOption = Annotated[int, typer.Option(min=1, metavar="N", help="Draw at mos
 _MaxCountOption = Annotated[int, typer.Option(min=1, metavar="N", help="The most pictures of a job.")]
 _MaxStepsOption = Annotated[int, typer.Option(min=1, metavar="N", help="The most solver steps.")]
 _MaxPixelsOption = Annotated[int, typer.Option(min=1, metavar="N", help="The most pixels of a picture.")]
+_KeepDaysOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="X",
+        help="Delete finished jobs with their pictures X days after their end.",
+        show_default="never",
+    ),
+]
+_KeepPicturesOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1, metavar="N", help="Keep the newest N pictures; delete jobs before them.", show_default="all"
+    ),
+]
 _RateOption = Annotated[
     str | None,
     typer.Option(
@@ -114,6 +128,8 @@ def serve(
     max_count: _MaxCountOption = EngineConfig.count,
     max_steps: _MaxStepsOption = EngineConfig.steps,
     max_pixels: _MaxPixelsOption = EngineConfig.pixels,
+    keep_days: _KeepDaysOption = None,
+    keep_pictures: _KeepPicturesOption = None,
     rate: _RateOption = None,
     allow_host: _AllowHostOption = None,
     sign: o.SignOption = None,
@@ -149,10 +165,13 @@ def serve(
 
     if rate is not None:
         check_rate(rate)
+    if keep_days is not None and not keep_days > 0:
+        raise ConfigError(f"--keep-days is a number of days above 0, not {keep_days:g}")
     config = EngineConfig(
         data=data or data_folder(), models=tuple(model or ("toybox",)), loras=loras_in(loras),
         controls=controls_in(controls), device=device, dtype=dtype, fast=fast, threads=threads, queue=queue,
-        batch=batch, count=max_count, steps=max_steps, pixels=max_pixels,
+        batch=batch, count=max_count, steps=max_steps, pixels=max_pixels, keep_days=keep_days,
+        keep_pictures=keep_pictures,
         signer=None if sign is None else Signer.parse(sign),
     )  # fmt: skip
     set_up_logs(settings.logs, notify)

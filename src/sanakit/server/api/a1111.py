@@ -108,7 +108,7 @@ def _answer(body: TextToImage, order: Order, job: Job, service: Service) -> Pict
         "all_seeds": [picture.seed for picture in done], "width": request.width, "height": request.height,
         "sampler_name": request.solver, "steps": request.steps, "cfg_scale": request.guidance,
         "batch_size": request.count, "sd_model_name": job.model, "infotexts": texts, "job": job.id,
-        "notes": order.notes,
+        "notes": [*order.notes, *job.notes],
     }  # fmt: skip
     images = [encode_base64(service.engine.picture(picture.id)) for picture in done]
     return Pictures(images=images, parameters=_parameters(body), info=json.dumps(info))

@@ -75,7 +75,10 @@ class PictureBody(BaseModel):
 
 
 class JobBody(BaseModel):
-    """A job. Times are seconds since the epoch, `eta` seconds from now; `step` of `total` counts all its pictures."""
+    """A job. Times are seconds since the epoch, `eta` seconds from now; `step` of `total` counts all its pictures.
+
+    notes: sentences about it, such as on words of the prompt that its model does not know.
+    """
 
     id: str
     model: str
@@ -93,6 +96,7 @@ class JobBody(BaseModel):
     pictures: list[PictureBody]
     error: str | None
     attempts: int
+    notes: list[str]
 
     @classmethod
     def of(cls, job: Job) -> Self:
@@ -101,7 +105,7 @@ class JobBody(BaseModel):
             id=job.id, model=job.model, request=job.request.to_json(), owner=job.owner, live=job.live, state=job.state,
             created=job.created, started=job.started, finished=job.finished, step=job.step, total=job.total,
             position=job.position, eta=job.eta, pictures=[PictureBody.of(each) for each in job.pictures],
-            error=job.error, attempts=job.attempts,
+            error=job.error, attempts=job.attempts, notes=list(job.notes),
         )  # fmt: skip
 
 
@@ -194,7 +198,10 @@ class Offer(BaseModel):
 
 
 class LimitsBody(BaseModel):
-    """Jobs that wait, pictures of a job, steps, pixels of a picture, bytes of a body, jobs of a grid: at most."""
+    """Jobs that wait, pictures of a job, steps, pixels of a picture, bytes of a body, jobs of a grid: at most.
+
+    keep_days, keep_pictures: how long finished jobs stay, and how many newer pictures they outlast; null for ever.
+    """
 
     queue: int
     count: int
@@ -202,6 +209,8 @@ class LimitsBody(BaseModel):
     pixels: int
     body: int
     cells: int
+    keep_days: float | None
+    keep_pictures: int | None
 
 
 class ToyboxBody(BaseModel):

@@ -129,7 +129,7 @@ class ImageData(BaseModel):
 
 
 class ImagesResponse(BaseModel):
-    """Pictures. notes: a sentence for each field of the request that has no effect here."""
+    """Pictures. notes: sentences on fields of the request that have no effect here, and on what the model can't read."""
 
     created: int
     data: list[ImageData]

@@ -107,7 +107,7 @@ async def _respond(
     data = [await run_in_threadpool(_data, picture, body, caller, base) for picture in pictures]
     return ImagesResponse(
         created=int(job.finished or job.created), data=data, output_format=body.form, quality=body.shown_quality,
-        size=_size(pictures[0]), notes=body.notes,
+        size=_size(pictures[0]), notes=[*body.notes, *job.notes],
     )  # fmt: skip
 
 
@@ -137,7 +137,7 @@ async def _lines(
                 facts: dict[str, Any] = {
                     "b64_json": encoded,
                     "size": _size(event.picture),
-                    "notes": body.notes,
+                    "notes": [*body.notes, *event.job.notes],
                 }
                 yield _event(f"{call}.completed", job, body, facts)
             elif event.preview is not None and sent < wanted and _is_due(event, sent, wanted):

@@ -138,8 +138,13 @@ class Book:
             return job.todo.popleft()
 
     def note(self, job: Unfinished, message: str) -> None:
-        """Tell a sentence about a job."""
+        """Keep a sentence about a job, and tell it; one that was said before is not said again."""
         with self.changed:
+            if job.ended or message in job.job.notes:
+                return
+            notes = (*job.job.notes, message)
+            self._store.set_notes(job.job.id, notes)
+            job.job = replace(job.job, notes=notes)
             self._publish(job, "note", message=message)
 
     def stepped(

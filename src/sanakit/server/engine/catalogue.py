@@ -94,6 +94,7 @@ class Catalogue:
             "controls": [{"name": name} for name in self.controls],
             "limits": {
                 "queue": config.queue, "count": config.count, "steps": config.steps, "pixels": config.pixels,
+                "keep_days": config.keep_days, "keep_pictures": config.keep_pictures,
             },
         }  # fmt: skip
 

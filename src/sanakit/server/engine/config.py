@@ -25,6 +25,8 @@ class EngineConfig:
     groups     sets of pictures with a shape of their own that take turns, at most
     patience   seconds that a job waits for others to make room before nobody overtakes it any more
     prompts    encoded prompts that each model keeps
+    keep_days      days that a finished job stays; None for ever
+    keep_pictures  newest pictures that stay, of all owners together; jobs before them go. None for all
     signer     signs every picture; None for none
     """
 
@@ -44,6 +46,8 @@ class EngineConfig:
     groups: int = 4
     patience: float = 5.0
     prompts: int = 64
+    keep_days: float | None = None
+    keep_pictures: int | None = None
     signer: Signer | None = None
 
 

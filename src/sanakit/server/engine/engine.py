@@ -28,6 +28,7 @@ from sanakit.server.engine.errors import JobNotFoundError, PictureNotFoundError,
 from sanakit.server.engine.files import Files, input_images, with_inputs
 from sanakit.server.engine.jobs import Job, JobEvent, JobSpec, JobState
 from sanakit.server.engine.models import Free, Models
+from sanakit.server.engine.retention import Retention
 from sanakit.server.engine.scheduler import Scheduler
 from sanakit.server.engine.stats import EngineStats
 from sanakit.server.engine.store import Store
@@ -60,6 +61,7 @@ class Engine:
             self._book = Book(config, self._store, self._hub)
             self._executor = executor(config, self.catalogue, self._models, self._book, self._files)
             self._worker = Worker(self._book, self._executor)
+            self._retention = Retention(config, self._store, self._expire)
             self._sweep()
         except BaseException:
             self._held.close()
@@ -72,6 +74,7 @@ class Engine:
         """Begin to draw: first what waited or was drawn when the last engine of this folder ended."""
         self._book.restore(self._restored, reason)
         self._worker.start()
+        self._retention.start()
 
     def stop(self, *, drain: bool = False, seconds: float = 30.0) -> None:
         """Stop, and free the data folder; all subscriptions end.
@@ -84,6 +87,7 @@ class Engine:
         with self._stopping:
             if not self._stopped:
                 self._worker.join(seconds)
+                self._retention.stop()
                 self._hub.close()
                 self._held.close()
                 self._stopped = True
@@ -147,13 +151,7 @@ class Engine:
 
     def delete(self, job_id: str, owner: str | None = None) -> None:
         """Forget a job: cancel it, and remove its pictures and what no other job needs. Raises JobNotFoundError."""
-        job = self.cancel(job_id, owner)
-        with self._inputs:
-            unused = self._store.delete(job.id)
-            for sha256 in unused:
-                self._files.remove_input(sha256)
-        for picture in job.pictures:
-            self._files.remove_picture(picture.id)
+        self._remove(self.cancel(job_id, owner))
 
     def subscribe(self, job_id: str, owner: str | None = None, *, previews: bool = False) -> Subscription:
         """Listen to a job: a snapshot, what happens, and the event that ends it. Raises JobNotFoundError.
@@ -194,6 +192,18 @@ class Engine:
         """A job of the last engine. Raises for what can't be drawn any more."""
         request = with_inputs(self.catalogue.with_files(job.request), self._files)
         return Unfinished.of(job, make_plan(self.catalogue.model(job.model).spec, request), self._models)
+
+    def _expire(self, job_id: str) -> None:
+        self._remove(self._store.get(job_id))
+        self._book.count(expired=1)
+
+    def _remove(self, job: Job) -> None:
+        """Remove a finished job, then its files: in this order, so that a row never lacks its file."""
+        with self._inputs:
+            for sha256 in self._store.delete(job.id):
+                self._files.remove_input(sha256)
+        for picture in job.pictures:
+            self._files.remove_picture(picture.id)
 
     def _sweep(self) -> None:
         """Remove files that a killed process had written and not yet noted."""

@@ -56,6 +56,7 @@ class Job:
     eta       seconds until it is done, from measured step times; None if nothing was measured yet, or it is finished
     error     why it failed, one sentence
     attempts  how often it was begun; more than 1 after a crash
+    notes     sentences about it, such as on words that its model does not know
     """
 
     id: str
@@ -74,6 +75,7 @@ class Job:
     pictures: tuple[JobPicture, ...] = ()
     error: str | None = None
     attempts: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def is_finished(self) -> bool:

@@ -12,6 +12,7 @@ class EngineStats:
     queued, running              gauges: jobs
     drawing                      gauge: pictures on their way
     submitted, refused, done, failed, cancelled   counters: jobs; `refused` are those that found the queue full
+    expired                      counter: finished jobs that were forgotten, as the configuration bounds the history
     pictures                     counter: pictures written
     waits, wait_seconds          counters: jobs that began, and their seconds in the queue
     forwards, forward_seconds    counters: forward passes of a transformer
@@ -30,6 +31,7 @@ class EngineStats:
     done: int = 0
     failed: int = 0
     cancelled: int = 0
+    expired: int = 0
     pictures: int = 0
     waits: int = 0
     wait_seconds: float = 0.0

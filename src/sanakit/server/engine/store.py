@@ -15,53 +15,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sanakit.base.errors import ConfigError, OutputError
+from sanakit.base.errors import OutputError
 from sanakit.pipeline.request import ImageRequest
 from sanakit.server.engine.errors import JobNotFoundError
 from sanakit.server.engine.jobs import Job, JobPicture, JobState
+from sanakit.server.engine.schema import bring_up_to_date
 
-_VERSION = 1
-_SCHEMA = f"""
-create table jobs (
-    number integer primary key autoincrement,  -- the order in which jobs came
-    id text not null unique,
-    model text not null,
-    request text not null,                     -- as ImageRequest.to_json
-    words text not null,                       -- the prompts, in lower case, for searching
-    owner text not null,
-    live text,
-    state text not null,
-    created real not null,
-    started real,
-    finished real,
-    total integer not null,
-    error text,
-    attempts integer not null default 0
-);
-create index jobs_by_state on jobs (state, number);
-create index jobs_by_owner on jobs (owner, number);
-create table pictures (
-    id text primary key,
-    job integer not null references jobs (number) on delete cascade,
-    position integer not null,
-    seed integer not null,
-    width integer not null,
-    height integer not null,
-    unique (job, position)
-);
-create table inputs (
-    job integer not null references jobs (number) on delete cascade,
-    sha256 text not null,
-    primary key (job, sha256)
-) without rowid;
-create index inputs_by_sha256 on inputs (sha256);
-pragma user_version = {_VERSION};
-"""
 _UNFINISHED: tuple[JobState, ...] = ("queued", "running")
 
 
 class Store:
-    """The database of an engine. Raises ConfigError for one of another version, OutputError if it can't be written."""
+    """The database of an engine. Raises ConfigError for one of a later version, OutputError if it can't be written."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -71,14 +35,11 @@ class Store:
             self._db.row_factory = sqlite3.Row
             for pragma in ("journal_mode = wal", "synchronous = normal", "foreign_keys = on"):
                 self._db.execute(f"pragma {pragma}")
-            version = self._db.execute("pragma user_version").fetchone()[0]
-            if version == 0:
-                self._db.executescript(f"begin; {_SCHEMA} commit;")
-        if version not in (0, _VERSION):
-            self._db.close()
-            raise ConfigError(
-                f"{path} is of version {version}, and this sanakit reads version {_VERSION}: choose another data folder"
-            )
+            try:
+                bring_up_to_date(self._db, path)
+            except BaseException:
+                self._db.close()
+                raise
 
     def close(self) -> None:
         """Close the database."""
@@ -161,6 +122,10 @@ class Store:
             [state, now, error, job_id, *_UNFINISHED],
         )
 
+    def set_notes(self, job_id: str, notes: Sequence[str]) -> None:
+        """Keep the sentences that were said about a job."""
+        self._change("update jobs set notes = ? where id = ?", [json.dumps(notes), job_id])
+
     def add_picture(self, job_id: str, picture: JobPicture) -> bool:
         """Add a picture whose file is written; return False if the job has ended or has that picture."""
         return self._change(
@@ -187,6 +152,21 @@ class Store:
             needed = db.execute("select sha256 from inputs where job = ?", [row["number"]]).fetchall()
             db.execute("delete from jobs where number = ?", [row["number"]])
             return [each["sha256"] for each in needed if not self._needs(db, each["sha256"])]
+
+    def expired(self, settled: float, before: float | None, pictures: int | None) -> list[str]:
+        """Return the ids of the jobs that need not be kept, the oldest first, among those that had ended by `settled`.
+
+        before: what had ended by then is one of them. pictures: so is what is older than so many pictures.
+        """
+        old, values = list[str](), [settled]
+        if before is not None:
+            old, values = [*old, "finished <= ?"], [*values, before]
+        if pictures is not None:
+            newest = "select job from pictures order by job desc limit 1 offset ?"
+            old, values = [*old, f"number < ({newest})"], [*values, pictures - 1]
+        query = f"select id from jobs where finished <= ? and ({' or '.join(old) or '0'}) order by number"
+        with self._transaction() as db:
+            return [str(row["id"]) for row in db.execute(query, values)]
 
     def needs_input(self, sha256: str) -> bool:
         """Return whether a job needs an input."""
@@ -243,6 +223,7 @@ def _job(row: sqlite3.Row, pictures: Sequence[JobPicture]) -> Job:
         id=row["id"], model=row["model"], request=request, owner=row["owner"], live=row["live"], state=row["state"],
         created=row["created"], started=row["started"], finished=row["finished"], step=step, total=total,
         pictures=tuple(pictures), error=row["error"], attempts=row["attempts"],
+        notes=tuple(json.loads(row["notes"])),
     )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 // Every picture of this server that the user may see, the newest first: found again after a restart.
 
 import { find, make } from "./dom.js";
+import { counted } from "./format.js";
 
 /** @typedef {import("./types.js").Job} Job */
 /** @typedef {import("./types.js").Picture} Picture */
@@ -113,6 +114,20 @@ export function createGallery(api, { onChoose, onFault }) {
       showHint(find("search").value.trim());
     },
   };
+}
+
+/**
+ * Say how long pictures stay, where that is bounded.
+ * @param {import("./types.js").Limits} limits
+ */
+export function showRetention({ keep_days: days, keep_pictures: pictures }) {
+  const bounds = [
+    ...(pictures ? [`the newest ${counted(pictures, "picture")}`] : []),
+    ...(days ? [`what is younger than ${counted(days, "day")}`] : []),
+  ];
+  const place = find("retention");
+  place.hidden = !bounds.length;
+  place.textContent = `This server keeps ${bounds.join(", and of these ")}.`;
 }
 
 /** @param {HTMLElement} card @returns {string|undefined} the id of its picture */

@@ -12,7 +12,7 @@ import { startEdit } from "./edit.js";
 import { clearFault, showFault } from "./fault.js";
 import { fetchBlob, fileName } from "./files.js";
 import { counted } from "./format.js";
-import { createGallery } from "./gallery.js";
+import { createGallery, showRetention } from "./gallery.js";
 import { createGrid } from "./grid.js";
 import { followJobs, isFinished } from "./jobs.js";
 import { createLive } from "./live.js";
@@ -234,6 +234,7 @@ function startPage(api, capabilities) {
   }
 
   startComposer(state, capabilities);
+  showRetention(capabilities.limits);
   const edit = startEdit(state, { overlay, stage, onFault: showFault });
   startRegions(state, overlay);
   startLoras(state, capabilities.loras);

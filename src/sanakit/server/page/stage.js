@@ -24,14 +24,12 @@ export function createStage(actions) {
   let job = null;
   /** @type {Picture|null} */
   let picture = null;
-  let notes = /** @type {string[]} */ ([]);
 
   /**
    * Turn to another job; the picture before stays until there is another one, so that nothing flickers.
    * @param {Job} next
    */
   function begin(next) {
-    notes = [];
     job = next;
     picture = null;
     showProgress(next, false);
@@ -43,7 +41,7 @@ export function createStage(actions) {
   function update(event) {
     if (job?.id !== event.job.id) begin(event.job);
     job = event.job;
-    if (event.kind === "note" && event.message) notes.push(event.message);
+    if (event.kind === "note") showCaption(job, picture);
     if (event.preview && !picture) showImage(event.preview, `Preview of: ${job.request.prompt}`, true);
     if (event.picture && !picture) showPicture(job, event.picture);
     showProgress(job, true);
@@ -52,7 +50,6 @@ export function createStage(actions) {
 
   /** @param {Job} of @param {Picture} chosen */
   function showPicture(of, chosen) {
-    if (job?.id !== of.id) notes = [];
     job = of;
     picture = chosen;
     showImage(chosen.url, of.request.prompt || "A picture without a prompt", false);
@@ -122,7 +119,7 @@ export function createStage(actions) {
     const place = find("actions");
     find("caption").hidden = false;
     find("caption-prompt").textContent = of.request.prompt;
-    find("caption-recipe").textContent = [recipe(of, chosen), ...notes].join("\n");
+    find("caption-recipe").textContent = [recipe(of, chosen), ...of.notes].join("\n");
     // Actions of the picture before keep their place, so that nothing moves, and do nothing.
     place.inert = !chosen;
     if (!chosen) return;

@@ -21,6 +21,7 @@
  * @property {number|null} eta
  * @property {Picture[]} pictures
  * @property {string|null} error
+ * @property {string[]} notes
  *
  * @typedef {object} JobEvent
  * @property {string} kind
@@ -56,8 +57,18 @@
  * @property {{name: string}[]} loras
  * @property {{name: string}[]} controls
  * @property {string[]} annotators
- * @property {{queue: number, count: number, steps: number, pixels: number, body: number, cells: number}} limits
+ * @property {Limits} limits
  * @property {Toybox|null} toybox
+ *
+ * @typedef {object} Limits
+ * @property {number} queue
+ * @property {number} count
+ * @property {number} steps
+ * @property {number} pixels
+ * @property {number} body
+ * @property {number} cells
+ * @property {number|null} keep_days        how long finished jobs stay; null for ever
+ * @property {number|null} keep_pictures    newest pictures that stay
  *
  * @typedef {object} Region      words for a box; left, top, width and height in fractions of the picture
  * @property {[number, number, number, number]} box

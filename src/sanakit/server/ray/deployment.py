@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sanakit.base.errors import ConfigError
 from sanakit.server.app import create_app
@@ -68,6 +68,8 @@ class Args(BaseModel):
     count: int = EngineConfig.count
     steps: int = EngineConfig.steps
     pixels: int = EngineConfig.pixels
+    keep_days: float | None = Field(None, gt=0)
+    keep_pictures: int | None = Field(None, ge=1)
     host: str = Settings.host
     port: int = Settings.port
     hosts: tuple[str, ...] = ()
@@ -121,7 +123,8 @@ def bind(config: EngineConfig, settings: Settings, scale: Scale) -> serve.Applic
         name=FRONT, num_replicas=1, max_ongoing_requests=_CLIENTS, max_queued_requests=_CLIENTS,
         graceful_shutdown_timeout_s=settings.drain + 10.0, ray_actor_options={"num_cpus": 0},
     )(serve.ingress(_builder(config, settings, places))(Front))  # fmt: skip
-    made: serve.Application = front.bind(drawer.bind(replace(config, threads=cpus, signer=None)))
+    drawers = replace(config, threads=cpus, signer=None, keep_days=None, keep_pictures=None)
+    made: serve.Application = front.bind(drawer.bind(drawers))
     return made
 
 

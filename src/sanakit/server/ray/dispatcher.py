@@ -210,11 +210,11 @@ class Dispatcher:
         elif losses >= _LOSSES:
             self._book.end(sent.owner, "failed", f"the processes that were to draw it ended, {losses} times")
         else:
+            self._send(sent.owner, sent.index, attempts, losses)
             if sent.begun:
                 self._book.note(
                     sent.owner, f"the process that drew picture {sent.index} ended: it begins anew"
                 )
-            self._send(sent.owner, sent.index, attempts, losses)
 
     def _count(self, news: News) -> None:
         passes = {name: value for name, value in news.counted.items() if not name.startswith("prompt")}
