@@ -58,6 +58,17 @@ def write_if_new(path: Path, content: Content) -> bool:
         return _takes_name(draft, path)
 
 
+def for_owner(content: bytes) -> Content:
+    """Return content for the functions above whose file only its owner may read: it is so before anything is in it."""
+
+    def write(path: Path) -> None:
+        path.touch(mode=0o600)
+        path.chmod(0o600)
+        path.write_bytes(content)
+
+    return write
+
+
 @contextmanager
 def _written(target: Path, content: Content) -> Iterator[Path]:
     """Make a temporary file beside `target` that holds the content, synced."""

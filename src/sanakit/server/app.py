@@ -17,6 +17,7 @@ from sanakit.server.logs import RequestLog
 from sanakit.server.security import BodyLimit, OriginGuard, SecurityHeaders
 from sanakit.server.service import Service
 from sanakit.server.settings import Settings
+from sanakit.server.signed_tokens import SignedTokens
 from sanakit.server.traces import JobSpans
 
 if TYPE_CHECKING:
@@ -31,7 +32,10 @@ _ABOUT = (
 def create_app(engine: Engine, settings: Settings, traces: TracerProvider | None = None) -> FastAPI:
     """Return the application over an engine, which the caller starts and stops. traces: where spans go, if anywhere."""
     spans = None if traces is None else JobSpans(traces, engine)
-    service = Service(engine=engine, settings=settings, keys=KeyStore(engine.config.data), spans=spans)
+    data = engine.config.data
+    service = Service(
+        engine=engine, settings=settings, keys=KeyStore(data), tokens=SignedTokens(data), spans=spans
+    )
     telemetry: TelemetryConfig = {
         "auto_configure": False,
         "metrics": False,

@@ -19,7 +19,7 @@ from typing import Literal, get_args
 
 from sanakit.base.echo import quoted
 from sanakit.base.errors import ConfigError, RequestError
-from sanakit.base.files import atomic_write
+from sanakit.base.files import atomic_write, for_owner
 from sanakit.base.json_text import read_object
 from sanakit.base.locks import hold
 from sanakit.server.rates import check_rate
@@ -76,6 +76,10 @@ class KeyStore:
         found = [key for key in self.all() if hmac.compare_digest(key.sha256, digest)]
         return found[0] if found else None
 
+    def by_id(self, key_id: str) -> Key | None:
+        """Return the key with this id."""
+        return next((key for key in self.all() if key.id == key_id), None)
+
     def add(self, name: str, scopes: Iterable[str], rate: str | None = None) -> tuple[str, Key]:
         """Make a key; return its text, which is not kept, and what is. Raises RequestError or OutputError."""
         text = PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
@@ -104,13 +108,7 @@ class KeyStore:
 
     def _write(self, keys: tuple[Key, ...]) -> None:
         content = json.dumps({"keys": [asdict(key) for key in keys]}, indent=2) + "\n"
-
-        def write(path: Path) -> None:
-            path.touch(mode=0o600)
-            path.chmod(0o600)
-            path.write_text(content, encoding="utf-8")
-
-        atomic_write(self.path, write)
+        atomic_write(self.path, for_owner(content.encode()))
         self._stamp = None
 
     def _look(self) -> tuple[int, int] | None:

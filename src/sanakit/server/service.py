@@ -22,6 +22,7 @@ from sanakit.server.metrics import Metrics
 from sanakit.server.rates import Rates
 from sanakit.server.refusals import NoKeyError, ScopeError
 from sanakit.server.settings import Settings
+from sanakit.server.signed_tokens import SignedTokens
 from sanakit.server.traces import JobSpans
 
 _log = logging.getLogger("sanakit.server.engine.jobs")
@@ -33,6 +34,7 @@ class Service:
     """An engine behind its settings, and what one server keeps in memory.
 
     keys         those of the data folder
+    tokens       signed, for pictures where no key can be sent
     rates        jobs that each key has asked for of late
     stopping     set when the server ends
     started      seconds since the epoch
@@ -43,12 +45,21 @@ class Service:
     engine: Engine
     settings: Settings
     keys: KeyStore
+    tokens: SignedTokens
     rates: Rates = field(default_factory=Rates)
     metrics: Metrics = field(default_factory=Metrics)
     stopping: threading.Event = field(default_factory=threading.Event)
     started: float = field(default_factory=time.time)
     checkpoints: dict[str, str] = field(default_factory=dict)
     spans: JobSpans | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether everybody may do everything: only this machine can ask, and no keys were made.
+
+        In public there were keys at the start, and the last one may have been removed since.
+        """
+        return not self.settings.is_public and not self.keys.all()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,30 +120,35 @@ def get_service(request: Request) -> Service:
     return service
 
 
+ServiceOf = Annotated[Service, Depends(get_service)]
+Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
+
+
+def find_caller(request: Request, service: Service, bearer: HTTPAuthorizationCredentials | None) -> Caller:
+    """Return who sends a request. Raises NoKeyError."""
+    if service.is_open:
+        return Caller(service=service, key=None)
+    text = bearer.credentials if bearer else _password(request.headers.get("authorization", ""))
+    key = None if text is None else service.keys.find(text)
+    if key is None:
+        raise NoKeyError("this server asks for an API key: send it as `Authorization: Bearer KEY`")
+    request.state.key = key.id  # for the log
+    return Caller(service=service, key=key)
+
+
 def _caller(*scopes: Scope) -> Callable[..., Caller]:
     """A dependency that lets in whoever has one of some scopes. It raises NoKeyError or ScopeError."""
 
-    def check(
-        request: Request,
-        service: Annotated[Service, Depends(get_service)],
-        bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
-    ) -> Caller:
-        # In public there were keys at the start, and the last one may have been removed since.
-        if not service.settings.is_public and not service.keys.all():
-            return Caller(service=service, key=None)
-        text = bearer.credentials if bearer else _password(request.headers.get("authorization", ""))
-        key = None if text is None else service.keys.find(text)
-        if key is None:
-            raise NoKeyError("this server asks for an API key: send it as `Authorization: Bearer KEY`")
-        request.state.key = key.id  # for the log
-        if not any(map(key.may, scopes)):
+    def check(request: Request, service: ServiceOf, bearer: Bearer) -> Caller:
+        caller = find_caller(request, service, bearer)
+        key = caller.key
+        if key is not None and not any(map(key.may, scopes)):
             raise ScopeError(f"the key {key.name} is not for this: its scopes are {', '.join(key.scopes)}")
-        return Caller(service=service, key=key)
+        return caller
 
     return check
 
 
-ServiceOf = Annotated[Service, Depends(get_service)]
 Drawer = Annotated[Caller, Depends(_caller("draw"))]
 """Whoever may ask for pictures."""
 

@@ -27,6 +27,7 @@ from sanakit.server.api.bodies import (
 from sanakit.server.api.capabilities import capabilities
 from sanakit.server.api.events import PULSE, EventStream, format_event, listen
 from sanakit.server.api.images import MEDIA_TYPES, THUMBNAIL_QUALITY, Format, convert
+from sanakit.server.api.picture_access import PictureId, VisiblePicture, open_session
 from sanakit.server.api.request_body import checked
 from sanakit.server.api.translate import image_request
 from sanakit.server.engine.jobs import JobState
@@ -36,11 +37,9 @@ from sanakit.server.service import Drawer, ServiceOf, Viewer
 router = APIRouter(prefix="/api", tags=["native"], responses=FAULTS)
 
 JobId = Annotated[str, Path(max_length=64, description="The id of a job.")]
-PictureId = Annotated[
-    str, Path(max_length=64, description="The id of a picture; whoever knows it may see it.")
-]
 
 _FOREVER = "private, max-age=31536000, immutable"  # a picture never changes
+_ASK_AGAIN = "private, no-cache"  # but who may see it does: with keys, a browser asks before it shows its copy
 _PICTURES: dict[int | str, dict[str, Any]] = {200: {"content": {kind: {} for kind in MEDIA_TYPES.values()}}}
 _EVENTS: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/event-stream": {}}, "description": "Events whose data are an EventBody."}
@@ -117,9 +116,16 @@ async def _lines(subscription: Subscription) -> AsyncGenerator[str, None]:
             yield PULSE if event is None else format_event(event.kind, EventBody.of(event).model_dump_json())
 
 
+@router.post("/session", status_code=204)
+def start_session(caller: Viewer, request: Request, response: Response) -> None:
+    """Let the browser that asks show pictures: <img> sends no key, so it gets a cookie, which is good for pictures."""
+    open_session(caller, request, response)
+
+
 @router.get("/images/{picture_id}", response_class=Response, responses=_PICTURES)
 def get_image(
     picture_id: PictureId,
+    png: VisiblePicture,
     request: Request,
     service: ServiceOf,
     width: Annotated[
@@ -133,8 +139,7 @@ def get_image(
     if form == "png" and width is not None:
         raise RequestError("a smaller picture is a webp or a jpeg: choose a format, or leave width out")
     tag = f'"{picture_id}-{form}-{width}-{quality}"'
-    png = service.engine.picture(picture_id)
-    headers = {"ETag": tag, "Cache-Control": _FOREVER}
+    headers = {"ETag": tag, "Cache-Control": _FOREVER if service.is_open else _ASK_AGAIN}
     if tag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
     data = png if form == "png" else convert(png, form, quality=quality, width=width)
@@ -142,9 +147,9 @@ def get_image(
 
 
 @router.get("/images/{picture_id}/metadata")
-def get_metadata(picture_id: PictureId, service: ServiceOf) -> dict[str, Any]:
+def get_metadata(png: VisiblePicture) -> dict[str, Any]:
     """Return the record in a picture: its request, and how it was made."""
-    return decode_record(service.engine.picture(picture_id), "the picture").to_json()
+    return decode_record(png, "the picture").to_json()
 
 
 @router.post("/read", openapi_extra=_PNG_BODY)

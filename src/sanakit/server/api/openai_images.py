@@ -27,6 +27,7 @@ from sanakit.server.api.openai_bodies import (
     OpenAIFault,
 )
 from sanakit.server.api.openai_edits import FORM_DOCUMENT, edit_inputs, form_files, form_values
+from sanakit.server.api.picture_access import link_to
 from sanakit.server.engine.jobs import Job, JobEvent, JobPicture
 from sanakit.server.engine.subscriptions import Subscription
 from sanakit.server.refusals import JobFailedError
@@ -113,8 +114,8 @@ async def _respond(
 
 def _data(picture: JobPicture, body: ImagesParts, caller: Caller, base: str) -> ImageData:
     if body.response_format == "url":
-        form = "" if body.form == "png" else f"?format={body.form}&quality={body.compression}"
-        return ImageData(url=f"{base}api/images/{picture.id}{form}")
+        form = "" if body.form == "png" else f"format={body.form}&quality={body.compression}"
+        return ImageData(url=link_to(picture.id, caller, base, form))
     return ImageData(b64_json=_base64(picture, body, caller))
 
 

@@ -40,7 +40,13 @@ export function createApi({ askForKey }) {
     const given = await askForKey(key !== null);
     if (!given) throw await refusal(response);
     sessionStorage.setItem(KEY, given);
+    await openSession();
     return send(path, options);
+  }
+
+  /** Ask for the cookie that pictures are fetched by: an <img> can't send the key. */
+  async function openSession() {
+    if (sessionStorage.getItem(KEY)) await send("/api/session", { method: "POST" });
   }
 
   /** @param {string} path @param {RequestInit} [options] */
@@ -54,6 +60,8 @@ export function createApi({ askForKey }) {
   });
 
   return {
+    openSession,
+
     /** @returns {Promise<Capabilities>} */
     capabilities: () => ask("/api/capabilities"),
 

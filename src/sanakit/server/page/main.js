@@ -45,11 +45,15 @@ const EXAMPLES = [
   "a quiet library with tall windows, morning light",
 ];
 
+const SESSION = 3_600_000; // milliseconds; a session lasts a day
+
 async function start() {
   startTheme();
   startHelp();
   const api = createApi({ askForKey: createKeyQuestion() });
   const capabilities = await api.capabilities();
+  await api.openSession();
+  setInterval(() => api.openSession().catch(() => {}), SESSION); // a server that is away is seen elsewhere
   startPage(api, capabilities);
 }
 
