@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -151,6 +152,80 @@ def test_each_key_sees_and_changes_its_own_jobs(keyed: tuple[TestClient, dict[st
     assert client.post(f"{path}/cancel", headers=bearer(texts["read"])).status_code == 403
     assert client.delete(path, headers=bearer(texts["other"])).status_code == 404
     assert client.delete(path, headers=bearer(texts["admin"])).status_code == 204
+
+
+def test_a_picture_needs_a_key_that_sees_its_job(keyed: tuple[TestClient, dict[str, str]], engine: Engine):
+    client, texts = keyed
+    url = picture_of(client, engine, texts["draw"])
+    for path in (url, f"{url}?width=32", f"{url}/metadata"):
+        codes = {name: client.get(path, headers=bearer(texts[name])).status_code for name in texts}
+        assert codes == {"draw": 200, "read": 200, "admin": 200, "other": 404, "slow": 404}
+        for headers in ({}, bearer("wrong"), {"Cookie": "sanakit-1=x.9999999999.y"}):
+            refused = client.get(path, headers=headers)
+            assert (refused.status_code, refused.json()["error"]["type"]) == (401, "NoKeyError")
+    response = client.get(url, headers=bearer(texts["draw"]))
+    assert response.headers["cache-control"] == "private, no-cache"
+    again = bearer(texts["other"]) | {"If-None-Match": response.headers["etag"]}
+    assert client.get(url, headers=again).status_code == 404, "not even that it is there"
+
+
+def test_a_session_shows_pictures_to_img_and_nothing_else(
+    keyed: tuple[TestClient, dict[str, str]], engine: Engine, monkeypatch: pytest.MonkeyPatch
+):
+    client, texts = keyed
+    url = picture_of(client, engine, texts["draw"])
+    opened = client.post("/api/session", headers=bearer(texts["draw"]))
+    cookie = opened.headers["set-cookie"]
+    pair = cookie.partition(";")[0]
+    assert opened.status_code == 204 and texts["draw"] not in cookie
+    assert {"HttpOnly", "SameSite=strict", "Path=/api/images"} <= {part.strip() for part in cookie.split(";")}
+    client.cookies.clear()
+    theirs = client.post("/api/session", headers=bearer(texts["other"])).headers["set-cookie"].partition(";")[0]
+    client.cookies.clear()
+    seen = {text: client.get(url, headers={"Cookie": text}).status_code
+            for text in (pair, theirs, f"{theirs}; {pair}", pair[:-1] + "0", pair.replace(".", ".9", 1))}  # fmt: skip
+    assert list(seen.values()) == [200, 404, 200, 401, 401]
+    assert client.get("/api/jobs", headers={"Cookie": pair}).status_code == 401
+    link = pair.partition("=")[2]
+    assert client.get(f"{url}?token={link}").status_code == 401, "a cookie is no link"
+    late = time.time() + 25 * 3600
+    monkeypatch.setattr(time, "time", lambda: late)
+    assert client.get(url, headers={"Cookie": pair}).status_code == 401, "it is over"
+
+
+def test_a_removed_key_ends_its_session(engine: Engine, tmp_path: Path):
+    app = create_app(engine, Settings())
+    store = KeyStore(tmp_path)
+    object.__setattr__(app.state.service, "keys", store)
+    client = TestClient(app, base_url=HOST)
+    (text, _), _ = (store.add(name, ["draw"]) for name in ("anna", "bert"))
+    url = picture_of(client, engine, text)
+    assert client.post("/api/session", headers=bearer(text)).status_code == 204
+    assert client.get(url).status_code == 200, "by the cookie"
+    store.remove("anna")
+    assert client.get(url).status_code == 401
+
+
+def test_a_link_shows_its_picture_for_an_hour(
+    keyed: tuple[TestClient, dict[str, str]], engine: Engine, monkeypatch: pytest.MonkeyPatch
+):
+    client, texts = keyed
+    order = {"prompt": "a cube", "size": "64x64", "response_format": "url", "steps": 1, "output_format": "webp"}
+    answer = client.post("/v1/images/generations", json=order, headers=bearer(texts["draw"])).json()
+    link = answer["data"][0]["url"]
+    assert client.get(link).headers["content-type"] == "image/webp"
+    other = picture_of(client, engine, texts["draw"])
+    token = link.partition("token=")[2]
+    assert client.get(f"{other}?token={token}").status_code == 401, "not for another picture"
+    late = time.time() + 3601
+    monkeypatch.setattr(time, "time", lambda: late)
+    assert client.get(link).status_code == 401
+
+
+def picture_of(client: TestClient, engine: Engine, key: str) -> str:
+    """The address of a picture that was drawn with a key."""
+    job = client.post("/api/jobs", json={"request": SMALL}, headers=bearer(key)).json()
+    return f"/api/images/{ended(engine, job['id']).pictures[0].id}"
 
 
 def test_who_only_reads_draws_nothing(keyed: tuple[TestClient, dict[str, str]]):

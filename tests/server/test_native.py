@@ -141,6 +141,36 @@ def _png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
+def test_an_edit_is_drawn_again_with_the_pictures_that_it_was_given(client: TestClient, engine: Engine):
+    mask = Image.new("L", (64, 64), 0)
+    mask.paste(255, (32, 0, 64, 64))
+    inputs = {"source": data_url(png("blue")), "mask": data_url(_png(mask))}
+    order = {"inputs": inputs, "request": {"prompt": "a cube", "steps": 2, "seed": 3, "count": 2, "strength": 0.7}}
+    first = client.post("/api/jobs", json=order).json()
+    ended(engine, first["id"])
+    second = client.post(f"/api/jobs/{first['id']}/recreate", json={}).json()
+    third = client.post(f"/api/jobs/{first['id']}/recreate", json={"request": {"seed": 4, "count": 1}}).json()
+    assert second["request"] == first["request"]
+    assert third["request"] == first["request"] | {"seed": 4, "count": 1}
+    one, two, three = ([engine.picture(each.id) for each in ended(engine, job["id"]).pictures]
+                       for job in (first, second, third))  # fmt: skip
+    assert one == two and opened(three[0]).tobytes() == opened(one[1]).tobytes()
+    for name, pixels in (("source", opened(png("blue"))), ("mask", mask)):
+        given = client.get(f"/api/jobs/{third['id']}/inputs/{first['request'][name]['sha256']}")
+        assert opened(given.content).convert("RGB").tobytes() == pixels.convert("RGB").tobytes()
+
+
+def test_what_cannot_be_drawn_again_is_said(client: TestClient, engine: Engine):
+    path = f"/api/jobs/{draw(client, engine)['id']}"
+    assert client.get(f"{path}/inputs/{'a' * 64}").status_code == 404
+    assert client.get(f"{path}/inputs/..%2f..%2fkeys.json").status_code == 404
+    wrong = client.post(f"{path}/recreate", json={"request": {"steps": 0}})
+    assert (wrong.status_code, wrong.json()["error"]["field"]) == (422, "request.steps")
+    assert client.post(f"{path}/recreate", json={"request": {"source": "x"}}).status_code == 422
+    client.delete(path)
+    assert client.post(f"{path}/recreate", json={}).status_code == 404
+
+
 def test_regions_have_words_of_their_own(client: TestClient, engine: Engine):
     regions = [{"box": [0, 0, 0.5, 1], "text": "a blue cone"}, {"box": [32, 0, 32, 64], "prompt": "snow"}]
     job = draw(client, engine, regions=regions)
@@ -196,6 +226,8 @@ def test_capabilities_are_what_requests_may_ask_for(client: TestClient, engine: 
         "pixels": 4096**2,
         "body": 32 << 20,
         "cells": 64,
+        "keep_days": None,
+        "keep_pictures": None,
     }
     assert "canny" in found["annotators"] and found["toybox"] is None
     request = {"prompt": "a cube", **model["defaults"], "steps": 1, "width": 64, "height": 64}

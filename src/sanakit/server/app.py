@@ -9,7 +9,7 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.middleware import Middleware
 
 from sanakit import __version__
-from sanakit.server.api import a1111, health, native, openai_images, pages
+from sanakit.server.api import a1111, health, native, openai_images, pages, pictures
 from sanakit.server.api.faults import LastResort, install_faults
 from sanakit.server.engine.engine import Engine
 from sanakit.server.keys import KeyStore
@@ -59,6 +59,6 @@ def create_app(engine: Engine, settings: Settings, traces: TracerProvider | None
     )  # fmt: skip
     app.state.service = service
     install_faults(app)
-    for routes in (native, openai_images, a1111, health, pages):
+    for routes in (native, pictures, openai_images, a1111, health, pages):
         app.include_router(routes.router)
     return app

@@ -7,7 +7,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from sanakit.server.api.images import data_url
-from sanakit.server.api.request_body import FIELDS, Inputs, RequestBody
+from sanakit.server.api.request_body import FIELDS, Inputs, RequestBody, RequestChanges
 from sanakit.server.engine.jobs import Job, JobEvent, JobPicture, JobState
 
 MOST_VALUES = 64
@@ -53,6 +53,13 @@ class JobOrder(BaseModel):
     live: str | None = Field(None, pattern=_LIVE)
     inputs: Inputs | None = None
     request: RequestBody
+
+
+class RecreateOrder(BaseModel):
+    """What is to be other than in the job that is drawn again, such as a seed or a count."""
+
+    model_config = _STRICT
+    request: RequestChanges = Field(default_factory=RequestChanges)
 
 
 class PictureBody(BaseModel):

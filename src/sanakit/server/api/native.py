@@ -1,4 +1,4 @@
-"""Our own API below `/api`: jobs with everything that a request can say, their events, and pictures."""
+"""Our own API below `/api`: jobs with everything that a request can say, their events, and grids of them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from contextlib import aclosing
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Response
 
 from sanakit.base.errors import RequestError
-from sanakit.pipeline.png import decode_record
 from sanakit.pipeline.request import ImageRequest
 from sanakit.server.api.bodies import (
     FAULTS,
@@ -22,29 +21,23 @@ from sanakit.server.api.bodies import (
     JobBody,
     JobList,
     JobOrder,
-    ReadBody,
+    RecreateOrder,
 )
 from sanakit.server.api.capabilities import capabilities
 from sanakit.server.api.events import PULSE, EventStream, format_event, listen
-from sanakit.server.api.images import MEDIA_TYPES, THUMBNAIL_QUALITY, Format, convert
-from sanakit.server.api.picture_access import PictureId, VisiblePicture, open_session
 from sanakit.server.api.request_body import checked
 from sanakit.server.api.translate import image_request
 from sanakit.server.engine.jobs import JobState
 from sanakit.server.engine.subscriptions import Subscription
-from sanakit.server.service import Drawer, ServiceOf, Viewer
+from sanakit.server.service import Drawer, Viewer
 
 router = APIRouter(prefix="/api", tags=["native"], responses=FAULTS)
 
 JobId = Annotated[str, Path(max_length=64, description="The id of a job.")]
 
-_FOREVER = "private, max-age=31536000, immutable"  # a picture never changes
-_ASK_AGAIN = "private, no-cache"  # but who may see it does: with keys, a browser asks before it shows its copy
-_PICTURES: dict[int | str, dict[str, Any]] = {200: {"content": {kind: {} for kind in MEDIA_TYPES.values()}}}
 _EVENTS: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/event-stream": {}}, "description": "Events whose data are an EventBody."}
 }
-_PNG_BODY = {"requestBody": {"required": True, "content": {"image/png": {}, "application/octet-stream": {}}}}
 
 
 @router.get("/capabilities")
@@ -86,6 +79,16 @@ def cancel_job(job_id: JobId, caller: Drawer) -> JobBody:
     return JobBody.of(caller.service.engine.cancel(job_id, caller.changes))
 
 
+@router.post("/jobs/{job_id}/recreate", status_code=201)
+def recreate_job(job_id: JobId, order: RecreateOrder, caller: Drawer) -> JobBody:
+    """Ask for the pictures of a job again, with the pictures that it was given; plain fields may be others."""
+    engine = caller.service.engine
+    found = engine.get(job_id, caller.sees)
+    request = engine.complete(found.request).replace(**order.request.values)
+    (job,) = caller.submit([request], found.model)
+    return JobBody.of(job)
+
+
 @router.delete("/jobs/{job_id}", status_code=204)
 def delete_job(job_id: JobId, caller: Drawer) -> None:
     """Forget a job and its pictures."""
@@ -114,51 +117,6 @@ async def _lines(subscription: Subscription) -> AsyncGenerator[str, None]:
     async with aclosing(listen(subscription)) as events:
         async for event in events:
             yield PULSE if event is None else format_event(event.kind, EventBody.of(event).model_dump_json())
-
-
-@router.post("/session", status_code=204)
-def start_session(caller: Viewer, request: Request, response: Response) -> None:
-    """Let the browser that asks show pictures: <img> sends no key, so it gets a cookie, which is good for pictures."""
-    open_session(caller, request, response)
-
-
-@router.get("/images/{picture_id}", response_class=Response, responses=_PICTURES)
-def get_image(
-    picture_id: PictureId,
-    png: VisiblePicture,
-    request: Request,
-    service: ServiceOf,
-    width: Annotated[
-        int | None, Query(ge=16, le=2048, description="Smaller, this many pixels across.")
-    ] = None,
-    form: Annotated[Format | None, Query(alias="format", description="png, or webp with a width.")] = None,
-    quality: Annotated[int, Query(ge=0, le=100, description="Of JPEG and WebP.")] = THUMBNAIL_QUALITY,
-) -> Response:
-    """Return a picture: the PNG with its request inside, or another form or a smaller one, with its label alone."""
-    form = form or ("png" if width is None else "webp")
-    if form == "png" and width is not None:
-        raise RequestError("a smaller picture is a webp or a jpeg: choose a format, or leave width out")
-    tag = f'"{picture_id}-{form}-{width}-{quality}"'
-    headers = {"ETag": tag, "Cache-Control": _FOREVER if service.is_open else _ASK_AGAIN}
-    if tag in request.headers.get("if-none-match", ""):
-        return Response(status_code=304, headers=headers)
-    data = png if form == "png" else convert(png, form, quality=quality, width=width)
-    return Response(data, media_type=MEDIA_TYPES[form], headers=headers)
-
-
-@router.get("/images/{picture_id}/metadata")
-def get_metadata(png: VisiblePicture) -> dict[str, Any]:
-    """Return the record in a picture: its request, and how it was made."""
-    return decode_record(png, "the picture").to_json()
-
-
-@router.post("/read", openapi_extra=_PNG_BODY)
-def read_picture(data: Annotated[bytes, Body(media_type="image/png")], caller: Viewer) -> ReadBody:
-    """Return what a picture was made from; the picture isn't kept."""
-    record = decode_record(data, "the picture")
-    return ReadBody(
-        request=record.request.to_json(), model=record.made.get("model"), notes=list(record.notes)
-    )
 
 
 @router.post("/grid", status_code=201)

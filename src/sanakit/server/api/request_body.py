@@ -88,6 +88,14 @@ def field_of(entry: RequestField) -> tuple[Any, Any]:
     return Annotated[Any, check, WithJsonSchema(_schema(entry))], Field(default, description=entry.help)
 
 
+def _change_of(entry: RequestField) -> tuple[Any, Any]:
+    """The same of a field that is there already: left open it stays, which is no default that a document could name."""
+    annotation, _ = field_of(entry)
+    return annotation, Field(
+        None, description=entry.help, json_schema_extra=lambda schema: schema.pop("default", None)
+    )
+
+
 _Range = Annotated[tuple[int, int, float], Field(strict=False)]  # JSON has no tuples
 
 
@@ -125,18 +133,23 @@ class RegionChoice(BaseModel):
     prompt: str = Field(validation_alias=AliasChoices("prompt", "text"), max_length=MOST_TEXT)
 
 
-class RequestParts(BaseModel):
-    """What a request is made of besides plain values."""
+class PlainValues(BaseModel):
+    """The fields of a request that are plain values."""
 
     model_config = _STRICT
-    loras: list[LoraChoice] = Field([], max_length=MAX_LORAS)
-    controls: list[ControlChoice] = Field([], max_length=MOST_CONTROLS)
-    regions: list[RegionChoice] = Field([], max_length=MAX_REGIONS)
 
     @property
     def values(self) -> dict[str, Any]:
-        """The plain fields that were given."""
+        """Those that were given."""
         return {name: getattr(self, name) for name in self.model_fields_set if name in FIELDS}
+
+
+class RequestParts(PlainValues):
+    """What a request is made of besides plain values."""
+
+    loras: list[LoraChoice] = Field([], max_length=MAX_LORAS)
+    controls: list[ControlChoice] = Field([], max_length=MOST_CONTROLS)
+    regions: list[RegionChoice] = Field([], max_length=MAX_REGIONS)
 
 
 class Inputs(BaseModel):
@@ -154,10 +167,17 @@ FIELDS = {entry.name: entry for entry in request_fields() if entry.kind in _KIND
 
 if TYPE_CHECKING:
     RequestBody = RequestParts
+    RequestChanges = PlainValues
 else:
     RequestBody = create_model(
         "ImageRequest",
         __base__=RequestParts,
         __doc__="A request for one or several pictures; fields that are left open are the model's own.",
         **{name: field_of(entry) for name, entry in FIELDS.items()},
+    )
+    RequestChanges = create_model(
+        "RequestChanges",
+        __base__=PlainValues,
+        __doc__="Fields of a request that is there already; those that are left open stay as they are.",
+        **{name: _change_of(entry) for name, entry in FIELDS.items()},
     )

@@ -169,6 +169,20 @@ class Engine:
             raise PictureNotFoundError("there is no picture with this id")
         return self._files.read_picture(picture_id)
 
+    def input(self, job_id: str, sha256: str, owner: str | None = None) -> bytes:
+        """Return a picture that a job was given, as PNG. Raises JobNotFoundError or PictureNotFoundError."""
+        job = self.get(job_id, owner)
+        if sha256 not in {image.sha256 for image in input_images(job.request)}:
+            raise PictureNotFoundError("the job was given no such picture")
+        return self._files.input_png(sha256)
+
+    def complete(self, request: ImageRequest) -> ImageRequest:
+        """Return the request of a job with its files, as it can be submitted again.
+
+        Raises RequestError for a LoRA or ControlNet that isn't offered any more, PictureError for an input that is gone.
+        """
+        return with_inputs(self.catalogue.with_files(request), self._files)
+
     def capabilities(self) -> dict[str, Any]:
         """Return models with their defaults, solvers and words, LoRAs, controls and limits, as JSON."""
         return self.catalogue.describe()
@@ -190,8 +204,8 @@ class Engine:
 
     def _restored(self, job: Job) -> Unfinished:
         """A job of the last engine. Raises for what can't be drawn any more."""
-        request = with_inputs(self.catalogue.with_files(job.request), self._files)
-        return Unfinished.of(job, make_plan(self.catalogue.model(job.model).spec, request), self._models)
+        plan = make_plan(self.catalogue.model(job.model).spec, self.complete(job.request))
+        return Unfinished.of(job, plan, self._models)
 
     def _expire(self, job_id: str) -> None:
         self._remove(self._store.get(job_id))

@@ -79,6 +79,13 @@ class Files:
         except (OSError, ValueError) as error:
             raise PictureError(f"the input {image.shown} is not in the data folder any more") from error
 
+    def input_png(self, sha256: str) -> bytes:
+        """Return an input as PNG. Raises PictureNotFoundError."""
+        try:
+            return self._input(sha256).read_bytes()
+        except OSError:
+            raise PictureNotFoundError("the input is not in the data folder any more") from None
+
     def remove_input(self, sha256: str) -> None:
         """Remove an input if it is there. Raises OutputError."""
         _remove(self._input(sha256))

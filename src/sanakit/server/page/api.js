@@ -68,6 +68,17 @@ export function createApi({ askForKey }) {
     /** @param {object} order @returns {Promise<Job>} */
     createJob: (order) => ask("/api/jobs", posted(order)),
 
+    /**
+     * Draw a job again, with the pictures that it was given.
+     * @param {string} id
+     * @param {object} request what is to be other than there
+     * @returns {Promise<Job>}
+     */
+    recreate: (id, request) => ask(`/api/jobs/${id}/recreate`, posted({ request })),
+
+    /** A picture that a job was given. @param {string} id @param {string} sha256 @returns {Promise<Blob>} */
+    input: async (id, sha256) => (await send(`/api/jobs/${id}/inputs/${sha256}`)).blob(),
+
     /** @param {object} order @returns {Promise<Job[][]>} a row for each value of y */
     createGrid: async (order) => (await ask("/api/grid", posted(order))).jobs,
 

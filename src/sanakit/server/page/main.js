@@ -13,6 +13,7 @@ import { clearFault, showFault } from "./fault.js";
 import { fetchBlob, fileName } from "./files.js";
 import { counted } from "./format.js";
 import { createGallery, showRetention } from "./gallery.js";
+import { givenTo } from "./given.js";
 import { createGrid } from "./grid.js";
 import { followJobs, isFinished } from "./jobs.js";
 import { createLive } from "./live.js";
@@ -70,9 +71,9 @@ function startPage(api, capabilities) {
     {
       icon: "again",
       text: "Recreate",
-      run: (job, picture) => load(job, { seed: picture.seed, locked: true, count: 1 }) && draw(),
+      run: (job, picture) => recreate(job, picture.seed, true),
     },
-    { icon: "dice", text: "Vary seed", run: (job) => load(job, { locked: false, count: 1 }) && draw() },
+    { icon: "dice", text: "Vary seed", run: (job) => recreate(job, rollSeed(), false) },
     {
       icon: "edit",
       text: "Edit",
@@ -117,11 +118,34 @@ function startPage(api, capabilities) {
     clearFault();
     const mistake = findMistake();
     if (mistake) return showFault(mistake);
-    overlay.close();
     if (!state.get().locked) state.set({ seed: rollSeed() });
-    live.stop(); // last: another seed would draw while typing
+    await order(() => api.createJob(orderOf(state.get())));
+  }
+
+  /**
+   * Draw a job again. The server has what it was given; the form shows it, to go on from there.
+   * @param {Job} job
+   * @param {string} seed
+   * @param {boolean} locked whether the next picture keeps the seed
+   */
+  async function recreate(job, seed, locked) {
+    clearFault();
+    const given = await givenTo(
+      api,
+      job,
+      capabilities.controls.map(({ name }) => name),
+    ).catch(() => ({})); // what is gone, the server tells
+    const { settings } = settingsOf(job.request, job.model, capabilities);
+    state.set({ ...settings, ...given, seed, locked, count: 1 });
+    await order(() => api.recreate(job.id, { seed, count: 1 }));
+  }
+
+  /** @param {() => Promise<Job>} ask for a job */
+  async function order(ask) {
+    overlay.close();
+    live.stop(); // after the form has changed, which would draw while typing
     try {
-      const job = await api.createJob(orderOf(state.get()));
+      const job = await ask();
       focus(job);
       announce("Drawing.");
       jobs.follow(job, true);
@@ -178,12 +202,11 @@ function startPage(api, capabilities) {
   /**
    * Take over the settings of a picture.
    * @param {{request: Record<string, any>, model: string|null}} record
-   * @param {Partial<Settings>} [changes]
    * @returns {boolean} whether they are all that it takes to draw the same again
    */
-  function load({ request, model }, changes = {}) {
+  function load({ request, model }) {
     const { settings, missing } = settingsOf(request, model, capabilities);
-    state.set({ ...settings, ...changes });
+    state.set(settings);
     if (missing.length)
       showFault(new Error(`This picture was made with ${missing.join(", ")}: give it again, then draw.`));
     return missing.length === 0;

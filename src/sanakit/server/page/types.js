@@ -107,6 +107,9 @@
  * @property {string} picture    data: URL
  * @property {string|null} annotator
  * @property {number} scale
+ * @property {number} [start]
+ * @property {number} [end]
+ * @property {string} [fit]
  */
 
 export {};
