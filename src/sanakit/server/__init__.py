@@ -6,7 +6,7 @@ page/      the page in the browser
 
 app        the application over an engine         run        the process: its address, signals, its end
 service    who asks, and jobs that are counted    settings   how it listens, whom it lets in
-keys, rates, security   who may do what           metrics, logs, traces   how it is watched
+keys, signed_tokens, rates, security   who may do what   metrics, logs, traces   how it is watched
 ray/       the same on Ray Serve, with replicas that draw
 
 Names are resolved when first used: the command line reads options without torch.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
@@ -10,7 +10,9 @@ from starlette.middleware import Middleware
 
 from sanakit import __version__
 from sanakit.server.api import a1111, health, native, openai_images, pages, pictures
+from sanakit.server.api.event_bodies import EVENTS, describe_stream
 from sanakit.server.api.faults import LastResort, install_faults
+from sanakit.server.api.openai_bodies import Call, events_of
 from sanakit.server.engine.engine import Engine
 from sanakit.server.keys import KeyStore
 from sanakit.server.logs import RequestLog
@@ -23,10 +25,23 @@ from sanakit.server.traces import JobSpans
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
+_CALLS: dict[str, Call] = {"generate_images": "image_generation", "edit_images": "image_edit"}
 _ABOUT = (
     "Pictures from text with models of the SANA family: our own API below /api, that of OpenAI's images below /v1, and "
     "that of the AUTOMATIC1111 web UI below /sdapi/v1."
 )
+
+
+class Application(FastAPI):
+    """FastAPI, whose OpenAPI document also says what the events of each stream hold."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the document."""
+        document = super().openapi()
+        describe_stream(document, "watch_job", EVENTS, "What happens to a job, by its kinds.")
+        for operation, call in _CALLS.items():
+            describe_stream(document, operation, events_of(call), "With `stream`: pictures, partial and finished.")
+        return document
 
 
 def create_app(engine: Engine, settings: Settings, traces: TracerProvider | None = None) -> FastAPI:
@@ -44,7 +59,7 @@ def create_app(engine: Engine, settings: Settings, traces: TracerProvider | None
     }
     if traces is not None:
         telemetry["tracer_provider"] = traces
-    app = FastAPI(
+    app = Application(
         telemetry=telemetry,
         title="sanakit", version=__version__, description=_ABOUT,
         redirect_slashes=False, generate_unique_id_function=lambda route: route.name,

@@ -6,9 +6,8 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sanakit.server.api.images import data_url
 from sanakit.server.api.request_body import FIELDS, Inputs, RequestBody, RequestChanges
-from sanakit.server.engine.jobs import Job, JobEvent, JobPicture, JobState
+from sanakit.server.engine.jobs import Job, JobPicture, JobState
 
 MOST_VALUES = 64
 """Values along one side of a grid; how many jobs it may have in all is a setting."""
@@ -120,25 +119,6 @@ class JobList(BaseModel):
     """Jobs, the newest first."""
 
     jobs: list[JobBody]
-
-
-class EventBody(BaseModel):
-    """The data of an event. preview: a small JPEG as a data: URL, at steps, if it was asked for."""
-
-    job: JobBody
-    preview: str | None
-    picture: PictureBody | None
-    message: str | None
-
-    @classmethod
-    def of(cls, event: JobEvent) -> Self:
-        """The data of an event."""
-        return cls(
-            job=JobBody.of(event.job),
-            preview=None if event.preview is None else data_url(event.preview, "image/jpeg"),
-            picture=None if event.picture is None else PictureBody.of(event.picture),
-            message=event.message,
-        )
 
 
 class Axis(BaseModel):

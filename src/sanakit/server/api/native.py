@@ -15,7 +15,6 @@ from sanakit.server.api.bodies import (
     FAULTS,
     Axis,
     Capabilities,
-    EventBody,
     GridBody,
     GridOrder,
     JobBody,
@@ -24,6 +23,7 @@ from sanakit.server.api.bodies import (
     RecreateOrder,
 )
 from sanakit.server.api.capabilities import capabilities
+from sanakit.server.api.event_bodies import EVENTS, MEDIA_TYPE
 from sanakit.server.api.events import PULSE, EventStream, format_event, listen
 from sanakit.server.api.request_body import checked
 from sanakit.server.api.translate import image_request
@@ -35,9 +35,7 @@ router = APIRouter(prefix="/api", tags=["native"], responses=FAULTS)
 
 JobId = Annotated[str, Path(max_length=64, description="The id of a job.")]
 
-_EVENTS: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"text/event-stream": {}}, "description": "Events whose data are an EventBody."}
-}
+_STREAM: dict[int | str, dict[str, Any]] = {200: {"content": {MEDIA_TYPE: {}}}}
 
 
 @router.get("/capabilities")
@@ -95,7 +93,7 @@ def delete_job(job_id: JobId, caller: Drawer) -> None:
     caller.service.engine.delete(job_id, caller.changes)
 
 
-@router.get("/jobs/{job_id}/events", response_class=Response, responses=_EVENTS)
+@router.get("/jobs/{job_id}/events", response_class=Response, responses=_STREAM)
 def watch_job(
     job_id: JobId,
     caller: Viewer,
@@ -116,7 +114,10 @@ def watch_job(
 async def _lines(subscription: Subscription) -> AsyncGenerator[str, None]:
     async with aclosing(listen(subscription)) as events:
         async for event in events:
-            yield PULSE if event is None else format_event(event.kind, EventBody.of(event).model_dump_json())
+            if event is None:
+                yield PULSE
+            else:
+                yield format_event(event.kind, EVENTS[event.kind].of(event).model_dump_json())
 
 
 @router.post("/grid", status_code=201)

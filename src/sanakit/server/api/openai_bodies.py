@@ -21,6 +21,8 @@ MOST_PARTIAL = 3
 
 Quality = Literal["auto", "standard", "low", "medium", "high", "hd", "xhigh", "max"]
 Shown = Literal["low", "medium", "high", "xhigh", "max"]
+Call = Literal["image_generation", "image_edit"]
+"""The first part of the names of events."""
 
 _STEPS: dict[Quality, tuple[Shown, float]] = {
     "low": ("low", 0.5), "auto": ("medium", 1), "standard": ("medium", 1), "medium": ("medium", 1), "high": ("high", 2),
@@ -169,3 +171,39 @@ class OpenAIFault(BaseModel):
     """The body of every response that is an error."""
 
     error: OpenAIFaultDetail
+
+
+class ImageEvent(BaseModel):
+    """What every event with a picture tells."""
+
+    b64_json: str
+    background: Literal["opaque"] = "opaque"
+    created_at: int
+    output_format: Format
+    quality: Shown
+    size: str
+
+
+class PartialImageEvent(ImageEvent):
+    """A picture as it is so far. partial_image_index: its number, from 0."""
+
+    type: Literal["image_generation.partial_image", "image_edit.partial_image"]
+    partial_image_index: int
+
+
+class CompletedEvent(ImageEvent):
+    """A finished picture. notes: as in `ImagesResponse`."""
+
+    type: Literal["image_generation.completed", "image_edit.completed"]
+    notes: list[str]
+
+
+class ErrorEvent(OpenAIFault):
+    """Why there are no more pictures; nothing follows."""
+
+    type: Literal["error"] = "error"
+
+
+def events_of(call: Call) -> dict[str, type[BaseModel]]:
+    """Name -> data of the events of a call."""
+    return {f"{call}.partial_image": PartialImageEvent, f"{call}.completed": CompletedEvent, "error": ErrorEvent}

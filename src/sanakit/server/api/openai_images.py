@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -18,6 +17,9 @@ from sanakit.server.api.events import PULSE, EventStream, finish, format_event, 
 from sanakit.server.api.faults import fault_of, openai_body
 from sanakit.server.api.images import convert, encode_base64
 from sanakit.server.api.openai_bodies import (
+    Call,
+    CompletedEvent,
+    ErrorEvent,
     ImageData,
     ImagesBody,
     ImagesParts,
@@ -25,6 +27,7 @@ from sanakit.server.api.openai_bodies import (
     ModelRow,
     ModelRows,
     OpenAIFault,
+    PartialImageEvent,
 )
 from sanakit.server.api.openai_edits import FORM_DOCUMENT, edit_inputs, form_files, form_values
 from sanakit.server.api.picture_access import link_to
@@ -37,10 +40,6 @@ _FAULTS: dict[int | str, dict[str, Any]] = {
     status: {"model": OpenAIFault} for status in (400, 401, 403, 404, 409, 413, 429, 500)
 }
 router = APIRouter(prefix="/v1", tags=["openai"], responses=_FAULTS)
-
-Call = Literal["image_generation", "image_edit"]
-"""The first part of the names of events."""
-
 
 @router.get("/models")
 def list_models(caller: Viewer) -> ModelRows:
@@ -129,27 +128,24 @@ async def _lines(
 ) -> AsyncGenerator[str, None]:
     """Partial pictures at even distances, and each picture when it is done."""
     wanted, sent = body.partial_images or 0, 0
+    shared: dict[str, Any] = {"created_at": int(job.created), "output_format": body.form, "quality": body.shown_quality}
     async with aclosing(listen(subscription)) as events:
         async for event in events:
             if event is None:
                 yield PULSE
             elif event.kind == "picture" and event.picture is not None:
-                encoded = await run_in_threadpool(_base64, event.picture, body, caller)
-                facts: dict[str, Any] = {
-                    "b64_json": encoded,
-                    "size": _size(event.picture),
-                    "notes": [*body.notes, *event.job.notes],
-                }
-                yield _event(f"{call}.completed", job, body, facts)
+                encoded, notes = await run_in_threadpool(_base64, event.picture, body, caller), event.job.notes
+                yield _line(CompletedEvent(type=f"{call}.completed", b64_json=encoded, size=_size(event.picture),
+                                           notes=[*body.notes, *notes], **shared))  # fmt: skip
             elif event.preview is not None and sent < wanted and _is_due(event, sent, wanted):
                 encoded = encode_base64(await run_in_threadpool(convert, event.preview, body.form))
                 size = f"{job.request.width}x{job.request.height}"
-                facts = {"b64_json": encoded, "size": size, "partial_image_index": sent}
-                yield _event(f"{call}.partial_image", job, body, facts)
+                yield _line(PartialImageEvent(type=f"{call}.partial_image", b64_json=encoded, size=size,
+                                              partial_image_index=sent, **shared))  # fmt: skip
                 sent += 1
             elif event.kind in ("failed", "cancelled"):
                 error = JobFailedError(event.message or "the job was cancelled")
-                yield format_event("error", json.dumps({"type": "error", **openai_body(fault_of(error))}))
+                yield _line(ErrorEvent.model_validate(openai_body(fault_of(error))))
 
 
 def _is_due(event: JobEvent, sent: int, wanted: int) -> bool:
@@ -157,10 +153,8 @@ def _is_due(event: JobEvent, sent: int, wanted: int) -> bool:
     return event.job.step * (wanted + 1) >= event.job.total * (sent + 1)
 
 
-def _event(kind: str, job: Job, body: ImagesParts, facts: dict[str, Any]) -> str:
-    shared = {"background": "opaque", "created_at": int(job.created), "output_format": body.form,
-              "quality": body.shown_quality}  # fmt: skip
-    return format_event(kind, json.dumps({"type": kind, **shared, **facts}))
+def _line(data: PartialImageEvent | CompletedEvent | ErrorEvent) -> str:
+    return format_event(data.type, data.model_dump_json())
 
 
 def _size(picture: JobPicture) -> str:
