@@ -11,10 +11,12 @@ import os
 import re
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from sanakit.autoencoder.presets import LITE_1_1
 from sanakit.benchmark.workload import random_autoencoder, random_text_encoder, random_transformer
 from sanakit.pipeline.shapes import shapes_of
 from sanakit.transformer import PRESETS
@@ -23,27 +25,33 @@ from sanakit.weights import ModelSpec, Schedule, resolve, write_folder
 FOLDERS = Path("runs/bench")
 
 
-def folder_of(name: str) -> str:
-    """The folder of random weights of a published size, written if it is not there; another name as it is."""
+def folder_of(name: str, lite: bool = False) -> str:
+    """The folder of random weights of a published size, written if it is not there; another name as it is.
+
+    lite: with the faster decoder.
+    """
     if name not in PRESETS or name == "toybox":
         return name
-    folder = FOLDERS / name
+    folder = FOLDERS / f"{name}{'-lite' if lite else ''}"
     if not (folder / "model_index.json").exists():
         print(f"writing random weights to {folder}", flush=True)
-        write_random(name, folder)
+        write_random(name, folder, lite)
     return str(folder)
 
 
-def write_random(name: str, folder: Path) -> None:
+def write_random(name: str, folder: Path, lite: bool = False) -> None:
     """A model folder of a published size in bf16."""
     shapes, dtype = shapes_of(name), torch.bfloat16
+    if lite:
+        shapes = replace(shapes, autoencoder=LITE_1_1)
+    sprint = shapes.transformer.guidance_embed
     spec = ModelSpec(
         folder=folder,
         transformer_source=folder / "transformer",
-        kind="sana",
+        kind="sprint" if sprint else "sana",
         transformer=shapes.transformer,
         autoencoder=shapes.autoencoder,
-        schedule=Schedule(shift=3.0),
+        schedule=Schedule(kind="scm") if sprint else Schedule(shift=3.0),
         text_config=dict(shapes.text),
     )
     write_folder(

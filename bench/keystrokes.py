@@ -1,6 +1,9 @@
 """From the press of a key to the picture of it, in a browser: drawing while typing.
 
-    python -m bench.keystrokes [--model NAME] [--steps N] [--guidance X] [--words N] [--threads N]
+    python -m bench.keystrokes [--model NAME] [--lite] [--size N] [--steps N ...] [--words N] [--threads N]
+
+NAME is as for `sanakit serve`, or a published size such as `sprint-0.6b-1024`: a folder of that size with random
+weights is written to runs/bench first (7 GB), with --lite one whose decoder is the faster one.
 
 Starts `sanakit serve` and Debian's Chromium, types words at the pace of a typist, and times each from its last key down
 to the decoded picture of the prompt as it then is: the pause of 150 ms, two requests, the drawing, the PNG. Needs the
@@ -15,11 +18,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from bench.cold import folder_of
 from tests.browser.serving import FLAGS, browser_path, serve
 
 PROMPT = ("a", "small", "red", "metal", "sphere", "on", "snow", "at", "noon", "and", "a", "blue", "cube")
 KEY_GAP = 70  # milliseconds between two keys, as a practised typist has
 WARM = 2  # words whose times do not count: weights are loaded, pages of memory are touched
+PATIENCE = 600_000  # milliseconds for a picture
 
 # The time of a key is taken as it reaches the page, that of a picture once it is decoded and may be painted.
 WATCH = """() => {
@@ -41,11 +46,12 @@ DRAWN = """async () => {
 }"""
 
 
-def measure(page: Any, words: int) -> tuple[list[float], list[float]]:
+def measure(page: Any, words: int, warm: int) -> tuple[list[float], list[float]]:
     """Seconds from the last key of each word to its picture, and those of them in which the server drew."""
     page.evaluate(WATCH)
     typed, times, drawn = "", [], []
-    for number in range(WARM + words):
+    page.fill("#prompt", "")
+    for number in range(warm + words):
         word = PROMPT[number % len(PROMPT)]
         text = word if not typed else f" {word}"
         page.locator("#prompt").press_sequentially(text, delay=KEY_GAP)
@@ -54,7 +60,7 @@ def measure(page: Any, words: int) -> tuple[list[float], list[float]]:
         page.wait_for_timeout(300)  # the typist looks
         key, shown = page.evaluate("() => [window.timing.key, window.timing.shown]")
         found = [one["at"] for one in shown if one["text"] == typed]
-        if number >= WARM:
+        if number >= warm:
             times.append((found[0] - key) / 1000)
             drawn.append(page.evaluate(DRAWN))
     return times, drawn
@@ -64,14 +70,19 @@ def main() -> None:
     """Type, and print the times."""
     from playwright.sync_api import sync_playwright
 
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", default="toybox")
-    parser.add_argument("--steps", type=int)
+    parser.add_argument("--lite", action="store_true")
+    parser.add_argument("--size", type=int)
+    parser.add_argument("--steps", type=int, nargs="*")
     parser.add_argument("--guidance", type=float)
     parser.add_argument("--words", type=int, default=20)
+    parser.add_argument("--warm", type=int, default=WARM)
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
-    options = ("--model", given.model, "--threads", str(given.threads))
+    options = ("--model", folder_of(given.model, given.lite), "--threads", str(given.threads))
     with (
         tempfile.TemporaryDirectory() as folder,
         serve(Path(folder), 0, *options) as (address, _),
@@ -79,20 +90,31 @@ def main() -> None:
     ):
         browser = playwright.chromium.launch(executable_path=browser_path(), args=FLAGS)
         page = browser.new_page()
-        page.set_default_timeout(120_000)
+        page.set_default_timeout(PATIENCE)
         page.goto(address)
-        for name in ("steps", "guidance"):
-            if getattr(given, name) is not None:
-                page.fill(f"#{name}", str(getattr(given, name)))
+        if given.size is not None:
+            page.select_option("#size", "custom")
+            for side in ("width", "height"):
+                page.fill(f"#{side}", str(given.size))
+        if given.guidance is not None:
+            page.fill("#guidance", str(given.guidance))
         page.get_by_role("switch", name="Draw while typing").check()
-        steps, guidance = (page.input_value(f"#{name}") for name in ("steps", "guidance"))
-        times, drawn = map(sorted, measure(page, given.words))
+        for steps in given.steps or [int(page.input_value("#steps"))]:
+            page.fill("#steps", str(steps))
+            report(page, given)
         browser.close()
+
+
+def report(page: Any, given: argparse.Namespace) -> None:
+    """Measure with what the form says, and print a line."""
+    size, steps, guidance = (page.input_value(f"#{name}") for name in ("width", "steps", "guidance"))
+    times, drawn = map(sorted, measure(page, given.words, given.warm))
     middle, late = statistics.median(times), times[int(0.9 * (len(times) - 1))]
     print(
-        f"{given.model}, {steps} steps, guidance {guidance}, {given.threads} threads: median {middle:.2f} s "
-        f"(drawing {statistics.median(drawn):.2f} s), 90th percentile {late:.2f} s, fastest {times[0]:.2f} s, "
-        f"of {len(times)} words"
+        f"{given.model}{' lite' if given.lite else ''}, {size} px, {steps} steps, guidance {guidance}, {given.threads} "
+        f"threads: median {middle:.2f} s (drawing {statistics.median(drawn):.2f} s), 90th percentile {late:.2f} s, "
+        f"fastest {times[0]:.2f} s, of {len(times)} words",
+        flush=True,
     )
 
 

@@ -44,7 +44,7 @@ def visit(playwright: Any, browser: Any, address: str) -> Iterator[Callable[...,
     """Open the page as a newcomer; options are those of a browser context. At the end nothing may have gone wrong."""
     contexts, faults = [], []
 
-    def open_page(place: str = address, **options: Any) -> Any:
+    def open_page(place: str = address, key: str | None = None, **options: Any) -> Any:
         context = browser.new_context(**({"viewport": {"width": 1280, "height": 860}} | options))
         contexts.append(context)
         page = context.new_page()
@@ -55,6 +55,9 @@ def visit(playwright: Any, browser: Any, address: str) -> Iterator[Callable[...,
         )
         page.faults = faults  # a test that breaks something on purpose clears them
         page.goto(place)
+        if key is not None:
+            page.fill("#key", key)
+            page.keyboard.press("Enter")
         playwright.expect(page.locator("#server-state")).to_have_text("Ready")
         return page
 

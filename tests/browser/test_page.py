@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from sanakit.pipeline.png import read_picture
+from sanakit.server.keys import KeyStore
 from tests.browser.serving import serve
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="the page's tests need playwright: make browser")
@@ -250,6 +251,43 @@ def test_a_mask_keeps_what_is_outside_of_it(visit, tmp_path: Path):
     assert read_picture(tmp_path / "after.png").request.mask is not None
 
 
+def test_an_edit_is_recreated_with_its_source_and_mask(visit, tmp_path: Path):
+    page = visit()
+    source = np.zeros((64, 96, 3), np.uint8)
+    source[:, 48:] = 200
+    mask = np.zeros((64, 96), np.uint8)
+    mask[:32] = 255
+    Image.fromarray(source).save(tmp_path / "source.png")
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    page.click("#edit-group summary")
+    page.locator("#edit input[type=file]").set_input_files(tmp_path / "source.png")
+    page.locator("#edit input[type=file]").set_input_files(tmp_path / "mask.png")
+    expect(page.get_by_role("button", name="Without a mask")).to_be_visible()
+    draw(page, "a green cone on sand")
+    before = pixels(saved(page, tmp_path / "before.png"))
+    shown = page.locator("#shelf button").first.get_attribute("data-picture")
+    other = visit()
+    other.locator(f"#shelf [data-picture='{shown}']").click()
+    finished(other, "a green cone on sand")
+    act(other, "Recreate")
+    expect(other.locator("#shelf button").first).not_to_have_attribute("data-picture", shown)
+    finished(other, "a green cone on sand")
+    assert np.array_equal(before, pixels(saved(other, tmp_path / "after.png")))
+    records = [read_picture(tmp_path / f"{name}.png").request for name in ("before", "after")]
+    assert records[0] == records[1] and records[1].mask is not None
+    expect(other.get_by_role("img", name="To change: source")).to_be_visible()  # to go on from there
+    expect(other.get_by_role("button", name="Without a mask")).to_be_visible()
+
+
+def test_what_is_said_about_a_picture_is_there_after_a_reload(visit):
+    page = visit()
+    draw(page, "a red cat on snow")
+    expect(page.locator("#caption-recipe")).to_contain_text("it does not know: cat")
+    page.reload()
+    page.locator("#shelf button[title='a red cat on snow']").click()
+    expect(page.locator("#caption-recipe")).to_contain_text("it does not know: cat")
+
+
 def test_boxes_on_the_picture_become_regions(visit):
     page = visit()
     draw(page, "on grass at noon")
@@ -343,6 +381,33 @@ def test_a_server_with_keys_is_asked_with_the_key(visit):
     expect(page.locator("#server-state")).to_have_text("Ready")
     assert asked[:3] == [None, "Bearer wrong", "Bearer right"]
     page.faults.clear()  # the browser logs the status 401
+
+
+def test_a_server_with_keys_shows_its_pictures(visit, tmp_path: Path):
+    """They are fetched by <img>, which sends no key."""
+    key, _ = KeyStore(tmp_path / "data").add("anna", ["draw"])
+    with serve(tmp_path / "data") as (address, _):
+        page = visit(address, key=key)
+        draw(page, "a grey cube on tiles")
+        for name in ("#picture", "#shelf img"):
+            assert page.locator(name).first.evaluate(
+                "async (image) => (await image.decode(), image.naturalWidth)"
+            )
+        assert read_picture(saved(page, tmp_path / "x.png")).request.prompt == "a grey cube on tiles"
+        picture = page.locator("#picture").get_attribute("src")
+        (cookie,) = page.context.cookies(f"{address}{picture}")
+        assert cookie["httpOnly"] and cookie["sameSite"] == "Strict"
+        assert page.context.cookies(f"{address}/api/jobs") == []
+        stranger = page.context.browser.new_context()
+        assert stranger.request.get(f"{address}{picture}").status == 401
+        stranger.close()
+        page.reload()  # the key is still in the tab
+        page.locator("#shelf button").click()
+        finished(page, "a grey cube on tiles")
+        assert page.locator("#picture").evaluate(
+            "async (image) => (await image.decode(), image.naturalWidth)"
+        )
+    page.faults.clear()  # the browser logs the status 401 of the first request
 
 
 def test_what_the_server_refuses_is_said_and_marked(visit):

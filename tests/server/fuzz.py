@@ -57,6 +57,7 @@ _HEADERS = (
     ("origin", ("null", "http://[", "http://evil.example", "//", "\xff")),
     ("x-request-id", ("a" * 5000, "\x1b[31m", "a\x00b", "../../" + MARK)),
     ("if-none-match", ("*", '"', "W/" + '"' * 2000)),
+    ("cookie", ("sanakit-=", "sanakit-0=a.1.b", "sanakit-0=..", "sanakit-0=\xff.\xb2.c", ";" * 500, "a=" + "b" * 5000)),
     ("expect", ("100-continue",)), ("transfer-encoding", ("chunked, gzip",)), ("range", ("bytes=0-,-1",)),
     ("accept", ("\xff/*",)), ("cookie", ("a=" * 2000,)), ("traceparent", ("00-zz-zz-zz", "00-" + "f" * 60)),
 )  # fmt: skip
@@ -148,10 +149,14 @@ GOOD: tuple[Attempt, ...] = (
         ("/api/jobs", "state=done&text=cube&before=abc&limit=5"), ("/api/jobs/0123456789abcdef", ""),
         ("/api/jobs/0123/events", "previews=1&leave=cancel"),
         ("/api/images/0123456789abcdef0123456789abcdef", "width=64"),
-        ("/api/images/x/metadata", ""), ("/api/capabilities", ""), ("/v1/models/a/b", ""), ("/page/main.js", ""),
+        ("/api/images/0123456789abcdef0123456789abcdef", "token=0123456789abcdef0123456789abcdef.9999999999.ab"),
+        ("/api/jobs/0123/inputs/" + "ab" * 32, ""), ("/api/images/x/metadata", ""),
+        ("/api/capabilities", ""), ("/v1/models/a/b", ""), ("/page/main.js", ""),
         ("/sdapi/v1/progress", "skip_current_image=true"), ("/metrics", ""), ("/", ""))),
     Attempt(method="DELETE", path="/api/jobs/0123456789abcdef"),
     Attempt(method="POST", path="/api/jobs/0123456789abcdef/cancel"),
+    _posted("/api/jobs/0123456789abcdef/recreate", {"request": {"seed": 1, "count": 2}}),
+    Attempt(method="POST", path="/api/session"),
 )  # fmt: skip
 """Good requests to every route that reads something; each is damaged."""
 

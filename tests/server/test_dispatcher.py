@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -48,16 +48,20 @@ class FakeStream:
 
 
 class FakeReplicas:
-    """Replicas that a test plays itself. streams: what they were given, in order."""
+    """Replicas that a test plays itself. streams: what they were given, in order. told: jobs to make previews for."""
 
     def __init__(self, places: int) -> None:
         self.places = places
         self.streams: queue.Queue[FakeStream] = queue.Queue()
+        self.told: queue.Queue[set[str]] = queue.Queue()
 
     def draw(self, task: Task) -> FakeStream:
         stream = FakeStream(task)
         self.streams.put(stream)
         return stream
+
+    def watch(self, jobs: Set[str]) -> None:
+        self.told.put(set(jobs))
 
     def next(self) -> FakeStream:
         return self.streams.get(timeout=SECONDS)
@@ -140,6 +144,30 @@ def test_steps_carry_previews_and_an_eta(serving: Serving) -> None:
     steps = [each for each in events(engine, job, previews=True) if each.kind == "step"]
     assert finished(engine, job).state == "done" and engine.get(job.id).eta is None
     assert all(each.preview == b"small" and each.job.eta is not None for each in steps)
+
+
+def test_previews_are_asked_for_while_somebody_watches(serving: Serving) -> None:
+    engine, replicas = serving()
+    job = submit(engine, ask(steps=4, count=2))
+    streams = [replicas.next(), replicas.next()]
+    assert [each.task.watched for each in streams] == [False, False]
+    begin(engine, job, streams[0])
+    assert replicas.told.empty(), "nobody watches, and nobody did"
+    seen = engine.subscribe(job.id, previews=True)
+    streams[0].say(News(kind="step", step=2))
+    assert replicas.told.get(timeout=SECONDS) == {job.id}
+    streams[0].say(ReplicaLostError("killed"))
+    again = replicas.next()
+    assert again.task.watched and again.task.job == job.id
+    seen.close()
+    again.say(*BEGUN)
+    assert replicas.told.get(timeout=SECONDS) == set()
+    watched = engine.subscribe(job.id, previews=True)
+    streams[1].say(*BEGUN, DONE)
+    assert replicas.told.get(timeout=SECONDS) == {job.id}
+    again.say(DONE)
+    assert finished(engine, job).state == "done" and replicas.told.empty(), "its end needs no word"
+    watched.close()
 
 
 def test_a_picture_whose_replica_ends_goes_to_another_one_once(serving: Serving) -> None:

@@ -62,7 +62,9 @@ def test_a_stream_of_our_own(client: TestClient, document: dict[str, Any]):
     check(document, "watch_job", events)
 
 
-def test_streams_that_end_otherwise(client: TestClient, document: dict[str, Any], engine: Engine, address: str):
+def test_streams_that_end_otherwise(
+    client: TestClient, document: dict[str, Any], engine: Engine, address: str
+):
     failed = client.post("/api/jobs", json={"request": SMALL | {"prompt": "red " * 300}}).json()["id"]
     assert ended(engine, failed).state == "failed"
     cancelled = client.post("/api/jobs", json={"request": LONG}).json()["id"]
@@ -88,8 +90,12 @@ def test_streams_of_theirs(call: str, client: TestClient, document: dict[str, An
         response = client.post("/v1/images/generations", json=fields | {"size": "64x64"})
     assert response.headers["content-type"].startswith("text/event-stream"), response.text
     events = events_in(response.text)
-    operation, first = ("edit_images", "image_edit") if call == "edits" else ("generate_images", "image_generation")
-    assert [name for name, _ in events][-1] == f"{first}.completed" and f"{first}.partial_image" in events[0][0]
+    operation, first = (
+        ("edit_images", "image_edit") if call == "edits" else ("generate_images", "image_generation")
+    )
+    assert [name for name, _ in events][-1] == f"{first}.completed" and f"{first}.partial_image" in events[0][
+        0
+    ]
     check(document, operation, events)
     for name, data in events:
         assert json.loads(data)["type"] == name and base64.b64decode(json.loads(data)["b64_json"])

@@ -180,7 +180,9 @@ def test_a_session_shows_pictures_to_img_and_nothing_else(
     assert opened.status_code == 204 and texts["draw"] not in cookie
     assert {"HttpOnly", "SameSite=strict", "Path=/api/images"} <= {part.strip() for part in cookie.split(";")}
     client.cookies.clear()
-    theirs = client.post("/api/session", headers=bearer(texts["other"])).headers["set-cookie"].partition(";")[0]
+    theirs = (
+        client.post("/api/session", headers=bearer(texts["other"])).headers["set-cookie"].partition(";")[0]
+    )
     client.cookies.clear()
     seen = {text: client.get(url, headers={"Cookie": text}).status_code
             for text in (pair, theirs, f"{theirs}; {pair}", pair[:-1] + "0", pair.replace(".", ".9", 1))}  # fmt: skip
@@ -210,7 +212,13 @@ def test_a_link_shows_its_picture_for_an_hour(
     keyed: tuple[TestClient, dict[str, str]], engine: Engine, monkeypatch: pytest.MonkeyPatch
 ):
     client, texts = keyed
-    order = {"prompt": "a cube", "size": "64x64", "response_format": "url", "steps": 1, "output_format": "webp"}
+    order = {
+        "prompt": "a cube",
+        "size": "64x64",
+        "response_format": "url",
+        "steps": 1,
+        "output_format": "webp",
+    }
     answer = client.post("/v1/images/generations", json=order, headers=bearer(texts["draw"])).json()
     link = answer["data"][0]["url"]
     assert client.get(link).headers["content-type"] == "image/webp"

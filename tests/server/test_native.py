@@ -145,7 +145,10 @@ def test_an_edit_is_drawn_again_with_the_pictures_that_it_was_given(client: Test
     mask = Image.new("L", (64, 64), 0)
     mask.paste(255, (32, 0, 64, 64))
     inputs = {"source": data_url(png("blue")), "mask": data_url(_png(mask))}
-    order = {"inputs": inputs, "request": {"prompt": "a cube", "steps": 2, "seed": 3, "count": 2, "strength": 0.7}}
+    order = {
+        "inputs": inputs,
+        "request": {"prompt": "a cube", "steps": 2, "seed": 3, "count": 2, "strength": 0.7},
+    }
     first = client.post("/api/jobs", json=order).json()
     ended(engine, first["id"])
     second = client.post(f"/api/jobs/{first['id']}/recreate", json={}).json()

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -178,6 +179,11 @@ def test_it_ends_with_its_signal_and_keeps_what_waits(served: Served) -> None:
         ({}, "args: data: field required"),
         ({"data": "x", "colour": "red"}, "args: colour: extra inputs are not permitted"),
         ({"data": "x", "replicas": "4:1"}, "N or MIN:MAX"),
+        ({"data": "x", "host": "127.0.0.1"}, "args: host: extra inputs are not permitted"),
+        (
+            {"data": "x", "keep_pictures": 0},
+            "args: keep_pictures: input should be greater than or equal to 1",
+        ),
     ],
 )
 def test_bad_arguments_of_serve_deploy_are_said(args: dict[str, Any], words: str) -> None:
@@ -194,9 +200,25 @@ def test_the_arguments_of_serve_deploy_reach_the_deployments(tmp_path: Path) -> 
     from sanakit.server.ray.deployment import Args, application
 
     args = Args.model_validate(
-        {"data": str(tmp_path), "models": ["one", "two"], "replicas": "1:4", "batch": 2, "host": "0.0.0.0"}
+        {"data": str(tmp_path), "models": ["one", "two"], "replicas": "1:4", "batch": 2, "keep_days": 7}
     )
     config, settings, scale = args.read()
     assert (config.data, config.models, config.batch) == (tmp_path, ("one", "two"), 2)
-    assert settings.host == "0.0.0.0" and (scale.least, scale.most) == (1, 4)
+    assert (config.keep_days, settings.rate) == (7, None) and (scale.least, scale.most) == (1, 4)
     assert isinstance(application({"data": str(tmp_path), "replicas": "1:4"}), serve.Application)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_whether_strangers_reach_it_is_what_serve_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Serve's own default is every address: without a key the application does not start there."""
+    from ray.serve import context
+
+    from sanakit.server.ray.deployment import Args, _builder
+
+    listening = SimpleNamespace(http_config=SimpleNamespace(host="0.0.0.0", port=8123))
+    monkeypatch.setattr(context, "_get_global_client", lambda: listening)
+    config, settings, _ = Args(data=tmp_path).read()
+    with pytest.raises(ConfigError, match="0.0.0.0 lets other machines draw here, and there is no key"):
+        _builder(config, settings, 1)()

@@ -166,7 +166,9 @@ def tables(path: Path) -> set[tuple[str, str]]:
 def test_what_is_older_than_is_kept(path: Path) -> None:
     """By age, by the number of newer pictures, by both; what has not ended, or ended just now, stays."""
     store = Store(path)
-    for number in range(5):  # of two pictures each; they end at 100, 101, ... 103, and the last one is still drawn
+    for number in range(
+        5
+    ):  # of two pictures each; they end at 100, 101, ... 103, and the last one is still drawn
         store.add(job(number), [])
         store.begin(job(number).id, 0.0)
         for index in range(2):

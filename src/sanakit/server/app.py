@@ -40,7 +40,9 @@ class Application(FastAPI):
         document = super().openapi()
         describe_stream(document, "watch_job", EVENTS, "What happens to a job, by its kinds.")
         for operation, call in _CALLS.items():
-            describe_stream(document, operation, events_of(call), "With `stream`: pictures, partial and finished.")
+            describe_stream(
+                document, operation, events_of(call), "With `stream`: pictures, partial and finished."
+            )
         return document
 
 

@@ -22,7 +22,10 @@ _GAUGES = {
 _COUNTERS = {
     "submitted": ("sanakit_jobs_submitted", "Jobs that were accepted."),
     "refused": ("sanakit_jobs_refused", "Jobs that found the queue full."),
-    "expired": ("sanakit_jobs_expired", "Finished jobs that left the history by --keep-days or --keep-pictures."),
+    "expired": (
+        "sanakit_jobs_expired",
+        "Finished jobs that left the history by --keep-days or --keep-pictures.",
+    ),
     "pictures": ("sanakit_pictures", "Pictures that were written."),
     "waits": ("sanakit_jobs_started", "Jobs that began."),
     "wait_seconds": ("sanakit_queue_wait_seconds", "Seconds that jobs spent in the queue before they began."),

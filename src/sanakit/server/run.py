@@ -51,7 +51,7 @@ def check_public(config: EngineConfig, settings: Settings) -> None:
     if settings.is_public and not keys:
         raise ConfigError(
             f"{settings.host} lets other machines draw here, and there is no key: make one by "
-            f"`sanakit keys add NAME --data {config.data}`, or leave --host out"
+            f"`sanakit keys add NAME --data {config.data}`, or listen at 127.0.0.1"
         )
 
 

@@ -131,7 +131,7 @@ class ImageData(BaseModel):
 
 
 class ImagesResponse(BaseModel):
-    """Pictures. notes: sentences on fields of the request that have no effect here, and on what the model can't read."""
+    """Pictures. notes: on fields of the request that have no effect here, and on what the model can't read."""
 
     created: int
     data: list[ImageData]
@@ -206,4 +206,8 @@ class ErrorEvent(OpenAIFault):
 
 def events_of(call: Call) -> dict[str, type[BaseModel]]:
     """Name -> data of the events of a call."""
-    return {f"{call}.partial_image": PartialImageEvent, f"{call}.completed": CompletedEvent, "error": ErrorEvent}
+    return {
+        f"{call}.partial_image": PartialImageEvent,
+        f"{call}.completed": CompletedEvent,
+        "error": ErrorEvent,
+    }

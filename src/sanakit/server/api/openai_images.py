@@ -41,6 +41,7 @@ _FAULTS: dict[int | str, dict[str, Any]] = {
 }
 router = APIRouter(prefix="/v1", tags=["openai"], responses=_FAULTS)
 
+
 @router.get("/models")
 def list_models(caller: Viewer) -> ModelRows:
     """List the models that are offered."""
@@ -128,13 +129,20 @@ async def _lines(
 ) -> AsyncGenerator[str, None]:
     """Partial pictures at even distances, and each picture when it is done."""
     wanted, sent = body.partial_images or 0, 0
-    shared: dict[str, Any] = {"created_at": int(job.created), "output_format": body.form, "quality": body.shown_quality}
+    shared: dict[str, Any] = {
+        "created_at": int(job.created),
+        "output_format": body.form,
+        "quality": body.shown_quality,
+    }
     async with aclosing(listen(subscription)) as events:
         async for event in events:
             if event is None:
                 yield PULSE
             elif event.kind == "picture" and event.picture is not None:
-                encoded, notes = await run_in_threadpool(_base64, event.picture, body, caller), event.job.notes
+                encoded, notes = (
+                    await run_in_threadpool(_base64, event.picture, body, caller),
+                    event.job.notes,
+                )
                 yield _line(CompletedEvent(type=f"{call}.completed", b64_json=encoded, size=_size(event.picture),
                                            notes=[*body.notes, *notes], **shared))  # fmt: skip
             elif event.preview is not None and sent < wanted and _is_due(event, sent, wanted):

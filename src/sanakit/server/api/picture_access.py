@@ -29,7 +29,8 @@ _PLACE = "/api/images"
 
 PictureId = Annotated[str, Path(max_length=64, description="The id of a picture.")]
 _Token = Annotated[
-    str | None, Query(max_length=256, description="That of a link; whoever has it needs no key for this picture.")
+    str | None,
+    Query(max_length=256, description="That of a link; whoever has it needs no key for this picture."),
 ]
 
 
@@ -48,7 +49,7 @@ def open_session(caller: Caller, request: Request, response: Response) -> None:
 
 
 def link_to(picture_id: str, caller: Caller, base: str, query: str = "") -> str:
-    """Return an address that whoever gets it can fetch a picture from, for an hour. base: of the server, with a slash."""
+    """Return an address from which whoever has it can fetch a picture, for an hour. base: that of the server."""
     parts = [query] if query else []
     if caller.key is not None:
         parts.append(f"token={caller.service.tokens.make('link', picture_id, LINK_SECONDS)}")
@@ -59,11 +60,11 @@ def _visible_picture(
     picture_id: PictureId, request: Request, service: ServiceOf, bearer: Bearer, token: _Token = None
 ) -> bytes:
     """The PNG of a picture. Raises NoKeyError, or PictureNotFoundError also for one of another key."""
-    if token is not None and service.tokens.read("link", token) == picture_id:
-        return service.engine.picture(picture_id)
     try:
         callers = [find_caller(request, service, bearer)]
     except NoKeyError:
+        if token is not None and service.tokens.read("link", token) == picture_id:
+            return service.engine.picture(picture_id)
         callers = list(_of_cookies(request, service))
         if not callers:
             raise

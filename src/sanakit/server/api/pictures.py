@@ -16,7 +16,9 @@ from sanakit.server.service import ServiceOf, Viewer
 router = APIRouter(prefix="/api", tags=["native"], responses=FAULTS)
 
 _FOREVER = "private, max-age=31536000, immutable"  # a picture never changes
-_ASK_AGAIN = "private, no-cache"  # but who may see it does: with keys, a browser asks before it shows its copy
+_ASK_AGAIN = (
+    "private, no-cache"  # but who may see it does: with keys, a browser asks before it shows its copy
+)
 _PICTURES: dict[int | str, dict[str, Any]] = {200: {"content": {kind: {} for kind in MEDIA_TYPES.values()}}}
 _INPUT: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}}}
 _PNG_BODY = {"requestBody": {"required": True, "content": {"image/png": {}, "application/octet-stream": {}}}}
@@ -64,7 +66,7 @@ def get_input(
     sha256: Annotated[str, Path(max_length=64, description="Of a picture in its request.")],
     caller: Viewer,
 ) -> Response:
-    """Return a picture that a job was given: its source, its mask, or one that steers it. It stays as long as the job."""
+    """Return a picture that a job was given: its source, its mask, or one that steers it."""
     png = caller.service.engine.input(job_id, sha256, caller.sees)
     return Response(png, media_type="image/png", headers={"Cache-Control": _ASK_AGAIN})
 

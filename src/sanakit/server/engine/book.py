@@ -137,6 +137,10 @@ class Book:
                 self._tell_positions()
             return job.todo.popleft()
 
+    def is_watched(self, job: Unfinished) -> bool:
+        """Return whether somebody watches the previews of a job."""
+        return self._hub.is_watched(job.job.id, previews=True)
+
     def note(self, job: Unfinished, message: str) -> None:
         """Keep a sentence about a job, and tell it; one that was said before is not said again."""
         with self.changed:
@@ -161,7 +165,7 @@ class Book:
         """
         rows = sum(count for _, count in jobs)
         # Outside of the lock, for they take a while.
-        made = {id(job): previews(job) for job, _ in jobs if self._hub.is_watched(job.job.id, previews=True)}
+        made = {id(job): previews(job) for job, _ in jobs if self.is_watched(job)}
         with self.changed:
             self._pace.step(jobs[0][0].kind, seconds, lap, rows + beside)
             for job, count in jobs:

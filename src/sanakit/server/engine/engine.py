@@ -179,7 +179,7 @@ class Engine:
     def complete(self, request: ImageRequest) -> ImageRequest:
         """Return the request of a job with its files, as it can be submitted again.
 
-        Raises RequestError for a LoRA or ControlNet that isn't offered any more, PictureError for an input that is gone.
+        Raises RequestError for a LoRA or ControlNet that isn't offered any more, PictureError for a lost picture.
         """
         return with_inputs(self.catalogue.with_files(request), self._files)
 
@@ -204,8 +204,8 @@ class Engine:
 
     def _restored(self, job: Job) -> Unfinished:
         """A job of the last engine. Raises for what can't be drawn any more."""
-        plan = make_plan(self.catalogue.model(job.model).spec, self.complete(job.request))
-        return Unfinished.of(job, plan, self._models)
+        request = self.complete(job.request)
+        return Unfinished.of(job, make_plan(self.catalogue.model(job.model).spec, request), self._models)
 
     def _expire(self, job_id: str) -> None:
         self._remove(self._store.get(job_id))

@@ -28,7 +28,7 @@ SETTLED = 600.0
 
 
 class Retention:
-    """Forgets old jobs, in a thread of its own. forget: removes a job with its files. Without bounds it does nothing."""
+    """Forgets old jobs, in a thread of its own, if anything is bounded. forget: removes a job with its files."""
 
     def __init__(self, config: EngineConfig, store: Store, forget: Callable[[str], None]) -> None:
         self._days, self._pictures = config.keep_days, config.keep_pictures

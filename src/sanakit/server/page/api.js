@@ -8,6 +8,7 @@ import { readJson, writeJson } from "./exact_json.js";
 /** @typedef {import("./types.js").Capabilities} Capabilities */
 
 const KEY = "sanakit-key"; // of sessionStorage: it goes with the tab
+const SESSION = 3_600_000; // milliseconds until the next one is asked for; each lasts a day
 
 /** What the server refused, in its words. */
 export class ApiError extends Error {
@@ -60,7 +61,11 @@ export function createApi({ askForKey }) {
   });
 
   return {
-    openSession,
+    /** Have pictures shown as long as the page is open. */
+    async keepSession() {
+      await openSession();
+      setInterval(() => openSession().catch(() => {}), SESSION); // a server that is away is seen elsewhere
+    },
 
     /** @returns {Promise<Capabilities>} */
     capabilities: () => ask("/api/capabilities"),

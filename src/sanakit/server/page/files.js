@@ -36,6 +36,14 @@ export async function fetchBlob(url) {
   return response.blob();
 }
 
+/** Save a file of the server. @param {string} url @param {string} name */
+export function download(url, name) {
+  const link = document.createElement("a");
+  link.href = url;
+  link.download = name;
+  link.click();
+}
+
 /** @param {string} prompt @param {string} seed @returns {string} a file name that tells what is inside */
 export function fileName(prompt, seed) {
   const plain = prompt.normalize("NFKD").toLowerCase();

@@ -9,14 +9,15 @@ import { readPicture } from "./files.js";
 /**
  * @param {import("./api.js").Api} api
  * @param {Job} job
- * @param {string[]} offered names of the server's ControlNets
+ * @param {import("./types.js").Capabilities} capabilities
  * @returns {Promise<{edit: Edit|null, control: ControlChoice|null}>}
  */
-export async function givenTo(api, job, offered) {
+export async function givenTo(api, job, capabilities) {
   const { source, mask, controls = [], ...request } = job.request;
   /** @param {{sha256: string}} file */
   const fetched = async (file) => readPicture(await api.input(job.id, file.sha256));
   const [picture, covered] = await Promise.all([source && fetched(source), mask && fetched(mask)]);
+  const offered = capabilities.controls.map(({ name }) => name);
   const steering = controls.length === 1 && offered.includes(controls[0].network.name) ? controls[0] : null;
   return {
     edit: picture && {

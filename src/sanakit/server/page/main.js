@@ -9,8 +9,9 @@ import { createKeyQuestion, startHelp } from "./dialogs.js";
 import { find } from "./dom.js";
 import { startDrop } from "./drop.js";
 import { startEdit } from "./edit.js";
+import { showExamples } from "./examples.js";
 import { clearFault, showFault } from "./fault.js";
-import { fetchBlob, fileName } from "./files.js";
+import { download, fetchBlob, fileName } from "./files.js";
 import { counted } from "./format.js";
 import { createGallery, showRetention } from "./gallery.js";
 import { givenTo } from "./given.js";
@@ -23,7 +24,7 @@ import { startRegions } from "./regions.js";
 import { startSceneBuilder } from "./scene_builder.js";
 import { keepSettings, loadSettings, modelOf, orderOf, rollSeed, settingsOf } from "./settings.js";
 import { isMac, startShortcuts } from "./shortcuts.js";
-import { createStage, showExamples } from "./stage.js";
+import { createStage } from "./stage.js";
 import { createState } from "./state.js";
 import { startTabs } from "./tabs.js";
 import { startTheme } from "./theme.js";
@@ -34,27 +35,12 @@ import { startTheme } from "./theme.js";
 /** @typedef {import("./types.js").Settings} Settings */
 /** @typedef {import("./types.js").Capabilities} Capabilities */
 
-const TOYBOX_EXAMPLES = [
-  "a large red metal sphere left of a small blue rubber cube on grass at sunset",
-  "three green cones on sand at noon",
-  "a striped pink cylinder on wood at night",
-  "a purple pyramid behind a yellow cube on snow",
-];
-const EXAMPLES = [
-  "a lighthouse on a cliff in a storm, oil painting",
-  "a red fox asleep in fresh snow, photograph",
-  "a quiet library with tall windows, morning light",
-];
-
-const SESSION = 3_600_000; // milliseconds; a session lasts a day
-
 async function start() {
   startTheme();
   startHelp();
   const api = createApi({ askForKey: createKeyQuestion() });
   const capabilities = await api.capabilities();
-  await api.openSession();
-  setInterval(() => api.openSession().catch(() => {}), SESSION); // a server that is away is seen elsewhere
+  await api.keepSession();
   startPage(api, capabilities);
 }
 
@@ -68,11 +54,7 @@ function startPage(api, capabilities) {
   let focused = null;
 
   const stage = createStage([
-    {
-      icon: "again",
-      text: "Recreate",
-      run: (job, picture) => recreate(job, picture.seed, true),
-    },
+    { icon: "again", text: "Recreate", run: (job, picture) => recreate(job, picture.seed, true) },
     { icon: "dice", text: "Vary seed", run: (job) => recreate(job, rollSeed(), false) },
     {
       icon: "edit",
@@ -91,7 +73,7 @@ function startPage(api, capabilities) {
     {
       icon: "download",
       text: "Download",
-      run: (job, picture) => download(picture, fileName(job.request.prompt, picture.seed)),
+      run: (job, picture) => download(picture.url, fileName(job.request.prompt, picture.seed)),
     },
     { icon: "trash", text: "Delete", run: (job) => remove(job) },
   ]);
@@ -130,13 +112,10 @@ function startPage(api, capabilities) {
    */
   async function recreate(job, seed, locked) {
     clearFault();
-    const given = await givenTo(
-      api,
-      job,
-      capabilities.controls.map(({ name }) => name),
-    ).catch(() => ({})); // what is gone, the server tells
+    const given = await givenTo(api, job, capabilities).catch(() => ({})); // what is gone, the server tells
     const { settings } = settingsOf(job.request, job.model, capabilities);
     state.set({ ...settings, ...given, seed, locked, count: 1 });
+    if (state.get().edit) find("edit-group").open = true;
     await order(() => api.recreate(job.id, { seed, count: 1 }));
   }
 
@@ -290,7 +269,7 @@ function startPage(api, capabilities) {
     if (settings.live && settings.prompt.trim()) live.touch();
     else if (changed.has("live")) live.stop();
   });
-  showExamples(capabilities.toybox ? TOYBOX_EXAMPLES : EXAMPLES, (prompt) => {
+  showExamples(capabilities.toybox !== null, (prompt) => {
     state.set({ prompt });
     draw();
   });
@@ -308,14 +287,6 @@ function startPage(api, capabilities) {
     mine.forEach((job, at) => jobs.follow(job, at === 0));
     if (mine[0]) focus(mine[0]);
   }
-}
-
-/** @param {Picture} picture @param {string} name */
-function download(picture, name) {
-  const link = document.createElement("a");
-  link.href = picture.url;
-  link.download = name;
-  link.click();
 }
 
 start().catch((error) => {

@@ -143,20 +143,3 @@ export function createStage(actions) {
 }
 
 /** @typedef {ReturnType<typeof createStage>} Stage */
-
-/**
- * What newcomers see before the first picture.
- * @param {string[]} examples prompts
- * @param {(prompt: string) => void} draw
- */
-export function showExamples(examples, draw) {
-  find("empty").replaceChildren(
-    make("strong", {}, "What would you like to see?"),
-    make("p", {}, "Write a prompt, or begin with one of these."),
-    make(
-      "div",
-      { class: "examples" },
-      ...examples.map((prompt) => button({ text: prompt, onclick: () => draw(prompt) })),
-    ),
-  );
-}

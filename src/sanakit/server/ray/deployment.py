@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,6 +28,7 @@ from sanakit.server.engine.engine import Engine
 from sanakit.server.engine.errors import reason
 from sanakit.server.engine.jobs import Job, JobEvent, JobSpec
 from sanakit.server.engine.stats import EngineStats
+from sanakit.server.engine.subscriptions import Subscription
 from sanakit.server.logs import set_up_logs
 from sanakit.server.ray.dispatcher import Dispatcher
 from sanakit.server.ray.replicas import COUNTED, News, ReplicaLostError, Task
@@ -45,13 +46,15 @@ FRONT, DRAWER = "front", "drawer"
 
 _CLIENTS = 1000  # requests at once, and as many waiting: whoever listens to a job is one
 _MODELS = 3  # of a replica that Serve knows of, to find one that has a model; memory decides what stays
+_EVERYWHERE = "0.0.0.0"  # noqa: S104  what is not known counts as public
 _LONG_PICTURE = 600.0  # seconds that a replica that is no longer needed has for what it draws
 
 
 class Args(BaseModel):
     """What `serve deploy` may say under `args`; see `EngineConfig` and `Settings`, whose fields these are.
 
-    loras, controls: folders, as for `sanakit serve`. replicas: N or MIN:MAX. gpus: of each.
+    loras, controls: folders, as for `sanakit serve`. replicas: N or MIN:MAX. gpus: of each. Where Serve listens is said
+    in its own `http_options` alone.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -70,8 +73,6 @@ class Args(BaseModel):
     pixels: int = EngineConfig.pixels
     keep_days: float | None = Field(None, gt=0)
     keep_pictures: int | None = Field(None, ge=1)
-    host: str = Settings.host
-    port: int = Settings.port
     hosts: tuple[str, ...] = ()
     rate: str | None = None
     body: int = Settings.body
@@ -134,14 +135,23 @@ def _builder(config: EngineConfig, settings: Settings, places: int) -> Callable[
     def build() -> FastAPI:
         from ray import serve
 
-        check_public(config, settings)
+        found = _as_served(settings)
+        check_public(config, found)
         set_up_logs(settings.logs, logging.getLogger("ray.serve").info)
         handle = serve.get_deployment_handle(DRAWER, serve.get_replica_context().app_name)
         engine = open_engine(config, _Replicas(handle.options(stream=True), places))
         engine.start()
-        return create_app(engine, settings, export_traces() if settings.traces else None)
+        return create_app(engine, found, export_traces() if found.traces else None)
 
     return build
+
+
+def _as_served(settings: Settings) -> Settings:
+    """The settings, with the address at which Serve listens: that decides who can reach the application."""
+    from ray.serve.context import _get_global_client  # Ray has no public word for its own address
+
+    http = _get_global_client().http_config
+    return replace(settings, host=http.host or _EVERYWHERE, port=http.port)
 
 
 def open_engine(config: EngineConfig, replicas: _Replicas) -> Engine:
@@ -190,6 +200,7 @@ class Drawer:
             time.sleep(0.02)
         self._told = EngineStats()
         self._note_model = _model_noter()
+        self._listening: list[tuple[str, Subscription]] = []  # and the job's id where it was accepted
 
     async def draw(self, task: Task) -> AsyncIterator[News]:
         """Draw a picture; whoever stops to listen has it dropped at its next step."""
@@ -199,16 +210,23 @@ class Drawer:
         except Exception as error:
             yield News(kind="failed", message=reason(error))
             return
-        # With previews in any case: a picture that is on its way can't be told that somebody began to watch.
-        subscription = self._engine.subscribe(job.id, previews=True)
+        subscription = self._engine.subscribe(job.id, previews=task.watched)
+        entry = (task.job, subscription)
+        self._listening.append(entry)
         try:
             async for event in subscription:
                 news = self._news(event)
                 if news is not None:
                     yield news
         finally:
+            self._listening.remove(entry)
             subscription.close()
             self._engine.delete(job.id)
+
+    def watch(self, jobs: Set[str]) -> None:
+        """Make previews for these jobs from now on, and for no others."""
+        for name, subscription in list(self._listening):
+            subscription.previews = name in jobs
 
     def _submit(self, task: Task) -> Job:
         request = self._engine.catalogue.with_files(task.request)
@@ -260,6 +278,9 @@ class _Replicas:
 
     def draw(self, task: Task) -> _Stream:
         return _Stream(self.handle.options(multiplexed_model_id=task.model).draw.remote(task))
+
+    def watch(self, jobs: Set[str]) -> None:
+        self.handle.broadcast("watch", jobs)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ there, so the book, files and counters change in one thread, as they do with the
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from collections import Counter, deque
@@ -23,6 +24,8 @@ from sanakit.server.engine.jobs import JobPicture
 from sanakit.server.engine.models import Models
 from sanakit.server.ray.replicas import News, ReplicaLostError, Replicas, Stream, Task
 from sanakit.text import CacheInfo
+
+_LOG = logging.getLogger("sanakit.server")
 
 _ATTEMPTS = 2
 """How often a picture may be on its way when its replica ends: as often as the server may end."""
@@ -68,6 +71,7 @@ class Dispatcher:
         self._sent: list[Sent] = []
         self._inbox: deque[tuple[Sent, News | Exception]] = deque()
         self._prompts = Counter[str]()
+        self._watched = frozenset[str]()  # jobs, as the replicas were told
         self._listeners = ThreadPoolExecutor(replicas.places, thread_name_prefix="sanakit-replica")
 
     @property
@@ -98,6 +102,7 @@ class Dispatcher:
             index = self._book.begin(job)
             if index is not None:
                 self._send(job, index, int(job.retried), 0)
+        self._tell_watched()
 
     def close(self) -> None:
         """Call back all that is out."""
@@ -111,13 +116,28 @@ class Dispatcher:
     def _send(self, job: Unfinished, index: int, attempts: int, losses: int) -> None:
         try:
             request = with_inputs(job.job.request.picture(index), self._files)
-            stream = self._replicas.draw(Task(model=job.job.model, request=request, attempts=attempts))
+            task = Task(
+                job=job.job.id, model=job.job.model, request=request, attempts=attempts,
+                watched=self._book.is_watched(job),
+            )  # fmt: skip
+            stream = self._replicas.draw(task)
         except Exception as error:
             self._book.end(job, "failed", reason(error))
             return
         sent = Sent(owner=job, index=index, stream=stream, attempts=attempts, losses=losses)
         self._sent.append(sent)
         self._listeners.submit(self._listen, sent)
+
+    def _tell_watched(self) -> None:
+        """Tell the replicas when somebody begins to watch a job that is out, or stops to. Noticed at its next step."""
+        out = {each.owner.job.id: each.owner for each in self._sent}
+        watched = frozenset(name for name, owner in out.items() if self._book.is_watched(owner))
+        if watched != self._watched & out.keys():
+            try:
+                self._replicas.watch(watched)
+            except Exception:  # the pictures are what counts
+                _LOG.exception("replicas can't be told who watches")
+        self._watched = watched
 
     def _listen(self, sent: Sent) -> None:
         """Put all news of a picture into the inbox. Runs in a thread of its own."""

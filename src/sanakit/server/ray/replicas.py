@@ -5,7 +5,7 @@ Everything here is a plain value that any two processes can exchange.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -18,11 +18,17 @@ COUNTED = ("forwards", "forward_seconds", "rows", "prompt_hits", "prompt_misses"
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One picture to draw. request: as it is stored, and inputs with their pixels. attempts: see `JobSpec`."""
+    """One picture to draw.
 
+    job: its id where it was accepted. request: as it is stored, and inputs with their pixels. attempts: see `JobSpec`.
+    watched: whether somebody watches its previews now; `Replicas.watch` tells of changes.
+    """
+
+    job: str
     model: str
     request: ImageRequest
     attempts: int = 0
+    watched: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +36,7 @@ class News:
     """What happened to a picture.
 
     step      solver steps made so far, at "step"
-    preview   a small JPEG at "step"
+    preview   a small JPEG at "step" of a job that is watched
     message   of a "note", or why it "failed"
     png       the "picture" with its record; seed, width, height: its own
     counted   counter -> its growth on the replica since it was last told, with the last news of a picture
@@ -70,3 +76,6 @@ class Replicas(Protocol):
 
     def draw(self, task: Task) -> Stream:
         """Give a picture to one of them, or let it wait for one."""
+
+    def watch(self, jobs: Set[str]) -> object:
+        """Tell all of them which jobs have previews to be made for; of those that are drawn, all others have none."""
