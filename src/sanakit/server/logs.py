@@ -22,7 +22,7 @@ from sanakit.server.settings import LogForm
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _id: ContextVar[str] = ContextVar("request_id", default="-")
 _FIELDS = ("method", "path", "status", "seconds", "key", "job")
-_log = logging.getLogger("sanakit.server.access")
+_LOG = logging.getLogger("sanakit.server.access")
 
 Watch = Callable[[Scope, int, float], object]
 """Told of every response: its scope, its status, and the seconds it took."""
@@ -86,9 +86,7 @@ def set_up_logs(form: LogForm, tell: Callable[[str], object]) -> None:
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(logging.INFO)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # its greetings are said by the command
-    logging.getLogger("python_multipart").setLevel(
-        logging.ERROR
-    )  # it warns of each form that can't be parsed
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of forms that can't be parsed
 
 
 class RequestLog:
@@ -124,4 +122,4 @@ class RequestLog:
         key = scope.get("state", {}).get("key")
         facts = {"method": scope["method"], "path": printable(scope["path"], 200), "status": status,
                  "seconds": round(seconds, 3), **({"key": key} if key else {})}  # fmt: skip
-        _log.info("request", extra=facts)
+        _LOG.info("request", extra=facts)

@@ -25,7 +25,7 @@ from sanakit.server.settings import Settings
 from sanakit.server.signed_tokens import SignedTokens
 from sanakit.server.traces import JobSpans
 
-_log = logging.getLogger("sanakit.server.engine.jobs")
+_LOG = logging.getLogger("sanakit.server.jobs")
 _BEARER = HTTPBearer(auto_error=False, description="An API key, once there is one: `sanakit keys add NAME`.")
 
 
@@ -108,7 +108,7 @@ class Caller:
                 engine.delete(job.id)
             raise
         for job in jobs:
-            _log.info("accepted", extra={"job": job.id, **({"key": self.owner} if self.owner else {})})
+            _LOG.info("accepted", extra={"job": job.id, **({"key": self.owner} if self.owner else {})})
         if self.service.spans is not None:
             self.service.spans.follow(jobs)
         return jobs

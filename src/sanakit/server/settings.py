@@ -85,8 +85,6 @@ def need_libraries(traces: bool = False, ray: bool = False) -> None:
 
 def data_folder() -> Path:
     """Return `$XDG_DATA_HOME/sanakit/server`, else that below `~/.local/share`."""
-    given = os.environ.get("XDG_DATA_HOME", "")
-    base = (
-        Path(given) if os.path.isabs(given) else Path.home() / ".local" / "share"
-    )  # relative ones are to be ignored
+    given = os.environ.get("XDG_DATA_HOME", "")  # relative ones are to be ignored
+    base = Path(given) if os.path.isabs(given) else Path.home() / ".local" / "share"
     return base / "sanakit" / "server"

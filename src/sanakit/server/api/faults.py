@@ -32,7 +32,7 @@ from sanakit.server.refusals import (
     ScopeError,
 )
 
-_log = logging.getLogger("sanakit.server")
+_LOG = logging.getLogger("sanakit.server")
 
 _STATUSES: dict[type[SanakitError], int] = {
     NoKeyError: 401,
@@ -146,7 +146,7 @@ def answer(request: Request, error: Exception) -> JSONResponse:
     """Return the response to a request that failed."""
     fault = fault_of(error)
     if fault.status >= 500:
-        _log.error("a request failed", exc_info=error)
+        _LOG.error("a request failed", exc_info=error)
     prefix = next((prefix for prefix in _BODIES if request.url.path.startswith(prefix)), "")
     status = 400 if prefix == "/v1/" and fault.status == 422 else fault.status  # their word for bad values
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}

@@ -195,9 +195,8 @@ class Book:
             now = time.time()
             try:
                 self._store.finish(job.job.id, state, now, error)
-            except (
-                OutputError
-            ):  # a full disk: it has ended for its client, and the next engine draws it again
+            except OutputError:
+                # A full disk: it has ended for its client, and the next engine draws it again.
                 _LOG.exception("the end of job %s can't be stored", job.job.id)
             job.ended = True
             job.todo.clear()

@@ -1,6 +1,8 @@
 """What a picture needs before its first step and after its last: texts and sources to states, latents to pixels.
 
 Everything runs in the worker's thread, on as many CPU threads as the command line would use for the same picture.
+`pipeline.Model` takes the same stages for one request after the other, with events, and frees a part when its stage is
+over; here many jobs are at many stages, and `Models` decides which parts of which model are in memory.
 """
 
 from __future__ import annotations

@@ -95,9 +95,8 @@ class Worker:
             admits = not self._draining
         try:
             self._executor.turn(admits)
-        except (
-            Exception
-        ):  # such as a full disk, on which no job can be begun: jobs wait, and it may have room again
+        except Exception:
+            # Such as a full disk, on which no job can be begun: jobs wait, and it may have room again.
             _LOG.exception("the worker goes on after a fault")
             time.sleep(_PAUSE)
         return True
