@@ -9,7 +9,7 @@ import pytest
 
 from tests.browser.serving import FLAGS, browser_path, serve
 
-PATIENCE = 60_000
+PATIENCE = 300_000
 """Milliseconds for whatever the page shows; a busy machine draws slowly."""
 
 
