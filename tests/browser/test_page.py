@@ -265,6 +265,7 @@ def test_an_edit_is_recreated_with_its_source_and_mask(visit, tmp_path: Path):
     Image.fromarray(mask).save(tmp_path / "mask.png")
     page.click("#edit-group summary")
     page.locator("#edit input[type=file]").set_input_files(tmp_path / "source.png")
+    expect(page.get_by_role("img", name="To change: source.png")).to_be_visible()
     page.locator("#edit input[type=file]").set_input_files(tmp_path / "mask.png")
     expect(page.get_by_role("button", name="Without a mask")).to_be_visible()
     draw(page, "a green cone on sand")
