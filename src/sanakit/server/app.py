@@ -25,7 +25,7 @@ from sanakit.server.traces import JobSpans
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
-_CALLS: dict[str, Call] = {"generate_images": "image_generation", "edit_images": "image_edit"}
+_CALLS: dict[str, Call] = {"generate_images": "generation", "edit_images": "edit"}
 _ABOUT = (
     "Pictures from text with models of the SANA family: our own API below /api, that of OpenAI's images below /v1, and "
     "that of the AUTOMATIC1111 web UI below /sdapi/v1."

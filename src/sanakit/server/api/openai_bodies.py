@@ -21,8 +21,18 @@ MOST_PARTIAL = 3
 
 Quality = Literal["auto", "standard", "low", "medium", "high", "hd", "xhigh", "max"]
 Shown = Literal["low", "medium", "high", "xhigh", "max"]
-Call = Literal["image_generation", "image_edit"]
-"""The first part of the names of events."""
+Call = Literal["generation", "edit"]
+Partial = Literal["image_generation.partial_image", "image_edit.partial_image"]
+Completed = Literal["image_generation.completed", "image_edit.completed"]
+PARTIAL: dict[Call, Partial] = {
+    "generation": "image_generation.partial_image",
+    "edit": "image_edit.partial_image",
+}
+COMPLETED: dict[Call, Completed] = {
+    "generation": "image_generation.completed",
+    "edit": "image_edit.completed",
+}
+"""Call -> the names of its events."""
 
 _STEPS: dict[Quality, tuple[Shown, float]] = {
     "low": ("low", 0.5), "auto": ("medium", 1), "standard": ("medium", 1), "medium": ("medium", 1), "high": ("high", 2),
@@ -187,14 +197,14 @@ class ImageEvent(BaseModel):
 class PartialImageEvent(ImageEvent):
     """A picture as it is so far. partial_image_index: its number, from 0."""
 
-    type: Literal["image_generation.partial_image", "image_edit.partial_image"]
+    type: Partial
     partial_image_index: int
 
 
 class CompletedEvent(ImageEvent):
     """A finished picture. notes: as in `ImagesResponse`."""
 
-    type: Literal["image_generation.completed", "image_edit.completed"]
+    type: Completed
     notes: list[str]
 
 

@@ -17,6 +17,8 @@ from sanakit.server.api.events import PULSE, EventStream, finish, format_event, 
 from sanakit.server.api.faults import fault_of, openai_body
 from sanakit.server.api.images import convert, encode_base64
 from sanakit.server.api.openai_bodies import (
+    COMPLETED,
+    PARTIAL,
     Call,
     CompletedEvent,
     ErrorEvent,
@@ -62,7 +64,7 @@ def get_model(model: str, caller: Viewer) -> ModelRow:
 async def generate_images(body: ImagesBody, caller: Drawer, request: Request) -> Response | ImagesResponse:
     """Draw pictures from a prompt; with `stream`, as events with partial pictures."""
     job = await run_in_threadpool(_submit, body, caller, {})
-    return await _respond("image_generation", job, body, caller, request)
+    return await _respond("generation", job, body, caller, request)
 
 
 @router.post("/images/edits", response_model=ImagesResponse, openapi_extra=FORM_DOCUMENT)
@@ -72,7 +74,7 @@ async def edit_images(caller: Drawer, request: Request) -> Response | ImagesResp
         body, (image, mask) = _edit_body(form_values(form)), await form_files(form)
     inputs = await run_in_threadpool(edit_inputs, image, mask, caller.service.settings.input_pixels)
     job = await run_in_threadpool(_submit, body, caller, inputs)
-    return await _respond("image_edit", job, body, caller, request)
+    return await _respond("edit", job, body, caller, request)
 
 
 def _edit_body(values: dict[str, Any]) -> ImagesParts:
@@ -143,12 +145,12 @@ async def _lines(
                     await run_in_threadpool(_base64, event.picture, body, caller),
                     event.job.notes,
                 )
-                yield _line(CompletedEvent(type=f"{call}.completed", b64_json=encoded, size=_size(event.picture),
+                yield _line(CompletedEvent(type=COMPLETED[call], b64_json=encoded, size=_size(event.picture),
                                            notes=[*body.notes, *notes], **shared))  # fmt: skip
             elif event.preview is not None and sent < wanted and _is_due(event, sent, wanted):
                 encoded = encode_base64(await run_in_threadpool(convert, event.preview, body.form))
                 size = f"{job.request.width}x{job.request.height}"
-                yield _line(PartialImageEvent(type=f"{call}.partial_image", b64_json=encoded, size=size,
+                yield _line(PartialImageEvent(type=PARTIAL[call], b64_json=encoded, size=size,
                                               partial_image_index=sent, **shared))  # fmt: skip
                 sent += 1
             elif event.kind in ("failed", "cancelled"):

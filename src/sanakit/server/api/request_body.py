@@ -91,9 +91,11 @@ def field_of(entry: RequestField) -> tuple[Any, Any]:
 def _change_of(entry: RequestField) -> tuple[Any, Any]:
     """The same of a field that is there already: left open it stays, which is no default that a document could name."""
     annotation, _ = field_of(entry)
-    return annotation, Field(
-        None, description=entry.help, json_schema_extra=lambda schema: schema.pop("default", None)
-    )
+    return annotation, Field(None, description=entry.help, json_schema_extra=_drop_default)
+
+
+def _drop_default(schema: dict[str, Any]) -> None:
+    schema.pop("default", None)
 
 
 _Range = Annotated[tuple[int, int, float], Field(strict=False)]  # JSON has no tuples
