@@ -75,6 +75,7 @@ class Cluster:
             [self._bin / "ray", "start", "--head", "--block", "--num-cpus=2", "--disable-usage-stats",
              "--node-ip-address=127.0.0.1", f"--temp-dir={folder / 'ray'}", *options],
             stdout=self._log, stderr=subprocess.STDOUT, start_new_session=True,
+            env=os.environ | {"RAY_raylet_start_wait_time_s": str(PATIENCE)},  # Ray gives up after 30 s
         )  # fmt: skip
 
     def serve(self, *words: str) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sanakit.base.errors import OutputError
+from sanakit.base.json_text import parse_json
 from sanakit.pipeline.request import ImageRequest
 from sanakit.server.engine.errors import JobNotFoundError
 from sanakit.server.engine.jobs import Job, JobPicture, JobState
@@ -223,7 +224,7 @@ def _job(row: sqlite3.Row, pictures: Sequence[JobPicture]) -> Job:
         id=row["id"], model=row["model"], request=request, owner=row["owner"], live=row["live"], state=row["state"],
         created=row["created"], started=row["started"], finished=row["finished"], step=step, total=total,
         pictures=tuple(pictures), error=row["error"], attempts=row["attempts"],
-        notes=tuple(json.loads(row["notes"])),
+        notes=tuple(parse_json(row["notes"])),
     )  # fmt: skip
 
 
