@@ -216,8 +216,4 @@ class ErrorEvent(OpenAIFault):
 
 def events_of(call: Call) -> dict[str, type[BaseModel]]:
     """Name -> data of the events of a call."""
-    return {
-        f"{call}.partial_image": PartialImageEvent,
-        f"{call}.completed": CompletedEvent,
-        "error": ErrorEvent,
-    }
+    return {PARTIAL[call]: PartialImageEvent, COMPLETED[call]: CompletedEvent, "error": ErrorEvent}
