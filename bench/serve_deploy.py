@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -69,19 +70,26 @@ class Cluster:
         options = [f"--{name}={text.rpartition(':')[2]}" for name, text in ports.items()]
         others = ("dashboard-agent-listen-port", "ray-client-server-port", "metrics-export-port")
         options += [f"--{name}={free_port()}" for name in others]
+        # The dashboard, which takes deployments, asks for a token; and Ray gives up its start after 30 s.
+        self._environment = os.environ | {
+            "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(24),
+            "RAY_raylet_start_wait_time_s": f"{PATIENCE:.0f}",
+        }  # fmt: skip
         self._bin = Path(sys.executable).parent
         self._log = (folder / "ray.log").open("w")
         self.process = subprocess.Popen(
             [self._bin / "ray", "start", "--head", "--block", "--num-cpus=2", "--disable-usage-stats",
              "--node-ip-address=127.0.0.1", f"--temp-dir={folder / 'ray'}", *options],
             stdout=self._log, stderr=subprocess.STDOUT, start_new_session=True,
-            env=os.environ | {"RAY_raylet_start_wait_time_s": str(PATIENCE)},  # Ray gives up after 30 s
+            env=self._environment,
         )  # fmt: skip
 
     def serve(self, *words: str) -> str:
         """What `serve` prints."""
         command = [self._bin / "serve", words[0], "-a", self.dashboard, *words[1:]]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE).stdout
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=PATIENCE, env=self._environment
+        ).stdout
 
     def deploy(self, config: dict[str, Any], folder: Path) -> None:
         """Deploy a configuration, once the cluster answers, and wait until it runs."""
