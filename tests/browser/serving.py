@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
 
 FLAGS = [
     "--no-sandbox",  # in containers the browser runs as root
@@ -34,21 +36,24 @@ def serve(data: Path, port: int = 0, *options: str) -> Iterator[tuple[str, subpr
         sys.executable, "-m", "sanakit.cli", "serve", "--data", str(data), "--port", str(port), "--device", "cpu",
         "--drain", "0", *options,
     ]  # fmt: skip
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    # Nobody reads its logs while it runs, and a full pipe would stop it.
+    with (
+        TemporaryFile("w+") as log,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process,
+    ):
         try:
-            yield _address(process), process
+            yield _address(process, log), process
         finally:
             process.terminate()
             process.wait(60)
 
 
-def _address(process: subprocess.Popen[str]) -> str:
+def _address(process: subprocess.Popen[str], log: IO[str]) -> str:
     """What the server prints once it is ready."""
-    said = []
     assert process.stdout is not None
-    for line in process.stdout:
-        said.append(line)
-        found = re.search(r"serves at (http://\S+)", line)
-        if found:
-            return found[1]
-    raise AssertionError("the server ended: " + "".join(said))
+    line = process.stdout.readline()
+    found = re.search(r"serves at (http://\S+)", line)
+    if found is None:
+        log.seek(0)
+        raise AssertionError(f"the server ended: {line}{log.read()}")
+    return found[1]
