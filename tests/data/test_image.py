@@ -13,7 +13,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from sanakit.base.errors import PictureError
 from sanakit.data.image import cut_picture, picture_size, thumbnail
-from sanakit.data.items import ByteRange, _size
+from sanakit.data.items import ByteRange
+from sanakit.data.set_builder import _size
 from tests.data.pictures import encoded, png
 
 WIDTH, HEIGHT = 24, 16

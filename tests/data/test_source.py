@@ -347,7 +347,7 @@ def test_an_index_spares_reading_and_knows_when_a_shard_has_changed(
 
 
 def test_counts_are_announced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sanakit.data.items._PROGRESS_EVERY", 2)
+    monkeypatch.setattr("sanakit.data.set_builder._PROGRESS_EVERY", 2)
     counts: list[int] = []
     open_set(write_files(tmp_path, {f"{n}.png": png(8, 8) for n in range(5)}), on_progress=counts.append)
     assert counts == [2, 4]

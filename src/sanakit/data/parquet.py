@@ -13,8 +13,9 @@ from typing import Any
 
 from sanakit.base.errors import DataError, PictureError
 from sanakit.data.captions import TEXT_FIELDS, CaptionError, captions_of
-from sanakit.data.items import MOST_BYTES, SetBuilder
+from sanakit.data.items import MOST_BYTES
 from sanakit.data.regular import open_regular
+from sanakit.data.set_builder import SetBuilder
 from sanakit.data.tables import FILE_FIELDS, Record, names_picture, take_records
 
 _ROWS = 64  # read together: a row may hold a picture of megabytes

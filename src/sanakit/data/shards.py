@@ -25,8 +25,9 @@ from sanakit.base.files import atomic_write
 from sanakit.base.json_text import read_object
 from sanakit.data.captions import CAPTION_ENDINGS, MOST_CAPTION, CaptionError, captions_beside
 from sanakit.data.image import SUFFIXES
-from sanakit.data.items import ByteRange, Caption, Fault, SetBuilder
+from sanakit.data.items import ByteRange, Caption, Fault
 from sanakit.data.regular import open_regular
+from sanakit.data.set_builder import SetBuilder
 from sanakit.data.tar import Member, TarError, members
 
 COMPRESSED = (".tar.gz", ".tgz", ".tar.zst", ".tar.bz2", ".tar.xz")

@@ -19,9 +19,10 @@ from sanakit.data.captions import (
     write_labels,
 )
 from sanakit.data.image import SUFFIXES
-from sanakit.data.items import ByteRange, Caption, PictureSet, SetBuilder
+from sanakit.data.items import ByteRange, Caption, PictureSet
 from sanakit.data.parquet import read_parquet
 from sanakit.data.regular import kind_of, open_regular
+from sanakit.data.set_builder import SetBuilder
 from sanakit.data.shards import COMPRESSED, expand_braces, read_indexed, read_packed, read_shard
 
 _TABLE_ENDINGS = ("jsonl", "csv", "tsv")

@@ -15,8 +15,9 @@ from typing import Any, BinaryIO
 
 from sanakit.data.captions import LABELS, MOST_CAPTION, CaptionError, captions_of, encoding_of, record_of
 from sanakit.data.image import SUFFIXES
-from sanakit.data.items import SetBuilder, printable
+from sanakit.data.items import printable
 from sanakit.data.regular import open_regular
+from sanakit.data.set_builder import SetBuilder
 
 NAMES = (
     LABELS,
