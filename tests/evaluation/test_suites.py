@@ -111,5 +111,5 @@ def test_two_reports_are_compared_prompt_by_prompt(tmp_path: Path):
     with pytest.raises(DataError, match="different suites"):
         compare(*paths)
     paths[1].write_text("{}")
-    with pytest.raises(DataError, match="no report"):
+    with pytest.raises(DataError, match="a report"):
         compare(*paths)
