@@ -158,6 +158,6 @@ def test_adapters_of_other_models_are_refused(model: SanaTransformer) -> None:
         RequestError, match=r"for another transformer: its blocks.0.cross.q has 32 inputs and 64"
     ):
         add_adapter(model, "one", {"blocks.0.cross.q": low})
-    with pytest.raises(RequestError, match=r"changes blocks.7.cross.q, which is no layer"):
+    with pytest.raises(RequestError, match=r"changes blocks.7.cross.q, which isn.t a layer"):
         add_adapter(model, "one", {"blocks.7.cross.q": low})
     assert not adapter_names(model)

@@ -238,7 +238,7 @@ def entry(dtype: object = "F32", shape: object = (1,), offsets: object = (0, 4))
         (safetensors({"a": entry(offsets=[0, 10**25])}, bytes(4)), "damaged safetensors header"),
         (safetensors(b"{" + b"[" * 100_000), "damaged safetensors header"),
         (safetensors(b'{"a":' + b"9" * 100_000 + b"}"), "damaged safetensors header"),
-        (safetensors(b"{}", length=2**63), "truncated or no safetensors"),
+        (safetensors(b"{}", length=2**63), "truncated or not a safetensors"),
         (safetensors(b"{" + b" " * (32 * MIB) + b"}"), "header has over 32 MiB"),
         (safetensors(b'{"k":1' + b',"k":1' * 50_000 + b"}"), "names 'k' twice"),
         (safetensors(b"{" + b",".join(b'"%d":1' % i for i in range(50_000)) + b',"7":1}'), "names '7' twice"),
