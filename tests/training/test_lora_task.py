@@ -27,7 +27,7 @@ from sanakit.training.export import export_step
 from sanakit.training.lora_settings import LoraConfig
 from sanakit.training.objectives.prior_preservation import AdapterMatching, NoisyClassBatch
 from sanakit.training.session import Session
-from sanakit.training.tasks import class_pictures
+from sanakit.training.tasks import class_pictures, frozen_base
 from sanakit.training.tasks import lora as lora_task
 from sanakit.training.tasks.adapters import AdapterSet, adapt, principal
 from sanakit.training.tasks.lora import LoraTask
@@ -308,7 +308,7 @@ def test_an_empty_folder_and_other_models_are_refused(
     monkeypatch.setattr(transformer, "read_base", lambda *given: SimpleNamespace(kind="sprint"))
     with pytest.raises(ConfigError, match="a LoRA is trained on the teacher of a model of few steps"):
         session(tmp_path / "run")
-    monkeypatch.setattr(lora_task, "int8_layers", lambda source: ("blocks.0.attention.qkv",))
+    monkeypatch.setattr(frozen_base, "int8_layers", lambda source: ("blocks.0.attention.qkv",))
     monkeypatch.setattr(transformer, "read_base", read)
     with pytest.raises(ConfigError, match="lora.frozen=fp32: .* is in int8, which has lost its fp32 weights"):
         session(tmp_path / "run", lora={"frozen": "fp32"})

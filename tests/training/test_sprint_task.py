@@ -102,7 +102,7 @@ def test_a_checkpoint_of_other_settings_is_refused(teacher: Path, tmp_path: Path
         ({"text": {"train": True}}, "text: the task sprint has no such setting"),
         ({"times": {"levels": 10}}, "times: the task sprint has no such setting"),
         ({"preview": {"steps": 4}}, "preview.steps: the task sprint has no such setting"),
-        ({"phases": [{"steps": 2, "size": 64, "shift": 2.0}]}, r"phases\[0\].shift: the task sprint knows"),
+        ({"phases": [{"steps": 2, "size": 64, "shift": 2.0}]}, r"phases\[0\].shift: the task sprint has no"),
         ({"objective": "flow_matching"}, "objective: 'flow_matching' is not one of this task's; it has sprint"),
     ],
 )  # fmt: skip
