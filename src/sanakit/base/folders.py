@@ -47,7 +47,7 @@ def new_folder(
         with draft_folder(target, inside=_must_stay(target)) as draft:
             yield draft
             if not replace and target.is_dir() and any(not is_draft(path.name) for path in target.iterdir()):
-                raise OutputError(f"{given} already exists: choose another place, or force to replace it")
+                raise OutputError(f"{given} exists already: choose another place, or force to replace it")
             if draft.parent == target:
                 _move_in(draft, target, ours)
                 return

@@ -24,6 +24,7 @@ from sanakit.pipeline.prompt import PromptStates, encode_prompt, prompt_key, tex
 from sanakit.pipeline.steering import LoadedControl, control_pixels
 from sanakit.pipeline.threads import StageTimer
 from sanakit.text import LruCache
+from sanakit.weights import ModelSpec
 
 Stop = Callable[[], bool]
 
@@ -32,12 +33,13 @@ Stop = Callable[[], bool]
 class Generation:
     """The run of one plan.
 
-    parts: the networks, loaded when their stage begins. prompts: token states of earlier requests. stop: asked between
-    steps and images; True ends the run with `Cancelled`. together: images that share forward passes. frugal: free every
-    part as soon as its stage is over.
+    spec: what the model is. parts: its networks, loaded when their stage begins. prompts: token states of earlier
+    requests. stop: asked between steps and images; True ends the run with `Cancelled`. together: images that share
+    forward passes. frugal: free every part as soon as its stage is over.
     """
 
     plan: Plan
+    spec: ModelSpec
     parts: Components
     prompts: LruCache[PromptStates]
     timer: StageTimer
@@ -83,14 +85,14 @@ class Generation:
         )  # fmt: skip
 
     def _encode_prompt(self) -> Generator[Event, None, PromptStates]:
-        key, spec = prompt_key(self.plan), self.parts.spec
+        key = prompt_key(self.plan)
         prompt = self.prompts.get(key)
         if prompt is None:
             yield from self._load("text")
             yield StageStarted(stage="text")
             with self.timer.timed("text"):
-                notes = text_notes(self.parts.text, spec, self.plan)
-                prompt = encode_prompt(self.parts.text, spec, self.plan)
+                notes = text_notes(self.parts.text, self.spec, self.plan)
+                prompt = encode_prompt(self.parts.text, self.spec, self.plan)
             self.prompts.put(key, prompt)
             yield self.timer.done("text")
             yield from (Note(message=message) for message in notes)

@@ -126,7 +126,7 @@ class Model:
         notes, self._notes = [*self._notes, *plan.notes], []
         yield from (Note(message=message) for message in notes)
         yield from Generation(
-            plan=plan, parts=self.parts, prompts=self._prompts, timer=timer, stop=stop,
+            plan=plan, spec=self.spec, parts=self.parts, prompts=self._prompts, timer=timer, stop=stop,
             together=self.together, frugal=bool(self.frugal),
         ).events()  # fmt: skip
 

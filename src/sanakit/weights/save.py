@@ -176,7 +176,7 @@ def refuse_existing(path: Path, force: bool) -> None:
     """Raise OutputError if `path` is a file or a folder with something in it, unless forced."""
     occupied = any(path.iterdir()) if path.is_dir() else path.exists()
     if occupied and not force:
-        raise OutputError(f"{path} already exists: choose another place, or force to replace it")
+        raise OutputError(f"{path} exists already: choose another place, or force to replace it")
 
 
 def write_folder(
