@@ -33,7 +33,7 @@ from sanakit.training.tasks.adapters import AdapterSet, adapt, principal
 from sanakit.training.tasks.lora import LoraTask
 from sanakit.transformer import SanaTransformer, TransformerConfig
 from sanakit.weights import LORA_FILE, read_lora
-from tests.training.sets import config
+from tests.training.sets import config, pictures
 from tests.training.test_session import run, same, weights
 
 SMALL = TransformerConfig(
@@ -147,11 +147,11 @@ def test_pissa_takes_the_largest_singular_values() -> None:
 
 def test_gradients_pass_through_a_base_in_fewer_bits(tmp_path: Path) -> None:
     """Those of the adapters of an early block come through all later ones; the float32 model's are nearly the same."""
-    found = {}
+    found, data = {}, {"path": str(pictures()), "square": True, "held": 4}  # a cache holds one dtype: its own
     for frozen in ("fp32", "bf16", "int8"):
         settings = {"frozen": frozen, "targets": ["blocks.0.attention"]}
-        dtype = "bf16" if frozen == "bf16" else "auto"
-        task, objective = begun(tmp_path / frozen, base="toybox", dtype=dtype, lora=settings)
+        form = {"dtype": "bf16", "data": data} if frozen == "bf16" else {}
+        task, objective = begun(tmp_path / frozen, base="toybox", lora=settings, **form)
         kept = {p.dtype for p in task.network.parameters() if not p.requires_grad}
         assert (torch.bfloat16 in kept) == (frozen == "bf16")
         batch = objective.draw(task.data.batch(0))
