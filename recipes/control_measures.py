@@ -22,6 +22,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from sanakit.data.annotators import Annotator
+from sanakit.data.image import to_image
 from sanakit.evaluation.control import correlation, edge_f1
 from sanakit.evaluation.toybox import to_tensor
 from sanakit.pipeline import ImageRequest, Model
@@ -106,8 +107,7 @@ def cases(count: int) -> list[Case]:
     found = []
     for number in range(count):
         scene = sample_scene(number, "held_out")
-        pixels = (render([scene], SIZE)[0] * 255).round().to(torch.uint8)
-        picture = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+        picture = to_image((render([scene], SIZE)[0] * 255).round().to(torch.uint8))
         depths = Image.fromarray(depth_levels(scene, SIZE).numpy()).convert("RGB")
         found.append(
             Case(

@@ -23,12 +23,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
 from sanakit.base.files import atomic_write, ensure_writable_folder
+from sanakit.data.image import to_image
 from sanakit.evaluation import Share
+from sanakit.evaluation.toybox import to_tensor
 from sanakit.pipeline import ImageRequest, Model, load
 from sanakit.pipeline.regions import Region
 from sanakit.toybox import GroupSpec, Scene, SceneSpec, full_spec, phrase, render, sample_scene
@@ -252,13 +253,11 @@ def _rest(found: Reading, name: str) -> tuple[object, ...]:
 
 
 def _rendered(scene: Scene) -> Image.Image:
-    pixels = (render([scene], SIZE)[0].clamp(0, 1) * 255).round().to(torch.uint8)
-    return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+    return to_image((render([scene], SIZE)[0].clamp(0, 1) * 255).round().to(torch.uint8))
 
 
 def _read(picture: Image.Image) -> Reading:
-    pixels = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
-    return read(load_judge().network, stack([pixels]))[0][0]
+    return read(load_judge().network, stack([to_tensor(picture)]))[0][0]
 
 
 def _inputs(request: ImageRequest) -> Iterator[Image.Image]:

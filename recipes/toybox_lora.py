@@ -5,9 +5,11 @@ Stages, each resumable:
   probe     a reader of tori (`recipes.toybox_tori`); prints how well it reads renders
   plain     a LoRA of the torus
   prior     the same beside pictures of the world, which the model draws before training (prior preservation)
+  renders   the same beside renders of the world
   toon      a LoRA of the style
   measure   the share of prompts drawn right: tori in colours that no picture shows, and usual prompts
-  style     how much ink drawn pictures have, beside toon renders
+  student   the tori of the Sprint model with the LoRAs of its teacher
+  style     how much ink drawn pictures have, beside toon renders and what the autoencoder leaves of these
 
 docs/lora.md has the figures.
 """
@@ -26,12 +28,14 @@ from PIL import Image
 from torch import Tensor
 
 from recipes.settings import resumable
-from recipes.toybox_tori import NAME, shows_torus, train_probe
+from recipes.toybox_tori import NAME, decoded, shows_torus, train_probe
 from sanakit.base.files import atomic_write, ensure_writable_folder
+from sanakit.data.image import to_image
 from sanakit.evaluation import Share
 from sanakit.evaluation.toybox import outcomes, to_tensor
 from sanakit.pipeline import ImageRequest, Model, load
 from sanakit.toybox import Scene, SceneObject, full_spec, phrase, render, sample_scene
+from sanakit.toybox.folder import write_pictures
 from sanakit.toybox.grammar import COLOURS, FLOORS, LIGHTS, GroupSpec, SceneSpec
 from sanakit.toybox.judging.network import stack
 from sanakit.toybox.judging.shipped import load_judge
@@ -64,7 +68,10 @@ SOLVER = 10
 
 STEPS, BATCH, RATE = 200, 4, 1e-3
 TARGETS = ("attention", "cross", "ffn.expand", "ffn.project")
-CLASSES, WEIGHT = 40, 1.0
+CLASSES, RENDERS, WEIGHT = 40, 480, 1.0
+STUDENT, FEW = "toybox-sprint", 2
+"""The model of few steps, and how many."""
+
 PREVIEWS = ("a purple torus on sand at noon", "a pink torus on grass at sunset", "a red cube on snow at noon")
 _LEVELS, _INK = 4, 0.12
 """Levels of light in a toon picture, and the step in brightness from which on there is an outline."""
@@ -81,6 +88,8 @@ def pictures() -> None:
         )  # fmt: skip
         scene = Scene(objects=(item,), floor=floor, light=light, seed=number)
         keep(RUNS / NAME / f"{number}.png", render([scene], 256)[0], phrase(full_spec(scene)))
+    for _ in write_pictures(RUNS / "world", RENDERS):
+        pass
     for number in range(STYLED):
         scene = sample_scene(number)
         keep(RUNS / "toon-set" / f"{number:02}.png", toon(render([scene], 256)[0]), styled(scene))
@@ -91,9 +100,8 @@ def keep(path: Path, picture: Tensor, caption: str) -> None:
     if path.exists():
         return
     ensure_writable_folder(path.parent)
-    levels = (picture * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous()
+    image = to_image((picture * 255).round().to(torch.uint8))
     atomic_write(path.with_suffix(".txt"), f"{caption}\n".encode())
-    image = Image.fromarray(levels.numpy())
     atomic_write(path, lambda draft: image.save(draft, format="PNG"))
 
 
@@ -144,6 +152,11 @@ def prior(steps: int = STEPS) -> None:
     learn(teaching("prior", RUNS / NAME, PREVIEWS, steps, world()))
 
 
+def renders(steps: int = STEPS) -> None:
+    """Teach the torus beside renders of the world."""
+    learn(teaching("renders", RUNS / NAME, PREVIEWS, steps, PriorConfig(weight=WEIGHT, path=RUNS / "world")))
+
+
 def cartoon(steps: int = STEPS) -> None:
     """Teach the style."""
     prompts = ("a cartoon of a red cube on grass at noon", "a red cube on grass at noon")
@@ -172,15 +185,20 @@ def asked() -> list[tuple[str, SceneSpec]]:
     return [(phrase(spec), spec) for spec in specs]
 
 
-def drawing(model: Model, name: str) -> Callable[[str, int], Image.Image]:
-    """Draw (prompt, seed) with a LoRA by the name of its run, "base" for none; a picture that is there is read."""
+def drawing(
+    model: Model, name: str, steps: int = SOLVER, drawn: str = "drawn"
+) -> Callable[[str, int], Image.Image]:
+    """Draw (prompt, seed) with a LoRA by the name of its run, "base" for none; a picture that is there is read.
+
+    drawn: the folder of the pictures.
+    """
     loras = () if name == "base" else (str(RUNS / name / "lora" / LORA_FILE),)
 
     def draw(prompt: str, seed: int) -> Image.Image:
-        path = RUNS / "drawn" / name / f"{seed:04}-{prompt.replace(' ', '-')}.png"
+        path = RUNS / drawn / name / f"{seed:04}-{prompt.replace(' ', '-')}.png"
         if path.exists():
             return Image.open(path).convert("RGB")
-        image = model.images(ImageRequest(prompt=prompt, seed=seed, steps=SOLVER, loras=loras))[0]
+        image = model.images(ImageRequest(prompt=prompt, seed=seed, steps=steps, loras=loras))[0]
         ensure_writable_folder(path.parent)
         atomic_write(path, lambda draft: image.save(draft, format="PNG"))
         return image
@@ -190,20 +208,15 @@ def drawing(model: Model, name: str) -> Callable[[str, int], Image.Image]:
 
 def finished() -> list[str]:
     """The base model, and the runs of the torus that are finished."""
-    return ["base", *(name for name in ("plain", "prior") if (RUNS / name / "lora" / LORA_FILE).exists())]
+    runs = ("plain", "prior", "renders")
+    return ["base", *(name for name in runs if (RUNS / name / "lora" / LORA_FILE).exists())]
 
 
 def measure() -> None:
     """Print what the base model and each LoRA draw right."""
     model, judge = load("toybox"), load_judge().network
-    weight = torch.load(RUNS / "probe.pt", weights_only=True)
     for name in finished():
-        draw, shown, right = drawing(model, name), 0, 0
-        for number, (prompt, spec) in enumerate(asked()):
-            there, all_of_it = shows_torus(judge, weight, spec, stack([to_tensor(draw(prompt, number))]))
-            shown, right = shown + there, right + all_of_it
-        print(f"{name}: a torus is there {Share(hits=shown, n=ASKED)}", flush=True)
-        print(f"{name}: drawn right {Share(hits=right, n=ASKED)}", flush=True)
+        print_tori(name, drawing(model, name))
     for name in finished():
         draw = drawing(model, name)
 
@@ -212,6 +225,24 @@ def measure() -> None:
 
         kept = [outcome.verdict.correct for outcome in outcomes(usual, trials(OLD), judge)]
         print(f"{name}: usual prompts {Share(hits=sum(kept), n=OLD)}", flush=True)
+
+
+def student() -> None:
+    """Print what the model of few steps draws right with each LoRA."""
+    model = load(STUDENT)
+    for name in finished():
+        print_tori(f"{STUDENT}, {name}", drawing(model, name, FEW, f"drawn-{STUDENT}"))
+
+
+def print_tori(name: str, draw: Callable[[str, int], Image.Image]) -> None:
+    """Print the shares of the prompts of `asked` that show a torus, and one as it was asked for."""
+    judge, shown, right = load_judge().network, 0, 0
+    weight = torch.load(RUNS / "probe.pt", weights_only=True)
+    for number, (prompt, spec) in enumerate(asked()):
+        there, all_of_it = shows_torus(judge, weight, spec, stack([to_tensor(draw(prompt, number))]))
+        shown, right = shown + there, right + all_of_it
+    print(f"{name}: a torus is there {Share(hits=shown, n=ASKED)}", flush=True)
+    print(f"{name}: drawn right {Share(hits=right, n=ASKED)}", flush=True)
 
 
 def ink(pictures: list[Tensor]) -> float:
@@ -223,9 +254,14 @@ def style() -> None:
     """Print the share of ink in renders of other scenes by day, plain and toon, and in pictures for their captions."""
     scenes = (sample_scene(number) for number in range(1000, 2000))
     chosen = list(islice((scene for scene in scenes if scene.light != "night"), STYLED))
-    renders = [render([scene], 256, samples=1)[0] for scene in chosen]
-    print(f"plain renders: {ink(renders):.4f}", flush=True)
-    print(f"toon renders: {ink([toon(picture) for picture in renders]):.4f}", flush=True)
+    plain_renders = [render([scene], 256, samples=1)[0] for scene in chosen]
+    print(f"plain renders: {ink(plain_renders):.4f}", flush=True)
+    cartoons = [toon(picture) for picture in plain_renders]
+    print(f"toon renders: {ink(cartoons):.4f}", flush=True)
+    print(
+        f"toon renders through the autoencoder: {ink([decoded(one[None])[0] for one in cartoons]):.4f}",
+        flush=True,
+    )
     model = load("toybox")
     for name in ("base", "toon"):
         draw = drawing(model, name)
@@ -240,10 +276,12 @@ def probe() -> None:
 
 
 STAGES: dict[str, Callable[[], None]] = {
-    "pictures": pictures, "probe": probe, "plain": plain, "prior": prior, "toon": cartoon, "measure": measure,
-    "style": style,
+    "pictures": pictures, "probe": probe, "plain": plain, "prior": prior, "renders": renders,
+    "toon": cartoon, "measure": measure, "student": student, "style": style,
 }  # fmt: skip
-TRAININGS: dict[str, Callable[[int], None]] = {"plain": plain, "prior": prior, "toon": cartoon}
+TRAININGS: dict[str, Callable[[int], None]] = {
+    "plain": plain, "prior": prior, "renders": renders, "toon": cartoon,
+}  # fmt: skip
 
 
 @resumable

@@ -38,6 +38,7 @@ def test_a_probe_separates_what_is_apart() -> None:
 def test_prompts_ask_for_what_no_picture_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(toybox_lora, "RUNS", tmp_path)
     monkeypatch.setattr(toybox_lora, "STYLED", 1)
+    monkeypatch.setattr(toybox_lora, "RENDERS", 0)
     monkeypatch.setattr(toybox_lora, "render", lambda scenes, *size, **how: torch.rand(1, 3, 32, 32))
     toybox_lora.pictures()
     taught = [item.captions[0].text for item in open_set(tmp_path / "torus")]
