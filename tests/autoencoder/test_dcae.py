@@ -72,8 +72,10 @@ def test_published_parameter_counts(name: str, count: int) -> None:
     assert model.config.ratio == 32
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.parametrize("rows", [1, 3, 7])
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [*((name, rows) for name in ("sana", "lite", "unshuffle") for rows in (1, 3, 7)), ("toybox", 3)],
+)
 def test_bands_give_every_row_as_the_whole_map_does(
     name: str, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,20 +28,20 @@ def test_two_processes_make_the_run_of_one_and_each_goes_on_from_the_others_stat
         pair(trained_by_two, tmp_path / name, mode, steps, accumulate)
         return torch.load(tmp_path / name / f"seen-{steps}.pt", weights_only=True)
 
-    one = trained(tmp_path / "one", 50, 1)
-    assert len(one["losses"]) == 50
-    parts = [trained(tmp_path / "parts", steps, 1) for steps in (20, 30, 50)]
-    trained(tmp_path / "ours", 20, 1)
-    assert_same(one, on_two("ddp", "ddp", 50, 1))
-    assert_same(one, on_two("fsdp", "fsdp", 50, 2))
-    assert_same(parts[0], on_two("theirs", "fsdp", 20, 1))
-    assert_same(parts[1], trained(tmp_path / "theirs", 30, 1))
-    assert_same(parts[1], on_two("ours", "ddp", 30, 1))
-    assert_same(parts[2], on_two("theirs", "fsdp", 50, 1))
+    one = trained(tmp_path / "one", 24, 1)
+    assert len(one["losses"]) == 24
+    parts = [trained(tmp_path / "parts", steps, 1) for steps in (8, 16, 24)]
+    trained(tmp_path / "ours", 8, 1)
+    assert_same(one, on_two("ddp", "ddp", 24, 1))
+    assert_same(one, on_two("fsdp", "fsdp", 24, 2))
+    assert_same(parts[0], on_two("theirs", "fsdp", 8, 1))
+    assert_same(parts[1], trained(tmp_path / "theirs", 16, 1))
+    assert_same(parts[1], on_two("ours", "ddp", 16, 1))
+    assert_same(parts[2], on_two("theirs", "fsdp", 24, 1))
 
 
 def test_gradients_of_parts_make_the_gradient_of_the_whole(tmp_path: Path) -> None:
-    assert_same(trained(tmp_path / "one", 50, 1), trained(tmp_path / "parts", 50, 2))
+    assert_same(trained(tmp_path / "one", 24, 1), trained(tmp_path / "parts", 24, 2))
 
 
 def test_a_mode_that_does_not_fit_the_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ def trained(folder: Path, steps: int, accumulate: int, world: World | None = Non
     world = world or World()
     model = network()
     shard(model, world, blocks=[model[0]])
-    settings = {"accumulate": accumulate, "report": 1, "keep": 0, "save_steps": 20}
+    settings = {"accumulate": accumulate, "report": 1, "keep": 0, "save_steps": 8}
     run: Trainer = start(folder, steps, model, world=world, **settings)
     losses = [event.losses["loss"] for event in train(run) if isinstance(event, StepReport)]
     weights = {name: whole(p.detach()) for name, p in model.named_parameters()}
