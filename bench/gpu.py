@@ -85,16 +85,16 @@ def cases(device: str, small: bool) -> Iterator[Case]:
     def normal(*size: int) -> Tensor:
         return torch.randn(size, device=device).to(dtype)
 
-    lengths = (40,) if small else (4096, 16384, 65536)
+    lengths, heads = ((40,), 2) if small else ((4096, 16384, 65536), 16)
     for tokens in lengths:
-        joined = normal(1 if small else 4, tokens, 16, 3 * 64)
+        joined = normal(1 if small else 4, tokens, heads, 3 * 64)
         yield Case(
-            name=f"linear attention, {len(joined)} x {tokens} x 16 x 64",
+            name=f"linear attention, {len(joined)} x {tokens} x {heads} x 64",
             ours=lambda x: attention.linear_attention(*x.chunk(3, dim=-1)),
             plain=lambda x: attention_reference.linear_attention(*x.chunk(3, dim=-1)),
             inputs=(joined,), bytes=joined.nbytes * (3 + 1) / 3,
         )  # fmt: skip
-    batch, hidden, side, width = (1, 32, 6, 32) if small else (2, 2880, 32, 1152)
+    batch, hidden, side, width = (1, 32, 3, 32) if small else (2, 2880, 32, 1152)
     joined, norms = normal(batch, side * side * (1 if small else 4), 3 * width), normal(2, width)
     yield Case(
         name=f"qk-norm and attention, {batch} x {joined.shape[1]} x {width // 32} x 32",
@@ -245,7 +245,7 @@ def training(device: str, small: bool, products: float) -> str:
     name, batch = ("toybox", 2) if small else ("sana-0.6b-1024", 16)
     config = PRESETS[name]
     model = random_transformer(config, torch.float32).to(device).train().requires_grad_(True)
-    side = config.sample_size
+    side = 4 if small else config.sample_size
     noise = torch.randn(batch, config.latent_channels, side, side, device=device)
     target = torch.randn_like(noise)
     states = torch.randn(batch, TEXT, config.text_width, device=device)
