@@ -61,8 +61,8 @@ def recover(config: TrainConfig, blocks: Sequence[int]) -> Path:
     return distil(config, blocks, handed_on(blocks, depth))
 
 
-def table(models: Sequence[tuple[str, Path]], prompts: int, folder: Path) -> str:
-    """Markdown: a row for each model."""
+def table(models: Sequence[tuple[str, Path]], prompts: int, folder: Path, steps: int = STEPS) -> str:
+    """Markdown: a row for each model, drawn in so many steps."""
     rows = [
         "| model | blocks | parameters, M | right | score | Frechet distance | denoising, ms |",
         "|---" * 7 + "|",
@@ -70,7 +70,7 @@ def table(models: Sequence[tuple[str, Path]], prompts: int, folder: Path) -> str
     for name, where in models:
         model = load(where)
         config = model.spec.transformer
-        cell = kept_measures(folder / f"{name}-{prompts}.json", model, STEPS, prompts)
+        cell = kept_measures(folder / f"{name}-{steps}-{prompts}.json", model, steps, prompts)
         rows.append(
             f"| {name} | {config.depth} | {transformer_parameters(config) / 1e6:.1f} | {told(cell)} |"
         )
@@ -87,7 +87,9 @@ def main() -> None:
     parser.add_argument("--blocks", required=True, help="numbers of the blocks that stay, such as 0,2,4")
     parser.add_argument("--steps", type=int, nargs="+", default=[100], help="lengths of the runs")
     parser.add_argument("--pictures", type=int, default=2000)
+    parser.add_argument("--batch", type=int, default=BATCH)
     parser.add_argument("--prompts", type=int, default=150)
+    parser.add_argument("--draw-steps", type=int, default=STEPS, help="of the solver, in the table")
     given = parser.parse_args()
     spec = read_model_spec(resolve(given.model))
     plan = plan_pruning(spec.transformer.depth, [int(number) for number in given.blocks.split(",")])
@@ -98,9 +100,9 @@ def main() -> None:
     if not models[1][1].exists():
         write_reshaped(replace(spec, about=None), plan, models[1][1])
     for steps in given.steps:
-        config = recovery_config(folder / f"{steps}-steps", steps, base=given.model)
+        config = recovery_config(folder / f"{steps}-steps", steps, base=given.model, batch=given.batch)
         models.append((f"after {steps} steps", recover(config, blocks)))
-    print(table(models, given.prompts, folder))
+    print(table(models, given.prompts, folder, given.draw_steps))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -30,7 +30,7 @@ from sanakit.toybox import Scene
 from sanakit.toybox.judging import Judge, Maps, Targets, read, targets_of
 from sanakit.toybox.judging.reading import accuracies
 from sanakit.toybox.judging.shipped import STEM
-from sanakit.training import sentences
+from sanakit.training import TrainConfig, sentences
 from sanakit.weights import save_weights
 
 WEIGHTS = Path("src/sanakit/toybox/judging")
@@ -64,17 +64,23 @@ def decoded_file(folder: Path) -> Path:
 
 @torch.no_grad()
 def decode_folder(folder: Path) -> None:
-    """The first pictures of a folder through the autoencoder, uint8 [n, 3, H, W]."""
-    shards, model = SceneShards(folder), trained_autoencoder()
-    through, parts = torch.compile(model), []
-    for start in range(0, DECODED, 10):
+    """The first pictures of a folder through the autoencoder."""
+    pictures = through_autoencoder(SceneShards(folder), DECODED, torch.compile(trained_autoencoder()))
+    atomic_write(decoded_file(folder), lambda path: torch.save(pictures, path))
+
+
+@torch.no_grad()
+def through_autoencoder(shards: SceneShards, count: int, through: Callable[[Tensor], Tensor]) -> Tensor:
+    """The first pictures of a set through an autoencoder, uint8 [n, 3, H, W]."""
+    parts = []
+    for start in range(0, count, 10):
         with autocast(DEVICE):
-            found = through(pixels_of(shards, list(range(start, start + 10))).to(DEVICE)).float().cpu()
+            indices = list(range(start, min(start + 10, count)))
+            found = through(pixels_of(shards, indices).to(DEVICE)).float().cpu()
         parts.append(((found.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).contiguous())
         if start % 500 == 490:
-            print(f"decoded {folder.name} {start + 10}/{DECODED}", flush=True)
-    pictures = torch.cat(parts)
-    atomic_write(decoded_file(folder), lambda path: torch.save(pictures, path))
+            print(f"decoded {start + 10}/{count}", flush=True)
+    return torch.cat(parts)
 
 
 def blemished(pictures: Tensor, generator: torch.Generator) -> Tensor:
@@ -108,21 +114,31 @@ def loss_of(maps: Maps, targets: Targets) -> dict[str, Tensor]:
 
 def train() -> None:
     """Train the judge."""
-    shards = [SceneShards(folder) for folder in SCENES]
     decoded = [torch.load(decoded_file(folder), weights_only=True, mmap=True) for folder in SCENES]
-    torch.manual_seed(0)
+    train_judge(CONFIG, [SceneShards(folder) for folder in SCENES], decoded, order=3)
+
+
+def train_judge(
+    config: TrainConfig, shards: Sequence[SceneShards], decoded: Sequence[Tensor], order: int, compiled: bool = True
+) -> None:  # fmt: skip
+    """Train a judge on two sets of scenes by halves.
+
+    decoded: each set's first pictures through the autoencoder. order: the seed of the order; that of the weights is the
+    config's. compiled: worth its minute in long runs.
+    """
+    torch.manual_seed(config.seed)
     model = Judge().to(memory_format=torch.channels_last)
-    forward = torch.compile(model)
+    forward = torch.compile(model) if compiled else model
 
     def picture(place: int, drawn: int) -> tuple[Tensor, Scene]:
         # Half of a batch shows unseen combinations; half of each half went through the autoencoder, as drawn ones do.
         source, through = place % 2, place % 4 >= 2
-        index = drawn % (DECODED if through else len(shards[source]))
+        index = drawn % (len(decoded[source]) if through else len(shards[source]))
         image = decoded[source][index] if through else shards[source].image(index)
         return image, shards[source].scene(index)
 
     def batches(step: int) -> tuple[Tensor, Targets]:
-        drawn = batch_indices(step, BATCH, len(shards[0]), seed=3)
+        drawn = batch_indices(step, config.batch, len(shards[0]), seed=order)
         pictures, scenes = zip(*(picture(place, index) for place, index in enumerate(drawn)), strict=True)
         flipped = step % 2 == 1
         stacked = torch.stack(pictures).float() / 255
@@ -132,46 +148,61 @@ def train() -> None:
     def loss(batch: tuple[Tensor, Targets], generator: torch.Generator) -> dict[str, Tensor]:
         return loss_of(forward(blemished(batch[0], generator)), batch[1])
 
-    for report in sentences(recipe_trainer(model, CONFIG).train(loss, batches)):
+    for report in sentences(recipe_trainer(model, config).train(loss, batches)):
         print(report, flush=True)
 
 
-def trained() -> Judge:
-    """The judge with its averaged weights."""
+def trained(config: TrainConfig = CONFIG) -> Judge:
+    """The judge of a run with its averaged weights."""
     model = Judge()
-    recipe_trainer(model, CONFIG).ema.copy_to(model)
+    recipe_trainer(model, config).ema.copy_to(model)
     return model.to(memory_format=torch.channels_last).eval()
 
 
-@torch.no_grad()
 def measure() -> None:
     """Print how often the judge is right about held-out scenes, per attribute, with 95 % intervals, and ship that."""
-    shards, model, autoencoder = SceneShards(RUNS / "held"), trained(), trained_autoencoder()
-    told: dict[str, dict[str, tuple[int, int]]] = {}
-    for name, through in (("as rendered", False), ("through the autoencoder", True)):
-        rows: list[tuple[Scene, Tensor]] = []
-        for start in range(0, len(shards), 10):
-            indices = list(range(start, min(start + 10, len(shards))))
-            pixels = pixels_of(shards, indices)
-            pixels = autoencoder(pixels.to(DEVICE)).clamp(-1, 1).cpu() if through else pixels
-            rows += [(shards.scene(i), picture) for i, picture in zip(indices, (pixels + 1) / 2, strict=True)]
-        readings = [read(model, picture[None])[0][0] for _, picture in rows]
-        print(f"on {len(rows)} held-out scenes {name}:")
-        told[name] = accuracies([scene for scene, _ in rows], readings)
-        for attribute, (hits, n) in told[name].items():
-            print(f"  {attribute:<10} {Share(hits=hits, n=n)}")
+    shards = SceneShards(RUNS / "held")
+    told = {name: accuracy(trained(), shards, through) for name, through in conditions().items()}
     atomic_write(WEIGHTS / f"{STEM}.json", (json.dumps(told, indent=1) + "\n").encode())
 
 
+def conditions() -> dict[str, Callable[[Tensor], Tensor]]:
+    """What happens to pixels [B, 3, H, W] in -1..1 before the judge is measured."""
+    return {"as rendered": lambda pixels: pixels, "through the autoencoder": trained_autoencoder()}
+
+
 @torch.no_grad()
+def accuracy(
+    model: Judge, shards: SceneShards, through: Callable[[Tensor], Tensor], count: int | None = None
+) -> dict[str, tuple[int, int]]:
+    """attribute -> (right, of how many) on the first scenes of a set; printed with 95 % intervals."""
+    scenes, readings = [], []
+    numbers = range(len(shards) if count is None else count)
+    for start in range(0, len(numbers), 10):
+        indices = list(numbers[start : start + 10])
+        pixels = through(pixels_of(shards, indices).to(DEVICE)).clamp(-1, 1).cpu()
+        scenes += [shards.scene(index) for index in indices]
+        readings += [read(model, picture[None])[0][0] for picture in (pixels + 1) / 2]
+    found = accuracies(scenes, readings)
+    print(f"on {len(scenes)} held-out scenes:")
+    for attribute, (hits, n) in found.items():
+        print(f"  {attribute:<10} {Share(hits=hits, n=n)}")
+    return found
+
+
 def ship() -> None:
     """Write the averaged weights and the features of held-out renders, in bf16."""
-    shards, model = SceneShards(RUNS / "held"), trained()
-    features = [read(model, (pixels_of(shards, [i]) + 1) / 2)[1] for i in range(len(shards))]
+    write_judge(trained(), SceneShards(RUNS / "held"), WEIGHTS)
+
+
+@torch.no_grad()
+def write_judge(model: Judge, held: SceneShards, folder: Path) -> None:
+    """Write a judge's weights and its features of held-out renders, in bf16, as `load_judge` reads them."""
+    features = [read(model, (pixels_of(held, [i]) + 1) / 2)[1] for i in range(len(held))]
     state = {f"network.{name}": tensor for name, tensor in model.state_dict().items()}
     state["features"] = torch.cat(features)
     tensors = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in state.items()}
-    save_weights(WEIGHTS, tensors, STEM)
+    save_weights(folder, tensors, STEM)
 
 
 STAGES: dict[str, Callable[[], None]] = {

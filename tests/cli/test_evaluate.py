@@ -112,6 +112,13 @@ def test_the_best_of_candidates_is_kept_with_its_score(sana: Sana, tmp_path: Pat
     assert len(drawn) == 2 and float(drawn[0]["score"]) >= float(drawn[1]["score"])
     made = read_picture(Path(drawn[0]["path"])).made
     assert (made["judge"], made["candidates"], made["score"]) == ("toybox", "3", drawn[0]["score"])
+    assert made["together"] == "3"  # what fits into memory is drawn in one batch
+
+
+def test_candidates_are_drawn_alone_where_that_is_asked_for(sana: Sana, tmp_path: Path):
+    chosen = ("--best-of", 2, "--judge", "toybox", "--together", 1, "--out", tmp_path / "best.png")
+    assert sana.draw("a red cube", *chosen).exit_code == 0
+    assert "together" not in read_picture(tmp_path / "best.png").made
 
 
 @pytest.mark.parametrize(
@@ -136,7 +143,7 @@ def test_a_suite_is_drawn_scored_and_gone_on_with(sana: Sana, tmp_path: Path):
     )
     (tmp_path / "reference").mkdir()
     for index, colour in enumerate(("red", "green", "blue")):
-        Image.new("RGB", (40, 40), colour).save(tmp_path / f"reference/{index}.png")
+        Image.new("RGB", (40, 40), colour).save(tmp_path / f"reference/{index}.bmp")
     features = write_clip(tmp_path / "clip")
     command = (
         "evaluate", "suite", tmp_path / "suite.jsonl", "--model", sana.model, "--device", "cpu", "--dtype", "fp32",
@@ -148,7 +155,9 @@ def test_a_suite_is_drawn_scored_and_gone_on_with(sana: Sana, tmp_path: Path):
     assert "suite (geneval): 2 prompts, 4 of 4 pictures" in first.stdout
     told = json.loads((tmp_path / "out/report.json").read_text())
     assert list(told["judges"]["toybox"]) == ["overall", "one", "two"]
-    assert told["frechet"][str(features)] > 0 and told["made"]["model"] == sana.model
+    assert told["frechet"][str(features)] > 0 and str(features) in told["kernel"]
+    assert told["made"]["model"] == sana.model and "a picture took" in first.stdout
+    assert told["drawing"]["pictures"] == 4 and told["drawing"]["seconds"] > 0 < told["drawing"]["peak_bytes"]
     assert pictures_in(tmp_path / "out/pictures") == [
         "00000-0.png",
         "00000-1.png",
@@ -158,6 +167,8 @@ def test_a_suite_is_drawn_scored_and_gone_on_with(sana: Sana, tmp_path: Path):
     drawn = (tmp_path / "out/pictures/00000-0.png").stat().st_mtime_ns
     assert sana(*command).exit_code == 0
     assert (tmp_path / "out/pictures/00000-0.png").stat().st_mtime_ns == drawn
+    again = json.loads((tmp_path / "out/report.json").read_text())
+    assert again["drawing"] == told["drawing"]
     compared = sana("evaluate", "compare", tmp_path / "out/report.json", tmp_path / "out/report.json")
     assert compared.exit_code == 0 and "difference 0.00 ± 0.00 of 2 prompts: not clear" in compared.stdout
 
@@ -166,6 +177,8 @@ def test_a_suite_is_drawn_scored_and_gone_on_with(sana: Sana, tmp_path: Path):
     ("options", "message"),
     [
         ((), "say what to measure"),
+        (("--detector", "nobody"), "does not say which objects"),
+        (("--judge", "toybox", "--colours", "nobody"), "--colours goes with --detector"),
         (("--judge", "toybox", "--reference", "."), "--reference and --features go together"),
         (("--judge", "nobody"), "nobody"),
         (("--judge", "toybox", "--workers", 3), "--workers goes with --engine"),

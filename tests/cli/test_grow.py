@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from sanakit.pipeline import ImageRequest
+from sanakit.transformer import PRESETS
 from sanakit.weights import read_model_spec
+from sanakit.weights.formats.diffusers_transformer import table
 from tests.cli.running import Sana, lines_of, pictures_in
 from tests.oracles.bounds import within
 from tests.pipeline.drawing import open_diffusers, open_model, ours, theirs
@@ -32,6 +34,20 @@ def test_the_grown_model_draws_what_it_came_from_here_and_in_diffusers(
     within("grown model in diffusers: latents", latents, wanted, 1e-5)
 
 
+def test_the_plan_of_a_published_model_lists_every_tensor(sana: Sana) -> None:
+    """SANA-1.5's growth from 1.6B to 4.8B, with none of its files at hand."""
+    told, *keys = lines_of(
+        sana("grow", "sana-1.6b-1024", "--depth", 60, "--qk-norm", "--plan", "--keys", "--json")
+    )
+    assert told["depth"] == 60 and 4.6e9 < told["parameters"] < 4.9e9
+    wanted = table(PRESETS["sana1.5-4.8b-1024"]).their_keys
+    assert sorted(key["key"] for key in keys) == sorted(wanted)
+    origins = {key["key"].removeprefix("transformer_blocks."): key["origin"] for key in keys}
+    assert origins["17.attn1.to_q.weight"] == "of block 17" and origins["18.attn1.to_q.weight"] == "fresh"
+    assert origins["18.attn1.to_out.0.weight"] == "zero" and origins["3.attn1.norm_q.weight"] == "one"
+    assert origins["patch_embed.proj.weight"] == "kept"
+
+
 def test_the_plan_reads_no_weights(sana: Sana, tmp_path: Path) -> None:
     told = sana("grow", sana.model, "--depth", 9, "--drop", 0, "--plan", "--qk-norm")
     assert told.exit_code == 0, told.stderr
@@ -45,6 +61,7 @@ def test_the_plan_reads_no_weights(sana: Sana, tmp_path: Path) -> None:
     [
         (("--depth", 9), "say where to write the model"),
         (("--depth", 1, "--drop", 0, "--out", "deep"), "a depth of 1 isn't a growth"),
+        (("--depth", 9, "--keys", "--out", "deep"), "--keys goes with --plan"),
         (("--depth", 9, "--drop", 90, "--out", "deep"), "drop is 90"),
         (("--depth", 9, "--drop", 0, "--how", "up", "--out", "deep"), "unknown growth 'up'"),
     ],

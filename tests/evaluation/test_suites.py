@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from sanakit.base.errors import DataError
-from sanakit.evaluation.suite_report import Report, compare, write_report
+from sanakit.evaluation.geneval import GENEVAL
+from sanakit.evaluation.measures import CONFIDENT
+from sanakit.evaluation.suite_report import TASKS, Drawing, Report, compare, earlier_drawing, write_report
 from sanakit.evaluation.suites import Suite, SuitePrompt, read_suite
 
-GENEVAL = (
+LINES = (
     '{"tag": "single_object", "include": [{"class": "bench", "count": 1}], "prompt": "a photo of a bench"}\n'
     '{"tag": "counting", "include": [{"class": "cup", "count": 2}], "prompt": "a photo of two cups"}\n'
 )
@@ -22,7 +24,7 @@ def rows(path: Path) -> list[tuple[str, str, str]]:
 
 
 def test_formats_of_others(tmp_path: Path):
-    (tmp_path / "evaluation_metadata.jsonl").write_text(GENEVAL)
+    (tmp_path / "evaluation_metadata.jsonl").write_text(LINES)
     assert read_suite(tmp_path / "evaluation_metadata.jsonl").format == "geneval"
     assert rows(tmp_path / "evaluation_metadata.jsonl") == [
         ("00000", "single_object", "a photo of a bench"),
@@ -79,11 +81,31 @@ def test_pictures_of_a_prompt_count_as_their_mean_and_half_drawn_prompts_not():
         "overall": (pytest.approx(19.0), 3), "a": (27.5, 2), "b": (2.0, 1),
     }  # fmt: skip
     # 15 and 40: their standard error is 12.5.
-    assert means["a"].half == pytest.approx(1.96 * 12.5)
+    assert means["a"].half == pytest.approx(CONFIDENT * 12.5)
     assert report({key: score for key, score in SCORES.items() if key != "b1-1"}).means("marks").keys() == {
         "overall",
         "a",
     }
+
+
+def test_genevals_own_score_is_the_mean_of_its_tasks(tmp_path: Path):
+    drawing = Drawing(pictures=6, seconds=1.5, peak_bytes=3 << 30)
+    found = Report(
+        suite=SUITE, per_prompt=2, request={}, made={"model": "tiny"}, scores={GENEVAL: SCORES},
+        distances={"frechet": {"eyes": 1.25}, "kernel": {"eyes": 0.5}}, drawing=drawing,
+    )  # fmt: skip
+    means = found.means(GENEVAL)
+    assert means[TASKS].mean == pytest.approx((27.5 + 2.0) / 2)
+    assert means[TASKS].half is None and means[TASKS].n == 3  # b has a single prompt
+    write_report(found, tmp_path)
+    told = json.loads((tmp_path / "report.json").read_text())
+    assert (told["frechet"], told["kernel"]) == ({"eyes": 1.25}, {"eyes": 0.5})
+    page = (tmp_path / "index.html").read_text()
+    assert "Kernel distance in the features of eyes: 0.5" in page
+    assert "a picture took 1.50 s (median of 6), at most 3.0 GiB of memory" in page
+    assert earlier_drawing(tmp_path / "report.json", {"model": "tiny"}) == drawing
+    assert earlier_drawing(tmp_path / "report.json", {"model": "other"}) is None
+    assert earlier_drawing(tmp_path / "none.json", {}) is None
 
 
 def test_pictures_are_keyed_and_seeded_by_their_prompt():

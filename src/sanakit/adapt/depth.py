@@ -116,6 +116,22 @@ def reshape_depth(
     return {name: _weight(name, shape, weights, plan, dtype, generator) for name, shape in shapes.items()}
 
 
+def origin_text(name: str, plan: DepthPlan, qk_norm: bool) -> str:
+    """Say what a weight of the new network is: "kept", "of block 3", "zero", "one" or "fresh".
+
+    name: ours. qk_norm: whether the old network has norms of queries and keys.
+    """
+    if not name.startswith("blocks."):
+        return "kept"
+    _, number, within = name.split(".", 2)
+    origin, norm = plan[int(number)], ".norm_" in within
+    if origin.silent and within in _LAST or origin.block is None and within in _ZERO:
+        return "zero"
+    if norm and (origin.block is None or not qk_norm):
+        return "one"
+    return "fresh" if origin.block is None else f"of block {origin.block}"
+
+
 def _weight(
     name: str, shape: Sequence[int], weights: Mapping[str, Tensor], plan: DepthPlan, dtype: torch.dtype,
     generator: torch.Generator,

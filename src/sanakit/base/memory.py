@@ -30,6 +30,24 @@ _PAGE = 4096
 _GROUPS = Path("/sys/fs/cgroup")
 
 
+def process_status(name: str) -> int | None:
+    """Bytes of a line such as VmRSS in Linux' table of this process; None on other systems."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)
+
+
+def peak_bytes(device: str) -> int | None:
+    """The most memory that this process has held, of a GPU's the tensors alone; None if the system doesn't say."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.max_memory_allocated()
+    return process_status("VmHWM")
+
+
 def is_shortage(error: BaseException | None) -> bool:
     """Return whether an error, or one that it was raised from, means that no memory was left."""
     while error is not None:

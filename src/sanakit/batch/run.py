@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sanakit.base.errors import RequestError
@@ -28,7 +28,7 @@ FAILURES = "failures.jsonl"
 class BatchReport:
     """Progress: of `total` items `done` are over, `there` of them were before this run; `last` is the one just over.
 
-    remaining: seconds expected, None until a picture is drawn.
+    remaining: seconds expected, None until a picture is drawn. made: how all are made, `Model.provenance`.
     """
 
     total: int
@@ -37,6 +37,7 @@ class BatchReport:
     faults: tuple[Drawn, ...] = ()
     last: Drawn | None = None
     remaining: float | None = None
+    made: Mapping[str, str] = field(default_factory=dict)
 
 
 def run_batch(
@@ -53,10 +54,10 @@ def run_batch(
     """
     ensure_writable_folder(folder)
     with hold(folder / ".batch.lock", "draws a batch"):
-        missing = missing_items(items, folder, loading.load(announce))
-        report = BatchReport(
-            total=len(items), done=len(items) - len(missing), there=len(items) - len(missing)
-        )
+        model = loading.load(announce)
+        missing = missing_items(items, folder, model)
+        there = len(items) - len(missing)
+        report = BatchReport(total=len(items), done=there, there=there, made=model.provenance)
         yield report
         begun = time.monotonic()
         try:
@@ -80,10 +81,9 @@ def missing_items(items: Sequence[Item], folder: Path, model: Model) -> list[Ite
 
 def _after(report: BatchReport, drawn: Drawn, seconds: float) -> BatchReport:
     done = report.done + 1
-    return BatchReport(
-        total=report.total,
+    return replace(
+        report,
         done=done,
-        there=report.there,
         faults=(*report.faults, drawn) if drawn.fault else report.faults,
         last=drawn,
         remaining=seconds / (done - report.there) * (report.total - done),

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sanakit.base.heap import give_back, keep_no_pages, keep_pages
+from sanakit.base.memory import process_status
 from sanakit.base.precision import CPU
 from sanakit.base.threads import use_threads
 
@@ -115,11 +116,11 @@ def _held(device: torch.device) -> int | None:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated()
-    return _status("VmRSS") if _reset_peak() else None
+    return process_status("VmRSS") if _reset_peak() else None
 
 
 def _peak(device: torch.device) -> int | None:
-    return torch.cuda.max_memory_allocated() if device.type == "cuda" else _status("VmHWM")
+    return torch.cuda.max_memory_allocated() if device.type == "cuda" else process_status("VmHWM")
 
 
 def _reset_peak() -> bool:
@@ -129,11 +130,3 @@ def _reset_peak() -> bool:
     except OSError:
         return False
     return True
-
-
-def _status(name: str) -> int | None:
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)

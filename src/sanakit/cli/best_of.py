@@ -57,16 +57,19 @@ DraftStepsOption = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class BestOf:
-    """How candidates are chosen, and by whom."""
+    """How candidates are chosen, and by whom. together: so many in a batch; None for as many as fit into memory."""
 
     choice: Choice
     judge: str
     scorer: Scorer
+    together: int | None = None
 
     def generate(self, model: Model, request: ImageRequest) -> Iterator[Event | Judged]:
         """Yield the events of the best of a request. Raises RequestError before anything is drawn."""
         from sanakit.evaluation.best_of import best_of
 
+        if self.together is None:
+            model.together = model.together_that_fit(request, self.choice.candidates)
         return best_of(model, request, self.choice, self.scorer, self.judge)
 
 
@@ -77,6 +80,7 @@ def read_best_of(
     keep: int | None,
     until: float | None,
     draft_steps: int | None,
+    together: int | None,
 ) -> BestOf | None:
     """Return what the options ask for, None without `--best-of`; loads the judge.
 
@@ -98,4 +102,4 @@ def read_best_of(
         judge = "toybox"
     device = str(model.precision.device)
     scorer = load_scorer(LabelModel(task="score", name=judge, device=device, dtype="fp32"), notify)
-    return BestOf(choice=choice, judge=judge, scorer=scorer)
+    return BestOf(choice=choice, judge=judge, scorer=scorer, together=together)

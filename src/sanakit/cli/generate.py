@@ -60,7 +60,7 @@ def generate(
     dtype: o.DtypeOption = None,
     fast: o.FastOption = None,
     threads: o.ThreadsOption = None,
-    together: o.TogetherOption = 1,
+    together: o.TogetherOption = None,
     as_json: o.JsonOption = False,
     debug: o.DebugOption = False,
     **fields: Any,
@@ -84,10 +84,10 @@ def generate(
     opened = load_like(
         record, model, device, dtype, parts=parts, decoder=decoder, variant=variant, fast=fast, threads=threads,
         ignore_config_fields=o.parse_fields(ignore_config_fields), hints=o.hints_of(config, like_model, weights),
-        together=together,
+        together=1 if together is None else together,
     )  # fmt: skip
     notes = [] if record is None else [*changed, *differences(record, like, opened)]
-    best = b.read_best_of(opened, best_of, judge, keep, until, draft_steps)
+    best = b.read_best_of(opened, best_of, judge, keep, until, draft_steps, together)
     draw(
         opened, requests, target, grid=grid, notes=notes, show_prompt=show_prompt, as_json=as_json, best=best
     )

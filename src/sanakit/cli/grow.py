@@ -15,8 +15,15 @@ from sanakit.cli import options as o
 from sanakit.cli.say import note, notify, say
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from sanakit.adapt.depth import DepthPlan
     from sanakit.transformer import TransformerConfig
+
+
+_KeysOption = Annotated[
+    bool, typer.Option("--keys", help="With --plan: print every tensor, its shape, and what it begins as.")
+]
 
 
 def grow(
@@ -50,6 +57,7 @@ def grow(
     plan: Annotated[
         bool, typer.Option("--plan", help="Print what would be written, from the configuration alone.")
     ] = False,
+    keys: _KeysOption = False,
     ignore_config_fields: o.IgnoreOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the model at FOLDER.")] = False,
     as_json: o.JsonOption = False,
@@ -58,27 +66,72 @@ def grow(
     """Write a model with more blocks that computes what the blocks it keeps compute, ready to be trained on."""
     from sanakit.adapt.depth import plan_growth
     from sanakit.base.errors import RequestError
-    from sanakit.pipeline.depth import check_reshapable, reshaped_config, write_reshaped
+    from sanakit.pipeline.depth import write_reshaped
     from sanakit.weights import read_model_spec, resolve
 
     if out is None and not plan:
         raise RequestError(
             "say where to write the model: give --out FOLDER, or --plan to see what it would be"
         )
-    found = read_model_spec(resolve(model, announce=notify), ignore=o.parse_fields(ignore_config_fields))
+    if keys and not plan:
+        raise RequestError("--keys goes with --plan")
+    ignored = o.parse_fields(ignore_config_fields)
+    if plan or out is None:
+        old = planned_from(model, ignored)
+        show_plan(old, plan_growth(old.depth, depth, drop=drop, how=how), qk_norm, keys, as_json)
+        return
+    found = read_model_spec(resolve(model, announce=notify), ignore=ignored)
     for text in found.notes:
         note(text)
     chosen = plan_growth(found.transformer.depth, depth, drop=drop, how=how)
-    if qk_norm and not found.transformer.qk_norm:
+    tell_norms(found.transformer, qk_norm)
+    config = write_reshaped(found, chosen, out, qk_norm=qk_norm, seed=seed, force=force)
+    show(out, found.transformer, config, chosen, as_json)
+
+
+def show_plan(old: TransformerConfig, chosen: DepthPlan, qk_norm: bool, keys: bool, as_json: bool) -> None:
+    """Print what a plan would write, and with `keys` every tensor of it."""
+    from sanakit.pipeline.depth import reshaped_config
+
+    tell_norms(old, qk_norm)
+    new = reshaped_config(old, chosen, qk_norm)
+    show(None, old, new, chosen, as_json)
+    if keys:
+        show_keys(old, new, chosen, as_json)
+
+
+def planned_from(model: str, ignored: Collection[str]) -> TransformerConfig:
+    """The configuration to plan with, of a published model without its files. Raises as `check_reshapable`."""
+    from sanakit.pipeline.depth import check_reshapable
+    from sanakit.transformer import PRESETS
+    from sanakit.weights import PUBLISHED, read_model_spec, resolve
+
+    if model in PRESETS and model in PUBLISHED:
+        return PRESETS[model]
+    found = read_model_spec(resolve(model, announce=notify), ignore=ignored)
+    for text in found.notes:
+        note(text)
+    check_reshapable(found)
+    return found.transformer
+
+
+def tell_norms(old: TransformerConfig, qk_norm: bool) -> None:
+    """Note that norms which are added change the picture."""
+    if qk_norm and not old.qk_norm:
         note(
             "queries and keys get norms with weights of 1: the picture changes until the model is trained on."
         )
-    if plan or out is None:
-        check_reshapable(found)
-        show(None, found.transformer, reshaped_config(found.transformer, chosen, qk_norm), chosen, as_json)
-        return
-    config = write_reshaped(found, chosen, out, qk_norm=qk_norm, seed=seed, force=force)
-    show(out, found.transformer, config, chosen, as_json)
+
+
+def show_keys(old: TransformerConfig, new: TransformerConfig, plan: DepthPlan, as_json: bool) -> None:
+    """Print every tensor of a planned model, a line each."""
+    from dataclasses import asdict
+
+    from sanakit.pipeline.depth import planned_keys
+
+    for one in planned_keys(old, new, plan):
+        shape = " x ".join(map(str, one.shape))
+        say(json.dumps(asdict(one)) if as_json else f"{one.key:<64} {shape:<20} {one.origin}")
 
 
 def show(

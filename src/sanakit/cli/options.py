@@ -144,10 +144,11 @@ ThreadsOption = Annotated[
     typer.Option(metavar="N", help="Use this many CPU threads in every stage.", show_default="auto"),
 ]
 TogetherOption = Annotated[
-    int,
+    int | None,
     typer.Option(
         metavar="N",
         help="Draw up to N pictures of a count in one batch: faster, and rounded a little differently than alone.",
+        show_default="1; with --best-of up to 8 that fit into memory",
     ),
 ]
 SizeOption = Annotated[

@@ -101,7 +101,9 @@ def _choose(
         yield Note(message=f"{name} gives all candidates the same score: the first ones are kept")
     facts = {"judge": name, "candidates": str(scoring.drawn)}
     for place, each in enumerate(kept):
-        yield replace(each.picture, index=place, made=facts | {"score": f"{each.score:.2f}"})
+        yield replace(
+            each.picture, index=place, made={**each.picture.made, **facts, "score": f"{each.score:.2f}"}
+        )
     yield Done(timings=scoring.seconds)
 
 

@@ -18,7 +18,8 @@ from torch import Tensor
 _WINDOW, _SIGMA = 11, 1.5
 _C1, _C2 = 0.01**2, 0.03**2
 _EDGES = 0.02
-_Z = 1.959964  # 95 %, two-sided
+CONFIDENT = 1.959964
+"""Standard errors on each side of a mean that hold 95 % of a normal distribution."""
 
 
 def psnr(images: Tensor, originals: Tensor) -> Tensor:
@@ -153,9 +154,9 @@ class Share:
         """(low, high); (0, 1) for n = 0."""
         if not self.n:
             return 0.0, 1.0
-        p, z2 = self.accuracy, _Z**2 / self.n
+        p, z2 = self.accuracy, CONFIDENT**2 / self.n
         middle = (p + z2 / 2) / (1 + z2)
-        half = _Z * math.sqrt(p * (1 - p) / self.n + z2 / (4 * self.n)) / (1 + z2)
+        half = CONFIDENT * math.sqrt(p * (1 - p) / self.n + z2 / (4 * self.n)) / (1 + z2)
         return max(0.0, middle - half), min(1.0, middle + half)
 
     def to_json(self) -> dict[str, float | int | None]:

@@ -12,10 +12,10 @@ from PIL import Image
 
 from sanakit.base.errors import PictureError
 from sanakit.data.labels.labellers import Scorer
+from sanakit.evaluation.measures import CONFIDENT
 from sanakit.pipeline.png import read_picture
 
 _TOGETHER = 16  # pictures that are given to a scorer at once
-_CONFIDENT = 1.96  # standard errors on each side of a mean hold 95 % of a normal distribution
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +97,18 @@ def mean_of(values: Sequence[float]) -> Mean:
     if n == 1:
         return Mean(mean=mean, half=None, n=n)
     variance = sum((value - mean) ** 2 for value in values) / (n - 1)
-    return Mean(mean=mean, half=_CONFIDENT * math.sqrt(variance / n), n=n)
+    return Mean(mean=mean, half=CONFIDENT * math.sqrt(variance / n), n=n)
+
+
+def mean_of_means(means: Sequence[Mean]) -> Mean:
+    """Return the mean of independent means, each with the same weight; n is that of all their values."""
+    halves = [one.half for one in means]
+    known = [half for half in halves if half is not None]
+    return Mean(
+        mean=sum(one.mean for one in means) / len(means),
+        half=math.hypot(*known) / len(means) if len(known) == len(means) else None,
+        n=sum(one.n for one in means),
+    )
 
 
 def _open(path: Path) -> Image.Image:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -17,19 +17,36 @@ from sanakit.base.echo import quoted
 from sanakit.base.errors import DataError
 from sanakit.base.files import atomic_write
 from sanakit.base.json_text import read_object
+from sanakit.base.units import size_text
+from sanakit.evaluation.geneval import GENEVAL
 from sanakit.evaluation.page import STYLE
-from sanakit.evaluation.pictures import Mean, mean_of
+from sanakit.evaluation.pictures import Mean, mean_of, mean_of_means
 from sanakit.evaluation.suites import Suite, picture_key
 
 FORMAT = 1
+TASKS = "mean of tasks"
+"""GenEval's own score: the mean of the means of its categories."""
+
 _MOST_BYTES = 512 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """What drawing took.
+
+    pictures: how many were drawn. seconds: of one, the median. peak_bytes: of the process; None if unknown.
+    """
+
+    pictures: int
+    seconds: float
+    peak_bytes: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """Scores of a suite's pictures. made: the model and how it ran. scores: judge -> key of a picture -> its score.
 
-    distances: name of the features -> Frechet distance to the reference pictures.
+    distances: frechet, kernel -> name of the features -> distance to the reference pictures. drawing: None if unknown.
     """
 
     suite: Suite
@@ -37,7 +54,8 @@ class Report:
     request: Mapping[str, Any]
     made: Mapping[str, str]
     scores: Mapping[str, Mapping[str, float]]
-    distances: Mapping[str, float]
+    distances: Mapping[str, Mapping[str, float]]
+    drawing: Drawing | None = None
 
     def by_prompt(self, judge: str) -> dict[str, float]:
         """Return the mean score of each prompt all of whose pictures were drawn."""
@@ -55,7 +73,24 @@ class Report:
         for one in self.suite.prompts:
             if one.category and one.key in found:
                 groups.setdefault(one.category, []).append(found[one.key])
-        return {name: mean_of(values) for name, values in groups.items() if values}
+        means = {name: mean_of(values) for name, values in groups.items() if values}
+        tasks = [mean for name, mean in means.items() if name != "overall"]
+        return means | ({TASKS: mean_of_means(tasks)} if judge == GENEVAL and len(tasks) > 1 else {})
+
+    def other_lines(self) -> list[str]:
+        """Distances and what drawing took, a line each."""
+        lines = [
+            f"{name.capitalize()} distance in the features of {features}: {value:.4g}"
+            for name, row in self.distances.items()
+            for features, value in row.items()
+        ]
+        if self.drawing is not None:
+            peak = self.drawing.peak_bytes
+            held = "" if peak is None else f", at most {size_text(peak)} of memory"
+            lines.append(
+                f"a picture took {self.drawing.seconds:.2f} s (median of {self.drawing.pictures}){held}"
+            )
+        return lines
 
     def to_json(self) -> dict[str, Any]:
         """Return all of it; `compare` reads `suite` and `prompts` again."""
@@ -67,7 +102,8 @@ class Report:
             "judges": {
                 judge: {name: mean.to_json() for name, mean in self.means(judge).items()} for judge in self.scores
             },
-            "frechet": dict(self.distances),
+            **{name: dict(row) for name, row in self.distances.items()},
+            "drawing": None if self.drawing is None else asdict(self.drawing),
             "prompts": {judge: self.by_prompt(judge) for judge in self.scores},
         }  # fmt: skip
 
@@ -126,6 +162,17 @@ def _read_report(path: Path) -> dict[str, Any]:
     return found
 
 
+def earlier_drawing(path: Path, made: Mapping[str, str]) -> Drawing | None:
+    """What drawing took by an earlier report of pictures that were made the same way; None if there is none."""
+    try:
+        told = read_object(path, most=_MOST_BYTES)
+        if told["made"] != dict(made) or told["drawing"] is None:
+            return None
+        return Drawing(**told["drawing"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def _are_scores(value: object) -> bool:
     return isinstance(value, dict) and all(
         isinstance(score, int | float) and math.isfinite(score) for score in value.values()
@@ -135,14 +182,11 @@ def _are_scores(value: object) -> bool:
 def _page(report: Report) -> str:
     title = escape(f"{report.made.get('model', 'a model')} on {report.suite.name}")
     tables = "".join(_table(judge, report.means(judge)) for judge in report.scores)
-    distances = "".join(
-        f"<p>Frechet distance in the features of {escape(name)}: {value:.3f}"
-        for name, value in report.distances.items()
-    )
+    others = "".join(f"<p>{escape(line)}" for line in report.other_lines())
     figures = "".join(_figures(report))
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
-        f"<h1>{title}</h1>{tables}{distances}<main>{figures}</main></html>\n"
+        f"<h1>{title}</h1>{tables}{others}<main>{figures}</main></html>\n"
     )
 
 

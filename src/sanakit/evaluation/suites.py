@@ -19,6 +19,7 @@ from sanakit.base.echo import quoted
 from sanakit.base.errors import DataError
 from sanakit.base.json_text import parse_json
 from sanakit.batch.items import Item, is_key
+from sanakit.evaluation.geneval import Asked, read_asked
 from sanakit.pipeline.request import ImageRequest
 
 _MOST_BYTES = 256 << 20
@@ -26,11 +27,12 @@ _MOST_BYTES = 256 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class SuitePrompt:
-    """A prompt of a suite. key: the name of its pictures. category: "" if there are none."""
+    """A prompt of a suite. key: the name of its pictures. category: "" if there are none. asked: GenEval's objects."""
 
     key: str
     prompt: str
     category: str = ""
+    asked: Asked | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +117,11 @@ def _of_lines(path: Path, lines: list[str]) -> Iterator[SuitePrompt]:
 def _prompt(path: Path, key: str, row: object, category: str) -> SuitePrompt:
     if not isinstance(row, Mapping) or not isinstance(row.get("prompt"), str):
         raise DataError(f"{path}: {quoted(key)} has no prompt")
-    return SuitePrompt(key=key, prompt=row["prompt"], category=str(row.get(category, "")))
+    try:
+        asked = read_asked(row) if category == "tag" else None
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    return SuitePrompt(key=key, prompt=row["prompt"], category=str(row.get(category, "")), asked=asked)
 
 
 def _parse(path: Path, text: str) -> dict[str, Any]:

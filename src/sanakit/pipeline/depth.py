@@ -2,25 +2,46 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from sanakit.adapt.depth import DepthPlan, reshape_depth
+from sanakit.adapt.depth import DepthPlan, origin_text, reshape_depth
 from sanakit.base.errors import RequestError
 from sanakit.pipeline.merged import refuse_other
 from sanakit.transformer import SanaTransformer, TransformerConfig
 from sanakit.weights import ModelSpec, check_parts, int8_layers, load_transformer, read_words, write_derived
+from sanakit.weights.formats import diffusers_transformer
 from sanakit.weights.save import MAX_SHARD_SIZE
 
-__all__ = ["check_reshapable", "reshaped_config", "write_reshaped"]
+__all__ = ["PlannedKey", "check_reshapable", "planned_keys", "reshaped_config", "write_reshaped"]
 
 
 def reshaped_config(config: TransformerConfig, plan: DepthPlan, qk_norm: bool = False) -> TransformerConfig:
     """Return the configuration that a plan leads to. qk_norm: queries and keys get norms if they have none."""
     return replace(config, depth=len(plan), qk_norm=config.qk_norm or qk_norm)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedKey:
+    """A tensor of the new model's file, by the name that it has there. origin: what it is, see `origin_text`."""
+
+    key: str
+    shape: tuple[int, ...]
+    origin: str
+
+
+def planned_keys(old: TransformerConfig, new: TransformerConfig, plan: DepthPlan) -> Iterator[PlannedKey]:
+    """All tensors of the transformer that a plan leads to, from configurations alone."""
+    with torch.device("meta"):
+        weights = SanaTransformer(new).state_dict()
+    for row in diffusers_transformer.table(new).kept:
+        origin = origin_text(row.ours, plan, old.qk_norm)
+        for key, part in zip(row.their_keys, row.to_theirs(weights[row.ours]), strict=True):
+            yield PlannedKey(key=key, shape=tuple(part.shape), origin=origin)
 
 
 def check_reshapable(found: ModelSpec) -> None:

@@ -18,7 +18,7 @@ from sanakit.pipeline.components import Components, PartName
 from sanakit.pipeline.engine import Engine, choose_engine, int8_remark
 from sanakit.pipeline.events import Event, Note, PictureDone, Started
 from sanakit.pipeline.generation import Generation, Stop
-from sanakit.pipeline.memory import check_fit
+from sanakit.pipeline.memory import available_bytes, check_fit, estimate, fits_together, total_bytes
 from sanakit.pipeline.merged import check_swap
 from sanakit.pipeline.origin import Origin
 from sanakit.pipeline.plan import Plan, defaults_of, make_plan
@@ -31,6 +31,7 @@ from sanakit.weights import ModelSpec, int8_layers
 
 _PROMPTS_KEPT = 64
 MAX_TOGETHER = 1024
+_TOGETHER = 8  # more in a batch hardly gain on a CPU, and keep those who wait for the first ones longer
 _PART: dict[str, PartName] = {
     "text": "text",
     "encode": "encoder",
@@ -129,6 +130,20 @@ class Model:
             plan=plan, spec=self.spec, parts=self.parts, prompts=self._prompts, timer=timer, stop=stop,
             together=self.together, frugal=bool(self.frugal),
         ).events()  # fmt: skip
+
+    def together_that_fit(self, request: ImageRequest, most: int) -> int:
+        """How many images of a request can be drawn together by the memory that is free: from 1 to `most`, or 8."""
+        plan = make_plan(self.spec, request)
+        free = available_bytes(self.precision.device)
+        for count in range(min(most, _TOGETHER), 1, -1):
+            need = estimate(
+                Shapes.of(self.spec), plan.drawn.width, plan.drawn.height, self.precision.dtype, plan.branches * count,
+                self.precision.device.type, total_bytes(self.precision.device),
+                controls=[each.spec.config for each in plan.controls],
+            )  # fmt: skip
+            if fits_together(need, free):
+                return count
+        return 1
 
     def _check_memory(self, plan: Plan) -> None:
         """Refuse what can't fit, and decide `frugal` unless somebody has; parts that are loaded count as free."""

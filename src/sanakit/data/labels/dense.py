@@ -1,11 +1,11 @@
-"""Annotators from models that `transformers` loads: depth, and the joints of a body.
+"""Annotators from models that `transformers` loads, depth and the joints of a body; and detectors of things.
 
 The picture goes through the model's own processor. No code in a model's folder is executed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from torch import Tensor
 from sanakit.base.errors import ConfigError
 from sanakit.base.precision import Precision
 from sanakit.data.annotators import Annotate
+from sanakit.data.labels.labellers import Detection
 from sanakit.data.labels.vision import load_vision
 
 _METRIC = ("depth_pro", "glpn", "zoedepth")
@@ -50,6 +51,37 @@ def model_annotator(folder: Path, precision: Precision) -> Annotate:
     raise ConfigError(
         f"{folder} is a {name}, which makes no control pictures: take a model for depth or pose"
     )
+
+
+class ModelDetector:
+    """A model of object detection; see `Detector`. Raises ConfigError if the folder holds no such model."""
+
+    def __init__(self, folder: Path, precision: Precision) -> None:
+        from transformers import AutoModelForObjectDetection
+
+        self.model, self.processor = load_vision(AutoModelForObjectDetection, folder, precision, images=True)
+        if not hasattr(self.processor, "post_process_object_detection"):
+            raise ConfigError(f"the model in {folder} gives no boxes: take one for object detection")
+        self.classes: dict[int, str] = {int(k): str(v) for k, v in self.model.config.id2label.items()}
+        self.names = frozenset(self.classes.values())
+        self.device = precision.device
+
+    @torch.inference_mode()
+    def __call__(self, pictures: Sequence[Image.Image]) -> list[list[Detection]]:
+        """As `Detector`."""
+        seen = self.processor(images=list(pictures), return_tensors="pt").to(self.device, self.model.dtype)
+        sizes = [(picture.height, picture.width) for picture in pictures]
+        found = self.processor.post_process_object_detection(
+            self.model(**seen), threshold=0.0, target_sizes=sizes
+        )
+        return [self._detections(one) for one in found]
+
+    def _detections(self, found: Mapping[str, Tensor]) -> list[Detection]:
+        rows = zip(found["labels"].tolist(), found["boxes"].tolist(), found["scores"].tolist(), strict=True)
+        return [
+            Detection(name=self.classes.get(int(label), ""), box=tuple(box), score=float(score))
+            for label, box, score in rows
+        ]
 
 
 def _depth(folder: Path, precision: Precision) -> Annotate:

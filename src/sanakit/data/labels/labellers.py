@@ -1,13 +1,15 @@
 """What labels pictures: a captioner writes texts, a scorer rates texts, and both become labellers of items.
 
 Captioner and scorer are functions of pictures. Three modules make them: `vision` (models that `transformers` loads),
-`open_clip` and `toybox` (the judge of the Toybox). A score is 100 x cosine, as CLIP score is reported.
+`open_clip` and `toybox` (the judge of the Toybox); `dense` makes detectors. A score is 100 x cosine, as CLIP score is
+reported.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from PIL import Image
 
@@ -18,6 +20,29 @@ Captioner = Callable[[Sequence[Image.Image]], list[str]]
 
 Scorer = Callable[[Sequence[Image.Image], Sequence[Sequence[str]]], list[list[float]]]
 """RGB pictures, and the captions of each -> their scores."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detection:
+    """A thing in a picture. name: of its class. box: left, top, right, bottom in pixels. score: 0..1."""
+
+    name: str
+    box: tuple[float, float, float, float]
+    score: float
+
+
+class Detector(Protocol):
+    """What finds things in pictures.
+
+    Attributes:
+        names: of all classes that it knows.
+    """
+
+    names: frozenset[str]
+
+    def __call__(self, pictures: Sequence[Image.Image]) -> list[list[Detection]]:
+        """RGB pictures -> the things of each, however unsure."""
+
 
 Labeller = Callable[[Sequence[Image.Image], Sequence[Item]], list[tuple[Caption, ...]]]
 """RGB pictures with their items -> the captions to write for each; none if the model had nothing to say."""

@@ -12,9 +12,12 @@ from sanakit.base.errors import RequestError
 from sanakit.data.labels.labellers import Captioner, Scorer
 from sanakit.toybox import GroupSpec, SceneSpec, parse, phrase
 from sanakit.toybox.grammar import RELATIONS
-from sanakit.toybox.judging import Reading, judge, read
+from sanakit.toybox.judging import Reading, Verdict, judge, read
 from sanakit.toybox.judging.network import judge_input
 from sanakit.toybox.judging.shipped import load_judge
+
+_WRONG = 0.25
+"""Of a score, if something is wrong."""
 
 
 def toybox_captioner() -> Captioner:
@@ -71,7 +74,11 @@ def _readings(pictures: Sequence[Image.Image]) -> list[Reading]:
 
 def _score(text: str, reading: Reading) -> float:
     try:
-        verdict = judge(parse(text), reading)
+        return rating(judge(parse(text), reading))
     except RequestError:
         return 0.0
-    return 100 * verdict.score * (1.0 if verdict.correct else 0.25)
+
+
+def rating(verdict: Verdict) -> float:
+    """The score of a verdict, 0..100; see `toybox_scorer`."""
+    return 100 * verdict.score * (1.0 if verdict.correct else _WRONG)
