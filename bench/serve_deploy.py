@@ -70,10 +70,10 @@ class Cluster:
         options = [f"--{name}={text.rpartition(':')[2]}" for name, text in ports.items()]
         others = ("dashboard-agent-listen-port", "ray-client-server-port", "metrics-export-port")
         options += [f"--{name}={free_port()}" for name in others]
-        # The dashboard, which takes deployments, asks for a token; and Ray gives up its start after 30 s.
+        # The dashboard, which takes deployments, asks for a token; and Ray gives up a start after 30 and 60 s.
         self._environment = os.environ | {
             "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(24),
-            "RAY_raylet_start_wait_time_s": f"{PATIENCE:.0f}",
+            "RAY_raylet_start_wait_time_s": f"{PATIENCE:.0f}", "RAY_DASHBOARD_STARTUP_TIMEOUT_S": f"{PATIENCE:.0f}",
         }  # fmt: skip
         self._bin = Path(sys.executable).parent
         self._log = (folder / "ray.log").open("w")

@@ -147,7 +147,8 @@ function startPage(api, capabilities) {
     if (event.picture || isFinished(event.job)) gallery.add(event.job);
     if (event.job.id === focused) {
       stage.update(event);
-      if (event.picture) gallery.mark(event.picture.id);
+      const shown = stage.picture();
+      if (shown) gallery.mark(shown.id);
     }
     showServer(true);
   }

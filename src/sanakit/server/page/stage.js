@@ -43,7 +43,9 @@ export function createStage(actions) {
     job = event.job;
     if (event.kind === "note") showCaption(job, picture);
     if (event.preview && !picture) showImage(event.preview, `Preview of: ${job.request.prompt}`, true);
-    if (event.picture && !picture) showPicture(job, event.picture);
+    // A job may have ended before its events were asked for: then the first one brings its pictures.
+    const finished = event.picture ?? job.pictures[0];
+    if (finished && !picture) showPicture(job, finished);
     showProgress(job, true);
     showStrip(job);
   }
