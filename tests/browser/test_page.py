@@ -6,8 +6,10 @@ import base64
 import io
 import json
 import re
+import time
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -89,6 +91,21 @@ def test_a_newcomer_draws_an_example_and_sees_it_come(visit):
     assert "/api/images/" in sources[-1]
     assert page.evaluate("() => document.querySelector('#picture').naturalWidth") == 256
     expect(page.locator("#announcer")).to_have_text(f"Drawn: {prompt}")
+    expect(page.locator("#shelf button").first).to_have_attribute("aria-current", "true")
+
+
+def test_a_picture_that_was_quicker_than_its_events_is_shown(visit):
+    page = visit()
+
+    def hold(route):
+        """Let events through when their job has ended."""
+        job = route.request.url.partition("/events")[0]
+        while httpx.get(job).json()["state"] != "done":
+            time.sleep(0.1)
+        route.continue_()
+
+    page.route("**/events?*", hold)
+    draw(page, "a cyan cone on tiles", steps=1)
     expect(page.locator("#shelf button").first).to_have_attribute("aria-current", "true")
 
 
