@@ -18,7 +18,7 @@ from sanakit.toybox.judging.shipped import FOLDER, STEM, load_judge
 from sanakit.toybox.parsing import parse
 from sanakit.toybox.trials import trials
 
-SEEDS = range(10_000, 10_060)  # none of the held-out scenes that it was measured on
+SEEDS = range(10_000, 10_040)  # none of the held-out scenes that it was measured on
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_a_true_caption_passes_and_a_foreign_prompt_fails(
 
 def test_both_resolutions_read_alike(scenes: list[Scene], readings: list[Reading]) -> None:
     network = load_judge().network
-    for scene, reading in zip(scenes[:6], readings, strict=False):
+    for scene, reading in zip(scenes[:3], readings, strict=False):
         large = read(network, torch.nn.functional.interpolate(render([scene], 512), (256, 256), mode="area"))[
             0
         ][0]
