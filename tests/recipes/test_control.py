@@ -11,13 +11,13 @@ from PIL import Image, ImageOps
 from recipes.control_measures import DepthReader, above_floor, cases, score
 from recipes.toybox_control import KINDS, config, write_depths
 from sanakit.toybox import sample_scene
-from sanakit.training.contradictions import contradictions
+from sanakit.training.config_warnings import config_warnings
 
 
-def test_each_kind_is_a_config_without_contradictions(tmp_path: Path) -> None:
+def test_each_kind_is_a_config_without_warnings(tmp_path: Path) -> None:
     for kind in KINDS:
         made = config(kind, root=tmp_path)
-        assert (made.task, made.folder) == ("control", tmp_path / kind) and not contradictions(made)
+        assert (made.task, made.folder) == ("control", tmp_path / kind) and not config_warnings(made)
     assert config("depth", root=tmp_path).control.pictures == tmp_path / "depth"
 
 
