@@ -407,6 +407,7 @@ def test_a_server_with_keys_is_asked_with_the_key(visit):
 
 def test_a_server_with_keys_shows_its_pictures(visit, tmp_path: Path):
     """They are fetched by <img>, which sends no key."""
+    (tmp_path / "data").mkdir()
     key, _ = KeyStore(tmp_path / "data").add("anna", ["draw"])
     with serve(tmp_path / "data") as (address, _):
         page = visit(address, key=key)
