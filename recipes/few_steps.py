@@ -59,6 +59,7 @@ def sprint_config(
     *,
     base: str = "toybox",
     seed: int = 0,
+    lr: float = RATE,
     sprint: SprintConfig | None = None,
     pictures: Path = PICTURES,
     cache: Path = CACHE,
@@ -71,7 +72,7 @@ def sprint_config(
     return TrainConfig(
         folder=folder, task="sprint", base=base, seed=seed, batch=batch, phases=(RunPhase(steps=steps, size=size),),
         data=DataConfig(path=pictures, cache=cache, square=True, held=held),
-        sprint=sprint or sprint_settings(), optimizer=OptimizerConfig(lr=RATE, betas=(0.9, 0.99)),
+        sprint=sprint or sprint_settings(), optimizer=OptimizerConfig(lr=lr, betas=(0.9, 0.99)),
         schedule=LRScheduleConfig(warmup=100, cooldown=0.2), clip=1.0, ema=0.998, saving=SavingConfig(minutes=5),
         preview=PreviewConfig(every=looks), validate=looks,
     )  # fmt: skip

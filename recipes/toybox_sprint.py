@@ -1,7 +1,7 @@
 """Distil the shipped Toybox into Toybox-Sprint, which draws in one to four steps.
 
     python -m recipes.toybox_sprint                  pictures, training and shipping; run it again and it goes on
-    python -m recipes.toybox_sprint --steps 4000     a longer run; a finished one goes on
+    python -m recipes.toybox_sprint --steps 4000 --lr 2e-5   a longer run; at 1e-4 it collapses after 700 steps
     python -m recipes.toybox_sprint --compile        blocks through torch.compile, the derivative by central differences
     python -m recipes.toybox_sprint ship             one stage alone
 
@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-from recipes.few_steps import BATCH, COUNT, WARMUP, ready_pictures, sprint_config, sprint_settings
+from recipes.few_steps import BATCH, COUNT, RATE, WARMUP, ready_pictures, sprint_config, sprint_settings
 from recipes.settings import resumable
 from recipes.toybox_text import ABOUT
 from sanakit.base.errors import SanakitError
@@ -92,10 +92,12 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=COUNT)
     parser.add_argument("--batch", type=int, default=BATCH)
     parser.add_argument("--warmup", type=int, default=WARMUP, help="steps over which the derivative comes in")
+    parser.add_argument("--lr", type=float, default=RATE, help="learning rate of the student")
     parser.add_argument("--compile", action="store_true")
     given = parser.parse_args()
     sprint = sprint_settings(given.warmup)
-    config = replace(sprint_config(RUN, given.steps, sprint=sprint, batch=given.batch), compile=given.compile)
+    config = sprint_config(RUN, given.steps, lr=given.lr, sprint=sprint, batch=given.batch)
+    config = replace(config, compile=given.compile)
     try:
         run_stages(given.stages or STAGES, config, given.pictures)
     except SanakitError as error:
