@@ -10,8 +10,7 @@ import torch
 
 from sanakit.base import RequestError
 from sanakit.base import threads as base
-from sanakit.pipeline import ImageRequest, Model, Step, load
-from sanakit.pipeline import model as model_module
+from sanakit.pipeline import ImageRequest, Model, Step, generation, load
 from sanakit.pipeline.denoiser import Denoiser
 from sanakit.pipeline.shapes import shapes_of
 from sanakit.pipeline.threads import stage_threads
@@ -62,13 +61,13 @@ def draw(model: Model, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, set[i
     inside: dict[str, set[int]] = {}
 
     def watched(name: str) -> None:
-        run = getattr(model_module, name)
+        run = getattr(generation, name)
 
         def see(*arguments: object) -> object:
             inside.setdefault(name, set()).add(torch.get_num_threads())
             return run(*arguments)
 
-        monkeypatch.setattr(model_module, name, see)
+        monkeypatch.setattr(generation, name, see)
 
     call = Denoiser.__call__
 
@@ -103,7 +102,7 @@ def test_a_drawing_that_is_left_or_fails_leaves_no_trace(
         if isinstance(event, Step):
             break
     assert torch.get_num_threads() == 3
-    monkeypatch.setattr(model_module, "decode", lambda *_: 1 / 0)
+    monkeypatch.setattr(generation, "decode", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         model.images(ImageRequest(prompt="a cube", steps=1, width=64, height=64))
     assert torch.get_num_threads() == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ import torch
 from recipes import toybox_lora, toybox_tori
 from sanakit.data import open_set
 from sanakit.toybox import render
-from sanakit.toybox.grammar import SHAPES
+from sanakit.toybox.grammar import SHAPES, GroupSpec, SceneSpec
+from sanakit.toybox.judging.shipped import load_judge
 
 
 def test_a_torus_has_a_hole_and_a_shadow() -> None:
@@ -33,6 +35,25 @@ def test_a_probe_separates_what_is_apart() -> None:
     x[:, 3] += 6.0 * y
     weight = toybox_tori.ridge(x[:30], y[:30].float())
     assert bool(((toybox_tori.score(weight, x[30:]) > 0.5) == (y[30:] > 0)).all())
+
+
+def test_a_torus_stands_alone() -> None:
+    """Even a probe that takes everything for a torus finds none in a heap."""
+    judge, weight = load_judge().network, torch.zeros(9 * 112 + 1)
+    weight[-1] = 1.0
+    alone = toybox_tori.single(5, "sphere")
+    item = alone.objects[0]
+    spec = SceneSpec(
+        groups=(GroupSpec(shape="torus", colour=item.colour),), floor=alone.floor, light=alone.light
+    )
+    heap = replace(alone, objects=(replace(item, x=-0.9), replace(item, x=0.9)))
+    found = [
+        toybox_tori.shows_torus(judge, weight, spec, render([scene], 256, samples=1))
+        for scene in (alone, heap)
+    ]
+    assert found == [(True, True), (False, False)]
+    other = replace(spec, light="night" if alone.light != "night" else "noon")
+    assert toybox_tori.shows_torus(judge, weight, other, render([alone], 256, samples=1)) == (True, False)
 
 
 def test_prompts_ask_for_what_no_picture_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
