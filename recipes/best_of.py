@@ -62,13 +62,11 @@ def draw(
     network = load_judge().network
     for number, trial in enumerate(prompts):
         own, told = folder / f"{number:03d}", drawn_of(folder, number)
-        right = until and any(readings(network, trial, own, told["count"])[1])
-        while told["count"] < count and not right:
+        while told["count"] < count and not (until and any(readings(network, trial, own, told["count"])[1])):
             first, more = told["count"], min(model.together, count - told["count"])
             seconds = draw_prompt(model, steps, trial, SEEDS * number, range(first, first + more), own)
             told = {"count": first + more, "seconds": added(told["seconds"], seconds)}
             atomic_write(own.with_suffix(".json"), json.dumps(told).encode())
-            right = until and any(readings(network, trial, own, told["count"])[1])
         yield told["count"]
 
 
@@ -93,9 +91,7 @@ def draw_prompt(
     """
     ensure_writable_folder(folder)
     seconds, begun = dict[str, float](), time.process_time()
-    request = ImageRequest(
-        prompt=trial.prompt, seed=seed + numbers.start, steps=steps, count=len(numbers)
-    )  # fmt: skip
+    request = ImageRequest(prompt=trial.prompt, seed=seed + numbers.start, steps=steps, count=len(numbers))
     for event in model.generate(request):
         if isinstance(event, StageStarted):
             begun = time.process_time()
@@ -155,9 +151,8 @@ def all_curves(
     full, name = read_drawn(model, steps, prompts), label(model, steps)
     names = list(full.scores)
     chooser, scorer = names[-1], names[0]
-    if (
-        len({len(row) for row in full.scores[scorer]}) > 1
-    ):  # drawn until one was right, which the shipped judge said
+    if len({len(row) for row in full.scores[scorer]}) > 1:
+        # Drawn until one was right, as the shipped judge said.
         return {
             f"{name}, until the shipped judge finds one right; the {who} one scores": until_curve(
                 full, scorer, who, most

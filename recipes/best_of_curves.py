@@ -5,7 +5,6 @@ See recipes/best_of.py, which draws and reads the candidates.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import comb
@@ -154,6 +153,4 @@ def plot(path: Path, curves: Mapping[str, Curve]) -> None:
     axes.set_ylabel("right")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="lower right")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    atomic_write(path, buffer.getvalue())
+    atomic_write(path, lambda draft: figure.savefig(draft, format="png", dpi=120))

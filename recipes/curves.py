@@ -9,7 +9,6 @@ In a picture runs whose folders differ in a last number only, as seeds do, have 
 from __future__ import annotations
 
 import argparse
-import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,9 +63,7 @@ def plot(path: Path, folders: Sequence[Path], kind: str, value: str) -> None:
     axes.set_ylabel(f"{value}, {kind or 'training'}")
     axes.grid(which="both", alpha=0.3)
     axes.legend()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    atomic_write(path, buffer.getvalue())
+    atomic_write(path, lambda draft: figure.savefig(draft, format="png", dpi=120))
 
 
 def main() -> None:

@@ -12,13 +12,13 @@ keys.
 from __future__ import annotations
 
 import argparse
-import io
 import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from recipes.few_steps import CACHE, PICTURES, SIZE
+from recipes.repeats import spread
 from recipes.settings import resumable
 from sanakit.adapt.depth import GROWTHS
 from sanakit.base.errors import SanakitError
@@ -127,14 +127,6 @@ def reached(run: Curve, wanted: Sequence[float]) -> list[float]:
     return found
 
 
-def spread(values: Sequence[float], digits: int = 3) -> str:
-    """Mean and standard deviation."""
-    if not values:
-        return ""
-    mean = f"{statistics.mean(values):.{digits}f}"
-    return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
-
-
 def table(seeds: int, runs: Path = RUNS) -> str:
     """Markdown: losses at some steps, and the steps after which a run is where the one from nothing ends."""
     fresh = curve("scratch", seeds, runs)
@@ -168,9 +160,7 @@ def plot(path: Path, seeds: int, runs: Path = RUNS) -> None:
     axes.set_ylabel("held-out loss")
     axes.grid(alpha=0.3)
     axes.legend()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    atomic_write(path, buffer.getvalue())
+    atomic_write(path, lambda draft: figure.savefig(draft, format="png", dpi=120))
 
 
 @resumable

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -20,6 +19,7 @@ import torch
 
 from recipes.edge import shallow
 from recipes.few_steps import CACHE, PICTURES, SIZE
+from recipes.repeats import spread
 from recipes.settings import resumable
 from sanakit.base.precision import decide
 from sanakit.evaluation.importance import MEASURES, BlockImportance, most_important, read_importance
@@ -93,11 +93,6 @@ def rows(held: Held, found: Sequence[BlockImportance], keep: int) -> Iterator[st
         yield f"| {keep} | {name} | {', '.join(map(str, blocks))} | {change:.3f} | {loss:.3f} | {place} |"
     changes, losses = zip(*apart.values(), strict=True)
     yield f"| {keep} | at random | | {spread(changes)} | {spread(losses)} | |"
-
-
-def spread(values: Sequence[float]) -> str:
-    """Mean, and standard deviation over the choices."""
-    return f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}"
 
 
 @resumable

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
@@ -93,6 +94,20 @@ def resumable(main: Callable[[], None]) -> Callable[[], None]:
             raise SystemExit(130) from None
 
     return wrapped
+
+
+def run_stages(
+    about: str | None, stages: Mapping[str, Callable[[], None]], usual: Sequence[str] = (), told: str = "all"
+) -> None:
+    """Run the stages named on the command line, in that order.
+
+    about: the recipe's docstring, as its help. usual: those that run if none is named, `told` in the help; () for all.
+    """
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stages", nargs="*", choices=[*stages, []], help=f"default: {told}, in order")
+    for stage in parser.parse_args().stages or usual or stages:
+        print(f"== {stage}", flush=True)
+        stages[stage]()
 
 
 def run_task(

@@ -17,7 +17,6 @@ Stages, each resumable (run it again after an interruption and it goes on):
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import time
@@ -29,7 +28,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from recipes.settings import autocast, recipe_trainer, resumable, settings, shortened
+from recipes.settings import autocast, recipe_trainer, resumable, run_stages, settings, shortened
 from recipes.toybox_flow import SHIFT, FlowTraining, open_scenes
 from recipes.toybox_model import (
     DEVICE,
@@ -237,17 +236,23 @@ def train_transformer(steps: int | None = None) -> None:
         print(report, flush=True)
 
 
+FIDELITY = ("PSNR dB", "SSIM", "edge sharpness")
+
+
 @torch.no_grad()
-def measure() -> None:
-    """Print how well the autoencoder gives the held-out scenes back, with 95 % intervals of the means."""
-    shards, model = SceneShards(RUNS / "held"), trained_autoencoder()
-    scores = []
-    for start in range(0, len(shards), 10):
-        pixels = pixels_of(shards, list(range(start, min(start + 10, len(shards))))).to(DEVICE)
+def fidelity(model: DCAE, shards: SceneShards, count: int | None = None) -> Tensor:
+    """How well an autoencoder gives the first pictures of a set back, or all: [3, n], the measures of `FIDELITY`."""
+    scores, numbers = [], range(len(shards) if count is None else count)
+    for start in range(0, len(numbers), 10):
+        pixels = pixels_of(shards, list(numbers[start : start + 10])).to(DEVICE)
         pair = (model(pixels).clamp(-1, 1) + 1) / 2, (pixels + 1) / 2
         scores.append(torch.stack([psnr(*pair), ssim(*pair), edge_sharpness(*pair)]))
-    table = torch.cat(scores, dim=1).cpu()  # [3, n]
-    for name, row in zip(("PSNR dB", "SSIM", "edge sharpness"), table, strict=True):
+    return torch.cat(scores, dim=1).cpu()
+
+
+def measure() -> None:
+    """Print how well the autoencoder gives the held-out scenes back, with 95 % intervals of the means."""
+    for name, row in zip(FIDELITY, fidelity(trained_autoencoder(), SceneShards(RUNS / "held")), strict=True):
         print(
             f"{name} {row.mean():.3f} +- {1.96 * row.std() / len(row) ** 0.5:.3f} on {len(row)} held-out scenes"
         )
@@ -330,15 +335,7 @@ FROM_NOTHING = [stage for stage in STAGES if stage not in ("sharpen", "second", 
 @resumable
 def main() -> None:
     """Run the stages named on the command line, or all that train from nothing."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "stages", nargs="*", choices=[*STAGES, []], help="default: all but sharpen and second, in order"
-    )
-    for stage in parser.parse_args().stages or FROM_NOTHING:
-        print(f"== {stage}", flush=True)
-        STAGES[stage]()
+    run_stages(__doc__, STAGES, FROM_NOTHING, "all but sharpen and second")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ Needs the rendered scenes of `recipes.toybox`, and its autoencoder. Stages, each
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from recipes.settings import autocast, recipe_trainer, resumable, settings
+from recipes.settings import autocast, recipe_trainer, resumable, run_stages, settings
 from recipes.toybox import pixels_of, render_scenes, trained_autoencoder
 from recipes.toybox_model import DEVICE
 from recipes.toybox_shards import RUNS, SIZE, SceneShards
@@ -161,8 +160,8 @@ def trained(config: TrainConfig = CONFIG) -> Judge:
 
 def measure() -> None:
     """Print how often the judge is right about held-out scenes, per attribute, with 95 % intervals, and ship that."""
-    shards = SceneShards(RUNS / "held")
-    told = {name: accuracy(trained(), shards, through) for name, through in conditions().items()}
+    shards, model = SceneShards(RUNS / "held"), trained()
+    told = {name: accuracy(model, shards, through) for name, through in conditions().items()}
     atomic_write(WEIGHTS / f"{STEM}.json", (json.dumps(told, indent=1) + "\n").encode())
 
 
@@ -217,13 +216,7 @@ STAGES: dict[str, Callable[[], None]] = {
 @resumable
 def main() -> None:
     """Run the stages named on the command line, or all."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("stages", nargs="*", choices=[*STAGES, []], help="default: all, in order")
-    for stage in parser.parse_args().stages or STAGES:
-        print(f"== {stage}", flush=True)
-        STAGES[stage]()
+    run_stages(__doc__, STAGES)
 
 
 if __name__ == "__main__":

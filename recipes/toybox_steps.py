@@ -1,11 +1,10 @@
 """What each number of steps gives: `python -m recipes.toybox_steps [MODEL[:N,...] ...] [--prompts 150] [--rows 6]`.
 
 For every model (the shipped teacher and its student, if none is named) and every number of steps (`toybox:20` has its
-own): how many of the
-judge's prompts are drawn right, the score and the Frechet distance of the pictures, and the seconds of a picture's
-denoising on this machine. The table is Markdown; it and the same as JSON go to runs/steps, with one picture: a row for
-each of some prompts, drawn with the same seed in every column. What was measured is not measured again while the
-weights stay. Seconds are worth writing down from a machine that does nothing else.
+own): how many of the judge's prompts are drawn right, the score and the Frechet distance of the pictures, and the
+seconds of a picture's denoising on this machine. The table is Markdown; it and the same as JSON go to runs/steps, with
+one picture: a row for each of some prompts, drawn with the same seed in every column. What was measured is not measured
+again while the weights stay. Seconds are worth writing down from a machine that does nothing else.
 """
 
 from __future__ import annotations

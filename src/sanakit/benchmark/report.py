@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -102,9 +101,7 @@ def write_plot(path: Path, rows: Sequence[Row], title: str) -> None:
         axes.set_xticks(positions, [row.engine for row in here], rotation=35, ha="right", fontsize=8)
         axes.set_title(f"{stage}, seconds", fontsize=10)
     figure.suptitle(f"{title} (black: limit of this machine's matrix products)", fontsize=10)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    atomic_write(path, buffer.getvalue())
+    atomic_write(path, lambda draft: figure.savefig(draft, format="png", dpi=120))
 
 
 def _colour(row: Row) -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from sanakit.adapt.depth import DepthPlan
     from sanakit.transformer import TransformerConfig
+    from sanakit.weights import ModelSpec
 
 
 _KeysOption = Annotated[
@@ -67,7 +68,6 @@ def grow(
     from sanakit.adapt.depth import plan_growth
     from sanakit.base.errors import RequestError
     from sanakit.pipeline.depth import write_reshaped
-    from sanakit.weights import read_model_spec, resolve
 
     if out is None and not plan:
         raise RequestError(
@@ -80,9 +80,7 @@ def grow(
         old = planned_from(model, ignored)
         show_plan(old, plan_growth(old.depth, depth, drop=drop, how=how), qk_norm, keys, as_json)
         return
-    found = read_model_spec(resolve(model, announce=notify), ignore=ignored)
-    for text in found.notes:
-        note(text)
+    found = read_noted(model, ignored)
     chosen = plan_growth(found.transformer.depth, depth, drop=drop, how=how)
     tell_norms(found.transformer, qk_norm)
     config = write_reshaped(found, chosen, out, qk_norm=qk_norm, seed=seed, force=force)
@@ -104,15 +102,23 @@ def planned_from(model: str, ignored: Collection[str]) -> TransformerConfig:
     """The configuration to plan with, of a published model without its files. Raises as `check_reshapable`."""
     from sanakit.pipeline.depth import check_reshapable
     from sanakit.transformer import PRESETS
-    from sanakit.weights import PUBLISHED, read_model_spec, resolve
+    from sanakit.weights import PUBLISHED
 
-    if model in PRESETS and model in PUBLISHED:
+    if model in PUBLISHED:
         return PRESETS[model]
+    found = read_noted(model, ignored)
+    check_reshapable(found)
+    return found.transformer
+
+
+def read_noted(model: str, ignored: Collection[str]) -> ModelSpec:
+    """Read what a model is, and print its notes."""
+    from sanakit.weights import read_model_spec, resolve
+
     found = read_model_spec(resolve(model, announce=notify), ignore=ignored)
     for text in found.notes:
         note(text)
-    check_reshapable(found)
-    return found.transformer
+    return found
 
 
 def tell_norms(old: TransformerConfig, qk_norm: bool) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sanakit.cli import options as o
-from sanakit.cli.grow import show
-from sanakit.cli.say import note, notify
+from sanakit.cli.grow import read_noted, show
+from sanakit.cli.say import note
 
 if TYPE_CHECKING:
     from sanakit.weights import ModelSpec
@@ -59,7 +59,6 @@ def prune(
     from sanakit.adapt.depth import plan_pruning
     from sanakit.base.errors import RequestError
     from sanakit.pipeline.depth import write_reshaped
-    from sanakit.weights import read_model_spec, resolve
 
     if (blocks is None) == (keep is None):
         raise RequestError("say what to keep: give --blocks N,..., or --keep N with --importance FILE")
@@ -69,9 +68,7 @@ def prune(
             if importance is None
             else "--importance decides with --keep N; --blocks names the blocks itself"
         )
-    found = read_model_spec(resolve(model, announce=notify), ignore=o.parse_fields(ignore_config_fields))
-    for text in found.notes:
-        note(text)
+    found = read_noted(model, o.parse_fields(ignore_config_fields))
     if importance is not None and keep is not None:
         stay = _most_important(found, importance, keep, by, ends)
     else:

@@ -10,7 +10,6 @@ The second costs a pass of the network per block and level, and is the one that 
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -156,9 +155,7 @@ def write_plot(path: Path, found: Sequence[BlockImportance], title: str) -> None
         axes.set_yscale("log")
     axes.set_xlabel("block")
     figure.suptitle(title, fontsize=10)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    atomic_write(path, buffer.getvalue())
+    atomic_write(path, lambda draft: figure.savefig(draft, format="png", dpi=120))
 
 
 def to_json(found: Sequence[BlockImportance], weights: str) -> str:

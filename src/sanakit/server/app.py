@@ -36,7 +36,9 @@ class Application(FastAPI):
     """FastAPI, whose OpenAPI document also says what the events of each stream hold."""
 
     def openapi(self) -> dict[str, Any]:
-        """Return the document."""
+        """Return the document, which is made once."""
+        if self.openapi_schema is not None:
+            return self.openapi_schema
         document = super().openapi()
         describe_stream(document, "watch_job", EVENTS, "What happens to a job, by its kinds.")
         for operation, call in _CALLS.items():

@@ -81,7 +81,7 @@ EVENTS: Mapping[EventKind, type[EventBody]] = {
 def describe_stream(
     document: dict[str, Any], operation: str, events: Mapping[Any, type[BaseModel]], about: str
 ) -> None:
-    """Say in an OpenAPI document what the events of an operation hold. events: name -> data. Does so once."""
+    """Say in an OpenAPI document what the events of an operation hold. events: name -> data."""
     found, schemas = models_json_schema(
         [(model, "serialization") for model in dict.fromkeys(events.values())], ref_template=_PLACE
     )

@@ -10,6 +10,7 @@ from sanakit.base.errors import RequestError
 from sanakit.pipeline.png import decode_record
 from sanakit.server.api.bodies import FAULTS, ReadBody
 from sanakit.server.api.images import MEDIA_TYPES, THUMBNAIL_QUALITY, Format, convert
+from sanakit.server.api.native import JobId
 from sanakit.server.api.picture_access import PictureId, VisiblePicture, open_session
 from sanakit.server.service import ServiceOf, Viewer
 
@@ -62,7 +63,7 @@ def get_metadata(png: VisiblePicture) -> dict[str, Any]:
 
 @router.get("/jobs/{job_id}/inputs/{sha256}", response_class=Response, responses=_INPUT)
 def get_input(
-    job_id: Annotated[str, Path(max_length=64, description="The id of a job.")],
+    job_id: JobId,
     sha256: Annotated[str, Path(max_length=64, description="Of a picture in its request.")],
     caller: Viewer,
 ) -> Response:
