@@ -8,7 +8,7 @@ Stages:
   measure   PSNR, SSIM and sharpness of edges on held-out scenes, and seconds for a picture, of both decoders
   write     encoder and averaged decoder in bf16 to runs/toybox-lite, for `sanakit generate --decoder runs/toybox-lite`
 
-Half the channels from 32 x 32 on and fewer blocks: a picture takes 0.36 of the time. The two coarsest stages begin with
+Half the channels from 32 x 32 on and fewer blocks: a third of the time of a picture. The two coarsest stages begin with
 the trained weights. The encoder stays as it is, and with it the latents that `python -m recipes.toybox latents` wrote.
 """
 
