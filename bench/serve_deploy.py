@@ -12,7 +12,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,15 +24,10 @@ from typing import Any
 import httpx
 import yaml
 
+from tests.oracles.ports import free_port
+
 PATIENCE = 600.0  # seconds for whatever is waited for
 STEPS = 20
-
-
-def free_port() -> int:
-    """A port that nobody listens at."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def configuration(data: Path, port: int, batch: int) -> dict[str, Any]:

@@ -22,7 +22,6 @@ import os
 import platform
 import random
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -36,6 +35,8 @@ from typing import Any
 
 import httpx
 from PIL import Image
+
+from tests.oracles.ports import free_port
 
 SIZES = (64, 96, 128)
 COLOURS = ("red", "green", "blue", "yellow", "white", "purple")
@@ -62,8 +63,7 @@ class Server:
     """`sanakit serve` in a process of its own, and its memory over time."""
 
     def __init__(self, data: Path, options: Sequence[str]) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.address = f"http://127.0.0.1:{self.port}"
         self._command = [sys.executable, "-m", "sanakit.cli", "serve", "--data", str(data), "--port", str(self.port),
                          "--logs", "off", "--drain", "0", *options]  # fmt: skip

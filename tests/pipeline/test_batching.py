@@ -12,7 +12,7 @@ from torch import Tensor
 from sanakit.adapt.runner import unwrapped
 from sanakit.base.errors import NumericsError
 from sanakit.pipeline import ImageRequest, Model, encode_prompt, make_plan
-from sanakit.pipeline.batching import Question, Together, join_texts
+from sanakit.pipeline.batching import BatchedDenoiser, DenoiserInput, join_texts
 from sanakit.pipeline.canvas import to_drawn
 from sanakit.pipeline.control import Control, ControlFile
 from sanakit.pipeline.denoiser import Drawing, begin, plan_denoisers, precompute_text
@@ -83,17 +83,17 @@ def alone(model: Model, request: ImageRequest) -> Tensor:
 
 def together(model: Model, requests: list[ImageRequest]) -> list[Tensor]:
     """The latents of requests that join one after the other, so that no two are ever at the same step."""
-    company = Together(model.parts.transformer)
+    company = BatchedDenoiser(model.parts.transformer)
     drawings = [drawing(model, request) for request in requests]
     latents = [torch.empty(0)] * len(drawings)
     for turn in range(100):
         present = [n for n, each in enumerate(drawings) if n <= turn and not each.finished]
         if not present:
             break
-        asked = [(n, question) for n in present for question in drawings[n].questions()]
-        answers = company.answer([question for _, question in asked])
+        inputs = [(n, each) for n in present for each in drawings[n].inputs()]
+        velocities = company.predict([each for _, each in inputs])
         for n in present:
-            own = [answer for (owner, _), answer in zip(asked, answers, strict=True) if owner == n]
+            own = [found for (owner, _), found in zip(inputs, velocities, strict=True) if owner == n]
             state = drawings[n].answer(own)
             latents[n] = latents[n] if state is None else state.x
     assert all(each.finished for each in drawings)
@@ -158,14 +158,14 @@ def test_company_matters_to_nobody_but_in_the_last_bits(model: Model) -> None:
 def test_a_picture_that_breaks_spoils_no_other(model: Model) -> None:
     good, bad = drawing(model, ask()), drawing(model, ask(seed=4))
     broken = [
-        Question(plan=each.plan, branches=each.branches, text_kv=each.text_kv, x=each.x * float("nan"),
-                 sigma=each.sigma, step=each.step)
-        for each in bad.questions()
+        DenoiserInput(plan=each.plan, branches=each.branches, text_kv=each.text_kv, x=each.x * float("nan"),
+                      sigma=each.sigma, step=each.step)
+        for each in bad.inputs()
     ]  # fmt: skip
-    company = Together(model.parts.transformer)
-    answers = company.answer([*good.questions(), *broken])
-    assert torch.isfinite(answers[0]).all() and not torch.isfinite(answers[1]).any()
-    bad.answer([answers[1]])
+    company = BatchedDenoiser(model.parts.transformer)
+    velocities = company.predict([*good.inputs(), *broken])
+    assert torch.isfinite(velocities[0]).all() and not torch.isfinite(velocities[1]).any()
+    bad.answer([velocities[1]])
     with pytest.raises(NumericsError, match="denoise step 2"):
         bad.advance()
 

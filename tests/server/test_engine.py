@@ -21,7 +21,7 @@ from sanakit.base.errors import (
     ShortageError,
 )
 from sanakit.pipeline import ImageRequest, Record, read_picture
-from sanakit.pipeline.batching import Together
+from sanakit.pipeline.batching import BatchedDenoiser
 from sanakit.server import (
     Engine,
     EngineConfig,
@@ -119,19 +119,24 @@ def test_steps_are_counted_and_averages_are_not(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither are those of a pass that found no memory."""
-    counted, stepped, answer, faults = list[int](), Book.stepped, Together.answer, iter([MemoryError()])
+    counted, stepped, predict, faults = (
+        list[int](),
+        Book.stepped,
+        BatchedDenoiser.predict,
+        iter([MemoryError()]),
+    )
 
     def counts(self: Book, jobs: Any, *rest: Any) -> None:
         counted.extend(count for _, count in jobs)
         stepped(self, jobs, *rest)
 
-    def fails(self: Together, questions: Any) -> Any:
-        if len(questions) > 2 and (fault := next(faults, None)) is not None:
+    def fails(self: BatchedDenoiser, inputs: Any) -> Any:
+        if len(inputs) > 2 and (fault := next(faults, None)) is not None:
             raise fault
-        return answer(self, questions)
+        return predict(self, inputs)
 
     monkeypatch.setattr(Book, "stepped", counts)
-    monkeypatch.setattr(Together, "answer", fails)
+    monkeypatch.setattr(BatchedDenoiser, "predict", fails)
     with serving(tmp_path, folder, start=False) as engine:
         edit = submit(
             engine, ask(source=picture(), source_prompt="a cone", steps=3, averages=4, strength=1.0)
@@ -344,19 +349,19 @@ def test_prompts_are_encoded_once_and_cut_only_with_leave(folder: Path, tmp_path
 def test_numbers_that_break_fail_one_job_and_no_other(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer = Together.answer
+    predict = BatchedDenoiser.predict
 
-    def breaks(self: Together, questions: Any) -> Any:
-        found = answer(self, questions)
+    def breaks(self: BatchedDenoiser, inputs: Any) -> Any:
+        found = predict(self, inputs)
         return [
-            each * float("nan") if question.plan.request.seed == 13 else each
-            for each, question in zip(found, questions, strict=True)
+            velocity * float("nan") if each.plan.request.seed == 13 else velocity
+            for velocity, each in zip(found, inputs, strict=True)
         ]
 
     def raises(drawing: Any) -> Any:
         raise NumericsError("values are NaN after denoise step 1, layer blocks.0")
 
-    monkeypatch.setattr(Together, "answer", breaks)
+    monkeypatch.setattr(BatchedDenoiser, "predict", breaks)
     monkeypatch.setattr("sanakit.pipeline.denoiser.Drawing.advance", raises)
     with serving(tmp_path, folder, start=False) as engine:
         jobs = [submit(engine, ask(seed=seed, steps=4)) for seed in (1, 13, 2)]
@@ -414,17 +419,17 @@ def test_a_pass_that_fails_is_made_in_parts(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, lets: int
 ) -> None:
     """Memory that runs out halves the batch; any other fault is looked for picture by picture."""
-    answer, sizes = Together.answer, list[int]()
+    predict, sizes = BatchedDenoiser.predict, list[int]()
 
-    def limited(self: Together, questions: Any) -> Any:
-        sizes.append(len(questions))
-        if len(questions) > lets:
+    def limited(self: BatchedDenoiser, inputs: Any) -> Any:
+        sizes.append(len(inputs))
+        if len(inputs) > lets:
             raise error
-        if any(question.plan.request.seed == 13 for question in questions) and lets == 1:
+        if any(each.plan.request.seed == 13 for each in inputs) and lets == 1:
             raise error
-        return answer(self, questions)
+        return predict(self, inputs)
 
-    monkeypatch.setattr(Together, "answer", limited)
+    monkeypatch.setattr(BatchedDenoiser, "predict", limited)
     seeds = (1, 2, 13, 3)
     with serving(tmp_path, folder, start=False) as engine:
         jobs = [submit(engine, ask(seed=seed, guidance=1.0)) for seed in seeds]

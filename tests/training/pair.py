@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import socket
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -20,6 +19,7 @@ from sanakit.training import StepReport
 from sanakit.training.config import TrainConfig
 from sanakit.training.schema import build
 from sanakit.training.session import Session
+from tests.oracles.ports import free_port
 
 PATIENCE = 600
 """Seconds for a job, on a machine that has much else to do."""
@@ -37,7 +37,7 @@ class Pair:
         if not self._processes:
             self._start()
         try:
-            port = _free_port()
+            port = free_port()
             for end in self._ends:
                 end.send((port, job, arguments))
             assert all(end.poll(PATIENCE) for end in self._ends), f"{job.__name__} does not end"
@@ -91,8 +91,3 @@ def _serve(rank: int, end: Connection) -> None:
         finally:
             if dist.is_initialized():  # so that the other one does not wait for a process that failed
                 dist.destroy_process_group()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])

@@ -1,4 +1,4 @@
-"""Continuous batching: one forward pass answers the questions of many pictures, each at a step of its own.
+"""Continuous batching: one forward pass predicts for many pictures, each at a step of its own.
 
 Pictures join if they share a transformer and the shape of their latents. Steps, noise levels, guidance, seeds, solvers,
 prompts, regions, controls and perturbed blocks are their own, and so are their branches: outside of its guidance
@@ -33,8 +33,8 @@ Branches = tuple[Branch, ...]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Question:
-    """What a picture wants to know at one step: the guided velocity at a point.
+class DenoiserInput:
+    """A point of one picture at one step, and what its guided velocity is predicted from.
 
     x: [1, C, h, w] float32, at noise level `sigma`. text_kv: keys and values of the texts that the branches read.
     steering: what ControlNets add.
@@ -84,20 +84,20 @@ class Pass:
     others: Mapping[str, Any]
 
     @classmethod
-    def of(cls, questions: Sequence[Question], text_kv: TextKV, embeds_guidance: bool) -> Pass:
-        """Make the pass that answers questions. text_kv: of all of them. embeds_guidance: the network reads scales.
+    def of(cls, inputs: Sequence[DenoiserInput], text_kv: TextKV, embeds_guidance: bool) -> Pass:
+        """Make the pass for some inputs. text_kv: of all of them. embeds_guidance: the network reads scales.
 
         Raises NumericsError for NaN or Inf in what a ControlNet adds.
         """
-        device = questions[0].x.device
-        times = _numbers([(question.time, len(question.branches)) for question in questions], device)
-        scales = [(question.plan.guidance_input, len(question.branches)) for question in questions]
+        device = inputs[0].x.device
+        times = _numbers([(each.time, len(each.branches)) for each in inputs], device)
+        scales = [(each.plan.guidance_input, len(each.branches)) for each in inputs]
         others: dict[str, Any] = {
             "guidance": _numbers(scales, device) if embeds_guidance else None,
-            "perturbed": _perturbed(questions, device),
+            "perturbed": _perturbed(inputs, device),
         }
-        residuals = _residuals(questions)
-        latent = questions[0].samples if len(questions) == 1 else torch.cat([q.samples for q in questions])
+        residuals = _residuals(inputs)
+        latent = inputs[0].samples if len(inputs) == 1 else torch.cat([q.samples for q in inputs])
         return cls(
             latent=latent, time=times, text_kv=text_kv,
             others=others | ({"residuals": residuals} if residuals else {}),
@@ -109,8 +109,8 @@ class Pass:
         return velocities
 
 
-class Together:
-    """Answers the questions of pictures that share a transformer and a shape.
+class BatchedDenoiser:
+    """A `Denoiser` for many pictures at once, which share a transformer and a shape.
 
     The text of the last batch is kept joined: a batch stays the same for most of its steps.
     """
@@ -121,18 +121,18 @@ class Together:
         self._joined: TextKV | None = None
 
     @torch.no_grad()
-    def answer(self, questions: Sequence[Question]) -> list[Tensor]:
-        """Return each question's guided velocity [1, C, h, w] float32; NaN or Inf only where its own numbers broke."""
-        text_kv = self._join([question.text_kv for question in questions], questions)
-        asked = Pass.of(questions, text_kv, self.transformer.config.guidance_embed)
-        parts = asked.run(self.transformer).split([len(question.branches) for question in questions])
-        return [question.combine(part) for question, part in zip(questions, parts, strict=True)]
+    def predict(self, inputs: Sequence[DenoiserInput]) -> list[Tensor]:
+        """Return each input's guided velocity [1, C, h, w] float32; NaN or Inf only where its own numbers broke."""
+        text_kv = self._join([each.text_kv for each in inputs], inputs)
+        batch = Pass.of(inputs, text_kv, self.transformer.config.guidance_embed)
+        parts = batch.run(self.transformer).split([len(each.branches) for each in inputs])
+        return [each.combine(part) for each, part in zip(inputs, parts, strict=True)]
 
-    def _join(self, texts: list[TextKV], questions: Sequence[Question]) -> TextKV:
+    def _join(self, texts: list[TextKV], inputs: Sequence[DenoiserInput]) -> TextKV:
         same = len(texts) == len(self._texts) and all(a is b for a, b in zip(texts, self._texts, strict=True))
         if self._joined is None or not same:
-            sizes = [len(question.branches) for question in questions]
-            self._texts, self._joined = texts, join_texts(texts, sizes, _tokens(self.transformer, questions))
+            sizes = [len(each.branches) for each in inputs]
+            self._texts, self._joined = texts, join_texts(texts, sizes, _tokens(self.transformer, inputs))
         return self._joined
 
 
@@ -189,8 +189,8 @@ def _mask(text: TextKV) -> Tensor:
     return torch.ones(key.shape[0], key.shape[2], dtype=torch.bool, device=key.device)
 
 
-def _tokens(transformer: Transformer, questions: Sequence[Question]) -> int:
-    height, width = questions[0].x.shape[-2:]
+def _tokens(transformer: Transformer, inputs: Sequence[DenoiserInput]) -> int:
+    height, width = inputs[0].x.shape[-2:]
     return int(height * width // transformer.config.patch_size**2)
 
 
@@ -202,29 +202,29 @@ def _numbers(values: Sequence[tuple[float, int]], device: torch.device) -> Tenso
     return torch.tensor(each, dtype=torch.float32, device=device)
 
 
-def _perturbed(questions: Sequence[Question], device: torch.device) -> dict[int, Tensor] | None:
+def _perturbed(inputs: Sequence[DenoiserInput], device: torch.device) -> dict[int, Tensor] | None:
     """Block -> [B] bool, the samples that are perturbed in it; None if none is anywhere."""
     blocks = dict.fromkeys(
-        block for each in questions if "perturbed" in each.branches for block in each.plan.pag_blocks
+        block for each in inputs if "perturbed" in each.branches for block in each.plan.pag_blocks
     )
     rows = {
-        block: torch.tensor([row for each in questions for row in each.perturbs(block)], device=device)
+        block: torch.tensor([row for each in inputs for row in each.perturbs(block)], device=device)
         for block in blocks
     }
     return rows or None
 
 
-def _residuals(questions: Sequence[Question]) -> dict[int, Tensor]:
+def _residuals(inputs: Sequence[DenoiserInput]) -> dict[int, Tensor]:
     """Block -> [B, N, D], zero for pictures that nothing steers there. Each ControlNet runs for its picture alone."""
-    found = [question.residuals() for question in questions]
-    if len(questions) == 1:
+    found = [each.residuals() for each in inputs]
+    if len(inputs) == 1:
         return found[0]
     joined = {}
     for block, like in {block: part for parts in found for block, part in parts.items()}.items():
         joined[block] = torch.cat(
             [
-                parts[block] if block in parts else like.new_zeros(len(question.branches), *like.shape[1:])
-                for question, parts in zip(questions, found, strict=True)
+                parts[block] if block in parts else like.new_zeros(len(each.branches), *like.shape[1:])
+                for each, parts in zip(inputs, found, strict=True)
             ]
         )
     return joined

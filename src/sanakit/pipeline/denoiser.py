@@ -28,7 +28,7 @@ from sanakit.flow import (
     flow_edit,
     keep_source,
 )  # fmt: skip
-from sanakit.pipeline.batching import Branches, Pass, Question, Together
+from sanakit.pipeline.batching import BatchedDenoiser, Branches, DenoiserInput, Pass
 from sanakit.pipeline.components import Transformer
 from sanakit.pipeline.plan import Plan
 from sanakit.pipeline.prompt import PromptStates
@@ -69,10 +69,10 @@ def denoise_together(
     """
     denoisers = plan_denoisers(transformer, prompt.to(device), plan, controls)
     drawings = [begin(denoisers, plan, seed, device, source) for seed in seeds]
-    together = Together(transformer)
+    batched = BatchedDenoiser(transformer)
     while not drawings[0].finished:
         alone = len(drawings) == 1
-        states = [drawings[0].advance()] if alone else _advance_together(together, drawings)
+        states = [drawings[0].advance()] if alone else _advance_together(batched, drawings)
         known = [
             state for state in states if state is not None
         ]  # all of them, or none: they are in the same step
@@ -80,11 +80,11 @@ def denoise_together(
             yield known
 
 
-def _advance_together(together: Together, drawings: Sequence[Drawing]) -> list[State | None]:
-    """Answer several images in one pass. One whose numbers broke is answered alone, which says in which layer."""
-    asked = [drawing.questions() for drawing in drawings]
-    answers = iter(together.answer([question for own in asked for question in own]))
-    given = [[next(answers) for _ in own] for own in asked]
+def _advance_together(batched: BatchedDenoiser, drawings: Sequence[Drawing]) -> list[State | None]:
+    """Make a step of several images in one pass. One whose numbers broke makes it alone, which says in which layer."""
+    inputs = [drawing.inputs() for drawing in drawings]
+    velocities = iter(batched.predict([each for own in inputs for each in own]))
+    given = [[next(velocities) for _ in own] for own in inputs]
     return [
         drawing.answer(own) if all(bool(torch.isfinite(one).all()) for one in own) else drawing.advance()
         for drawing, own in zip(drawings, given, strict=True)
@@ -92,9 +92,9 @@ def _advance_together(together: Together, drawings: Sequence[Drawing]) -> list[S
 
 
 class Drawing:
-    """One image on its way: what it asks now, and the state after each answer.
+    """One image on its way: what its solver asks now, and the state after each answer.
 
-    `advance` answers it alone; the `questions` of many can be answered at once (`batching.Together`).
+    `advance` makes a step of it alone; the `inputs` of many can share a pass (`batching.BatchedDenoiser`).
     """
 
     def __init__(self, walk: Walk | PairWalk, denoisers: Sequence[Denoiser]) -> None:
@@ -105,9 +105,9 @@ class Drawing:
         """Whether nothing is asked any more: the last state holds the latent."""
         return self._walk.query is None
 
-    def questions(self) -> list[Question]:
-        """Return what it asks now: one question, or two of an edit by words, of the source's and of the target's."""
-        return [denoiser.ask(x, sigma, step) for denoiser, x, sigma, step in self._points()]
+    def inputs(self) -> list[DenoiserInput]:
+        """Return what the next step needs: one input, or two of an edit by words, the source's and the target's."""
+        return [denoiser.input_at(x, sigma, step) for denoiser, x, sigma, step in self._points()]
 
     def answer(self, velocities: Sequence[Tensor]) -> State | None:
         """Go on with the velocities [1, C, h, w] that were asked for; None between the averages of a step."""
@@ -201,10 +201,10 @@ class Denoiser:
     text_kv: Mapping[Branches, TextKV]
     steering: tuple[Steering, ...] = ()
 
-    def ask(self, x: Tensor, sigma: float, step: int) -> Question:
-        """Return the question of a step at x [1, C, h, w]."""
+    def input_at(self, x: Tensor, sigma: float, step: int) -> DenoiserInput:
+        """Return the input of a step at x [1, C, h, w]."""
         branches = self.plan.guidance.branches(sigma)
-        return Question(
+        return DenoiserInput(
             plan=self.plan, branches=branches, text_kv=self.text_kv[branches], x=x, sigma=sigma, step=step,
             steering=self.steering,
         )  # fmt: skip
@@ -212,11 +212,11 @@ class Denoiser:
     @torch.no_grad()
     def __call__(self, x: Tensor, sigma: float, step: int) -> Tensor:
         """Return the velocity [1, C, h, w] float32 at x [1, C, h, w]; raise NumericsError for NaN or Inf."""
-        question = self.ask(x, sigma, step)
-        alone = Pass.of([question], question.text_kv, self.transformer.config.guidance_embed)
+        own = self.input_at(x, sigma, step)
+        alone = Pass.of([own], own.text_kv, self.transformer.config.guidance_embed)
         stage = f"denoise step {step + 1}"
         velocities = run_finite(unwrapped(self.transformer), lambda: alone.run(self.transformer), stage)
-        return question.combine(velocities)
+        return own.combine(velocities)
 
 
 @torch.no_grad()

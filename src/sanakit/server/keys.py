@@ -51,7 +51,7 @@ class Key:
     rate: str | None = None
 
     def may(self, scope: Scope) -> bool:
-        """Whether it has a scope, or all of them."""
+        """Return whether it has a scope, or all of them."""
         return scope in self.scopes or "admin" in self.scopes
 
 

@@ -29,7 +29,7 @@ Watch = Callable[[Scope, int, float], object]
 
 
 def request_id() -> str:
-    """The id of the request that is being answered; `-` outside of one."""
+    """Return the id of the request that is being answered; `-` outside of one."""
     return _id.get()
 
 

@@ -116,7 +116,7 @@ class BodyLimit:
 
 
 def _place(origin: str) -> str:
-    """`127.0.0.1:8000` of `http://127.0.0.1:8000`; "" for what is no origin, such as `null`."""
+    """Return `127.0.0.1:8000` of `http://127.0.0.1:8000`; "" for what is no origin, such as `null`."""
     try:
         return urlsplit(origin).netloc.lower()
     except ValueError:
@@ -124,7 +124,7 @@ def _place(origin: str) -> str:
 
 
 def _name(host: str) -> str:
-    """The name in a Host header, without the port; "" for what is none."""
+    """Return the name in a Host header, without the port; "" for what is none."""
     try:
         return (urlsplit(f"//{host}").hostname or "").lower()
     except ValueError:

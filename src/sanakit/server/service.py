@@ -115,7 +115,7 @@ class Caller:
 
 
 def get_service(request: Request) -> Service:
-    """The service of an app."""
+    """Return the service of an app."""
     service: Service = request.app.state.service
     return service
 
@@ -137,7 +137,7 @@ def find_caller(request: Request, service: Service, bearer: HTTPAuthorizationCre
 
 
 def _caller(*scopes: Scope) -> Callable[..., Caller]:
-    """A dependency that lets in whoever has one of some scopes. It raises NoKeyError or ScopeError."""
+    """Return a dependency that lets in whoever has one of some scopes. It raises NoKeyError or ScopeError."""
 
     def check(request: Request, service: ServiceOf, bearer: Bearer) -> Caller:
         caller = find_caller(request, service, bearer)
@@ -160,7 +160,7 @@ Overseer = Annotated[Caller, Depends(_caller("read"))]
 
 
 def _password(header: str) -> str | None:
-    """The key in an Authorization header of clients of the A1111 tradition: the password of any user."""
+    """Return the key that clients of the A1111 tradition send: the password of any user."""
     kind, _, value = header.partition(" ")
     if kind.lower() != "basic":
         return None

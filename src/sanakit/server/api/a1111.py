@@ -92,14 +92,14 @@ def _submit(order: Order, inputs: dict[str, Any], caller: Caller) -> Job:
 
 
 def _lora(service: Service, name: str, weight: float) -> LoRAFile:
-    """A LoRA by its name, or by its name without the suffix, as prompts have it."""
+    """Return a LoRA by its name, or by its name without the suffix, as prompts have it."""
     catalogue = service.engine.catalogue
     full = next((known for known in catalogue.loras if known.rpartition(".")[0] == name), name)
     return catalogue.lora(full, weight)
 
 
 def _answer(body: TextToImage, order: Order, job: Job, service: Service) -> Pictures:
-    """The pictures that are there: an interrupted job returns those it had finished, as theirs does."""
+    """Return the pictures that are there: an interrupted job gives those it had finished, as theirs does."""
     done = pictures_of(job) if job.state != "cancelled" else job.pictures
     texts = [write_parameters(job.request.picture(picture.index), {"Model": job.model}) for picture in done]
     request = job.request
@@ -115,7 +115,7 @@ def _answer(body: TextToImage, order: Order, job: Job, service: Service) -> Pict
 
 
 def _parameters(body: TextToImage) -> dict[str, Any]:
-    """The plain fields of a body, as they were read."""
+    """Return the plain fields of a body, as they were read."""
     values = body.model_dump(
         include=set(type(body).model_fields) - {"init_images", "mask", "override_settings"}
     )
@@ -143,7 +143,7 @@ def progress(caller: Viewer, skip_current_image: bool = False) -> Progress:
 
 
 def _glimpse(service: Service, job: Job) -> str | None:
-    """The next preview of a job, None if none comes soon."""
+    """Return the next preview of a job; None if none comes soon."""
     subscription = service.engine.subscribe(job.id, previews=True)
     try:
         until = time.monotonic() + GLIMPSE_SECONDS
@@ -156,7 +156,7 @@ def _glimpse(service: Service, job: Job) -> str | None:
 
 
 def _unfinished(caller: Caller, state: JobState) -> list[Job]:
-    """The jobs of the caller in a state, the oldest first."""
+    """Return the jobs of the caller in a state, the oldest first."""
     return list(reversed(caller.service.engine.list(owner=caller.owner, state=state, limit=200)))
 
 

@@ -107,7 +107,7 @@ def read_order(body: TextToImage) -> Order:
 
 
 def _loras(prompt: str) -> Iterator[tuple[str, float]]:
-    """The LoRAs that are named in a prompt, such as `<lora:style:0.8>`."""
+    """Return the LoRAs that are named in a prompt, such as `<lora:style:0.8>`."""
     for tag in LORA_TAG.finditer(prompt):
         try:
             yield tag[1], 1.0 if tag[2] is None else float(tag[2])
@@ -126,7 +126,7 @@ def _solver(body: TextToImage, notes: list[str]) -> str | None:
 
 
 def _side(name: str, side: int | None, notes: list[str]) -> int | None:
-    """The nearest side that is drawn."""
+    """Return the nearest side that is drawn."""
     if side is None or side <= 0:
         return None
     near = nearest_side(side)
@@ -136,7 +136,7 @@ def _side(name: str, side: int | None, notes: list[str]) -> int | None:
 
 
 def _passed_over(body: TextToImage) -> Iterator[str]:
-    """A sentence for each field that asks for something that isn't done here."""
+    """Return a sentence for each field that asks for something that isn't done here."""
     for name, value in (body.model_extra or {}).items():
         if name not in _IDLE and value not in _HARMLESS and value not in ([], {}):
             yield f"{name[:60]} has no effect here."

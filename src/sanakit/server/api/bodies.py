@@ -73,7 +73,7 @@ class PictureBody(BaseModel):
 
     @classmethod
     def of(cls, picture: JobPicture) -> Self:
-        """The body of a picture."""
+        """Return the body of a picture."""
         return cls(
             id=picture.id, index=picture.index, seed=picture.seed, width=picture.width, height=picture.height,
             url=f"/api/images/{picture.id}",
@@ -106,7 +106,7 @@ class JobBody(BaseModel):
 
     @classmethod
     def of(cls, job: Job) -> Self:
-        """The body of a job."""
+        """Return the body of a job."""
         return cls(
             id=job.id, model=job.model, request=job.request.to_json(), owner=job.owner, live=job.live, state=job.state,
             created=job.created, started=job.started, finished=job.finished, step=job.step, total=job.total,

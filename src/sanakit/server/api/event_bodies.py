@@ -31,7 +31,7 @@ class EventBody(BaseModel):
 
     @classmethod
     def of(cls, event: JobEvent) -> Self:
-        """The data of an event."""
+        """Return the data of an event."""
         return cls(
             job=JobBody.of(event.job),
             preview=None if event.preview is None else data_url(event.preview, "image/jpeg"),
@@ -93,7 +93,7 @@ def describe_stream(
 
 
 def _item(name: str, data: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema of an event."""
+    """Return the schema of an event."""
     text = {"type": "string", "contentMediaType": "application/json", "contentSchema": dict(data)}
     return {
         "type": "object", "required": ["event", "data"], "properties": {"event": {"const": name}, "data": text},

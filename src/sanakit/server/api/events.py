@@ -61,7 +61,7 @@ class EventStream(StreamingResponse):
 
 
 def format_event(kind: str, data: str) -> str:
-    """One event; data is JSON, which has no line breaks."""
+    """Return an event as text; data is JSON, which has no line breaks."""
     return f"event: {kind}\ndata: {data}\n\n"
 
 

@@ -98,7 +98,7 @@ def fault_of(error: Exception) -> Fault:
 
 
 def _invalid(error: RequestValidationError) -> Fault:
-    """The first field that is wrong. Nothing of the request is repeated but what our own checks quote."""
+    """Return the first field that is wrong. Nothing of the request is repeated but what our own checks quote."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"][1:] if isinstance(part, str | int))
     said = first["msg"].removeprefix("Value error, ")
@@ -118,19 +118,19 @@ def _sentence(text: str) -> str:
 
 
 def native_body(fault: Fault) -> dict[str, Any]:
-    """As our own API tells it."""
+    """Return a body as our own API tells a fault."""
     return {"error": {"message": fault.message, "type": fault.kind, "field": fault.field}}
 
 
 def openai_body(fault: Fault) -> dict[str, Any]:
-    """As https://platform.openai.com/docs/guides/error-codes shows it."""
+    """Return a body as https://platform.openai.com/docs/guides/error-codes shows it."""
     kind = "server_error" if fault.status >= 500 else "invalid_request_error"
     code = _OPENAI_CODES.get(fault.kind)
     return {"error": {"message": fault.message, "type": kind, "param": fault.field, "code": code}}
 
 
 def a1111_body(fault: Fault) -> dict[str, Any]:
-    """As `modules/api/api.py` of the AUTOMATIC1111 web UI tells it."""
+    """Return a body as `modules/api/api.py` of the AUTOMATIC1111 web UI tells it."""
     return {"error": fault.kind, "detail": fault.message, "body": "", "errors": fault.message}
 
 

@@ -34,12 +34,12 @@ def decode_base64(text: str, name: str, most_pixels: int) -> InputImage:
 
 
 def encode_base64(data: bytes) -> str:
-    """Bytes as base64 text."""
+    """Return bytes as base64 text."""
     return base64.b64encode(data).decode("ascii")
 
 
 def data_url(data: bytes, media_type: str) -> str:
-    """Bytes as a data: URL."""
+    """Return bytes as a data: URL."""
     return f"data:{media_type};base64,{encode_base64(data)}"
 
 

@@ -135,5 +135,5 @@ def create_grid(order: GridOrder, caller: Drawer) -> GridBody:
 
 
 def _along(request: ImageRequest, axis: Axis) -> list[ImageRequest]:
-    """The request with each value of an axis. Raises RequestError."""
+    """Return the request with each value of an axis. Raises RequestError."""
     return [request.replace(**{axis.field: checked(axis.field, value)}) for value in axis.values]

@@ -159,7 +159,7 @@ async def _lines(
 
 
 def _is_due(event: JobEvent, sent: int, wanted: int) -> bool:
-    """Whether the next partial picture is due: `wanted` of them divide the steps into equal parts."""
+    """Return whether the next partial picture is due: `wanted` of them divide the steps into equal parts."""
     return event.job.step * (wanted + 1) >= event.job.total * (sent + 1)
 
 

@@ -59,7 +59,7 @@ def link_to(picture_id: str, caller: Caller, base: str, query: str = "") -> str:
 def _visible_picture(
     picture_id: PictureId, request: Request, service: ServiceOf, bearer: Bearer, token: _Token = None
 ) -> bytes:
-    """The PNG of a picture. Raises NoKeyError, or PictureNotFoundError also for one of another key."""
+    """Return the PNG of a picture. Raises NoKeyError, or PictureNotFoundError also for one of another key."""
     try:
         callers = [find_caller(request, service, bearer)]
     except NoKeyError:

@@ -66,7 +66,7 @@ def checked(name: str, value: Any) -> Any:
 
 
 def _schema(entry: RequestField) -> dict[str, Any]:
-    """What the OpenAPI document says of a field."""
+    """Return what the OpenAPI document says of a field."""
     bounds: dict[str, Any] = {}
     match entry.check:
         case Whole(low, high):
@@ -89,7 +89,7 @@ def field_of(entry: RequestField) -> tuple[Any, Any]:
 
 
 def _change_of(entry: RequestField) -> tuple[Any, Any]:
-    """The same of a field that is there already: left open it stays, which is no default that a document could name."""
+    """Return the same of a field that is there already: left open it stays, for which a document has no word."""
     annotation, _ = field_of(entry)
     return annotation, Field(None, description=entry.help, json_schema_extra=_drop_default)
 

@@ -253,7 +253,7 @@ class Book:
                 self._hub.publish(JobEvent(kind="queued", job=replace(job.job, position=position, eta=eta)))
 
     def _line(self) -> Iterator[tuple[Unfinished, int, float | None]]:
-        """The waiting jobs with their positions, and the seconds of the worker's time until each is done."""
+        """Yield the waiting jobs with their positions, and the seconds of the worker's time until each is done."""
         position, seconds = 0, 0.0
         known = True
         for job in self._jobs.values():
@@ -265,7 +265,7 @@ class Book:
                 position += 1
 
     def _now(self, job: Unfinished) -> Job:
-        """A job with its position and its ETA."""
+        """Return a job with its position and its ETA."""
         if not job.waits:
             active = job.job.request.count - len(job.todo) - len(job.job.pictures)
             laps = -(-job.steps_left // max(1, active))
@@ -274,7 +274,7 @@ class Book:
         return replace(job.job, position=position, eta=eta)
 
     def _seconds(self, jobs: Iterable[Unfinished]) -> float | None:
-        """Seconds of the worker's time that jobs take; None if nothing was measured yet."""
+        """Return the seconds of the worker's time that jobs take; None if nothing was measured yet."""
         parts = [self._pace.seconds_of(each.kind, each.steps_left) for each in jobs]
         known = [part for part in parts if part is not None]
         return sum(known) if len(known) == len(parts) else None

@@ -66,7 +66,7 @@ def controls_in(folder: Path | None) -> dict[str, Path]:
 
 
 def _entries(folder: Path | None) -> list[Path]:
-    """What lies in a folder, in order; hidden files and names that are no UTF-8 are passed over."""
+    """Return what lies in a folder, in order; hidden files and names that are no UTF-8 are passed over."""
     if folder is None:
         return []
     if not folder.is_dir():

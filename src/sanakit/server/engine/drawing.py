@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sanakit.flow import State
-from sanakit.pipeline.batching import Together
+from sanakit.pipeline.batching import BatchedDenoiser
 from sanakit.pipeline.denoiser import Drawing
 from sanakit.pipeline.loras import LoRAFile
 from sanakit.pipeline.plan import Plan
@@ -110,8 +110,8 @@ class Group:
     make as many steps as fit beside one of large ones. most: samples of a pass; less than all once memory ran out.
     """
 
-    def __init__(self, kind: Kind, together: Together, served: float) -> None:
-        self.kind, self.together, self.served = kind, together, served
+    def __init__(self, kind: Kind, denoiser: BatchedDenoiser, served: float) -> None:
+        self.kind, self.denoiser, self.served = kind, denoiser, served
         self.pictures: list[Ongoing] = []
         self.most: int | None = None
         self.stepped = time.monotonic()
@@ -122,7 +122,7 @@ class Group:
         return sum(each.owner.branches for each in self.pictures)
 
     def chosen(self) -> list[Ongoing]:
-        """The pictures that make the next step: all, or as many as memory allows, those that waited longest first."""
+        """Return the pictures that make the next step: all, or those that waited longest, as many as memory allows."""
         if self.most is None:
             return list(self.pictures)
         found, samples = list[Ongoing](), 0
@@ -138,12 +138,12 @@ class Group:
 
         Nothing has changed if this raises.
         """
-        questions = [(each, question) for each in chosen for question in each.drawing.questions()]
-        answers = self.together.answer([question for _, question in questions])
+        inputs = [(each, own) for each in chosen for own in each.drawing.inputs()]
+        velocities = self.denoiser.predict([own for _, own in inputs])
         broken = []
         for each in chosen:
-            own = [answer for (owner, _), answer in zip(questions, answers, strict=True) if owner is each]
-            if all(bool(torch.isfinite(answer).all()) for answer in own):
+            own = [found for (owner, _), found in zip(inputs, velocities, strict=True) if owner is each]
+            if all(bool(torch.isfinite(found).all()) for found in own):
                 each.last = each.drawing.answer(own) or each.last
             else:
                 broken.append(each)

@@ -203,7 +203,7 @@ class Engine:
         return self._worker.ready.is_set()
 
     def _restored(self, job: Job) -> Unfinished:
-        """A job of the last engine. Raises for what can't be drawn any more."""
+        """Return a job of the last engine. Raises for what can't be drawn any more."""
         request = self.complete(job.request)
         return Unfinished.of(job, make_plan(self.catalogue.model(job.model).spec, request), self._models)
 
@@ -243,5 +243,5 @@ class Engine:
 
 
 def _without_content(request: ImageRequest) -> ImageRequest:
-    """The request as it is stored: a queue of pixels would fill the memory."""
+    """Return a request as it is stored: a queue of pixels would fill the memory."""
     return ImageRequest.from_json(request.to_json())

@@ -23,7 +23,7 @@ class PictureNotFoundError(InputError):
 
 
 def reason(error: Exception) -> str:
-    """Why a job failed, one sentence."""
+    """Return why a job failed, one sentence."""
     if isinstance(error, SanakitError):
         return str(error)
     if is_shortage(error):

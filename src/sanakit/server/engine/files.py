@@ -131,7 +131,7 @@ def with_inputs(request: ImageRequest, files: Files) -> ImageRequest:
 
 
 def _place(folder: Path, name: str) -> Path:
-    """The file of a name, in a folder of its first two digits: a folder with a million names is slow."""
+    """Return the file of a name, in a folder of its first two digits: a folder with a million names is slow."""
     return folder / name[:2] / f"{name}.png"
 
 

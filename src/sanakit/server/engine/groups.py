@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from sanakit.pipeline.batching import Together
+from sanakit.pipeline.batching import BatchedDenoiser
 from sanakit.server.engine.book import FULL, Refusal
 from sanakit.server.engine.config import EngineConfig
 from sanakit.server.engine.drawing import Group, Kind, Ongoing, Unfinished
@@ -28,7 +28,7 @@ class Groups:
         return sum(len(group.pictures) for group in list(self._groups.values()))
 
     def parts(self) -> set[Part]:
-        """The parts of models that the groups draw with."""
+        """Return the parts of models that the groups draw with."""
         return {(kind.model, "transformer") for kind in self._groups}
 
     def refusal(self) -> Callable[[Unfinished], Refusal | None]:
@@ -48,8 +48,8 @@ class Groups:
         kind = picture.owner.kind
         if kind not in self._groups:
             served = min((group.served for group in self._groups.values()), default=0.0)
-            together = Together(picture.prepared.model.parts.transformer)
-            self._groups[kind] = Group(kind, together, served)
+            denoiser = BatchedDenoiser(picture.prepared.model.parts.transformer)
+            self._groups[kind] = Group(kind, denoiser, served)
         self._groups[kind].pictures.append(picture)
 
     def next(self) -> Group:
@@ -64,7 +64,7 @@ class Groups:
                 del self._groups[kind]
 
     def _refusal(self, job: Unfinished) -> Refusal | None:
-        """Why a job can't be drawn beside the others now. If there are none it always can: else nothing would go on."""
+        """Return why a job can't be drawn beside the others now; without others it can, else nothing would go on."""
         if not self._groups:
             return None
         retried = any(each.owner.retried for group in self._groups.values() for each in group.pictures)
@@ -92,7 +92,7 @@ class Groups:
 
 
 def lap(group: Group) -> float:
-    """Seconds since the group's last step."""
+    """Return the seconds since the group's last step, and begin to count anew."""
     now = time.monotonic()
     passed, group.stepped = now - group.stepped, now
     return passed

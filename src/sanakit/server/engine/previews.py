@@ -61,7 +61,7 @@ class Previews:
 
 
 def synthetic_pictures() -> Tensor:
-    """Pictures [2 * EACH, 3, SIDE, SIDE] float32 in -1..1: soft fields of colour with boxes, and rendered solids."""
+    """Make pictures [2 * EACH, 3, SIDE, SIDE] float32 in -1..1: soft fields of colour with boxes, and solids."""
     generator = torch.Generator().manual_seed(0)
 
     def random(*shape: int) -> Tensor:
@@ -88,14 +88,14 @@ def fit_map(latents: Tensor, pixels: Tensor) -> Tensor:
 
 
 def apply_map(map: Tensor, latent: Tensor) -> Tensor:
-    """A latent [1, C, h, w] as pixels [1, 3, h, w] in -1..1."""
+    """Return a latent [1, C, h, w] as pixels [1, 3, h, w] in -1..1."""
     height, width = latent.shape[-2:]
     colours = _rows(latent.detach().float().cpu()) @ map
     return colours.reshape(1, height, width, 3).permute(0, 3, 1, 2).clamp(-1, 1)
 
 
 def to_jpeg(pixels: Tensor) -> bytes:
-    """Pixels [1, 3, h, w] in -1..1 as a JPEG whose longer side is LONGEST, smoothly enlarged."""
+    """Return pixels [1, 3, h, w] in -1..1 as a JPEG whose longer side is LONGEST, smoothly enlarged."""
     levels = ((pixels[0] * 0.5 + 0.5) * 255).round().to(torch.uint8)
     image = Image.fromarray(levels.permute(1, 2, 0).contiguous().numpy())
     scale = LONGEST / max(image.size)
@@ -116,6 +116,6 @@ def read_map(place: Path) -> Tensor | None:
 
 
 def _rows(latent: Tensor) -> Tensor:
-    """[B, C, h, w] -> [B * h * w, C + 1], the last column is 1."""
+    """Return [B, C, h, w] as [B * h * w, C + 1], whose last column is 1."""
     rows = latent.permute(0, 2, 3, 1).reshape(-1, latent.shape[1])
     return torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)

@@ -55,7 +55,7 @@ class Scheduler:
         return self._groups.pictures
 
     def prompts(self) -> CacheInfo:
-        """Hits and misses of encoded prompts."""
+        """Return hits and misses of encoded prompts."""
         return self.stages.prompts()
 
     def warm(self) -> None:
@@ -177,7 +177,7 @@ class Scheduler:
             self._fail(job, error)
 
     def _preview(self, group: Group, job: Unfinished) -> bytes | None:
-        """The preview of the first picture of a job that is on its way."""
+        """Return the preview of the first picture of a job that is on its way."""
         own = [each for each in group.pictures if each.owner is job and each.last is not None]
         first = min(own, key=lambda each: each.index, default=None)
         if first is None or first.last is None:
@@ -189,7 +189,7 @@ class Scheduler:
             return None
 
     def _threads(self, group: Group, chosen: Sequence[Ongoing]) -> int:
-        """Threads of a pass by the size of its products; the sums of a batch differ from those alone anyway."""
+        """Choose the threads of a pass by the size of its products: the sums of a batch differ from those alone."""
         model = chosen[0].prepared.model
         if model.precision.device.type != "cpu":
             return chosen[0].prepared.threads["denoise"].count
@@ -205,5 +205,5 @@ class Scheduler:
 
 
 def _bytes(chosen: Sequence[Ongoing]) -> int:
-    """Bytes alive during a pass."""
+    """Return the bytes alive during a pass."""
     return sum(each.owner.branches * each.owner.sample_bytes for each in chosen)

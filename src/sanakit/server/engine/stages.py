@@ -104,7 +104,7 @@ class Stages:
             return torch.cat([encode(at.model.parts.encoder, each) for each in pixels.split(1)])
 
     def prompts(self) -> CacheInfo:
-        """Hits, misses and size of the caches of all models together."""
+        """Return hits, misses and size of the caches of all models together."""
         found = [cache.info for cache in list(self._words.values())]
         return CacheInfo(
             sum(each.hits for each in found),

@@ -213,7 +213,7 @@ class Store:
 
 
 def _marks(values: Sequence[object]) -> str:
-    """As many question marks as there are values."""
+    """Return as many question marks as there are values."""
     return ", ".join("?" * len(values))
 
 

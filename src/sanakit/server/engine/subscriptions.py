@@ -94,7 +94,7 @@ class Subscription:
             await woken.wait()
 
     def _take(self) -> JobEvent | None:
-        """The next event; the last one closes the subscription. Called with the lock held."""
+        """Return the next event; the last one closes the subscription. Called with the lock held."""
         if not self._events:
             return None
         event = self._events.popleft()

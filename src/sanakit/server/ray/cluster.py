@@ -82,7 +82,7 @@ def _cluster(config: EngineConfig, scale: Scale) -> Iterator[None]:
 
 
 def _signals() -> threading.Event:
-    """An event that is set by the first signal to end; a second one ends at once."""
+    """Return an event that is set by the first signal to end; a second one ends at once."""
     told = threading.Event()
 
     def tell(number: int, frame: object) -> None:

@@ -147,7 +147,7 @@ def _builder(config: EngineConfig, settings: Settings, places: int) -> Callable[
 
 
 def _as_served(settings: Settings) -> Settings:
-    """The settings, with the address at which Serve listens: that decides who can reach the application."""
+    """Return the settings, with the address at which Serve listens: that decides who can reach the application."""
     from ray.serve.context import _get_global_client  # Ray has no public word for its own address
 
     http = _get_global_client().http_config
@@ -155,7 +155,7 @@ def _as_served(settings: Settings) -> Settings:
 
 
 def open_engine(config: EngineConfig, replicas: _Replicas) -> Engine:
-    """An engine that keeps jobs and pictures here, and has them drawn by replicas.
+    """Return an engine that keeps jobs and pictures here, and has them drawn by replicas.
 
     It reads configurations of models and no weights. What memory lets be drawn is known to the replicas alone.
     """
@@ -259,7 +259,7 @@ class Drawer:
 
 
 def _model_noter() -> Callable[[str], Awaitable[str]]:
-    """What tells Serve that this replica has a model, so that more pictures for it come here."""
+    """Return what tells Serve that this replica has a model, so that more pictures for it come here."""
     from ray import serve
 
     async def model(name: str) -> str:

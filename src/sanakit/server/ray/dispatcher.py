@@ -80,7 +80,7 @@ class Dispatcher:
         return len(self._sent)
 
     def prompts(self) -> CacheInfo:
-        """Hits and misses of encoded prompts, as the replicas told them."""
+        """Return hits and misses of encoded prompts, as the replicas told them."""
         return CacheInfo(self._prompts["prompt_hits"], self._prompts["prompt_misses"], 0)
 
     def warm(self) -> None:
