@@ -1,6 +1,7 @@
 """From the press of a key to the picture of it, in a browser: drawing while typing.
 
-    python -m bench.keystrokes [--model NAME] [--lite] [--size N] [--steps N ...] [--words N] [--threads N]
+    python -m bench.keystrokes [--model NAME] [--lite] [--decoder NAME] [--size N] [--steps N ...] [--words N]
+                               [--warm N] [--threads N]
 
 NAME is as for `sanakit serve`, or a published size such as `sprint-0.6b-1024`: a folder of that size with random
 weights is written to runs/bench first (7 GB), with --lite one whose decoder is the faster one.
@@ -75,6 +76,7 @@ def main() -> None:
     )
     parser.add_argument("--model", default="toybox")
     parser.add_argument("--lite", action="store_true")
+    parser.add_argument("--decoder", help="as for `sanakit serve`")
     parser.add_argument("--size", type=int)
     parser.add_argument("--steps", type=int, nargs="*")
     parser.add_argument("--guidance", type=float)
@@ -82,7 +84,9 @@ def main() -> None:
     parser.add_argument("--warm", type=int, default=WARM)
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
-    options = ("--model", folder_of(given.model, given.lite), "--threads", str(given.threads))
+    options = ["--model", folder_of(given.model, given.lite), "--threads", str(given.threads)]
+    if given.decoder is not None:
+        options += ["--decoder", given.decoder]
     with (
         tempfile.TemporaryDirectory() as folder,
         serve(Path(folder), 0, *options) as (address, _),

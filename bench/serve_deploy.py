@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,25 +58,46 @@ class Cluster:
     """A head of Ray as a child of this process, and Ray Serve's own command line."""
 
     def __init__(self, folder: Path) -> None:
-        self.dashboard = f"http://127.0.0.1:{free_port()}"
-        self.address = f"127.0.0.1:{free_port()}"
-        ports = {"port": self.address, "dashboard-port": self.dashboard}
-        options = [f"--{name}={text.rpartition(':')[2]}" for name, text in ports.items()]
-        others = ("dashboard-agent-listen-port", "ray-client-server-port", "metrics-export-port")
-        options += [f"--{name}={free_port()}" for name in others]
+        self._folder, self._starts = folder, 0
+        self._bin = Path(sys.executable).parent
         # The dashboard, which takes deployments, asks for a token; and Ray gives up a start after 30 and 60 s.
         self._environment = os.environ | {
             "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(24),
             "RAY_raylet_start_wait_time_s": f"{PATIENCE:.0f}", "RAY_DASHBOARD_STARTUP_TIMEOUT_S": f"{PATIENCE:.0f}",
         }  # fmt: skip
-        self._bin = Path(sys.executable).parent
-        self._log = (folder / "ray.log").open("w")
-        self.process = subprocess.Popen(
-            [self._bin / "ray", "start", "--head", "--block", "--num-cpus=2", "--disable-usage-stats",
-             "--node-ip-address=127.0.0.1", f"--temp-dir={folder / 'ray'}", *options],
-            stdout=self._log, stderr=subprocess.STDOUT, start_new_session=True,
-            env=self._environment,
-        )  # fmt: skip
+        self.start()
+
+    def start(self) -> None:
+        """Start the head, on ports and in a folder of its own."""
+        self._starts += 1
+        self._log = self._folder / f"ray-{self._starts}.log"
+        self._session = self._folder / f"ray-{self._starts}"
+        self.dashboard = f"http://127.0.0.1:{free_port()}"
+        ports = {"port": free_port(), "dashboard-port": self.dashboard.rpartition(":")[2]}
+        others = ("dashboard-agent-listen-port", "ray-client-server-port", "metrics-export-port")
+        options = [
+            f"--{name}={port}" for name, port in (ports | {name: free_port() for name in others}).items()
+        ]
+        with self._log.open("w") as log:
+            self.process = subprocess.Popen(
+                [self._bin / "ray", "start", "--head", "--block", "--num-cpus=2", "--disable-usage-stats",
+                 "--node-ip-address=127.0.0.1", f"--temp-dir={self._session}", *options],
+                stdout=log, stderr=subprocess.STDOUT, start_new_session=True, env=self._environment,
+            )  # fmt: skip
+
+    def start_again_if_it_failed(self) -> None:
+        """Start the head anew if its node ended: Ray 2.60 gives the node's agents 15 s, which no setting changes.
+
+        On a busy machine they take longer, and the command would wait for its node until it gives up.
+        """
+        try:
+            told = (self._session / "session_latest/logs/raylet.err").read_text()
+        except OSError:
+            return
+        if "Timed out waiting for file" in told:
+            print("the agents of Ray took longer than it lets them: once more", flush=True)
+            self.stop()
+            self.start()
 
     def serve(self, *words: str) -> str:
         """What `serve` prints."""
@@ -94,7 +115,8 @@ class Cluster:
                 self.serve("deploy", str(path))
                 break
             except subprocess.CalledProcessError:
-                assert self.process.poll() is None, (folder / "ray.log").read_text()
+                assert self.process.poll() is None, self._log.read_text()
+                self.start_again_if_it_failed()
         for _ in waiting("the application"):
             status = self.status()
             assert status["status"] != "DEPLOY_FAILED", status["message"]
@@ -116,11 +138,11 @@ class Cluster:
     def stop(self) -> None:
         """End the cluster with all its processes."""
         self.process.send_signal(signal.SIGTERM)
-        try:
+        with suppress(subprocess.TimeoutExpired):
             self.process.wait(60)
-        except subprocess.TimeoutExpired:
+        with suppress(ProcessLookupError):  # what the command left behind
             os.killpg(self.process.pid, signal.SIGKILL)
-        self._log.close()
+        self.process.wait()
 
 
 def waiting(what: str) -> Iterator[float]:

@@ -90,7 +90,7 @@ def test_a_port_that_is_taken_is_said(sana: Sana, tmp_path: Path):
     ("given", "words"),
     [(("--port", 70000), "from 0 to 65535"), (("--logs", "loud"), "text, json, off"),
      (("--rate", "often"), "60/minute"), (("--loras", "nowhere"), "no folder nowhere"),
-     (("--model", "nothing-here"), "nothing-here"),
+     (("--model", "nothing-here"), "nothing-here"), (("--decoder", "no-decoder"), "no-decoder"),
      (("--queue", 0), "--queue"), (("--replicas", 2), "--replicas goes with --ray"),
      (("--gpus", 1), "--gpus goes with --ray"), (("--ray", "--replicas", "4:1"), "N or MIN:MAX")],
 )  # fmt: skip

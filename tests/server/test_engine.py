@@ -36,6 +36,7 @@ from sanakit.server.engine.store import Store
 from tests.oracles.tiny import Folders, Recipe
 from tests.pipeline.drawing import open_model
 from tests.pipeline.test_edit import box_mask, picture
+from tests.server.calling import opened
 from tests.server.engines import SECONDS, ask, events, finished, serving, submit, wait_for
 
 LONG = 200
@@ -250,6 +251,9 @@ def test_drawing_while_typing_cancels_what_is_stale(folder: Path, tmp_path: Path
         wait_for(engine, mine[2], "step")
         last = submit(engine, owner="ann", live="page")
         assert engine.get(mine[2].id).state == "cancelled" and finished(engine, last).state == "done"
+        kept = submit(engine)
+        live, plain = (engine.picture(finished(engine, job).pictures[0].id) for job in (last, kept))
+        assert differ(opened(live), opened(plain)) == 0 and len(live) > len(plain), "packed in less time"
 
 
 def test_stopping_persists_and_the_next_engine_goes_on(folder: Path, tmp_path: Path) -> None:

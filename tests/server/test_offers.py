@@ -11,18 +11,18 @@ import pytest
 import torch
 from starlette.testclient import TestClient
 
-from sanakit.base.errors import ConfigError
+from sanakit.base.errors import ConfigError, ModelNotFoundError
 from sanakit.layers.lora import LowRank
 from sanakit.pipeline.png import decode_record
-from sanakit.server import Engine
+from sanakit.server import Engine, EngineConfig
 from sanakit.server.app import create_app
 from sanakit.server.engine.config import controls_in, loras_in
 from sanakit.server.settings import Settings
 from sanakit.transformer import SanaTransformer, copy_base
 from sanakit.weights import LoRA, load_transformer, read_model_spec, save_control, write_lora
-from tests.oracles.tiny import Folders
+from tests.oracles.tiny import Folders, Recipe
 from tests.server.calling import HOST, SMALL, draw, png
-from tests.server.engines import serving
+from tests.server.engines import finished, serving, submit
 
 
 def write_style(path: Path) -> None:
@@ -112,3 +112,12 @@ def test_folders_are_read_by_the_names_in_them(tmp_path: Path):
     assert loras_in(None) == {}
     with pytest.raises(ConfigError, match="no folder"):
         loras_in(tmp_path / "none")
+
+
+def test_all_models_decode_with_the_decoder_that_was_asked_for(tiny: Folders, tmp_path: Path):
+    other = tiny(Recipe(seed=4)) / "vae"
+    with serving(tmp_path, tiny(Recipe()), decoder=str(other)) as engine:
+        made = decode_record(engine.picture(finished(engine, submit(engine)).pictures[0].id), "it").made
+    assert made["decoder"] == str(other)
+    with pytest.raises(ModelNotFoundError, match="no-decoder"):
+        Engine(EngineConfig(data=tmp_path, models=(str(tiny(Recipe())),), decoder="no-decoder"))

@@ -18,8 +18,11 @@ from typing import Any
 import httpx
 import pytest
 
-from sanakit.base.errors import ConfigError
+from sanakit.base.errors import ConfigError, SanakitError
 from sanakit.pipeline.png import decode_record
+from sanakit.server import EngineConfig
+from sanakit.server.ray.scale import Scale
+from sanakit.server.settings import Settings
 from tests.cli.running import hear_interrupts
 from tests.oracles.tiny import Folders, Recipe
 from tests.pipeline.drawing import open_model
@@ -191,6 +194,24 @@ def test_bad_arguments_of_serve_deploy_are_said(args: dict[str, Any], words: str
 
     with pytest.raises(ConfigError, match=words):
         application(args)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_cluster_that_does_not_start_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    from sanakit.server.ray.cluster import serve_on_ray
+
+    def init(**options: Any) -> None:
+        raise Exception("The current node timed out during startup.\nThis could happen because ...")
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    config = EngineConfig(data=tmp_path)
+    with pytest.raises(SanakitError, match=r"started on this machine: The current node .* startup\.$"):
+        serve_on_ray(config, Settings(port=0), Scale(), print)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -139,6 +139,7 @@ def serve(
     ray: _RayOption = False,
     replicas: _ReplicasOption = None,
     gpus: _GpusOption = None,
+    decoder: o.DecoderOption = None,
     device: o.DeviceOption = None,
     dtype: o.DtypeOption = None,
     fast: o.FastOption = None,
@@ -169,8 +170,8 @@ def serve(
         raise ConfigError(f"--keep-days is a number of days above 0, not {keep_days:g}")
     config = EngineConfig(
         data=data or data_folder(), models=tuple(model or ("toybox",)), loras=loras_in(loras),
-        controls=controls_in(controls), device=device, dtype=dtype, fast=fast, threads=threads, queue=queue,
-        batch=batch, count=max_count, steps=max_steps, pixels=max_pixels, keep_days=keep_days,
+        controls=controls_in(controls), decoder=decoder, device=device, dtype=dtype, fast=fast, threads=threads,
+        queue=queue, batch=batch, count=max_count, steps=max_steps, pixels=max_pixels, keep_days=keep_days,
         keep_pictures=keep_pictures,
         signer=None if sign is None else Signer.parse(sign),
     )  # fmt: skip

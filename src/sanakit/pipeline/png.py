@@ -35,6 +35,7 @@ from sanakit.pipeline.signing import Signer
 
 FORMAT = 1
 _SLUG_LENGTH = 60
+_QUICK, _THOROUGH = 1, 6  # levels of zlib; 256 x 256 pixels take 7 and 16 ms
 _EXIF, _USER_COMMENT = 0x8769, 0x9286  # tags of EXIF 2.3
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
 
@@ -78,15 +79,20 @@ def write_new_picture(
     return write_new(paths, encode_picture(image, record, signer))
 
 
-def encode_picture(image: Image.Image, record: Record, signer: Signer | None = None) -> bytes:
-    """Return the PNG of `image` with its record and its label, signed if there is a signer."""
+def encode_picture(
+    image: Image.Image, record: Record, signer: Signer | None = None, *, quick: bool = False
+) -> bytes:
+    """Return the PNG of `image` with its record and its label, signed if there is a signer.
+
+    quick: pack the same pixels less well, in less than half the time.
+    """
     texts = PngImagePlugin.PngInfo()
     shown = {name.capitalize(): value for name, value in record.made.items() if name in ("model", "version")}
     texts.add_text("parameters", write_parameters(record.request, shown))
     texts.add_text("sanakit", json.dumps(record.to_json()))
     texts.add_itxt(XMP_CHUNK, write_xmp(record.request, record.made))
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG", pnginfo=texts)
+    image.save(buffer, format="PNG", pnginfo=texts, compress_level=_QUICK if quick else _THOROUGH)
     png = buffer.getvalue()
     return png if signer is None else signer.sign(png, source_type(record.request))
 

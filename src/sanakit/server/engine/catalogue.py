@@ -29,8 +29,8 @@ class Catalogue:
         self.config = config
         self.models: dict[str, Model] = {
             name: load(
-                name, config.device, config.dtype, fast=config.fast, threads=config.threads,
-                swap_loras=bool(config.loras),
+                name, config.device, config.dtype, decoder=config.decoder, fast=config.fast,
+                threads=config.threads, swap_loras=bool(config.loras),
             )
             for name in config.models
         }  # fmt: skip

@@ -18,6 +18,7 @@ class EngineConfig:
     data       folder of jobs, pictures and inputs; one engine at a time
     models     names as `pipeline.load` takes them; the first is the default
     loras, controls   name -> file or folder, that requests may use by this name
+    decoder    whose autoencoder makes the images of every model; None for their own
     device, dtype, fast, threads   as of `pipeline.load`, for every model
     queue      jobs that wait at most; more are refused
     count, steps, pixels   most pictures of a job, solver steps, and pixels of a picture
@@ -34,6 +35,7 @@ class EngineConfig:
     models: tuple[str, ...] = ("toybox",)
     loras: Mapping[str, Path] = field(default_factory=dict)
     controls: Mapping[str, Path] = field(default_factory=dict)
+    decoder: str | None = None
     device: str | None = None
     dtype: str | None = None
     fast: str | None = None

@@ -170,7 +170,10 @@ class Scheduler:
                 width=width,
                 height=height,
             )
-            self._files.write_picture(made.id, encode_picture(image, record, self._config.signer))
+            quick = job.job.live is not None  # somebody waits for it, and it goes with the next one
+            self._files.write_picture(
+                made.id, encode_picture(image, record, self._config.signer, quick=quick)
+            )
             if not self._book.add(job, made):
                 self._files.remove_picture(made.id)
         except Exception as error:

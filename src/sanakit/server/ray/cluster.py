@@ -67,14 +67,18 @@ def _run(config: EngineConfig, settings: Settings, scale: Scale) -> Any:
 
 @contextlib.contextmanager
 def _cluster(config: EngineConfig, scale: Scale) -> Iterator[None]:
-    """Be connected to a cluster during the block."""
+    """Be connected to a cluster during the block. Raises SanakitError if there is none, and none can be started."""
     import ray
 
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(logging_level="ERROR", log_to_driver=False)
-    else:
+    options: dict[str, Any] = {}
+    if not os.environ.get("RAY_ADDRESS"):
         cpus = max(os.cpu_count() or 1, scale.most * scale.cpus(config.threads))
-        ray.init(num_cpus=cpus, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+        options = {"num_cpus": cpus, "include_dashboard": False}
+    try:
+        ray.init(**options, logging_level="ERROR", log_to_driver=False)
+    except Exception as error:  # Ray raises plain Exception for a node that took too long to start
+        what = "reached" if os.environ.get("RAY_ADDRESS") else "started on this machine"
+        raise SanakitError(f"no cluster of Ray can be {what}: {str(error).splitlines()[0]}") from error
     try:
         yield
     finally:

@@ -62,6 +62,7 @@ class Args(BaseModel):
     models: tuple[str, ...] = EngineConfig.models
     loras: Path | None = None
     controls: Path | None = None
+    decoder: str | None = None
     device: str | None = None
     dtype: str | None = None
     fast: str | None = None
