@@ -48,6 +48,15 @@ def test_the_plan_of_a_published_model_lists_every_tensor(sana: Sana) -> None:
     assert origins["patch_embed.proj.weight"] == "kept"
 
 
+def test_a_folder_of_a_published_name_is_planned_as_what_it_is(
+    sana: Sana, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sana-1.6b-1024").symlink_to(sana.model)
+    (told,) = lines_of(sana("grow", "sana-1.6b-1024", "--depth", 9, "--drop", 0, "--plan", "--json"))
+    assert told["parameters"] < 1e9
+
+
 def test_the_plan_reads_no_weights(sana: Sana, tmp_path: Path) -> None:
     told = sana("grow", sana.model, "--depth", 9, "--drop", 0, "--plan", "--qk-norm")
     assert told.exit_code == 0, told.stderr

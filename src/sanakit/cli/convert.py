@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sanakit.cli import options as o
+from sanakit.cli.models import read_model
 from sanakit.cli.say import note, notify, say
 
 if TYPE_CHECKING:
@@ -212,13 +213,11 @@ def _refuse_target(target: Path) -> None:
 def _to_int8(source: Path, target: Path, as_json: bool, ignored: tuple[str, ...], **options: Any) -> None:
     from sanakit.base.errors import OutputError
     from sanakit.pipeline import write_int8_folder
-    from sanakit.weights import is_checkpoint_name, read_model_spec, resolve
+    from sanakit.weights import is_checkpoint_name
 
     if is_checkpoint_name(target):
         raise OutputError(f"a model in int8 is a diffusers folder, and {target} is named like a file")
-    found = read_model_spec(resolve(source), ignore=ignored)
-    for text in found.notes:
-        note(text)
+    found = read_model(source, ignored)
     report = write_int8_folder(found, target, **options)
     facts = {"path": str(target), "int8": len(report.replaced), "kept": report.kept}
     words = f"{target}  ({len(report.replaced)} layers in int8, {len(report.kept)} as they were)"
@@ -252,7 +251,7 @@ def _merge(
     from sanakit.base.errors import OutputError, RequestError
     from sanakit.pipeline.loras import LoRAFile
     from sanakit.pipeline.merged import write_merged_folder
-    from sanakit.weights import is_checkpoint_name, read_model_spec, resolve
+    from sanakit.weights import is_checkpoint_name
 
     if is_checkpoint_name(target):
         raise OutputError(
@@ -261,8 +260,8 @@ def _merge(
     if dtype == "int8":
         raise RequestError("--lora and --dtype int8 are two steps: merge first, then convert the new folder")
     loras = [LoRAFile.parse(text, announce=notify) for text in texts]
-    found = read_model_spec(resolve(source, announce=notify), ignore=ignored)
-    for text in (*found.notes, *(text for one in loras if one.lora is not None for text in one.lora.notes)):
+    found = read_model(source, ignored)
+    for text in (text for one in loras if one.lora is not None for text in one.lora.notes):
         note(text)
     write_merged_folder(found, target, loras, dtype=_dtype(dtype), **options)
     facts = {"path": str(target), "loras": [one.to_json() for one in loras]}

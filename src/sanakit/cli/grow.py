@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sanakit.cli import options as o
-from sanakit.cli.say import note, notify, say
+from sanakit.cli.models import read_model
+from sanakit.cli.say import note, say
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from sanakit.adapt.depth import DepthPlan
     from sanakit.transformer import TransformerConfig
-    from sanakit.weights import ModelSpec
-
 
 _KeysOption = Annotated[
     bool, typer.Option("--keys", help="With --plan: print every tensor, its shape, and what it begins as.")
@@ -80,7 +79,7 @@ def grow(
         old = planned_from(model, ignored)
         show_plan(old, plan_growth(old.depth, depth, drop=drop, how=how), qk_norm, keys, as_json)
         return
-    found = read_noted(model, ignored)
+    found = read_model(model, ignored)
     chosen = plan_growth(found.transformer.depth, depth, drop=drop, how=how)
     tell_norms(found.transformer, qk_norm)
     config = write_reshaped(found, chosen, out, qk_norm=qk_norm, seed=seed, force=force)
@@ -102,23 +101,13 @@ def planned_from(model: str, ignored: Collection[str]) -> TransformerConfig:
     """The configuration to plan with, of a published model without its files. Raises as `check_reshapable`."""
     from sanakit.pipeline.depth import check_reshapable
     from sanakit.transformer import PRESETS
-    from sanakit.weights import PUBLISHED
+    from sanakit.weights import PUBLISHED, is_here
 
-    if model in PUBLISHED:
+    if model in PUBLISHED and not is_here(model):
         return PRESETS[model]
-    found = read_noted(model, ignored)
+    found = read_model(model, ignored)
     check_reshapable(found)
     return found.transformer
-
-
-def read_noted(model: str, ignored: Collection[str]) -> ModelSpec:
-    """Read what a model is, and print its notes."""
-    from sanakit.weights import read_model_spec, resolve
-
-    found = read_model_spec(resolve(model, announce=notify), ignore=ignored)
-    for text in found.notes:
-        note(text)
-    return found
 
 
 def tell_norms(old: TransformerConfig, qk_norm: bool) -> None:

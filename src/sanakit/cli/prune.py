@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sanakit.cli import options as o
-from sanakit.cli.grow import read_noted, show
+from sanakit.cli.grow import show
+from sanakit.cli.models import read_model
 from sanakit.cli.say import note
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def prune(
             if importance is None
             else "--importance decides with --keep N; --blocks names the blocks itself"
         )
-    found = read_noted(model, o.parse_fields(ignore_config_fields))
+    found = read_model(model, o.parse_fields(ignore_config_fields))
     if importance is not None and keep is not None:
         stay = _most_important(found, importance, keep, by, ends)
     else:

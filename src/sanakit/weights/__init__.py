@@ -43,7 +43,7 @@ from sanakit.weights.lora_save import TARGETS as LORA_TARGETS
 from sanakit.weights.lora_save import write_lora
 from sanakit.weights.model_files import read_words, tokenizer_files, write_words
 from sanakit.weights.model_spec import ModelSpec, read_autoencoder_config, read_model_spec
-from sanakit.weights.names import resolve, resolve_lora, resolve_snapshot
+from sanakit.weights.names import is_here, resolve, resolve_lora, resolve_snapshot
 from sanakit.weights.parts import with_autoencoder, with_decoder, with_text_encoder
 from sanakit.weights.published import AUTOENCODERS, PUBLISHED
 from sanakit.weights.safetensors import byte_size, read_header, write_safetensors
@@ -95,6 +95,7 @@ __all__ = [
     "holds_control",
     "int8_layers",
     "is_checkpoint_name",
+    "is_here",
     "is_lora",
     "load_autoencoder",
     "load_text_encoder",

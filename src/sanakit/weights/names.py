@@ -60,6 +60,12 @@ def resolve(
     )
 
 
+def is_here(name: str | Path) -> bool:
+    """Return whether `resolve` finds a model of this name without asking the hub: a shipped one, a folder or a file."""
+    path = user_path(name)
+    return str(name) in _SHIPPED or (str(name) != "" and (is_folder(path) or is_file(path)))
+
+
 def resolve_autoencoder(
     name: str | Path,
     *,
@@ -73,8 +79,7 @@ def resolve_autoencoder(
     Raises ModelNotFoundError if nothing has the name.
     """
     text = str(name)
-    path = user_path(name)
-    if text in _SHIPPED or (text and (is_folder(path) or is_file(path))):
+    if is_here(name):
         return resolve(name)
     known = AUTOENCODERS.get(text) or PUBLISHED.get(text)
     if known is None and not is_hub_id(text):

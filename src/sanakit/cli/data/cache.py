@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sanakit.cli import options as o
-from sanakit.cli.say import note, notify, say
+from sanakit.cli.models import read_model
+from sanakit.cli.say import note, say
 
 if TYPE_CHECKING:
     from sanakit.data.cache.fill import FillReport
@@ -131,13 +132,10 @@ def _fill(
     from sanakit.data.image import ignore_warnings
     from sanakit.data.labels.select import indices_of, read_keys
     from sanakit.data.source import open_set
-    from sanakit.weights import read_model_spec, resolve
 
     ignore_warnings()
     precision, asked = decide(device, dtype), check_threads(threads)
-    spec = read_model_spec(resolve(model, announce=notify))
-    for text in spec.notes:
-        note(text)
+    spec = read_model(model)
     rule = BucketRule(bases=tuple(size or [_own_side(spec)]), square=square)
     pictures = open_set(path)
     usable = None if only is None else indices_of(pictures, read_keys(only), only)

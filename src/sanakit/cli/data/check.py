@@ -179,11 +179,11 @@ def _check_numbers(tolerance: float, workers: int | None) -> None:
 def _tokenizer(model: str | None) -> CountTokens | None:
     """Return the tokenizer of a model on this machine; None for a mere name, whose files may not be here."""
     from sanakit.data import token_counter
-    from sanakit.weights import read_model_spec, resolve
+    from sanakit.weights import is_here, read_model_spec, resolve
 
-    if not _is_here(model):
+    if model is None or not is_here(model):
         return None
-    found = read_model_spec(resolve(model or _MODEL))
+    found = read_model_spec(resolve(model, announce=notify))
     return token_counter(found.tokenizer_folder, found.dialect.lowercase)
 
 
@@ -192,17 +192,12 @@ def _reading(model: str | None, pictures: PictureSet) -> CaptionReading | None:
     from sanakit.base.precision import decide
     from sanakit.data.cache import captions_of
     from sanakit.training.caption_reading import read_set
-    from sanakit.weights import read_model_spec, resolve
+    from sanakit.weights import is_here, read_model_spec, resolve
 
-    if not _is_here(model):
+    if model is None or not is_here(model):
         return None
-    return read_set(read_model_spec(resolve(model or _MODEL)), captions_of(pictures), decide(None, None))
-
-
-def _is_here(model: str | None) -> bool:
-    from sanakit.base.files import is_folder, user_path
-
-    return model is not None and (model == "toybox" or is_folder(user_path(model)))
+    found = read_model_spec(resolve(model, announce=notify))
+    return read_set(found, captions_of(pictures), decide(None, None))
 
 
 def _look(path: str, workers: int) -> tuple[PictureSet, Examined]:
