@@ -1,4 +1,4 @@
-"""Words for a box: its tokens read its words alone, by a plain reference; all else is as without regions."""
+"""Words for a box: its tokens alone read them, by a plain reference; all else is as without regions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sanakit.layers.attention import CrossAttention
 from sanakit.pipeline import ImageRequest, Model, encode_prompt, make_plan
 from sanakit.pipeline.denoiser import denoise
 from sanakit.pipeline.parameters import parse_parameters, write_parameters
-from sanakit.pipeline.regions import Region, tokens_read
+from sanakit.pipeline.regions import Region, name_all, tokens_read
 from tests.oracles.tiny import Folders, Recipe
 from tests.pipeline.drawing import CPU, open_model
 from tests.pipeline.test_edit import picture
@@ -69,11 +69,12 @@ def test_every_block_reads_what_the_plan_says(model: Model, guidance: float):
     plan = make_plan(model.spec, request)
     prompt = encode_prompt(model.parts.text, model.spec, plan)
     found = latent(model, request)
-    assert plan.reads is not None and prompt.texts is not None
+    assert plan.reads is not None and prompt.owners is not None
     inner: Any = model.parts.transformer
     network = getattr(inner, "part", inner)
     states = network.embed_text(prompt.cond)[0]
-    texts = [states[prompt.texts == number] for number in range(3)]
+    texts = [states[(prompt.owners == 0) | (prompt.owners == number)] for number in range(3)]
+    assert len({len(text) for text in texts}) == 3  # each region has words of its own
     real: Callable[..., Tensor] = CrossAttention._attend
 
     def reference(self: CrossAttention, x: Tensor, kv: Any, mask: Tensor | None) -> Tensor:
@@ -90,17 +91,51 @@ def test_every_block_reads_what_the_plan_says(model: Model, guidance: float):
     torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
 
 
-def test_a_region_of_the_same_words_changes_nothing_and_one_of_all_is_the_prompt(model: Model):
+def test_a_region_of_all_says_the_prompt(model: Model):
     plain = latent(model, ask())
-    torch.testing.assert_close(latent(model, ask("0,0,0.5,1:a cube")), plain, atol=1e-5, rtol=1e-4)
-    other = latent(model, ask(prompt="two green cones on sand"))
-    found = latent(model, ask("0,0,1,1:two green cones on sand"))
-    # The null text of this dialect takes the mask of the prompt, so only the prompt's own branch is compared.
-    alone = [latent(model, ask(*r, guidance=1.0, **p)) for r, p in (
-        (("0,0,1,1:two green cones on sand",), {}), ((), {"prompt": "two green cones on sand"}),
-    )]  # fmt: skip
-    torch.testing.assert_close(alone[0], alone[1], atol=1e-5, rtol=1e-4)
-    assert not torch.allclose(found, plain, atol=1e-3) and not torch.allclose(other, plain, atol=1e-3)
+    for request in (ask("0,0,1,1:a cube"), ask("0,0,1,1:A Cube", prompt="")):
+        torch.testing.assert_close(latent(model, request), plain, atol=1e-5, rtol=1e-4)
+
+
+def test_words_of_a_box_are_not_read_outside_of_it(model: Model):
+    """Two boxes that change places change the picture, and with them back in place nothing has changed."""
+    boxes, words = ("0,0,0.5,1", "0.5,0,0.5,1"), ("a cube", "two green cones")
+    prompt = "a cube and two green cones"
+    straight, crossed, again = (
+        latent(model, ask(*(f"{box}:{text}" for box, text in zip(boxes, order, strict=True)), prompt=prompt))
+        for order in (words, words[::-1], words)
+    )
+    assert torch.equal(straight, again)
+    assert not torch.allclose(straight, crossed, atol=1e-3)
+
+
+NAMED: dict[str, tuple[str, tuple[str, ...], str]] = {
+    "none is said": ("on grass", ("a cube", "a cone"), "a cube and a cone, on grass"),
+    "three": ("on grass", ("a", "b", "c"), "a, b and c, on grass"),
+    "no prompt": ("", ("a cube",), "a cube"),
+    "all are said": ("a cube by a cone", ("a cone", "A Cube"), "a cube by a cone"),
+    "one is said": ("a cube on grass", ("a cone", "a cube"), "a cone, a cube on grass"),
+    "said once, asked for twice": ("a cube on grass", ("a cube", "a cube"), "a cube, a cube on grass"),
+    "a part of a word": ("a cubed root", ("a cube",), "a cube, a cubed root"),
+    "a part of what is said": ("a red cube", ("a red cube", "cube"), "cube, a red cube"),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_one_text_names_all_regions(name: str):
+    prompt, words, text = NAMED[name]
+    found, places = name_all(prompt, words)
+    assert found == text
+    assert [found[first:end].lower() for first, end in places] == [each.lower() for each in words]
+    assert len(set(places)) == len(places)
+
+
+def test_each_token_belongs_to_the_region_that_says_it(model: Model):
+    request = ask("0,0,0.5,1:A  red cube", "0.5,0,0.5,1:two cones", prompt="on sand")
+    prompt = encode_prompt(model.parts.text, model.spec, make_plan(model.spec, request))
+    assert prompt.owners is not None
+    order = [int(owner) for owner in torch.unique_consecutive(prompt.owners)]
+    assert order == [0, 1, 0, 2, 0]  # <bos>, the first, "and", the second, the prompt
 
 
 def test_fast_forms_read_regions_as_well(model: Model, tiny: Folders):
@@ -178,7 +213,7 @@ def test_a_region_outside_of_the_picture_is_refused_before_anything_is_loaded(mo
 
 
 def test_words_of_regions_are_held_to_the_length_of_prompts(model: Model):
-    with pytest.raises(RequestError, match="the text of region 2 is too long"):
+    with pytest.raises(RequestError, match="the prompt, with the words of its regions, is too long"):
         model.images(ask("0,0,1,1:a", f"0,0,1,1:{'cube ' * 400}"))
 
 

@@ -7,7 +7,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from sanakit.base import ConfigError, RequestError
-from sanakit.text import CHI, TextConfig, TextEncoder, build_gemma
+from sanakit.text import CHI, Instruction, TextConfig, TextEncoder, build_gemma
 
 PROMPTS = ["a red sphere", "Three GREEN cones on sand at noon", ""]
 
@@ -46,6 +46,18 @@ def test_the_dialect_decides_about_capitals(encoder: TextEncoder) -> None:
     assert encoder.cache_info().size == 1
     encoder.encode(["A Cat ", "a cat"], lowercase=False)
     assert encoder.cache_info().size == 2
+
+
+@pytest.mark.parametrize("instruction", [None, CHI])
+def test_letters_of_states_are_those_of_the_prompt(
+    encoder: TextEncoder, instruction: Instruction | None
+) -> None:
+    prompt = "a red sphere on sand"
+    letters = encoder.letters(f" {prompt} ", instruction, lowercase=True)
+    assert len(letters) == encoder.encode([prompt], instruction, lowercase=True).states.shape[1]
+    assert letters[0] == (0, 0)
+    assert "".join(prompt[first:end] for first, end in letters).replace(" ", "") == prompt.replace(" ", "")
+    assert letters[-1][1] == len(prompt)
 
 
 def test_cache_counts_and_clears(encoder: TextEncoder) -> None:

@@ -228,7 +228,7 @@ def precompute_text(
 ) -> TextKV:
     """Return keys and values of the branches' texts, without padding: it has no weight in the attention.
 
-    reads: which text each token reads, for a picture with regions; see `Plan`.
+    reads: whose words each token reads, for a picture with regions; see `Plan`.
     """
     text = TextStates.join([prompt.branch(name) for name in branches]).trimmed()
     text_kv: TextKV = transformer.precompute_text(text)
@@ -236,19 +236,19 @@ def precompute_text(
         run_finite(
             unwrapped(transformer), lambda: _largest(transformer.precompute_text(text)), "denoise step 1"
         )
-    if reads is not None and prompt.texts is not None:
+    if reads is not None and prompt.owners is not None:
         return replace(text_kv, mask=_region_mask(text_kv, prompt, branches, reads))
     real = text_kv.mask is None or bool(text_kv.mask.all())
     return replace(text_kv, mask=None) if real else text_kv
 
 
 def _region_mask(text_kv: TextKV, prompt: PromptStates, branches: Branches, reads: Tensor) -> Tensor:
-    """Return which states each token reads, [M, N, L] per sample: those of its own words, or all of the null text."""
+    """Return which states each token reads, [M, N, L] by sample: all but words of other boxes; all of the null text."""
     first = text_kv.blocks[0]
     samples, length, device = range(len(branches)), first.key.shape[2], first.key.device
-    assert prompt.texts is not None
-    texts = F.pad(prompt.texts, (0, length - len(prompt.texts)), value=-1)  # -1: of no text
-    own = (texts[None, :] == reads[:, None]).to(device)  # [N, L]
+    assert prompt.owners is not None
+    owners = F.pad(prompt.owners, (0, length - len(prompt.owners)), value=-1)[None, :]  # -1: padding
+    own = ((owners == 0) | (owners == reads[:, None])).to(device)  # [N, L]
     rows = samples if first.rows is None else first.rows.tolist()
     null = own.new_ones(len(rows), length) if text_kv.mask is None else text_kv.mask
     masks = [

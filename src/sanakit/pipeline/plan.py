@@ -54,7 +54,7 @@ class Plan:
     seeds              one for each image
     notes              sentences about parts of the request that have no effect or an unusual one
     edit               how a picture is changed; None if one is drawn from noise
-    reads              which text each token reads, [N] int64: 0 the prompt, k that of region k; None without regions
+    reads              whose words each token reads, [N] int64: those of region k, 0 for none's; None without regions
     controls           what steers, each with its ControlNet as it is on disk
     """
 
@@ -203,7 +203,7 @@ def _drawn_size(spec: ModelSpec, size: Size, bins: bool) -> Size:
 def _reads(
     spec: ModelSpec, request: ImageRequest, size: Size, drawn: Size, edit: EditPlan | None
 ) -> Tensor | None:
-    """Return which text each token reads. Raises RequestError for a region outside of the picture."""
+    """Return whose words each token reads. Raises RequestError for a region outside of the picture."""
     if not request.regions:
         return None
     step = spec.autoencoder.ratio * spec.transformer.patch_size

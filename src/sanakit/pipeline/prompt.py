@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,7 +14,8 @@ from sanakit.base.sentinel import check_finite
 from sanakit.base.text_states import TextStates
 from sanakit.flow import Branch
 from sanakit.pipeline.plan import Plan
-from sanakit.text import CHI, Instruction, TextEncoder, content_key, null_states, words_of
+from sanakit.pipeline.regions import name_all
+from sanakit.text import CHI, Instruction, TextEncoder, clean_prompt, content_key, null_states, words_of
 from sanakit.weights import ModelSpec, read_words
 
 _WORDS_LISTED = 5  # unknown words in a note
@@ -24,14 +26,14 @@ _WORD_LENGTH = 40  # letters of each
 class PromptStates:
     """The states of a prompt [1, L, C], and those of the unconditional branch if guidance needs them.
 
-    texts: for a picture with regions, the number of the text that each state of the prompt belongs to, [L] int64: 0 for
-    the prompt, k for region k, whose states follow one another.
+    owners: for a picture with regions, the region k whose words each state of the prompt stands for, [L] int64; 0 for
+    those of the rest.
     source: those of the words that describe the source of an edit by words.
     """
 
     cond: TextStates
     uncond: TextStates | None = None
-    texts: Tensor | None = None
+    owners: Tensor | None = None
     source: PromptStates | None = None
 
     def branch(self, name: Branch) -> TextStates:
@@ -46,7 +48,7 @@ class PromptStates:
         """Return the same on a device."""
         uncond = None if self.uncond is None else self.uncond.to(device=device)
         source = None if self.source is None else self.source.to(device)
-        return PromptStates(self.cond.to(device=device), uncond, self.texts, source)
+        return PromptStates(self.cond.to(device=device), uncond, self.owners, source)
 
 
 def instruction_of(plan: Plan) -> Instruction | None:
@@ -82,27 +84,37 @@ def encode_prompt(encoder: TextEncoder, spec: ModelSpec, plan: Plan) -> PromptSt
 
 
 def _encode(encoder: TextEncoder, spec: ModelSpec, plan: Plan) -> PromptStates:
-    dialect = spec.dialect
-    cond = encoder.encode([plan.request.prompt], instruction_of(plan), lowercase=dialect.lowercase)
+    dialect, instruction = spec.dialect, instruction_of(plan)
+    text, places = _whole_text(spec, plan)
+    cond = encoder.encode([text], instruction, lowercase=dialect.lowercase)
     check_finite(cond.states, "the text encoder")
     uncond = null_states(encoder, dialect, cond.mask, plan.request.negative) if plan.uncond else None
-    if not plan.request.regions:
+    if not places:
         return PromptStates(cond, uncond)
-    words = [region.prompt for region in plan.request.regions]
-    others = [encoder.encode([text], instruction_of(plan), lowercase=dialect.lowercase) for text in words]
-    joined, texts = _one_after_another(cond, *others)
-    return PromptStates(joined, uncond, texts)
+    letters = encoder.letters(text, instruction, lowercase=dialect.lowercase)
+    return PromptStates(cond, uncond, _owners(letters, places))
 
 
-def _one_after_another(*texts: TextStates) -> tuple[TextStates, Tensor]:
-    """Return the real states of several texts as one [1, L, C], and the number of the text of each, [L]."""
-    states = [text.states[:, text.mask[0]] for text in texts]
-    check_finite(torch.cat(states, dim=1), "the text encoder")
-    numbers = [torch.full((part.shape[1],), number) for number, part in enumerate(states)]
-    joined = torch.cat(states, dim=1)
-    return TextStates(
-        joined, torch.ones(joined.shape[:2], dtype=torch.bool, device=joined.device)
-    ), torch.cat(numbers)
+def _whole_text(spec: ModelSpec, plan: Plan) -> tuple[str, list[tuple[int, int]]]:
+    """Return what is encoded, the prompt and the words of regions, and where in it the words of each region lie."""
+    if not plan.request.regions:
+        return plan.request.prompt, []
+    # Cleaned before places are counted, for lower case may have other letters; to clean it again changes nothing.
+    prompt, *words = (
+        clean_prompt(text, spec.dialect.lowercase)
+        for text in (plan.request.prompt, *(region.prompt for region in plan.request.regions))
+    )
+    return name_all(prompt, words)
+
+
+def _owners(letters: Sequence[tuple[int, int]], places: Sequence[tuple[int, int]]) -> Tensor:
+    """Return the region k from 1 whose words each state stands for, [L] int64; 0 for none. Both: first and end."""
+    owners = torch.zeros(len(letters), dtype=torch.int64)
+    for state, (first, end) in enumerate(letters):
+        for number, place in enumerate(places, 1):
+            if first < place[1] and place[0] < end:
+                owners[state] = number
+    return owners
 
 
 def text_notes(encoder: TextEncoder, spec: ModelSpec, plan: Plan) -> list[str]:
@@ -110,13 +122,7 @@ def text_notes(encoder: TextEncoder, spec: ModelSpec, plan: Plan) -> list[str]:
 
     Raises RequestError if tokens would be cut and the request doesn't allow it.
     """
-    words = " ".join(
-        [
-            plan.request.prompt,
-            plan.request.source_prompt or "",
-            *(region.prompt for region in plan.request.regions),
-        ]
-    )
+    words = f"{_whole_text(spec, plan)[0]} {plan.request.source_prompt or ''}"
     return [*_cut_notes(encoder, spec, plan), *_word_notes(spec, words)]
 
 
@@ -131,14 +137,12 @@ def unknown_words(spec: ModelSpec, prompt: str) -> list[str]:
 
 def _cut_notes(encoder: TextEncoder, spec: ModelSpec, plan: Plan) -> list[str]:
     request, lowercase = plan.request, spec.dialect.lowercase
-    cut = {"prompt": encoder.count_cut(request.prompt, instruction_of(plan), lowercase=lowercase)}
+    name = "prompt, with the words of its regions," if request.regions else "prompt"
+    cut = {name: encoder.count_cut(_whole_text(spec, plan)[0], instruction_of(plan), lowercase=lowercase)}
     if request.source_prompt is not None:
         cut["source prompt"] = encoder.count_cut(
             request.source_prompt, instruction_of(plan), lowercase=lowercase
         )
-    for number, region in enumerate(request.regions, 1):
-        words = f"text of region {number}"
-        cut[words] = encoder.count_cut(region.prompt, instruction_of(plan), lowercase=lowercase)
     if plan.uncond:
         cut["negative prompt"] = encoder.count_cut(request.negative, None, lowercase=lowercase)
     found = [(name, f"{count} token{'s' if count > 1 else ''}") for name, count in cut.items() if count]

@@ -1,12 +1,18 @@
-"""Regions of a picture with words of their own, and which text each token reads.
+"""Regions of a picture with words of their own, and which words each token reads.
 
-Tokens inside of a box read the box's words in cross-attention, all others the prompt; where boxes overlap, the later
-one counts. Self-attention stays as it is: there the regions see each other and become one picture.
+One text names all that there is to see, as the captions did that a model learnt from; it is encoded once. In
+cross-attention the words of a box are then read by its tokens alone, the rest of the text by all; where boxes overlap,
+the later one counts. Self-attention stays as it is: there the regions see each other and become one picture.
+
+Sources: Balaji et al. 2022, "eDiff-I", arXiv:2211.01324, section 4.3 (paint with words); Kim et al. 2023, "Dense
+text-to-image generation with attention modulation", arXiv:2308.12964, section 3.2. Both add to the weights of the
+attention in proportion to the noise; here words of other boxes have none.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -100,10 +106,41 @@ def check_regions(name: str, value: tuple[Region, ...]) -> None:
         raise RequestError(f"a picture has at most {MAX_REGIONS} regions, not {len(value)}")
 
 
+def name_all(prompt: str, words: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
+    """Return a prompt that names all regions, and where the words of each lie in it: first letter and end.
+
+    Words that the prompt says stay where it says them, the others go before it: "a cube", "a cone" and "on grass" make
+    "a cube and a cone, on grass".
+    """
+    places = _said(prompt, words)
+    missing = [number for number in range(len(words)) if number not in places]
+    text = ""
+    for number in missing:
+        text += "" if number == missing[0] else " and " if number == missing[-1] else ", "
+        places[number] = (len(text), len(text) + len(words[number]))
+        text += words[number]
+    between = ", " if text and prompt else ""
+    before = len(text + between)
+    shifts = [0 if number in missing else before for number in range(len(words))]
+    found = [(places[number][0] + shift, places[number][1] + shift) for number, shift in enumerate(shifts)]
+    return text + between + prompt, found
+
+
+def _said(prompt: str, words: Sequence[str]) -> dict[int, tuple[int, int]]:
+    """Return where a prompt says the words of regions, a place for each by number; without those it doesn't."""
+    places: dict[int, tuple[int, int]] = {}
+    for number, each in enumerate(words):
+        for match in re.finditer(rf"(?<!\w){re.escape(each)}(?!\w)", prompt, re.IGNORECASE):
+            if all(match.end() <= first or end <= match.start() for first, end in places.values()):
+                places[number] = match.span()
+                break
+    return places
+
+
 def tokens_read(
     regions: Sequence[Region], size: Size, placed: Callable[[Box], Box], drawn: Size, step: int
 ) -> Tensor:
-    """Return which text each token reads, [N] int64 row by row: 0 for the prompt, k for region k counted from 1.
+    """Return whose words each token reads, [N] int64 row by row: k for region k counted from 1, 0 for none's.
 
     Args:
         regions: with boxes of a picture.

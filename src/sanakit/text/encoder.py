@@ -107,6 +107,24 @@ class TextEncoder:
         tokens = self._count(rule.final_prompt(prompt, instruction, lowercase))
         return rule.tokens_cut(tokens, self._limit(instruction))
 
+    def letters(
+        self, prompt: str, instruction: Instruction | None = None, *, lowercase: bool
+    ) -> list[tuple[int, int]]:
+        """Return the letters of the cleaned prompt that each kept state [L] stands for, as the first and the end.
+
+        (0, 0) for <bos> and the instruction's. Raises ConfigError for a tokenizer that doesn't tell.
+        """
+        if not self.tokenizer.is_fast:
+            raise ConfigError(
+                "regions need a tokenizer that tells which letters a token has (tokenizer.json)"
+            )
+        text, limit = rule.final_prompt(prompt, instruction, lowercase), self._limit(instruction)
+        before = len(text) - len(rule.clean_prompt(prompt, lowercase))
+        found = self.tokenizer(text, truncation=True, max_length=limit, return_offsets_mapping=True)
+        spans = found["offset_mapping"]
+        kept = [place for place in rule.kept_positions(limit, self.max_tokens) if place < len(spans)]
+        return [(max(spans[place][0] - before, 0), max(spans[place][1] - before, 0)) for place in kept]
+
     def cache_clear(self) -> None:
         """Drop all states and set the counters of the cache to zero."""
         self._cache.clear()
