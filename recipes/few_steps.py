@@ -78,9 +78,9 @@ def sprint_config(
     )  # fmt: skip
 
 
-def sprint_settings(warmup: int = WARMUP) -> SprintConfig:
+def sprint_settings(warmup: int = WARMUP, student: str | None = None) -> SprintConfig:
     """Settings for latents of 2,048 numbers, a sixteenth of the published ones: a norm that is independent of size."""
-    return SprintConfig(warmup=warmup, norm="mean")
+    return SprintConfig(student=student, warmup=warmup, norm="mean")
 
 
 def draw(model: Model, prompt: str, seed: int, steps: int) -> tuple[Image.Image, float]:

@@ -93,10 +93,14 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=BATCH)
     parser.add_argument("--warmup", type=int, default=WARMUP, help="steps over which the derivative comes in")
     parser.add_argument("--lr", type=float, default=RATE, help="learning rate of the student")
+    parser.add_argument(
+        "--student", help="a model of few steps to begin with, such as toybox-sprint; default: the teacher"
+    )
+    parser.add_argument("--folder", type=Path, default=RUN, help="of the run")
     parser.add_argument("--compile", action="store_true")
     given = parser.parse_args()
-    sprint = sprint_settings(given.warmup)
-    config = sprint_config(RUN, given.steps, lr=given.lr, sprint=sprint, batch=given.batch)
+    sprint = sprint_settings(given.warmup, given.student)
+    config = sprint_config(given.folder, given.steps, lr=given.lr, sprint=sprint, batch=given.batch)
     config = replace(config, compile=given.compile)
     try:
         run_stages(given.stages or STAGES, config, given.pictures)

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from sanakit.kernels import choice, conv, rms_norm, table
+from sanakit.base.chip import Chip
+from sanakit.kernels import choice, conv, rms_norm, table, winograd
 from sanakit.kernels.choice import Problem
 from sanakit.kernels.conv import split_taps, upsample_conv
 from sanakit.kernels.rms_norm import cpu as rms_cpu
@@ -18,8 +19,8 @@ TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 
 
-def able(op: str, dtype: torch.dtype) -> list[table.Implementation]:
-    problem = Problem(op, "cpu", dtype)
+def able(op: str, dtype: torch.dtype, **facts: int) -> list[table.Implementation]:
+    problem = Problem.of(op, torch.empty(0, dtype=dtype), **facts)
     return [row for row in table.TABLE if row.op == op and row.refusal(problem) is None]
 
 
@@ -67,10 +68,48 @@ def test_conv(
     weight, bias = torch.randn(outputs, inputs, kernel, kernel).to(dtype), torch.randn(outputs).to(dtype)
     for b in (bias, None):
         plain = F.conv2d(x.double(), weight.double(), None if b is None else b.double(), padding=kernel // 2)
-        for row in able("conv", dtype):
+        for row in able("conv", dtype, width=min(inputs, outputs)):
             with choice.force("conv", row.name):
                 got = poisoned(lambda b=b: conv(x, weight, b, act))
             near(got, F.silu(plain) if act == "silu" else plain, TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("size", [(1, 1, 1, 1, 1), (2, 3, 5, 4, 8), (2, 5, 3, 9, 7), (1, 33, 4, 18, 3)])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("band", [1, 1 << 16])
+def test_winograd(
+    size: tuple[int, ...], layout: torch.memory_format, band: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(winograd, "_BAND", band)  # a row of tiles, or all of them
+    batch, inputs, outputs, height, width = size
+    x = torch.randn(batch, inputs, height, width).contiguous(memory_format=layout)
+    weight, bias = torch.randn(outputs, inputs, 3, 3).contiguous(memory_format=layout), torch.randn(outputs)
+    plain = F.conv2d(x.double(), weight.double(), bias.double(), padding=1)
+    near(poisoned(lambda: winograd.conv(x, weight, bias)), plain, 1e-5)
+    got = poisoned(lambda: winograd.conv(x, weight, None, "silu"))
+    near(got, F.silu(plain - bias.double()[:, None, None]), 1e-5)
+    assert got.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_winograd_takes_wide_maps_of_chips_that_it_was_measured_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refusal(dtype: torch.dtype = torch.float32, device: str = "cpu", **facts: int) -> str | None:
+        usual = {"taps": 3, "width": 512, "positions": 4096}
+        return winograd.unsupported(Problem("conv", device, dtype, tuple((usual | facts).items())))
+
+    monkeypatch.setattr(winograd, "this_chip", lambda: Chip(features=frozenset({"avx2"})))
+    assert refusal() is None
+    assert all(
+        refusal(**facts) is not None
+        for facts in (
+            {"taps": 5},
+            {"width": 128},
+            {"positions": 1023},
+            {"device": "cuda"},
+            {"dtype": torch.bfloat16},
+        )
+    )
+    monkeypatch.setattr(winograd, "this_chip", lambda: Chip(features=frozenset({"avx2", "avx512f"})))
+    assert "AVX-512" in str(refusal())
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from safetensors.torch import load_file
 
 from sanakit.base import ConfigError
 from sanakit.layers.embed import ScalarEmbed, sinusoid
@@ -27,6 +28,7 @@ from tests.training.test_session import run, same, weights
 # torch itself scripts its rules for tangents when they are first used.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning")
 
+TRANSFORMER = "transformer/diffusion_pytorch_model.safetensors"
 SHAPE = {"depth": 2, "width": 64, "heads": 2, "cross_heads": 2}
 
 
@@ -118,6 +120,40 @@ def test_a_model_that_is_distilled_already_is_no_teacher(teacher: Path, tmp_path
     run(tmp_path / "first", **sprint(teacher, phases=[{"steps": 1, "size": 64}]))
     with pytest.raises(ConfigError, match="is a sprint model; take a flow model"):
         Session(config(tmp_path / "second", **sprint(tmp_path / "first/model")), device="cpu")
+
+
+def test_a_student_goes_on_from_one_that_is_distilled(teacher: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    run(first, **sprint(teacher))
+    settings = {"warmup": 0, "student": str(first / "model")}
+    still = {"name": "adamw", "lr": 0.0}
+    session = Session(config(second, **sprint(teacher, sprint=settings, optimizer=still)), device="cpu")
+    assert f"begins as {first / 'model'}" in "\n".join(session.plan.lines())
+    for _ in session.events():
+        pass
+    begun, ended = (load_file(folder / "model" / TRANSFORMER) for folder in (first, second))
+    assert begun.keys() == ended.keys()
+    assert all(torch.equal(ended[name], weight) for name, weight in begun.items())
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"depth": 3}, "has depth 2, and the teacher asks for 3"),
+        (None, "is a sana model; take a model of few steps"),
+    ],
+)
+def test_a_student_of_another_kind_is_refused(
+    teacher: Path, tmp_path: Path, changes: dict[str, int] | None, told: str
+) -> None:
+    student, base = teacher, teacher
+    if changes is not None:
+        run(tmp_path / "first", **sprint(teacher, phases=[{"steps": 1, "size": 64}]))
+        start = {"start": "scratch", "changes": SHAPE | changes}
+        run(tmp_path / "other", phases=[{"steps": 1, "size": 64}], model=start)
+        student, base = tmp_path / "first/model", tmp_path / "other/model"
+    with pytest.raises(ConfigError, match=rf"sprint.student: .* {told}"):
+        Session(config(tmp_path / "run", **sprint(base, sprint={"student": str(student)})), device="cpu")
 
 
 def test_a_scale_that_is_no_input_leaves_its_embedding_alone(teacher: Path, tmp_path: Path) -> None:

@@ -9,21 +9,22 @@ import torch
 from torch import Tensor, nn
 
 from sanakit.autoencoder.config import Stage
-from sanakit.kernels import conv, gated_depthwise, linear_attention
+from sanakit.kernels import Act, conv, gated_depthwise, linear_attention
 from sanakit.layers.norm import ChannelRMSNorm
 
 _FFN_RATIO = 4
 
 
-class ConvSiLU(nn.Conv2d):
-    """A 3x3 convolution and its SiLU, as one operator of the table."""
+class Conv(nn.Conv2d):
+    """A 3x3 convolution, perhaps with its SiLU, as one operator of the table."""
 
-    def __init__(self, width: int) -> None:
-        super().__init__(width, width, 3, padding=1)
+    def __init__(self, width: int, act: Act = "none", bias: bool = True) -> None:
+        super().__init__(width, width, 3, padding=1, bias=bias)
+        self.act: Act = act
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, h, w] -> [B, C, h, w]."""
-        return conv(x, self.weight, self.bias, "silu")
+        return conv(x, self.weight, self.bias, self.act)
 
 
 class ResBlock(nn.Module):
@@ -31,8 +32,8 @@ class ResBlock(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.conv1 = ConvSiLU(width)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.conv1 = Conv(width, "silu")
+        self.conv2 = Conv(width, bias=False)
         self.norm = ChannelRMSNorm(width)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 A reference is the documentation of its operator, and what every faster implementation is tested against.
 """
 
+from sanakit.kernels.linear import Act
 from sanakit.kernels.linear_attention.reference import AttentionState
 from sanakit.kernels.ops import (
     add_norm_modulate,
@@ -21,6 +22,7 @@ from sanakit.kernels.quant_matmul.reference import QuantTokens
 from sanakit.kernels.rms_norm.reference import QKNorm
 
 __all__ = [
+    "Act",
     "AttentionState",
     "QKNorm",
     "QuantTokens",

@@ -72,7 +72,8 @@ def add_norm_modulate_quant(
 
 def conv(x: Tensor, weight: Tensor, bias: Tensor | None, act: Act = "none") -> Tensor:
     """Convolution that keeps the size, perhaps a SiLU: [B, C, h, w] -> [B, D, h, w]; see `conv.py`."""
-    return run("conv", x, training=needs_grad(x, weight, bias))(x, weight, bias, act)
+    facts = {"taps": weight.shape[-1], "width": min(weight.shape[:2]), "positions": x.shape[2] * x.shape[3]}
+    return run("conv", x, training=needs_grad(x, weight, bias), **facts)(x, weight, bias, act)
 
 
 def rms_norm(x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor | None, eps: float) -> Tensor:

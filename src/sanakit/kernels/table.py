@@ -40,6 +40,8 @@ from sanakit.kernels.quant_matmul import reference as quant
 from sanakit.kernels.rms_norm import cpu as rms_cpu
 from sanakit.kernels.rms_norm import gpu as rms_gpu
 from sanakit.kernels.rms_norm import reference as rms
+from sanakit.kernels.winograd import conv as winograd
+from sanakit.kernels.winograd import unsupported as unsupported_winograd
 
 __all__ = ["TABLE", "Implementation", "operators", "row_of", "rows_of"]
 
@@ -183,6 +185,7 @@ TABLE: tuple[Implementation, ...] = (
         backward=False,
     ),
     _reference("fp8_matmul", quant.fp8_matmul),
+    Implementation("conv", "winograd", winograd, unsupported_winograd, backward=False),
     Implementation("conv", "onednn", conv_onednn, unsupported_onednn, backward=False),
     _reference("conv", conv),
     Implementation("rms_norm", "triton", rms_gpu.rms_norm, rms_gpu.unsupported, backward=False),

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from sanakit.kernels import conv
+
 
 def in_layout_of(like: Tensor, x: Tensor) -> Tensor:
     """`x` in the memory layout of `like`: shuffles return channels-first, and mixed layouts cost a copy per layer."""
@@ -62,7 +64,7 @@ class Upsample(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, h, w] -> [B, D, 2h, 2w]."""
         if self.shuffle:
-            y = self.conv(x)
+            y = conv(x, self.conv.weight, self.conv.bias)
             y = in_layout_of(y, F.pixel_shuffle(y, 2))
         else:
             y = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))

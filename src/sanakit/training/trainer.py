@@ -40,6 +40,7 @@ class Hook:
     run: given the trainer, returns figures to keep. required: a failure ends the run; otherwise it is a message.
     expected: about how many training steps it takes, for the time left until it was measured.
     at_start: before the first step, too. picture: the PNG that it has written, for trackers.
+    warning: what the figures say that a reader should not miss, before they are in the journal; "" for nothing.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Hook:
     expected: float = 0.0
     at_start: bool = False
     picture: Callable[[Trainer], Path] | None = None
+    warning: Callable[[Trainer, Mapping[str, float]], str] | None = None
 
 
 class Trainer:
@@ -246,11 +248,13 @@ class Trainer:
         finally:
             self.pace.hook(hook.name, time.monotonic() - begun)
         self.model.train()
+        warning = hook.warning(self, values) if hook.warning is not None and self.world.leads else ""
         if self.world.leads and values:
             write_entry(self.config.folder, self.step, values, kind=hook.name)
         figures = " ".join(f"{name} {value:.5f}" for name, value in values.items())
         picture = None if hook.picture is None else hook.picture(self)
-        return Message(step=self.step, text=f"{hook.name} {figures}".rstrip(), values=values, picture=picture)
+        text = f"{hook.name} {figures}".rstrip() + (f"; {warning}" if warning else "")
+        return Message(step=self.step, text=text, values=values, picture=picture)
 
     def _one_step(self, losses: Losses, batches: Batches, meter: Meter) -> Iterator[Event]:
         if self.step in self.guard.avoided:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 
 import torch
@@ -10,12 +10,16 @@ from torch import Tensor
 
 from sanakit.base.seeds import sample_seed
 from sanakit.flow import even_times
+from sanakit.training.log import read_journal
 from sanakit.training.objectives.objective import Measurable
 from sanakit.training.objectives.velocity import loss_by_time
 from sanakit.training.tasks.latents import LatentData, NoisyBatch
 from sanakit.training.trainer import Hook, Trainer
 
+NAME = "validation"
 BUCKETS = 10
+RISEN = 2.0
+"""So many times its least, the loss of a tenth of the noise levels is no chance: 64 pictures scatter by half."""
 _SEED = 20_241_010
 _ROWS = 16
 _FORWARD = 3  # a training step is about three forward passes
@@ -40,8 +44,34 @@ def validation(objective: Measurable, data: LatentData, every: int) -> Hook:
         }
         return {"loss": float(torch.cat(losses).mean())} | parts
 
+    def warning(trainer: Trainer, values: Mapping[str, float]) -> str:
+        _, inside = data.config.phase_at(max(0, trainer.step - 1))
+        begun = trainer.step - 1 - inside
+        journal = read_journal(data.config.folder, kind=NAME).items()
+        return risen(values, [entry for step, entry in journal if begun < step < trainer.step])
+
     expected = data.config.data.held / (_FORWARD * data.config.batch)
-    return Hook(name="validation", every=every, run=measure, expected=expected)
+    return Hook(name=NAME, every=every, run=measure, expected=expected, warning=warning)
+
+
+def risen(values: Mapping[str, float], earlier: Iterable[Mapping[str, float]]) -> str:
+    """Say which tenth of the noise levels has a loss far above its least, "" if none has.
+
+    The mean can fall all the while: a network that forgets the picture, and repeats one answer, is good at high noise.
+    values, earlier: figures of a validation, now and before in the same phase.
+    """
+    told = list(earlier)
+    worst, factor, least = "", RISEN, 0.0
+    for name in values.keys() - {"loss"}:
+        lowest = min((entry[name] for entry in told if name in entry), default=values[name])
+        if lowest > 0 and values[name] / lowest > factor:
+            worst, factor, least = name, values[name] / lowest, lowest
+    if not worst:
+        return ""
+    return (
+        f"{worst} was {least:.5f} before and is {factor:.1f} times that: the run may be forgetting what it knew; look "
+        "at the previews, and lower optimizer.lr if they are worse"
+    )
 
 
 def fixed_batches(objective: Measurable, data: LatentData, phase: int) -> Iterator[NoisyBatch]:

@@ -61,6 +61,7 @@ class SprintConfig:
     """Settings that only the task "sprint" reads.
 
     Attributes:
+        student: a model of few steps that the student begins as, to distil it further; None for the teacher's weights.
         consistency: weight of the consistency loss (sCM); 0 for the critic alone.
         adversarial: weight of the critic's judgement (LADD); 0 for no critic.
         guidance: scales of the teacher's classifier-free guidance, of which each sample draws one.
@@ -80,6 +81,7 @@ class SprintConfig:
         critic: who judges.
     """
 
+    student: Annotated[str, Bounds()] | None = None
     consistency: Weight = 1.0
     adversarial: Weight = 0.5
     guidance: tuple[Annotated[float, Bounds(least=0, most=1000)], ...] = (4.0, 4.5, 5.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cached_property, partial
 from typing import Any, cast
 
@@ -31,7 +31,7 @@ from sanakit.training.tasks.network import load_base
 from sanakit.training.tasks.task import Workload
 from sanakit.training.tasks.transformer import TransformerTask
 from sanakit.transformer import SanaTransformer, TransformerConfig
-from sanakit.weights import ModelSpec
+from sanakit.weights import ModelSpec, read_model_spec, resolve
 
 OBJECTIVES = ("sprint",)
 STEPS = (1, 2, 4)
@@ -56,6 +56,7 @@ class SprintTask(TransformerTask):
                 f"base: {config.base_model} is in the official dialect, whose empty prompt has the mask of the "
                 "caption; the task sprint needs one with a mask of its own"
             )
+        self._begun = _read_student(self.settings.student, self.network_config, notify)
 
     def wanted_network(self) -> TransformerConfig:
         """Return the student: as the teacher, with guidance as an input, and times in 0..1."""
@@ -97,6 +98,16 @@ class SprintTask(TransformerTask):
         )
 
     def _student(self) -> SanaTransformer:
+        """Return the student's first weights: those of the model that it begins as, or the teacher's."""
+        if self._begun is None:
+            student = self._from_teacher()
+        else:
+            student = load_base(self._begun, torch.float32, torch.device("cpu"))
+        student.requires_grad_(True)
+        cast(ScalarEmbed, student.guidance).requires_grad_(self.settings.guidance_input)
+        return student
+
+    def _from_teacher(self) -> SanaTransformer:
         """Return the teacher's weights with a guidance embedding that says nothing yet."""
         teacher = load_base(self.spec, torch.float32, torch.device("cpu"))
         if self._most != self.network_config.time_scale:
@@ -109,9 +120,6 @@ class SprintTask(TransformerTask):
             student = SanaTransformer(self.network_config)
         added = {f"guidance.{name}": weight for name, weight in guidance.state_dict().items()}
         student.load_state_dict(teacher.state_dict() | added, assign=True)
-        student.requires_grad_(True)
-        guidance = cast(ScalarEmbed, student.guidance)
-        guidance.requires_grad_(self.settings.guidance_input)
         return student
 
     def _critic(self) -> Critic:
@@ -210,7 +218,9 @@ class SprintTask(TransformerTask):
     def remarks(self) -> Iterator[tuple[str, str]]:
         """Say what the student begins with, and how it is differentiated."""
         yield from super().remarks()
-        if self._most != 1:
+        if self._begun is not None:
+            yield "student", f"begins as {self.settings.student}"
+        elif self._most != 1:
             text = f"the base model's go to {self._most:g}, a Sprint model's to 1: the student's embedding is fitted"
             yield "times", text
         if not self.spec.transformer.qk_norm:
@@ -232,6 +242,34 @@ class SprintTask(TransformerTask):
         """Return the critic's heads, the student and the critic: each is called by itself."""
         pair = cast(SprintNetwork, network)
         return [pair.student] if pair.critic is None else [*pair.critic.heads, pair.student, pair.critic]
+
+
+def _read_student(
+    name: str | None, wanted: TransformerConfig, notify: Callable[[str], object]
+) -> ModelSpec | None:
+    """Read the model that the student begins as, if one is named.
+
+    Raises ConfigError if it is no model of few steps with the network that is wanted; ModelNotFoundError, WeightsError.
+    """
+    if name is None:
+        return None
+    found = read_model_spec(resolve(name, announce=notify))
+    if found.kind != "sprint":
+        raise ConfigError(
+            f"sprint.student: {name} is a {found.kind} model; take a model of few steps, or leave it out"
+        )
+    differing = [
+        key
+        for key in (each.name for each in fields(wanted))
+        if getattr(found.transformer, key) != getattr(wanted, key)
+    ]
+    if differing:
+        key = differing[0]
+        raise ConfigError(
+            f"sprint.student: {name} has {key} {getattr(found.transformer, key)}, and the teacher asks for "
+            f"{getattr(wanted, key)}: take a student of this teacher"
+        )
+    return found
 
 
 def _check(config: TrainConfig) -> None:
