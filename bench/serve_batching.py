@@ -1,9 +1,10 @@
-"""Continuous batching against one at a time: `python -m bench.serve_batching [--requests 16] [--rounds 3]`.
+"""Continuous batching against one at a time: `python -m bench.serve_batching [--requests 16] [--rounds 3] [--passes]`.
 
 The server's engine draws the same requests twice per round: with a batch as large as the requests, and with a batch of
 one. Nothing else differs: the same worker, prompts, decoding, PNG files and database. Both are warmed up first; the
 figures are medians of the rounds. Where other programs run meanwhile, compare the seconds of the processor: those that
-all threads of this process took.
+all threads of this process took. With --passes it times parts instead: a guided step of 1, 2, 4, ... pictures in one
+forward pass, and the decoding of one.
 """
 
 from __future__ import annotations
@@ -15,11 +16,18 @@ import platform
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from sanakit.pipeline import ImageRequest
+from sanakit.pipeline import ImageRequest, Model, load
+from sanakit.pipeline.batching import BatchedDenoiser
+from sanakit.pipeline.decoder import decode
+from sanakit.pipeline.denoiser import Drawing, begin, plan_denoisers
+from sanakit.pipeline.plan import make_plan
+from sanakit.pipeline.prompt import encode_prompt
 from sanakit.server import Engine, EngineConfig, JobSpec
 
 PROMPTS = (
@@ -78,6 +86,40 @@ def measure(
     }
 
 
+def passes(name: str, wanted: list[ImageRequest]) -> None:
+    """Print the least milliseconds of the processor per picture, for a step of so many together and for decoding."""
+    model = load(name)
+    shown = [_begun(model, request) for request in wanted]
+    denoiser, count = BatchedDenoiser(model.parts.transformer), 1
+    while count <= len(shown):
+        inputs = [each for drawing in shown[:count] for each in drawing.inputs()]
+        print(f"a step of {count}: {least(partial(denoiser.predict, inputs)) / count:.1f} ms per picture")
+        count *= 2
+    plan = make_plan(model.spec, wanted[0])
+    latent = torch.randn(1, *plan.latent_shape, generator=torch.Generator().manual_seed(0))
+    print(
+        f"decoding: {least(lambda: decode(model.parts.autoencoder, latent, plan.decoded)):.1f} ms per picture"
+    )
+
+
+def _begun(model: Model, request: ImageRequest) -> Drawing:
+    """A picture before its first step."""
+    plan = make_plan(model.spec, request)
+    states = encode_prompt(model.parts.text, model.spec, plan)
+    denoisers = plan_denoisers(model.parts.transformer, states, plan)
+    return begin(denoisers, plan, plan.seeds[0], torch.device("cpu"))
+
+
+def least(work: Callable[[], object], tries: int = 8) -> float:
+    """The least milliseconds of the processor, of all threads, that some work takes."""
+    found = []
+    for _ in range(tries + 1):  # the first packs weights and touches memory
+        begun = time.process_time()
+        work()
+        found.append(1000 * (time.process_time() - begun))
+    return min(found[1:])
+
+
 def main() -> None:
     """Measure both, and print the ratio."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -86,10 +128,14 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--passes", action="store_true")
     given = parser.parse_args()
     wanted = requests(given.requests, given.size, given.steps)
     cores, threads = os.cpu_count(), torch.get_num_threads()
     print(f"{platform.machine()}, {cores} cores, {threads} threads, load average {os.getloadavg()[0]:.1f}")
+    if given.passes:
+        passes(given.model, wanted)
+        return
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         for batch in (1, given.requests):
