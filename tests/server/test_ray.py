@@ -197,21 +197,27 @@ def test_bad_arguments_of_serve_deploy_are_said(args: dict[str, Any], words: str
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_cluster_that_does_not_start_is_one_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("address", "tries"), [(None, 3), ("10.0.0.1:6379", 1)])
+def test_a_cluster_that_does_not_start_is_tried_again_and_then_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str | None, tries: int
 ) -> None:
     import ray
 
     from sanakit.server.ray.cluster import serve_on_ray
 
+    seen = list[dict[str, Any]]()
+
     def init(**options: Any) -> None:
+        seen.append(options)
         raise Exception("The current node timed out during startup.\nThis could happen because ...")
 
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    config = EngineConfig(data=tmp_path)
-    with pytest.raises(SanakitError, match=r"started on this machine: The current node .* startup\.$"):
-        serve_on_ray(config, Settings(port=0), Scale(), print)
+    if address is not None:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(SanakitError, match=r"no cluster of Ray can be \w.*: The current node .* startup$"):
+        serve_on_ray(EngineConfig(data=tmp_path), Settings(port=0), Scale(), print)
+    assert len(seen) == tries and ("num_cpus" in seen[0]) == (address is None)
 
 
 @pytest.mark.filterwarnings("ignore")

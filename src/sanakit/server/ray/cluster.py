@@ -24,7 +24,10 @@ from sanakit.server.ray.scale import Scale
 from sanakit.server.run import Tell, check_public, listen, shown_address
 from sanakit.server.settings import Settings
 
+_LOG = logging.getLogger("sanakit.server")
 _NAME = "sanakit"
+_STARTS = 3
+"""Tries to start a cluster: Ray 2.60 gives its own processes 15 s, and on a busy machine they may take longer."""
 
 
 def serve_on_ray(config: EngineConfig, settings: Settings, scale: Scale, ready: Tell) -> int:
@@ -70,19 +73,31 @@ def _cluster(config: EngineConfig, scale: Scale) -> Iterator[None]:
     """Be connected to a cluster during the block. Raises SanakitError if there is none, and none can be started."""
     import ray
 
-    options: dict[str, Any] = {}
-    if not os.environ.get("RAY_ADDRESS"):
+    if os.environ.get("RAY_ADDRESS"):
+        _connect("reached", 1)
+    else:
         cpus = max(os.cpu_count() or 1, scale.most * scale.cpus(config.threads))
-        options = {"num_cpus": cpus, "include_dashboard": False}
-    try:
-        ray.init(**options, logging_level="ERROR", log_to_driver=False)
-    except Exception as error:  # Ray raises plain Exception for a node that took too long to start
-        what = "reached" if os.environ.get("RAY_ADDRESS") else "started on this machine"
-        raise SanakitError(f"no cluster of Ray can be {what}: {str(error).splitlines()[0]}") from error
+        _connect("started on this machine", _STARTS, num_cpus=cpus, include_dashboard=False)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _connect(done: str, tries: int, **options: Any) -> None:
+    """Connect to a cluster, or start one. done: what can't be done to it, in the message of SanakitError."""
+    import ray
+
+    for left in reversed(range(tries)):
+        try:
+            ray.init(**options, logging_level="ERROR", log_to_driver=False)
+            return
+        except Exception as error:  # Ray has no type of its own for a node that took too long
+            ray.shutdown()
+            if not left:
+                told = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
+                raise SanakitError(f"no cluster of Ray can be {done}: {told}") from error
+            _LOG.warning("Ray did not start: once more")
 
 
 def _signals() -> threading.Event:
