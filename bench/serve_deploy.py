@@ -85,19 +85,28 @@ class Cluster:
                 stdout=log, stderr=subprocess.STDOUT, start_new_session=True, env=self._environment,
             )  # fmt: skip
 
-    def start_again_if_it_failed(self) -> None:
-        """Start the head anew if its node ended: Ray 2.60 gives the node's agents 15 s, which no setting changes.
+    def wait(self) -> None:
+        """Wait until the head is up: by its own words, for every command of Ray would take seconds from it.
 
-        On a busy machine they take longer, and the command would wait for its node until it gives up.
+        It is started anew if its node ends: Ray 2.60 gives the agents of a node 15 s, which no setting changes, and on
+        a busy machine they take longer; the head would then wait until it gives up.
         """
+        for _ in waiting("the cluster"):
+            told = self._log.read_text()
+            assert self.process.poll() is None, told
+            if "Ray runtime started" in told:
+                return
+            if self._has_lost_its_node():
+                print("the agents of Ray took longer than it lets them: once more", flush=True)
+                self.stop()
+                self.start()
+
+    def _has_lost_its_node(self) -> bool:
         try:
             told = (self._session / "session_latest/logs/raylet.err").read_text()
         except OSError:
-            return
-        if "Timed out waiting for file" in told:
-            print("the agents of Ray took longer than it lets them: once more", flush=True)
-            self.stop()
-            self.start()
+            return False
+        return "Timed out waiting for file" in told
 
     def serve(self, *words: str) -> str:
         """What `serve` prints."""
@@ -107,16 +116,11 @@ class Cluster:
         ).stdout
 
     def deploy(self, config: dict[str, Any], folder: Path) -> None:
-        """Deploy a configuration, once the cluster answers, and wait until it runs."""
+        """Deploy a configuration, once the cluster is up, and wait until it runs."""
         path = folder / "serve.yaml"
         path.write_text(yaml.safe_dump(config))
-        for _ in waiting("the cluster"):
-            try:
-                self.serve("deploy", str(path))
-                break
-            except subprocess.CalledProcessError:
-                assert self.process.poll() is None, self._log.read_text()
-                self.start_again_if_it_failed()
+        self.wait()
+        self.serve("deploy", str(path))
         for _ in waiting("the application"):
             status = self.status()
             assert status["status"] != "DEPLOY_FAILED", status["message"]
