@@ -9,7 +9,7 @@ intervals by a bootstrap over prompts. The same command goes on where it was.
     python -m recipes.best_of --all                                         all 32
     python -m recipes.best_of --all --model toybox --steps 20 --candidates 1    what they are held against
     python -m recipes.best_of --all --steps 1                               drafts, as of --draft-steps 1
-    python -m recipes.best_of --table --plot out/best-of.png                curves of what is there
+    python -m recipes.best_of --table --all --plot out/best-of.png          curves of what is there
 """
 
 from __future__ import annotations
@@ -142,17 +142,16 @@ def is_drawn(model: str, steps: int, prompts: int) -> bool:
 
 
 def all_curves(
-    prompts: Sequence[Trial], model: str, steps: int, most: int, others: Sequence[tuple[str, int]]
+    prompts: Sequence[Trial], model: str, steps: int, most: int | None, others: Sequence[tuple[str, int]]
 ) -> dict[str, Curve]:
     """Name -> curve: of the model by each judge's choice, of drafts in one step, of other models.
 
-    most: candidates of a prompt at which drawing ends, if prompts have different numbers of them.
+    most: candidates of a prompt at which drawing ends, if they are drawn until one is right; None if all were drawn.
     """
     full, name = read_drawn(model, steps, prompts), label(model, steps)
     names = list(full.scores)
     chooser, scorer = names[-1], names[0]
-    if len({len(row) for row in full.scores[scorer]}) > 1:
-        # Drawn until one was right, as the shipped judge said.
+    if most is not None:
         return {
             f"{name}, until the shipped judge finds one right; the {who} one scores": until_curve(
                 full, scorer, who, most
@@ -188,7 +187,7 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=32)
     parser.add_argument("--prompts", type=int, default=40)
     parser.add_argument(
-        "--all", action="store_true", help="draw all, not until the shipped judge finds one right"
+        "--all", action="store_true", help="all candidates, not until the shipped judge finds one right"
     )
     parser.add_argument(
         "--table", action="store_true", help="print what is there, of this model and of toybox"
@@ -203,7 +202,8 @@ def main() -> None:
         for number, count in enumerate(drawn, start=1):
             print(f"prompt {number}/{len(prompts)}: {count} candidates", flush=True)
         return
-    curves = all_curves(prompts, given.model, given.steps, given.candidates, [("toybox", 20)])
+    most = None if given.all else given.candidates
+    curves = all_curves(prompts, given.model, given.steps, most, [("toybox", 20)])
     print(table(curves))
     if given.plot is not None:
         plot(given.plot, curves)

@@ -134,8 +134,12 @@ def test_candidates_are_drawn_once_and_read(tmp_path: Path, monkeypatch: pytest.
     assert best_of.is_drawn("toybox-sprint", 1, 2) and not best_of.is_drawn("toybox-sprint", 1, 3)
     monkeypatch.setattr(best_of, "draw_prompt", lambda *rest: pytest.fail("it was drawn already"))
     assert list(best_of.draw(model, 1, 2, prompts, folder)) == [3, 3]
-    found = best_of.all_curves(prompts, "toybox-sprint", 1, 3, [("toybox", 20)])
+    fewer = folder / "001.json"  # of prompts with different numbers of candidates, so many count as all have
+    fewer.write_text(fewer.read_text().replace('"count": 3', '"count": 2'))
+    found = best_of.all_curves(prompts, "toybox-sprint", 1, None, [("toybox", 20)])
     [(name, rows)] = found.items()
     assert name.startswith("toybox-sprint, 1 step: the shipped judge chooses") and [
         row[0] for row in rows
     ] == [1, 2]
+    [*until] = best_of.all_curves(prompts, "toybox-sprint", 1, 3, [])
+    assert until == ["toybox-sprint, 1 step, until the shipped judge finds one right; the shipped one scores"]
