@@ -24,6 +24,9 @@ from tests.server.fuzz import full_queue
 CHECKS = (not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance)
 """A status that the document names, in the form that it gives it, and none of 5xx."""
 
+SECONDS = 120
+"""For an answer, where schemathesis gives 10: this says what is answered, and a busy machine takes its time."""
+
 
 def examine(app: ASGIApp, examples: int) -> tuple[int, list[str]]:
     """Try so many requests for every route; return how many were made, and what was wrong."""
@@ -44,7 +47,7 @@ def examine(app: ASGIApp, examples: int) -> tuple[int, list[str]]:
             def run(case: schemathesis.Case) -> None:
                 nonlocal calls
                 calls += 1
-                response = case.call()
+                response = case.call(timeout=SECONDS)
                 try:
                     case.validate_response(response, checks=CHECKS)
                 except (Failure, FailureGroup) as failure:
