@@ -1,6 +1,7 @@
 """How well a model edits, read by the judge that ships: `python -m recipes.toybox_edit [SHOW ...] [--count 40]`.
 
     inpaint   another object where one stood, by a mask: is it there, is everything else still read as before
+    placed    the same with the new object's words as a region, the box of the mask
     words     one attribute of one thing changed by words alone (FlowEdit): it, and no other
     inversion the same by inversion
     strength  the same by the new words at a strength of 0.5, without the old ones
@@ -63,6 +64,18 @@ class Case:
 
 def inpaint(number: int) -> Case:
     """One object of a scene replaced by another, under a mask that covers its outline and some room."""
+    return _replaced(number)[0]
+
+
+def placed(number: int) -> Case:
+    """As `inpaint`, with the words of the new object as a region: they are read under the mask alone."""
+    case, said, (left, top, right, bottom) = _replaced(number)
+    region = Region(box=(left, top, right - left, bottom - top), prompt=said)
+    return replace(case, request=case.request.replace(regions=(region,)))
+
+
+def _replaced(number: int) -> tuple[Case, str, _Box]:
+    """The case of `inpaint`, what its prompt says for the new object, and the box of the mask."""
     draw = random.Random(f"inpaint-{number}")
     scene, picture, before = _scene(number, lambda scene: bool(_apart(scene)))
     which = draw.choice(_apart(scene))
@@ -76,7 +89,7 @@ def inpaint(number: int) -> Case:
     others = sorted(_words(o) for o in before.objects if not _inside(box, o))
     wanted = GroupSpec(shape=shape, colour=colour)
     request = ImageRequest(prompt=phrase(full_spec(new)), source=picture, mask=_mask(box), seed=number)  # type: ignore[arg-type]
-    return Case(
+    case = Case(
         request=request,
         done=lambda found: any(is_said(wanted, o) and _inside(box, o) for o in found.objects),
         kept=lambda found: (
@@ -84,6 +97,9 @@ def inpaint(number: int) -> Case:
             and (found.floor, found.light) == (before.floor, before.light)
         ),
     )
+    kind = _words(new.objects[which])
+    (said,) = (g for g in full_spec(new).groups if (g.shape, g.colour, g.material, g.size) == kind)
+    return case, name_group(said), box
 
 
 def words(number: int) -> Case:
@@ -134,8 +150,8 @@ def alone(number: int) -> Case:
 
 
 SHOWS: Mapping[str, Callable[[int], Case]] = {
-    "inpaint": inpaint, "words": words, "inversion": inversion, "strength": strength, "regions": regions,
-    "alone": alone,
+    "inpaint": inpaint, "placed": placed, "words": words, "inversion": inversion, "strength": strength,
+    "regions": regions, "alone": alone,
 }  # fmt: skip
 
 

@@ -37,6 +37,22 @@ def test_an_inpainted_thing_must_be_there_and_all_else_as_before():
     )
 
 
+@pytest.mark.parametrize("number", range(3))
+def test_words_of_a_region_are_the_prompts_own_and_its_box_is_the_masks(number: int):
+    case = edit.placed(number)
+    assert case.request.mask is not None
+    (region,) = case.request.regions
+    assert region.prompt in case.request.prompt
+    left, top, width, height = (round(side * 256) for side in region.box)
+    assert case.request.mask.image.getbbox() == (
+        left,
+        top,
+        min(left + width + 1, 256),
+        min(top + height + 1, 256),
+    )
+    assert case.request.replace(regions=()) == edit.inpaint(number).request
+
+
 @pytest.mark.parametrize("number", range(4))
 def test_words_change_one_attribute_and_no_other(number: int):
     case = edit.words(number)
