@@ -138,7 +138,7 @@ def plot(path: Path, curves: Mapping[str, Curve]) -> None:
     """Shares over seconds, N beside each point."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+    figure = Figure(figsize=(6.4, 4.6), layout="constrained")
     axes = figure.subplots()
     for name, one in curves.items():
         seconds, means = [row[1] for row in one], [row[2][0] for row in one]
@@ -152,5 +152,5 @@ def plot(path: Path, curves: Mapping[str, Curve]) -> None:
     axes.set_xlabel("seconds on one core")
     axes.set_ylabel("right")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, loc="lower right")
+    figure.legend(fontsize=7, loc="outside lower center")
     atomic_write(path, lambda draft: figure.savefig(draft, format="png", dpi=120))
