@@ -1,7 +1,8 @@
 """Distil the shipped Toybox into Toybox-Sprint, which draws in one to four steps.
 
     python -m recipes.toybox_sprint                  pictures, training and shipping; run it again and it goes on
-    python -m recipes.toybox_sprint --steps 4000 --lr 2e-5   a longer run; at 1e-4 it collapses after 700 steps
+    python -m recipes.toybox_sprint --student toybox-sprint --folder runs/further --steps 1500 --lr 4e-5 --warmup 0
+                                                     further from there; at 1e-4 a run collapses after 700 steps
     python -m recipes.toybox_sprint --compile        blocks through torch.compile, the derivative by central differences
     python -m recipes.toybox_sprint ship             one stage alone
 
@@ -24,6 +25,7 @@ import torch
 from recipes.few_steps import BATCH, COUNT, RATE, WARMUP, ready_pictures, sprint_config, sprint_settings
 from recipes.settings import resumable
 from recipes.toybox_text import ABOUT
+from sanakit.base.bounds import MAX_ANGLE
 from sanakit.base.errors import SanakitError
 from sanakit.training import TrainConfig, sentences
 from sanakit.training.session import Session
@@ -34,9 +36,11 @@ RUN = Path("runs/toybox-sprint")
 SPRINT = Path("src/sanakit/toybox/sprint")
 SHIPPED = Path("src/sanakit/toybox")
 STEPS = 520
-"""Half of them the student's; those of the weights that ship."""
+"""Half of them the student's."""
 LARGEST = 80e6
 """Bytes that all shipped weights may take together."""
+ANGLES = ((MAX_ANGLE, 1.0),)
+"""That draw best in two steps (recipes/toybox_angles.py); the published ones are for 32 times as many latents."""
 STAGES = ("pictures", "train", "ship")
 
 
@@ -53,7 +57,8 @@ def ship(config: TrainConfig, folder: Path = SPRINT) -> None:
 
     Raises ModelNotFoundError if the run has not ended yet.
     """
-    spec = read_model_spec(resolve(config.folder / "model"))
+    found = read_model_spec(resolve(config.folder / "model"))
+    spec = replace(found, schedule=replace(found.schedule, angles=ANGLES))
     teacher = read_model_spec(resolve(config.base_model))
     model = SanaTransformer(spec.transformer)
     load_transformer(model, spec.transformer, spec.transformer_source, dtype=torch.bfloat16)

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from sanakit.base.errors import ConfigError
+from sanakit.flow.scm import ANGLES, scm_sigmas
+from sanakit.flow.solvers import SOLVERS
 from sanakit.weights import About, read_model_spec, resolve
 from sanakit.weights.about import read_about
 from sanakit.weights.save import write_settings
@@ -56,3 +58,29 @@ def test_damage_is_told(folder: Path, data: object, message: str) -> None:
 
 def test_null_says_nothing() -> None:
     assert read_about(None, "x") is None
+
+
+def test_angles_of_a_model_go_before_the_published_ones(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(resolve("toybox-sprint"), folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    found = read_model_spec(folder)
+    spec = replace(found, schedule=replace(found.schedule, angles=((1.5, 0.7), (1.4,))))
+    write_settings(spec, folder)
+    assert read_model_spec(folder) == spec
+    levels = {steps: SOLVERS["scm"].sigmas(spec.schedule, steps) for steps in (1, 2, 3)}
+    assert levels[2] == scm_sigmas([1.5, 0.7, 0.0]) and levels[1] == scm_sigmas([1.4, 0.0])
+    assert levels[3] == scm_sigmas([*ANGLES[3], 0.0])
+    write_settings(replace(spec, about=None), folder)
+    assert read_model_spec(folder).schedule.angles == spec.schedule.angles
+
+
+@pytest.mark.parametrize(
+    "angles", [None, {}, [1.5], [[]], [[1.5, 1.5]], [[1.6]], [[0.0]], [["1.5"]], [[1.5], [1.2]], [[True]]]
+)
+def test_damaged_angles_are_told(tmp_path: Path, angles: object) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(resolve("toybox-sprint"), folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    settings = json.loads((folder / "sanakit.json").read_text())
+    (folder / "sanakit.json").write_text(json.dumps(settings | {"angles": angles}))
+    with pytest.raises(ConfigError, match="sanakit.json: angles must be lists of falling numbers"):
+        read_model_spec(folder)

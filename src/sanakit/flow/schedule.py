@@ -20,7 +20,8 @@ class Schedule:
     final: the last sigma of the DPM-Solver, "zero" or "sigma_min" (0.01).
     lower_order_final: below 15 steps the last one is of order 1 and the one before of at most 2.
     euler_at_final: the last step is of order 1 however many there are.
-    sigma_data: of scm. train_steps: model times run from 0 to this.
+    sigma_data: of scm. angles: of scm, those that this model draws best with, a row for each number of steps that has
+    its own; the published ones hold for the others. train_steps: model times run from 0 to this.
     """
 
     kind: Literal["dpm", "euler", "scm"] = "dpm"
@@ -31,6 +32,7 @@ class Schedule:
     lower_order_final: bool = True
     euler_at_final: bool = False
     sigma_data: float = 0.5
+    angles: tuple[tuple[float, ...], ...] = ()
     train_steps: int = 1000
 
     @property

@@ -49,14 +49,15 @@ SCM_HIGHEST = time_from_angle(MAX_ANGLE + 1e-6)
 """No noise level of this sampler is above it; the published first one is 1.0000037."""
 
 
-def scm_angles(steps: int) -> list[float]:
+def scm_angles(steps: int, own: Sequence[tuple[float, ...]] = ()) -> list[float]:
     """Return the angles (radians) of a number of steps, and 0: those of `ANGLES`, else steps + 1 even ones.
 
-    Raises RequestError for steps < 1.
+    own: a model's, which go before those of `ANGLES` with as many steps. Raises RequestError for steps < 1.
     """
     check_steps(steps)
-    if steps in ANGLES:
-        return [*ANGLES[steps], 0.0]
+    known = ANGLES | {len(angles): angles for angles in own}
+    if steps in known:
+        return [*known[steps], 0.0]
     return [float(angle) for angle in torch.linspace(MAX_ANGLE, 0.0, steps + 1, device="cpu")]
 
 

@@ -1,14 +1,16 @@
 """The two files at the root of a model folder: diffusers' `model_index.json`, and `sanakit.json` beside it.
 
 The first names the pipeline and the classes of its components. The second, which diffusers ignores, holds what has no
-place there: dialect, instruction, size bins, and what a model says of itself.
+place there: dialect, instruction, size bins, what a model says of itself, and angles of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, Literal
 
+from sanakit.base.bounds import MAX_ANGLE
 from sanakit.base.dialect import DIFFUSERS, OFFICIAL, Dialect
 from sanakit.base.echo import quoted
 from sanakit.base.errors import ConfigError
@@ -36,7 +38,13 @@ _HARMLESS: dict[str, tuple[object, ...]] = {
     "requires_safety_checker": (False, True),
 }
 _DIALECTS = {dialect.name: dialect for dialect in (DIFFUSERS, OFFICIAL)}
-_EXTRA: dict[str, Any] = {"dialect": DIFFUSERS.name, "instruct": True, "bins": None, "about": None}
+_EXTRA: dict[str, Any] = {
+    "dialect": DIFFUSERS.name,
+    "instruct": True,
+    "bins": None,
+    "about": None,
+    "angles": [],
+}
 
 
 def pipeline_of(data: Mapping[str, Any], where: str) -> str:
@@ -69,6 +77,29 @@ def read_extra(
     if fields.values["bins"] is None:
         return dialect, instruct, transformer.sample_size * 32 in BUCKETS
     return dialect, instruct, fields.flag("bins")
+
+
+def read_angles(data: object, where: str) -> tuple[tuple[float, ...], ...]:
+    """Read `angles` of sanakit.json: lists of falling angles in radians, each with its own number of steps.
+
+    Raises ConfigError if it is something else.
+    """
+    rows: list[Any] = data if isinstance(data, list) else [None]
+    good = all(
+        isinstance(row, list)
+        and row
+        and all(
+            isinstance(angle, int | float) and not isinstance(angle, bool) and 0 < angle <= MAX_ANGLE
+            for angle in row
+        )
+        and all(angle > following for angle, following in pairwise(row))
+        for row in rows
+    )
+    if not good or len({len(row) for row in rows}) < len(rows):
+        raise ConfigError(
+            f"{where}: angles must be lists of falling numbers above 0 and at most {MAX_ANGLE}, of different lengths"
+        )
+    return tuple(tuple(float(angle) for angle in row) for row in rows)
 
 
 def index_config(

@@ -6,7 +6,7 @@ The folder is diffusers': one folder per component, and at its root the files of
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,6 +32,7 @@ from sanakit.weights.model_index import (
     Kind,
     check_index,
     pipeline_of,
+    read_angles,
     read_extra,
 )
 from sanakit.weights.tensor_files import STEMS, missing_variant
@@ -166,6 +167,7 @@ def _read_folder(folder: Path, variant: str | None, ignore: frozenset[str]) -> M
     extra = folder / EXTRA_FILE
     settings = read_json(extra) if extra.exists() else {}
     dialect, instruct, bins = read_extra(settings, transformer, str(extra))
+    schedule = replace(schedule, angles=read_angles(settings.get("angles", []), str(extra)))
     missing_variant({folder / part: stem for part, stem in STEMS.items()}, variant, notes.append)
     return ModelSpec(
         folder=folder,
@@ -253,6 +255,8 @@ def extra_config(spec: ModelSpec) -> dict[str, Any] | None:
     """sanakit.json, or None if every value is the default of a folder without it."""
     values: dict[str, Any] = {"dialect": spec.dialect.name, "instruct": spec.instruct, "bins": spec.bins}
     if spec.about is not None:
-        return values | {"about": spec.about.to_json()}
-    default = read_extra({}, spec.transformer, EXTRA_FILE)
-    return None if (spec.dialect, spec.instruct, spec.bins) == default else values
+        values["about"] = spec.about.to_json()
+    if spec.schedule.angles:
+        values["angles"] = [list(angles) for angles in spec.schedule.angles]
+    plain = (spec.dialect, spec.instruct, spec.bins) == read_extra({}, spec.transformer, EXTRA_FILE)
+    return None if plain and not {"about", "angles"} & values.keys() else values
