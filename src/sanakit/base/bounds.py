@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from sanakit.base.errors import ConfigError
@@ -27,6 +28,8 @@ __all__ = [
     "bounds_of",
     "check_bounds",
     "check_value",
+    "falls",
+    "is_finite",
 ]
 
 MAX_ANGLE = 1.57080
@@ -139,6 +142,18 @@ def _check_number(bounds: Bounds | None, value: float, key: str) -> None:
 def _number(limit: float) -> str:
     """`1,000` or `1.75`."""
     return f"{int(limit):,}" if limit == int(limit) else f"{limit:.3g}"
+
+
+def is_finite(value: object) -> bool:
+    """Return whether it is a number that a float can hold."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return abs(value) < 2**1023
+    return isinstance(value, float) and math.isfinite(value)
+
+
+def falls(values: Sequence[float], high: float) -> bool:
+    """Return whether numbers, one at least, fall from at most `high`, and all lie above 0."""
+    return values[-1] > 0 and values[0] <= high and all(a > b for a, b in pairwise(values))
 
 
 @cache

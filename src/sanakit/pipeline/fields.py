@@ -7,12 +7,11 @@ and the table in docs/cli.md are made from it, so a new option of a picture is o
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, get_args, get_type_hints
 
+from sanakit.base.bounds import falls, is_finite
 from sanakit.base.echo import quoted
 from sanakit.base.errors import RequestError
 from sanakit.base.sizes import SIZE_STEP, check_side
@@ -177,7 +176,7 @@ def falling(high: float, most: int) -> Check:
     def check(name: str, value: object) -> None:
         if not isinstance(value, tuple) or not 0 < len(value) <= most or not all(map(is_finite, value)):
             raise RequestError(f"{name} must be 1 to {most} numbers")
-        if not (value[0] <= high and value[-1] > 0 and all(a > b for a, b in pairwise(value))):
+        if not falls(value, high):
             shown = ",".join(f"{number:g}" for number in value[:8])
             raise RequestError(
                 f"{name} must fall from at most {high:g}, and all lie above 0, not {quoted(shown)}"
@@ -196,10 +195,3 @@ def blocks(high: int) -> Check:
             Whole(0, high)("a pag block", block)
 
     return check
-
-
-def is_finite(value: object) -> bool:
-    """Return whether it is a number that a float can hold."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return abs(value) < 2**1023
-    return isinstance(value, float) and math.isfinite(value)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sanakit.base.bounds import is_finite
 from sanakit.base.echo import quoted
 from sanakit.base.errors import RequestError
 from sanakit.base.sizes import Size
@@ -46,7 +47,7 @@ class Region:
         if not self.prompt.strip():
             raise RequestError(f"a region needs words: write it as {_EXAMPLE!r}")
         if len(self.box) != 4 or not all(
-            isinstance(side, int | float) and f.is_finite(side) for side in self.box
+            isinstance(side, int | float) and is_finite(side) for side in self.box
         ):
             raise RequestError(f"a region has a box of four numbers: write it as {_EXAMPLE!r}")
         left, top, width, height = self.box

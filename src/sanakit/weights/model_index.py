@@ -7,10 +7,9 @@ place there: dialect, instruction, size bins, what a model says of itself, and a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import Any, Literal
 
-from sanakit.base.bounds import MAX_ANGLE
+from sanakit.base.bounds import MAX_ANGLE, falls, is_finite
 from sanakit.base.dialect import DIFFUSERS, OFFICIAL, Dialect
 from sanakit.base.echo import quoted
 from sanakit.base.errors import ConfigError
@@ -86,14 +85,7 @@ def read_angles(data: object, where: str) -> tuple[tuple[float, ...], ...]:
     """
     rows: list[Any] = data if isinstance(data, list) else [None]
     good = all(
-        isinstance(row, list)
-        and row
-        and all(
-            isinstance(angle, int | float) and not isinstance(angle, bool) and 0 < angle <= MAX_ANGLE
-            for angle in row
-        )
-        and all(angle > following for angle, following in pairwise(row))
-        for row in rows
+        isinstance(row, list) and row and all(map(is_finite, row)) and falls(row, MAX_ANGLE) for row in rows
     )
     if not good or len({len(row) for row in rows}) < len(rows):
         raise ConfigError(

@@ -258,17 +258,13 @@ def _read_student(
         raise ConfigError(
             f"sprint.student: {name} is a {found.kind} model; take a model of few steps, or leave it out"
         )
-    differing = [
-        key
-        for key in (each.name for each in fields(wanted))
-        if getattr(found.transformer, key) != getattr(wanted, key)
-    ]
-    if differing:
-        key = differing[0]
-        raise ConfigError(
-            f"sprint.student: {name} has {key} {getattr(found.transformer, key)}, and the teacher asks for "
-            f"{getattr(wanted, key)}: take a student of this teacher"
-        )
+    for key in (each.name for each in fields(wanted)):
+        own, asked = getattr(found.transformer, key), getattr(wanted, key)
+        if own != asked:
+            raise ConfigError(
+                f"sprint.student: {name} has {key} {own}, and the teacher asks for {asked}: take a student of this "
+                "teacher"
+            )
     return found
 
 
