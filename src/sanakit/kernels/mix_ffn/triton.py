@@ -181,7 +181,10 @@ def _gather(
     w00, w01, w02, w10, w11, w12, w20, w21, w22, total = (
         none, none, none, none, none, none, none, none, none, none,
     )  # fmt: skip
-    above, beside, x_above, x_beside = none, none, none, none
+    above, beside, x_beside = none, none, none
+    # Triton carries a name through a loop if its value changes there. x_above becomes what x_beside was: had both begun
+    # as one value, Triton would see no change in the first round, and keep zeros for all of them.
+    x_above = tl.zeros((COLUMNS, CHANNELS), tl.float32)
     for step in range(0, rows + 2):
         y = first - 1 + step
         a = _load(dmixed + shift, y, columns - 1, channels, h, w, width, limit)
