@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -82,6 +83,27 @@ def test_time_around_small_work_is_not_held_against_an_engine(
     clock.install(monkeypatch)
     assert too_slow("step", large, ANY, runs=4, share=120.0) is None
     assert len(set(clock.done)) > 1
+
+
+def test_compiling_kernels_is_not_held_against_an_engine_on_a_gpu(
+    large: Workload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Triton compiles at the first call, for seconds: only a later one tells the speed."""
+    clock = Clock(speed=5e11)
+    clock.install(monkeypatch)
+    timed, calls = pilot._timed, []
+
+    def compiling(run: Callable[[], object], workload: Workload) -> float:
+        calls.append(run)
+        return timed(run, replace(workload, device=torch.device("cpu"))) + (30.0 if len(calls) == 1 else 0.0)
+
+    monkeypatch.setattr(pilot, "_timed", compiling)
+    gpu = replace(large, device=torch.device("cuda"))
+    assert too_slow("step", gpu, ANY, runs=4, share=120.0) is None
+    calls.clear()
+    assert too_slow("step", large, ANY, runs=4, share=1.0) is not None, (
+        "on a CPU a long first run says enough"
+    )
 
 
 def test_small_problems_are_small_and_run(toy: Workload, large: Workload) -> None:

@@ -7,14 +7,16 @@ from dataclasses import replace
 import pytest
 import torch
 
+from sanakit.adapt.graphs import record
 from sanakit.base import NumericsError, RequestError
 from sanakit.base.threads import SETTINGS
 from sanakit.benchmark import Machine, bench
 from sanakit.benchmark import run as run_module
 from sanakit.benchmark.engines import DEFAULT, FULL, engines_of
 from sanakit.benchmark.report import Row, line, ratios
+from sanakit.benchmark.stages import text_of_image
 from sanakit.benchmark.timing import Contender, Timing
-from sanakit.benchmark.workload import Workload, operations
+from sanakit.benchmark.workload import WORDS, Workload, operations, random_transformer
 from sanakit.pipeline.shapes import shapes_of
 
 FIELDS = {
@@ -139,3 +141,16 @@ def test_a_sprint_picture_has_two_steps_of_one_branch_and_may_be_decoded_by_othe
     )
     assert operations("step", workload) < 0.6 * operations("step", guided)
     assert operations("text", workload) < operations("text", guided)
+
+
+def test_a_recording_pads_the_text_and_still_answers_alike(workload: Workload) -> None:
+    """What it pads with is hidden, so rows of engines with CUDA graphs may stand beside the others."""
+    network = random_transformer(workload.shapes.transformer, torch.float32)
+    recorded = record(network, lambda run: (run(), lambda: None))
+    noise, time = workload.noise(workload.branches, torch.float32), torch.tensor([500.0])
+    words = workload.words(torch.float32, WORDS)
+    with torch.no_grad():
+        wanted, found = (
+            model(noise, time, text_of_image(model, words)).clone() for model in (network, recorded)
+        )
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)

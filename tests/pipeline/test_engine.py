@@ -40,6 +40,27 @@ def test_auto_packs_where_the_table_has_a_row_and_says_why_not() -> None:
     assert (away.name, "CPUs only" in away.reason) == ("plain", True)
 
 
+def test_float32_on_a_gpu_is_float32() -> None:
+    """cuDNN would round what it convolves to TF32, which can draw another picture than a CPU."""
+    cuda = torch.device("cuda")
+    full = choose_engine("off", Precision(cuda, torch.float32, "as asked"))
+    assert full.exact and not choose_engine("off", CPU).exact
+    assert not choose_engine("off", Precision(cuda, torch.bfloat16, "as asked")).exact
+    conv, seen = torch.backends.cudnn.conv, []
+    before = conv.fp32_precision
+
+    class Watching(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append(conv.fp32_precision)
+            return x.reshape(3)  # what has not three numbers fails inside
+
+    runner = edit(Watching(), "transformer", full)
+    runner(torch.zeros(3))
+    with pytest.raises(RuntimeError):
+        runner(torch.zeros(4))
+    assert seen == ["ieee", "ieee"] and conv.fp32_precision == before
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("fast", [None, "int8"])
 def test_half_precision_that_crawls_is_widened_and_says_so(

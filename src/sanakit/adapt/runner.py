@@ -1,14 +1,17 @@
-"""Parts of a model that run under a context: without Triton kernels, or with products computed in float32.
+"""Parts of a model that run under a context: without Triton kernels, or with products in another precision.
 
 Half precision is widened on CPUs without units for it. There torch computes products in bf16 and fp16 in loops: a
 convolution takes up to sixty times as long as in float32, which has vector units everywhere. Weights and activations
 stay in half precision, so memory is that of half precision, and numbers are at least as good.
+
+Float32 on a GPU needs a word, too: cuDNN rounds the operands of convolutions to TF32, ten bits of a mantissa, unless it
+is told otherwise, and a picture can turn out another one for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
 
@@ -88,11 +91,26 @@ def widen(module: nn.Module) -> Runner:
     return ContextRunner(module, _WideProducts)
 
 
+def exact(module: nn.Module) -> Runner:
+    """Run the convolutions of `module` in all of float32 on a GPU, as torch runs its products."""
+    return ContextRunner(module, _full_float32)
+
+
 def unwrapped(module: nn.Module) -> nn.Module:
     """Return the network inside of runners."""
     while isinstance(module, Runner):
         module = module.part
     return module
+
+
+@contextmanager
+def _full_float32() -> Iterator[None]:
+    conv = torch.backends.cudnn.conv
+    before, conv.fp32_precision = conv.fp32_precision, "ieee"
+    try:
+        yield
+    finally:
+        conv.fp32_precision = before
 
 
 class _WideProducts(TorchFunctionMode):

@@ -49,7 +49,7 @@ def step(workload: Workload, spec: EngineSpec, encoders: Encoders) -> Work:
     guidance = torch.tensor([4.5], device=workload.device) if model.config.guidance_embed else None
     size = weight_bytes(model)
     runner = _edited(spec, "transformer", model, Precision(workload.device, dtype, "as asked"))
-    text_kv = _text_kv(runner, workload.words(dtype, WORDS))
+    text_kv = text_of_image(runner, workload.words(dtype, WORDS))
     return Work(run=lambda: runner(noise, time, text_kv, guidance), size=size)
 
 
@@ -82,11 +82,12 @@ STAGES: dict[str, MakeWork] = {"text": text, "step": step, "decode": decode}
 """Stages of our engines; those of others are in `peers`."""
 
 
-def _text_kv(model: Any, words: TextStates) -> TextKV:
-    """Keys and values of a text as the pipeline computes them once per image."""
+def text_of_image(model: Any, words: TextStates) -> TextKV:
+    """Keys and values of a text as the pipeline computes them once per image; padding of a recording stays hidden."""
     with torch.no_grad():
         text_kv: TextKV = model.precompute_text(words)
-    return replace(text_kv, mask=None)
+    real = text_kv.mask is None or bool(text_kv.mask.all())
+    return replace(text_kv, mask=None) if real else text_kv
 
 
 def _edited(spec: EngineSpec, part: str, model: nn.Module, precision: Precision) -> Any:

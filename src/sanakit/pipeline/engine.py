@@ -13,7 +13,7 @@ from sanakit.adapt import pack, quantise
 from sanakit.adapt.compile import compile_blocks, keeps, why_not
 from sanakit.adapt.graphs import record
 from sanakit.adapt.quantise import fuse_quantisation, prepare_layers, to_fp8
-from sanakit.adapt.runner import plain, widen
+from sanakit.adapt.runner import exact, plain, widen
 from sanakit.base.chip import this_chip
 from sanakit.base.errors import RequestError
 from sanakit.base.heap import keep_pages
@@ -42,6 +42,7 @@ class Engine:
         compile: the transformer's blocks go through torch.compile.
         graphs: steps and decoding are recorded as CUDA graphs.
         widen: products of half precision are computed in float32; see `adapt.runner`.
+        exact: convolutions of float32 are not rounded to TF32; see there.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Engine:
     compile: bool = False
     graphs: bool = False
     widen: bool = False
+    exact: bool = False
 
 
 PLAIN = Engine(name="plain", reason="plain torch as asked", pack=False)
@@ -78,6 +80,12 @@ def choose_engine(fast: str | None, precision: Precision) -> Engine:
 
     Raises RequestError for another name, and if what was asked for can't run on this machine.
     """
+    engine = _named(fast, precision)
+    full = precision.device.type == "cuda" and precision.dtype == torch.float32
+    return replace(engine, exact=True) if full else engine
+
+
+def _named(fast: str | None, precision: Precision) -> Engine:
     if fast in (None, "auto"):
         return _automatic(precision)
     if fast not in ENGINES:
@@ -205,6 +213,7 @@ def edits(part: str, engine: Engine) -> list[Edit]:
         (engine.graphs and not once, record),
         # Contexts are entered at each call, around all that it runs.
         (engine.widen, widen),
+        (engine.exact and part != "text", exact),
         (not engine.pack and part != "text", plain),
     ]
     return [change for wanted, change in rows if wanted]
