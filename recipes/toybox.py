@@ -244,10 +244,14 @@ def fidelity(model: DCAE, shards: SceneShards, count: int | None = None) -> Tens
     """How well an autoencoder gives the first pictures of a set back, or all: [3, n], the measures of `FIDELITY`."""
     scores, numbers = [], range(len(shards) if count is None else count)
     for start in range(0, len(numbers), 10):
-        pixels = pixels_of(shards, list(numbers[start : start + 10])).to(DEVICE)
-        pair = (model(pixels).clamp(-1, 1) + 1) / 2, (pixels + 1) / 2
-        scores.append(torch.stack([psnr(*pair), ssim(*pair), edge_sharpness(*pair)]))
+        scores.append(fidelity_of(model, pixels_of(shards, list(numbers[start : start + 10])).to(DEVICE)))
     return torch.cat(scores, dim=1).cpu()
+
+
+def fidelity_of(model: DCAE, pixels: Tensor) -> Tensor:
+    """How well an autoencoder gives pictures [n, 3, H, W] in -1..1 back: [3, n], the measures of `FIDELITY`."""
+    pair = (model(pixels).clamp(-1, 1) + 1) / 2, (pixels + 1) / 2
+    return torch.stack([psnr(*pair), ssim(*pair), edge_sharpness(*pair)])
 
 
 def measure() -> None:
@@ -276,13 +280,17 @@ def ship_words() -> None:
 
 
 def write_model(
-    tokenizer: PreTrainedTokenizerBase, joint: TextToVelocity, autoencoder: DCAE, factor: float
+    tokenizer: PreTrainedTokenizerBase,
+    joint: TextToVelocity,
+    autoencoder: DCAE,
+    factor: float,
+    folder: Path = MODEL,
 ) -> None:
-    """Write a diffusers folder in bf16 to src/sanakit/toybox/model."""
+    """Write a diffusers folder in bf16, by default to src/sanakit/toybox/model."""
     save_tokenizer(tokenizer, RUNS / "shipped-tokenizer")
     spec = ModelSpec(
-        folder=MODEL,
-        transformer_source=MODEL / "transformer",
+        folder=folder,
+        transformer_source=folder / "transformer",
         kind="sana",
         transformer=joint.transformer.config,
         autoencoder=replace(AUTOENCODERS["toybox"], scaling_factor=factor),

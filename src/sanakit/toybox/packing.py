@@ -115,12 +115,16 @@ def _world_row(scene: Scene) -> list[float]:
 _ABSENT = [0.0, -50.0, 0.0, 1.0, 0.0, 1.0, 0.0, -1.0, -1.0, 0.0, 1.0] + [0.0] * 8 + [1.0, 1.0]
 
 
-def pack(scenes: Sequence[Scene]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return world rows [B, W] and object rows [B, K, P] of scenes with equally many objects."""
+def pack(scenes: Sequence[Scene], least: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return world rows [B, W] and object rows [B, K, P] of scenes with equally many objects.
+
+    least: rows of objects that every scene gets; those that it lacks stand for nothing. With as many as the fullest
+    scene has objects, scenes of any number can be packed together.
+    """
     world = torch.tensor([_world_row(scene) for scene in scenes], dtype=torch.float32)
     objects = [[solid_row(item) + _look_row(item) for item in scene.objects] for scene in scenes]
     for rows in objects:
-        rows += [_ABSENT] * (-len(rows) % 2)
+        rows += [_ABSENT] * max(-len(rows) % 2, least - len(rows))
     return world, torch.tensor(objects, dtype=torch.float32)
 
 

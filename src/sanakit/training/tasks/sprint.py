@@ -110,17 +110,7 @@ class SprintTask(TransformerTask):
     def _from_teacher(self) -> SanaTransformer:
         """Return the teacher's weights with a guidance embedding that says nothing yet."""
         teacher = load_base(self.spec, torch.float32, torch.device("cpu"))
-        if self._most != self.network_config.time_scale:
-            fit_dense_time(teacher.time, self._most)
-        guidance = ScalarEmbed(self.network_config.width)
-        nn.init.normal_(guidance.input.weight, std=_STD)
-        nn.init.zeros_(guidance.output.weight)
-        nn.init.zeros_(guidance.output.bias)
-        with torch.device("meta"):
-            student = SanaTransformer(self.network_config)
-        added = {f"guidance.{name}": weight for name, weight in guidance.state_dict().items()}
-        student.load_state_dict(teacher.state_dict() | added, assign=True)
-        return student
+        return student_of(teacher, self.network_config)
 
     def _critic(self) -> Critic:
         """Heads for the blocks of the config."""
@@ -242,6 +232,26 @@ class SprintTask(TransformerTask):
         """Return the critic's heads, the student and the critic: each is called by itself."""
         pair = cast(SprintNetwork, network)
         return [pair.student] if pair.critic is None else [*pair.critic.heads, pair.student, pair.critic]
+
+
+def student_of(teacher: SanaTransformer, config: TransformerConfig) -> SanaTransformer:
+    """Make a student of a teacher's weights, float32 on the CPU: its guidance embedding says nothing yet.
+
+    config: the student's, of the same shape, with `guidance_embed` and times in 0..1. The teacher is used up: its time
+    embedding is fitted to those times, and the student has its tensors.
+    """
+    most = float(TRAIN_STEPS * teacher.config.time_scale)
+    if most != config.time_scale:
+        fit_dense_time(teacher.time, most)
+    guidance = ScalarEmbed(config.width)
+    nn.init.normal_(guidance.input.weight, std=_STD)
+    nn.init.zeros_(guidance.output.weight)
+    nn.init.zeros_(guidance.output.bias)
+    with torch.device("meta"):
+        student = SanaTransformer(config)
+    added = {f"guidance.{name}": weight for name, weight in guidance.state_dict().items()}
+    student.load_state_dict(teacher.state_dict() | added, assign=True)
+    return student
 
 
 def _read_student(

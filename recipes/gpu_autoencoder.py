@@ -1,0 +1,151 @@
+"""Toybox's autoencoder on one GPU: pictures rendered on the card, trained on, and encoded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from recipes.gpu_loop import Learner, Pace, run_for
+from recipes.gpu_run import GpuRun, say
+from recipes.gpu_scenes import SceneTensors, render_pictures, tensors_of
+from recipes.settings import autocast
+from recipes.toybox import ANCHOR, fidelity_of
+from recipes.toybox_model import DEVICE
+from recipes.toybox_second import shipped_autoencoder
+from recipes.toybox_shards import SIZE, keep
+from recipes.toybox_sharpen import LATENT_NOISE
+from sanakit.autoencoder import DCAE
+from sanakit.layers.norm import ChannelRMSNorm
+from sanakit.toybox.sampling import sample_scene
+from sanakit.training import reconstruction
+
+ON_GPU = DEVICE.type == "cuda"
+BATCH, RATE = 64, 5e-4
+STEEP = 20.0
+"""Weight of the squared error of differences: with it, it is about as large as the L1 of pixels."""
+AT_ONCE = 16  # chunks of rendered pictures that are encoded together
+
+
+def trained_autoencoder(run: GpuRun) -> DCAE:
+    """The autoencoder of the run, or the shipped one if the run has none, on the device."""
+    model, _ = shipped_autoencoder()
+    if (run.folder / "autoencoder.pt").exists():
+        model.load_state_dict(run.tensors("autoencoder.pt"))
+    return model.to(DEVICE, memory_format=torch.channels_last)
+
+
+def train_autoencoder(run: GpuRun) -> None:
+    """Train encoder and decoder on whole pictures; the latent's noise is what a flow's errors are to the decoder."""
+    model, batch = trained_autoencoder(run).train(), run.batch or BATCH
+    compile_norms(model)
+    warm_renderer()
+    if ON_GPU:  # norms are compiled when they are first called
+        autoencoder_losses(model, torch.zeros(batch, 3, SIZE, SIZE, device=DEVICE))["loss"].backward()  # type: ignore[no-untyped-call]
+        model.zero_grad()
+    pictures = rendered(run.open_scenes("numbers.pt"))
+    learner = Learner(model, Pace(seconds=run.seconds, lr=run.lr or RATE, cooldown=0.7, ema=0.998))
+
+    def step(number: int, done: float) -> dict[str, Tensor]:
+        some = pictures[run.rows(batch, len(pictures))]
+        found = autoencoder_losses(model, to_pixels(some.flip(-1) if number % 2 else some))
+        return {**found, "gradient": learner.step(found["loss"], done)}
+
+    say(f"autoencoder: {run_for(run.seconds, step, say)} steps of {batch}")
+    learner.average.copy_to(model)
+    weights = {name: value.to("cpu", torch.bfloat16) for name, value in model.state_dict().items()}
+    keep(run.folder / "autoencoder.pt", weights)
+    say(told_fidelity(model, pictures[-run.held :]))
+
+
+def autoencoder_losses(model: DCAE, pixels: Tensor) -> dict[str, Tensor]:
+    """`loss` and its parts, of pictures [B, 3, H, W] in -1..1."""
+    with autocast(DEVICE):
+        latent = model.encode(pixels)
+        decoded = model.decode(latent + LATENT_NOISE * torch.randn_like(latent))
+    found, power = reconstruction(decoded, pixels), latent.float().square().mean()
+    steep = steepness_error(decoded.float() - pixels)
+    # Blocks add what their norms let through, so a latent far from unit size would drown them.
+    loss = found["loss"] + STEEP * steep + ANCHOR * power.log().square()
+    return {"loss": loss, "psnr": found["psnr"], "steep": steep.detach(), "power": power.detach()}
+
+
+def steepness_error(error: Tensor) -> Tensor:
+    """The mean square of an error's differences [B, 3, H, W]: of all that is lost, steep edges weigh most."""
+    rows = (error[..., 1:, :] - error[..., :-1, :]).square().mean()
+    return rows + (error[..., :, 1:] - error[..., :, :-1]).square().mean()
+
+
+@torch.no_grad()
+def encode_latents(run: GpuRun) -> None:
+    """Encode all scenes, rendered for it piece by piece: [n, C, h, w] bf16, and the factor that scales them."""
+    warm_renderer()
+    scenes = run.open_scenes()
+    if run.wait:
+        run.ready("autoencoder.pt")
+    encode, begun = trained_autoencoder(run).eval().encode, time.monotonic()
+    found, waiting = [], list[Tensor]()
+    for part in render_pictures(scenes, SIZE, compiled=ON_GPU):
+        waiting.append(part)
+        if len(waiting) == AT_ONCE:
+            found.append(_encoded(encode, torch.cat(waiting)))
+            waiting.clear()
+    found += [_encoded(encode, torch.cat(waiting))] if waiting else []
+    latents = torch.cat(found)
+    factor = torch.tensor(round(1 / float(latents.float().std()), 5))
+    keep(run.folder / "latents.pt", {"latents": latents.cpu(), "factor": factor})
+    spent = time.monotonic() - begun
+    say(f"latents {tuple(latents.shape)} in {spent:.1f} s, scaling factor {float(factor):g}")
+
+
+def _encoded(encode: Callable[[Tensor], Tensor], pictures: Tensor) -> Tensor:
+    with autocast(DEVICE):
+        return encode(to_pixels(pictures)).to(torch.bfloat16)
+
+
+def measure(run: GpuRun) -> None:
+    """Print how well the autoencoder gives back what no stage has seen."""
+    held = run.open_scenes().map(lambda x: x[-run.held :])
+    say(told_fidelity(trained_autoencoder(run).eval(), rendered(held)))
+
+
+@torch.no_grad()
+def told_fidelity(model: DCAE, pictures: Tensor) -> str:
+    """PSNR, SSIM and sharpness of edges of round trips, in words."""
+    means = torch.cat([fidelity_of(model, to_pixels(some)) for some in pictures.split(50)], dim=1).mean(1)
+    return "PSNR {:.2f} dB, SSIM {:.3f}, edge sharpness {:.3f}".format(*means) + f" of {len(pictures)}"
+
+
+def rendered(scenes: SceneTensors) -> Tensor:
+    """Pictures of scenes, uint8 [n, 3, H, W] on the device."""
+    found = torch.empty(len(scenes), 3, SIZE, SIZE, dtype=torch.uint8, device=DEVICE)
+    at, begun = 0, time.monotonic()
+    for part in render_pictures(scenes, SIZE, compiled=ON_GPU):
+        found[at : at + len(part)] = part
+        at += len(part)
+    if ON_GPU:
+        torch.cuda.synchronize()
+    say(f"{at} pictures rendered in {time.monotonic() - begun:.1f} s")
+    return found
+
+
+def warm_renderer() -> None:
+    """Compile the renderer before there are scenes."""
+    if ON_GPU:
+        one = tensors_of([sample_scene(0)], captions=0).map(lambda x: x.to(DEVICE))
+        list(render_pictures(one, SIZE))
+
+
+def compile_norms(model: nn.Module) -> None:
+    """Compile the norms on a GPU: half of a step would be spent on their passes over memory."""
+    torch._dynamo.config.recompile_limit = 64  # every width and size of maps is a graph
+    for module in model.modules():
+        if isinstance(module, ChannelRMSNorm) and ON_GPU:
+            module.compile(dynamic=False)
+
+
+def to_pixels(pictures: Tensor) -> Tensor:
+    """uint8 [B, 3, H, W] -> float32 in -1..1, channels last."""
+    return (pictures.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)

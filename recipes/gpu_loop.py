@@ -1,0 +1,93 @@
+"""Training against the clock, on one GPU: a run ends when its seconds are over, and its rate falls accordingly.
+
+`sanakit.training` counts steps, so that a run can be interrupted and give the same numbers again. Where a machine is
+there for some minutes only, time is what is known before.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sanakit.training.players import EMA
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """How long a run takes, and how fast it learns.
+
+    Attributes:
+        seconds: of the run, compilation included.
+        lr: learning rate at its height.
+        warmup, cooldown: shares of the run in which the rate rises from and falls to zero.
+        ema: decay of the averaged weights.
+        weight_decay: of AdamW.
+        clip: largest norm of a gradient.
+    """
+
+    seconds: float
+    lr: float
+    warmup: float = 0.02
+    cooldown: float = 0.5
+    ema: float = 0.999
+    weight_decay: float = 0.0
+    clip: float = 1.0
+
+    def factor(self, done: float) -> float:
+        """The share of `lr` after the share `done` of the run."""
+        return max(0.0, min(1.0, done / self.warmup, (1 - done) / self.cooldown))
+
+
+class Learner:
+    """A network with its optimiser and its averaged weights; float32."""
+
+    def __init__(self, network: nn.Module, pace: Pace, lr: float | None = None) -> None:
+        self.network, self.pace, self.steps = network, pace, 0
+        self.lr = pace.lr if lr is None else lr
+        self.parameters = [p for p in network.parameters() if p.requires_grad]
+        # Weight decay is for matrices.
+        groups = [
+            {"params": [p for p in self.parameters if p.ndim >= 2], "weight_decay": pace.weight_decay},
+            {"params": [p for p in self.parameters if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        fused = self.parameters[0].is_cuda
+        self.optimizer = torch.optim.AdamW(groups, lr=self.lr, betas=(0.9, 0.99), fused=fused)
+        self.average = EMA(network, pace.ema)
+
+    def step(self, loss: Tensor, done: float) -> Tensor:
+        """Take a step after the share `done` of the run; return the gradient's norm."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr * self.pace.factor(done)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.pace.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.average.update(self.network, self.steps)
+        self.steps += 1
+        return norm
+
+
+def run_for(
+    seconds: float,
+    step: Callable[[int, float], Mapping[str, Tensor]],
+    say: Callable[[str], object],
+    report: float = 5.0,
+) -> int:
+    """Call `step` (number, share of the run that is over) until the time is over; return the number of steps.
+
+    What it returns is told every `report` seconds: a GPU is asked for numbers no more often.
+    """
+    begun = told = time.monotonic()
+    number = 0
+    while (now := time.monotonic()) - begun < seconds:
+        found = step(number, (now - begun) / seconds)
+        number += 1
+        if now - told >= report or number == 1:
+            told = now
+            parts = ", ".join(f"{name} {float(value.detach()):.4g}" for name, value in found.items())
+            say(f"{now - begun:.0f}/{seconds:.0f} s, step {number}: {parts}")
+    return number

@@ -1,0 +1,137 @@
+"""Toybox-Sprint on one GPU: `task: sprint` on what is in its memory already."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from recipes.few_steps import sprint_config, sprint_settings
+from recipes.gpu_flow import FlowData
+from recipes.gpu_loop import Learner, Pace, run_for
+from recipes.gpu_run import GpuRun, say
+from recipes.toybox_model import DEVICE, Captions, read_captions
+from sanakit.base.text_states import TextStates
+from sanakit.flow.path import time_from_angle
+from sanakit.text import build_gemma, load_tokenizer
+from sanakit.training.objectives.consistency import angles
+from sanakit.training.objectives.ladd import Critic, LocalBatchNorm
+from sanakit.training.objectives.sprint import SprintDistillation
+from sanakit.training.objectives.sprint_draws import Draw, SprintBatch
+from sanakit.training.objectives.sprint_networks import SprintNetwork, Student, Teacher
+from sanakit.training.objectives.sprint_settings import AngleDensity
+from sanakit.training.tasks.sprint import student_of
+from sanakit.transformer import SanaTransformer
+from sanakit.weights import (
+    ModelSpec,
+    Schedule,
+    load_text_encoder,
+    load_transformer,
+    read_model_spec,
+    read_words,
+    write_derived,
+)
+
+BATCH, RATE = 256, 1e-4
+WARMUP = 200
+"""Steps over which the derivative comes in, half of them the student's."""
+VIRTUAL_BATCH = 32
+"""Samples that the critic's norms see together: those of eight would launch four times as many kernels."""
+
+
+class SprintTraining:
+    """Losses of a student and of its critic, with draws on the device.
+
+    base: the teacher's folder. batch: samples of a step.
+    """
+
+    def __init__(self, base: Path, batch: int) -> None:
+        settings = replace(sprint_settings(WARMUP), tangent="exact")
+        self.settings = replace(settings, critic=replace(settings.critic, virtual_batch=VIRTUAL_BATCH))
+        self.spec = read_model_spec(base)
+        teacher, judged = transformer_of(self.spec), self.settings.critic.numbers(self.spec.transformer.depth)
+        config = replace(teacher.config, guidance_embed=True, time_scale=1.0)
+        torch.manual_seed(0)
+        student = student_of(transformer_of(self.spec), config).requires_grad_(True)
+        self.student = Student(student, adaptive=True)
+        self.critic = Critic(config.width, len(judged), partial(LocalBatchNorm, size=VIRTUAL_BATCH))
+        self.text = build_gemma(self.spec.text_config, device="cpu")
+        load_text_encoder(self.text, self.spec.text_folder, dtype=torch.float32)
+        self.text.to(DEVICE).eval().requires_grad_(False)
+        self.empty = read_captions(load_tokenizer(self.spec.tokenizer_folder), [""]).to(DEVICE)
+        null = self.states(self.empty)
+        self.objective = SprintDistillation(
+            sprint_config(base.parent, 1, batch=batch, sprint=self.settings),
+            SprintNetwork(self.student, self.critic).to(DEVICE),
+            Teacher(teacher.to(DEVICE), lambda: null, judged), self.spec.autoencoder.ratio, exact=True,
+        )  # fmt: skip
+
+    @torch.no_grad()
+    def states(self, captions: Captions) -> TextStates:
+        """What the text encoder says of captions."""
+        found = self.text(input_ids=captions.ids, attention_mask=captions.mask, use_cache=False)
+        return TextStates(found.last_hidden_state, captions.mask)
+
+    def losses(self, number: int, x0: Tensor, captions: Captions) -> dict[str, Tensor]:
+        """The losses of a step: `student_loss` if its number is even, else `critic_loss`."""
+        return self.objective.losses(self.draw(number, x0, self.states(captions)))
+
+    def draw(self, number: int, x0: Tensor, text: TextStates) -> SprintBatch:
+        """Draw angles, noise and guidance scales on the device."""
+        settings, count = self.settings, len(x0)
+        flow, jump = (noised(x0, settings.times) for _ in range(2))
+        if settings.max_time is not None:
+            pure = torch.rand(count, device=DEVICE) < settings.max_time
+            jump = Draw(torch.where(pure, torch.pi / 2, jump.angle), jump.noise)
+        scales = torch.tensor(settings.guidance, device=DEVICE)
+        return SprintBatch(
+            step=number, phase=0, x0=x0, text=text, seeds=(), keys=(), captions=(),
+            t=time_from_angle(flow.angle), noise=flow.noise, jump=jump,
+            guidance=scales[torch.randint(len(scales), (count,), device=DEVICE)],
+            real=noised(x0, settings.critic.times), fake=noised(x0, settings.critic.times),
+        )  # fmt: skip
+
+
+def noised(x0: Tensor, density: AngleDensity) -> Draw:
+    """Draw angles of a density, and noise."""
+    normal = torch.randn(len(x0), device=x0.device)
+    return Draw(angles(normal, density.mean, density.std), torch.randn_like(x0))
+
+
+def transformer_of(spec: ModelSpec) -> SanaTransformer:
+    """The transformer of a model, float32 on the CPU."""
+    model = SanaTransformer(spec.transformer)
+    load_transformer(model, spec.transformer, spec.transformer_source, dtype=torch.float32)
+    return model
+
+
+def train_sprint(run: GpuRun) -> None:
+    """Distil the run's model, and write the student as a whole model to the run's `sprint`."""
+    run.ready("model/model_index.json")
+    batch = run.batch or BATCH
+    training = SprintTraining(run.folder / "model", batch)
+    data = FlowData(run, training.empty)
+    pace = Pace(seconds=run.seconds, lr=run.lr or RATE, cooldown=0.4, ema=0.998)
+    student, critic = Learner(training.student, pace), Learner(training.critic, pace)
+    known: dict[str, Tensor] = {}
+
+    def step(number: int, done: float) -> dict[str, Tensor]:
+        rows = data.draw_rows(batch)
+        found = training.losses(number, data.x0(rows), data.captions(rows))
+        learner, name = (critic, "critic_loss") if number % 2 else (student, "student_loss")
+        known.update(found, **{f"{name} gradient": learner.step(found[name], done)})
+        return known
+
+    say(f"sprint: {run_for(run.seconds, step, say)} steps of {batch}")
+    student.average.copy_to(training.student)
+    write_student(training.spec, training.student.transformer, run.folder / "sprint")
+
+
+def write_student(teacher: ModelSpec, student: SanaTransformer, folder: Path) -> None:
+    """Write a student in bf16 with the other parts of its teacher."""
+    schedule = Schedule(kind="scm")
+    spec = replace(teacher, kind="sprint", schedule=schedule, transformer=student.config, pag=False)
+    write_derived(spec, folder, student, words=read_words(teacher), dtype=torch.bfloat16, force=True)

@@ -1,0 +1,126 @@
+"""Toybox on one GPU, walked through on the CPU at a toy size: data, clock, a step of every stage that trains."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import torch
+
+from recipes import gpu_loop
+from recipes.gpu_autoencoder import autoencoder_losses, encode_latents, train_autoencoder, trained_autoencoder
+from recipes.gpu_flow import FlowData, dropped, train_flow
+from recipes.gpu_loop import Learner, Pace, run_for
+from recipes.gpu_run import GpuRun
+from recipes.gpu_scenes import CAPTIONS, SceneTensors, render_pictures, tensors_of
+from recipes.gpu_sprint import SprintTraining
+from recipes.toybox_model import MODEL, UNPLACED, read_captions
+from recipes.toybox_shards import keep
+from sanakit.text import load_tokenizer
+from sanakit.toybox.captions import caption
+from sanakit.toybox.folder import render_uint8
+from sanakit.toybox.grammar import Scene
+from sanakit.toybox.sampling import sample_scene
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning")
+
+
+@pytest.fixture(scope="module")
+def scenes() -> list[Scene]:
+    """With one, two, three and four objects."""
+    found = [sample_scene(number) for number in range(12)]
+    assert {len(scene.objects) for scene in found} >= {1, 2, 3}
+    return found
+
+
+@pytest.fixture(scope="module")
+def tensors(scenes: list[Scene]) -> SceneTensors:
+    return tensors_of(scenes, first=5)
+
+
+def test_scenes_of_any_number_of_objects_are_rendered_together(
+    scenes: list[Scene], tensors: SceneTensors
+) -> None:
+    found = torch.cat(list(render_pictures(tensors, 48, compiled=False)))
+    wanted = torch.stack([render_uint8(scene, 48, compiled=False) for scene in scenes])
+    assert torch.equal(found, wanted)
+
+
+def test_captions_are_those_of_the_scenes(scenes: list[Scene], tensors: SceneTensors) -> None:
+    tokenizer = load_tokenizer(MODEL / "tokenizer")
+    rows, variants = torch.tensor([0, 3, 11]), torch.tensor([1, 0, CAPTIONS - 1])
+    lines = [
+        caption(scenes[row], random.Random((5 + row) * CAPTIONS + variant))
+        for row, variant in zip(rows.tolist(), variants.tolist(), strict=True)
+    ]
+    wanted = read_captions(tokenizer, lines)
+    found = tensors.captions(rows, variants, wanted.words)
+    for field in fields(wanted):
+        assert torch.equal(getattr(found, field.name), getattr(wanted, field.name)), field.name
+    nothing = dropped(found, read_captions(tokenizer, [""]), share=1.0)
+    assert nothing.mask.sum(1).tolist() == [1, 1, 1] and nothing.place.tolist() == [UNPLACED] * 3
+
+
+def test_the_rate_rises_and_falls_with_the_time() -> None:
+    pace = Pace(seconds=10, lr=1.0, warmup=0.1, cooldown=0.5)
+    shares = (0.0, 0.05, 0.1, 0.4, 0.75, 1.0, 1.2)
+    assert [round(pace.factor(done), 6) for done in shares] == [0.0, 0.5, 1.0, 1.0, 0.5, 0.0, 0.0]
+
+
+def test_a_run_ends_with_its_time_and_tells_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, told = iter(range(100)), list[str]()
+    monkeypatch.setattr(gpu_loop.time, "monotonic", lambda: float(next(clock)))
+    done = list[float]()
+
+    def step(number: int, share: float) -> dict[str, torch.Tensor]:
+        done.append(share)
+        return {"loss": torch.tensor(0.5)}
+
+    assert run_for(10.0, step, told.append, report=4.0) == len(done) == 9
+    assert done == sorted(done) and done[-1] < 1
+    assert told[0] == "1/10 s, step 1: loss 0.5" and len(told) == 3
+
+
+def test_a_learner_moves_towards_less_loss_and_keeps_an_average() -> None:
+    network = torch.nn.Linear(2, 1)
+    learner = Learner(network, Pace(seconds=1, lr=0.1, warmup=1e-9, ema=0.5, weight_decay=0.1))
+    assert [group["weight_decay"] for group in learner.optimizer.param_groups] == [0.1, 0.0]
+    x = torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
+    losses = [network(x).square().mean() for _ in range(1)]
+    for _ in range(20):
+        learner.step(losses[-1], 0.2)
+        losses.append(network(x).square().mean())
+    assert losses[-1] < 0.5 * losses[0]
+    kept = learner.average.weights["weight"]
+    assert not torch.equal(kept, network.weight) and kept.shape == network.weight.shape
+
+
+def test_a_stage_says_what_it_needs(tmp_path: Path) -> None:
+    for stage in (train_autoencoder, encode_latents, train_flow):
+        with pytest.raises(SystemExit, match="is not there: run the stage before this one first"):
+            stage(GpuRun(folder=tmp_path))
+
+
+def test_losses_of_every_stage_at_a_toy_size(tensors: SceneTensors, tmp_path: Path) -> None:
+    run = GpuRun(folder=tmp_path, held=2)
+    model = trained_autoencoder(run)
+    found = autoencoder_losses(model, torch.rand(1, 3, 32, 32) * 2 - 1)
+    assert all(torch.isfinite(value) for value in found.values())
+    keep(tmp_path / "scenes.pt", vars(tensors))
+    latents = torch.randn(len(tensors), 32, 2, 2)
+    keep(tmp_path / "latents.pt", {"latents": latents.to(torch.bfloat16), "factor": torch.tensor(0.5)})
+    training = SprintTraining(MODEL, batch=2)
+    data = FlowData(run, training.empty)
+    assert data.x0(torch.tensor([1])).std() < 0.7, "latents come scaled"
+    rows = data.draw_rows(64, two=0.5)
+    assert int(rows.max()) < len(tensors) - 2 and bool(data.scenes.two[rows[:32]].all())
+    assert int(data.held_rows(4).min()) >= len(tensors) - 2
+    for number, name in enumerate(("student_loss", "critic_loss")):
+        rows = data.draw_rows(2)
+        losses = training.losses(number, data.x0(rows), data.captions(rows))
+        losses[name].backward()
+        assert torch.isfinite(losses[name])
+    moved = [p.grad is not None for p in training.student.transformer.parameters()]
+    assert all(moved) and all(p.grad is not None for p in training.critic.parameters())
