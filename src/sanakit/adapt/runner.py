@@ -105,7 +105,7 @@ def unwrapped(module: nn.Module) -> nn.Module:
 
 @contextmanager
 def _full_float32() -> Iterator[None]:
-    conv = torch.backends.cudnn.conv
+    conv = torch.backends.cudnn.conv  # type: ignore[attr-defined]
     before, conv.fp32_precision = conv.fp32_precision, "ieee"
     try:
         yield
