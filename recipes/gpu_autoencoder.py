@@ -12,7 +12,7 @@ from recipes.gpu_loop import Learner, Pace, run_for
 from recipes.gpu_run import GpuRun, say
 from recipes.gpu_scenes import SceneTensors, render_pictures, tensors_of
 from recipes.settings import autocast
-from recipes.toybox import ANCHOR, fidelity_of
+from recipes.toybox import ANCHOR, STEEP, fidelity_of
 from recipes.toybox_model import DEVICE
 from recipes.toybox_second import shipped_autoencoder
 from recipes.toybox_shards import SIZE, keep
@@ -21,11 +21,10 @@ from sanakit.autoencoder import DCAE
 from sanakit.layers.norm import ChannelRMSNorm
 from sanakit.toybox.sampling import sample_scene
 from sanakit.training import reconstruction
+from sanakit.training.objectives.perceptual import steepness_error
 
 ON_GPU = DEVICE.type == "cuda"
 BATCH, RATE = 64, 5e-4
-STEEP = 20.0
-"""Weight of the squared error of differences: with it, it is about as large as the L1 of pixels."""
 AT_ONCE = 16  # chunks of rendered pictures that are encoded together
 
 
@@ -70,12 +69,6 @@ def autoencoder_losses(model: DCAE, pixels: Tensor) -> dict[str, Tensor]:
     # Blocks add what their norms let through, so a latent far from unit size would drown them.
     loss = found["loss"] + STEEP * steep + ANCHOR * power.log().square()
     return {"loss": loss, "psnr": found["psnr"], "steep": steep.detach(), "power": power.detach()}
-
-
-def steepness_error(error: Tensor) -> Tensor:
-    """The mean square of an error's differences [B, 3, H, W]: of all that is lost, steep edges weigh most."""
-    rows = (error[..., 1:, :] - error[..., :-1, :]).square().mean()
-    return rows + (error[..., :, 1:] - error[..., :, :-1]).square().mean()
 
 
 @torch.no_grad()

@@ -3,7 +3,8 @@
 Stages, each resumable (run it again after an interruption and it goes on):
   render       scenes of the Toybox world to runs/toybox/{train,held}
   autoencoder  DC-AE on the rendered pictures
-  decoder      its decoder once more, on whole pictures, the encoder frozen
+  decoder      its decoder once more, on whole pictures, the encoder frozen; begins as that of `recipes.toybox_gpu` if
+               its run is there, which has seen a hundred times as many pictures
   sharpen      its decoder against a critic (recipes/toybox_sharpen.py); the shipped one if none was trained here
   latents      the pictures through the frozen encoder; through the shipped one if none was trained here
   transformer  text encoder and flow transformer together, on latents and captions
@@ -20,7 +21,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +29,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from recipes.gpu_run import FOLDER as GPU_FOLDER
 from recipes.settings import autocast, recipe_trainer, resumable, run_stages, settings, shortened
 from recipes.toybox_flow import SHIFT, FlowTraining, open_scenes
 from recipes.toybox_model import (
@@ -59,11 +61,15 @@ from sanakit.text import load_tokenizer, save_tokenizer
 from sanakit.toybox.grammar import Split
 from sanakit.toybox.words import all_words
 from sanakit.training import reconstruction, sentences
+from sanakit.training.objectives.perceptual import steepness_error
 from sanakit.weights import ModelSpec, Schedule, write_folder
 
+GPU_WEIGHTS = GPU_FOLDER / "autoencoder.pt"
 TRAIN_SCENES = 24_000
 HELD_SCENES = 500
 ANCHOR = 0.01
+STEEP = 20.0
+"""Weight of the squared error of differences: with it, it is about as large as the L1 of pixels."""
 CROP = 128
 
 AUTOENCODER_BATCH, DECODER_BATCH, TRANSFORMER_BATCH = 8, 4, 64
@@ -147,6 +153,8 @@ def train_autoencoder(steps: int | None = None) -> None:
 def train_decoder(steps: int | None = None) -> None:
     """Refine the decoder on whole pictures; the encoder stays as it is, and with it the latents."""
     shards, model = SceneShards(RUNS / "train"), trained_autoencoder(refined=False, sharpened=False)
+    if GPU_WEIGHTS.exists():
+        load_decoder(model, torch.load(GPU_WEIGHTS, weights_only=True))
     encode, decode = torch.compile(model.encode), torch.compile(model.decode)
 
     def batches(step: int) -> Tensor:
@@ -155,10 +163,18 @@ def train_decoder(steps: int | None = None) -> None:
     def loss(pixels: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         with torch.no_grad():
             latent = encode(pixels)
-        return reconstruction(decode(latent + LATENT_NOISE * noise_like(latent, generator)), pixels)
+        decoded = decode(latent + LATENT_NOISE * noise_like(latent, generator))
+        parts, steep = reconstruction(decoded, pixels), steepness_error(decoded.float() - pixels)
+        return {**parts, "loss": parts["loss"] + STEEP * steep, "steep": steep.detach()}
 
     for report in sentences(recipe_trainer(model.decoder, shortened(DECODER, steps)).train(loss, batches)):
         print(report, flush=True)
+
+
+def load_decoder(model: DCAE, weights: Mapping[str, Tensor]) -> None:
+    """Overwrite the decoder by that of another autoencoder of the same shape."""
+    own = {name: value for name, value in weights.items() if name.startswith("decoder.")}
+    model.load_state_dict(model.state_dict() | {name: value.float() for name, value in own.items()})
 
 
 def sharpen() -> None:

@@ -16,7 +16,9 @@ from recipes.gpu_loop import Learner, Pace, run_for
 from recipes.gpu_run import GpuRun
 from recipes.gpu_scenes import CAPTIONS, SceneTensors, render_pictures, tensors_of
 from recipes.gpu_sprint import SprintTraining
+from recipes.toybox import load_decoder
 from recipes.toybox_model import MODEL, UNPLACED, read_captions
+from recipes.toybox_second import shipped_autoencoder
 from recipes.toybox_shards import keep
 from sanakit.text import load_tokenizer
 from sanakit.toybox.captions import caption
@@ -124,3 +126,14 @@ def test_losses_of_every_stage_at_a_toy_size(tensors: SceneTensors, tmp_path: Pa
         assert torch.isfinite(losses[name])
     moved = [p.grad is not None for p in training.student.transformer.parameters()]
     assert all(moved) and all(p.grad is not None for p in training.critic.parameters())
+
+
+def test_a_decoder_moves_alone() -> None:
+    """The encoder keeps its latents, on which everything else was trained."""
+    model, _ = shipped_autoencoder()
+    other = {name: value.to(torch.bfloat16) + 1 for name, value in model.state_dict().items()}
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    load_decoder(model, other)
+    for name, value in model.state_dict().items():
+        wanted = other[name].float() if name.startswith("decoder.") else before[name]
+        assert torch.equal(value, wanted), name

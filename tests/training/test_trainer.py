@@ -22,6 +22,7 @@ from sanakit.training import (
     velocity,
     write_entry,
 )
+from sanakit.training.objectives.perceptual import edge_error, steepness_error
 from tests.training.small import DATA
 from tests.training.small import start as small_start
 
@@ -144,6 +145,16 @@ def test_learning_rate_shape() -> None:
     assert shape[10:81] == [1.0] * 71
     assert shape[90] == pytest.approx(0.5)
     assert shape[100] == 0.0
+
+
+def test_steepness_prefers_half_an_edge_to_none() -> None:
+    """L1 of differences loses as much either way, where an edge lies at either of two places."""
+    edge = torch.zeros(2, 3, 4, 8)
+    edge[0, ..., 3:], edge[1, ..., 4:] = 1.0, 1.0
+    none, half = torch.full_like(edge, 0.5), edge.mean(0, keepdim=True).expand_as(edge)
+    assert edge_error(none - edge) == pytest.approx(float(edge_error(half - edge)))
+    assert steepness_error(half - edge) < 0.6 * steepness_error(none - edge)
+    assert steepness_error(edge - edge) == 0
 
 
 def test_reconstruction_sees_blur_that_colour_forgives() -> None:
