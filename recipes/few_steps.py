@@ -129,9 +129,10 @@ def measured(model: Model, steps: int, prompts: int) -> dict[str, float]:
 
 def kept_measures(path: Path, model: Model, steps: int, prompts: int) -> dict[str, float]:
     """What `measured` finds, from a file if it has been found since the model's weights were written."""
-    weights = model.spec.transformer_source
-    written = max(file.stat().st_mtime for file in (weights.iterdir() if weights.is_dir() else [weights]))
-    if path.exists() and path.stat().st_mtime > written:
+    spec = model.spec
+    parts = (spec.transformer_source, spec.autoencoder_folder, spec.text_folder)
+    files = [file for part in parts for file in (part.iterdir() if part.is_dir() else [part])]
+    if path.exists() and path.stat().st_mtime > max(file.stat().st_mtime for file in files):
         kept: dict[str, float] = json.loads(path.read_text())
         return kept
     found = measured(model, steps, prompts)

@@ -77,6 +77,9 @@ def test_distilled_shipped_and_measured(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(few_steps, "measured", lambda *arguments: pytest.fail("it was measured already"))
     again = toybox_steps.measure_all([(load(folder, device="cpu"), (1, 2))], 2, out)
     assert toybox_steps.table(again) == found
+    (folder / "vae" / "config.json").touch()  # another decoder draws other pictures
+    with pytest.raises(pytest.fail.Exception, match="measured already"):
+        toybox_steps.measure_all([(load(folder, device="cpu"), (1,))], 2, out)
 
 
 def test_all_shipped_weights_are_small() -> None:
