@@ -45,9 +45,8 @@ class Pace:
 class Learner:
     """A network with its optimiser and its averaged weights; float32."""
 
-    def __init__(self, network: nn.Module, pace: Pace, lr: float | None = None) -> None:
+    def __init__(self, network: nn.Module, pace: Pace) -> None:
         self.network, self.pace, self.steps = network, pace, 0
-        self.lr = pace.lr if lr is None else lr
         self.parameters = [p for p in network.parameters() if p.requires_grad]
         # Weight decay is for matrices.
         groups = [
@@ -55,13 +54,13 @@ class Learner:
             {"params": [p for p in self.parameters if p.ndim < 2], "weight_decay": 0.0},
         ]
         fused = self.parameters[0].is_cuda
-        self.optimizer = torch.optim.AdamW(groups, lr=self.lr, betas=(0.9, 0.99), fused=fused)
+        self.optimizer = torch.optim.AdamW(groups, lr=pace.lr, betas=(0.9, 0.99), fused=fused)
         self.average = EMA(network, pace.ema)
 
     def step(self, loss: Tensor, done: float) -> Tensor:
         """Take a step after the share `done` of the run; return the gradient's norm."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.lr * self.pace.factor(done)
+            group["lr"] = self.pace.lr * self.pace.factor(done)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.parameters, self.pace.clip)
         self.optimizer.step()
@@ -79,15 +78,19 @@ def run_for(
 ) -> int:
     """Call `step` (number, share of the run that is over) until the time is over; return the number of steps.
 
-    What it returns is told every `report` seconds: a GPU is asked for numbers no more often.
+    What it returns is told every `report` seconds: a GPU is asked for numbers no more often. Ctrl-C ends the run early,
+    and what was learnt until then is kept like that of a whole run.
     """
     begun = told = time.monotonic()
     number = 0
-    while (now := time.monotonic()) - begun < seconds:
-        found = step(number, (now - begun) / seconds)
-        number += 1
-        if now - told >= report or number == 1:
-            told = now
-            parts = ", ".join(f"{name} {float(value.detach()):.4g}" for name, value in found.items())
-            say(f"{now - begun:.0f}/{seconds:.0f} s, step {number}: {parts}")
+    try:
+        while (now := time.monotonic()) - begun < seconds:
+            found = step(number, (now - begun) / seconds)
+            number += 1
+            if now - told >= report or number == 1:
+                told = now
+                parts = ", ".join(f"{name} {float(value.detach()):.4g}" for name, value in found.items())
+                say(f"{now - begun:.0f}/{seconds:.0f} s, step {number}: {parts}")
+    except KeyboardInterrupt:
+        say(f"stopped after {number} steps; the averaged weights are written")
     return number

@@ -21,6 +21,7 @@ from torch import Tensor
 from recipes.toybox_alignment import Cells, cells_of
 from recipes.toybox_flow import shows_two
 from recipes.toybox_model import MODEL, Captions, read_captions
+from sanakit.base.files import atomic_write
 from sanakit.base.json_text import parse_json
 from sanakit.text import load_tokenizer
 from sanakit.toybox.camera import screen_points
@@ -83,11 +84,15 @@ def sample_lines(first: int, count: int) -> list[str]:
 
 
 def write_scenes(path: Path, count: int, workers: int) -> None:
-    """Sample training scenes with `workers` processes; ten milliseconds of a core each."""
+    """Sample training scenes with `workers` processes, ten milliseconds of a core each; the file appears whole."""
     starts = range(0, count, PIECE)
-    with worker_pool(workers) as pool, gzip.open(path, "wt", encoding="utf-8") as file:
-        for lines in pool.map(sample_lines, starts, (min(PIECE, count - start) for start in starts)):
-            file.writelines(line + "\n" for line in lines)
+
+    def write(draft: Path) -> None:
+        with worker_pool(workers) as pool, gzip.open(draft, "wt", encoding="utf-8") as file:
+            for lines in pool.map(sample_lines, starts, (min(PIECE, count - start) for start in starts)):
+                file.writelines(line + "\n" for line in lines)
+
+    atomic_write(path, write)
 
 
 def read_scenes(path: Path, count: int | None, workers: int, captions: int = CAPTIONS) -> SceneTensors:

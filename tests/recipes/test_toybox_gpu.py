@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from recipes import gpu_loop
+from recipes import gpu_loop, gpu_scenes
 from recipes.gpu_autoencoder import autoencoder_losses, encode_latents, train_autoencoder, trained_autoencoder
 from recipes.gpu_flow import FlowData, dropped, train_flow
 from recipes.gpu_loop import Learner, Pace, run_for
@@ -20,6 +20,7 @@ from recipes.toybox import load_decoder
 from recipes.toybox_model import MODEL, UNPLACED, read_captions
 from recipes.toybox_second import shipped_autoencoder
 from recipes.toybox_shards import keep
+from sanakit.base import OutputError
 from sanakit.text import load_tokenizer
 from sanakit.toybox.captions import caption
 from sanakit.toybox.folder import render_uint8
@@ -83,6 +84,30 @@ def test_a_run_ends_with_its_time_and_tells_now_and_then(monkeypatch: pytest.Mon
     assert run_for(10.0, step, told.append, report=4.0) == len(done) == 9
     assert done == sorted(done) and done[-1] < 1
     assert told[0] == "1/10 s, step 1: loss 0.5" and len(told) == 3
+
+
+def test_a_run_that_is_stopped_keeps_what_it_has() -> None:
+    told = list[str]()
+
+    def step(number: int, share: float) -> dict[str, torch.Tensor]:
+        if number == 3:
+            raise KeyboardInterrupt
+        return {}
+
+    assert run_for(1000.0, step, told.append) == 3
+    assert told[-1] == "stopped after 3 steps; the averaged weights are written"
+
+
+def test_scenes_are_sampled_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "scenes.jsonl.gz"
+    with monkeypatch.context() as broken:
+        broken.setattr(gpu_scenes.gzip, "open", lambda *_, **__: (_ for _ in ()).throw(OSError("full")))
+        with pytest.raises(OutputError, match="full"):
+            gpu_scenes.write_scenes(path, 2, workers=1)
+    assert not path.exists(), "what is half written would be taken for all of it"
+    gpu_scenes.write_scenes(path, 2, workers=1)
+    found = gpu_scenes.read_scenes(path, None, workers=1, captions=1)
+    assert torch.equal(found.objects, tensors_of([sample_scene(0), sample_scene(1)], captions=1).objects)
 
 
 def test_a_learner_moves_towards_less_loss_and_keeps_an_average() -> None:
