@@ -18,12 +18,14 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from sanakit.adapt.graphs import record_cuda
 from sanakit.base.text_states import TextStates
 from sanakit.benchmark.run import difference
 from sanakit.benchmark.timing import median_seconds
@@ -215,14 +217,14 @@ def _backward_seconds(run: Callable[..., Tensor], inputs: tuple[Tensor, ...], de
     return seconds(both, device) - seconds(lambda: run(*leaves), device)
 
 
-def seconds(work: Callable[[], object], device: str) -> float:
+def seconds(work: Callable[[], Any], device: str) -> float:
     """Median over rounds by CUDA events, the second-level cache overwritten in between.
 
     The work is recorded as a CUDA graph and replayed: launching takes Python longer than small kernels take to run.
     """
     if device != "cuda":
         return median_seconds(work, 1)
-    work = recorded(work)
+    _, work = record_cuda(work)
     flush = torch.empty(256 << 20, dtype=torch.uint8, device=device)
     found = []
     for _ in range(ROUNDS + 3):
@@ -234,20 +236,6 @@ def seconds(work: Callable[[], object], device: str) -> float:
         torch.cuda.synchronize()
         found.append(begin.elapsed_time(end) / 1e3)
     return statistics.median(found[3:])
-
-
-def recorded(work: Callable[[], object]) -> Callable[[], object]:
-    """The work as a CUDA graph; it runs three times before, since kernels are compiled at the first call."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(3):
-            work()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        work()
-    return graph.replay
 
 
 def rates(device: str, small: bool) -> tuple[float, float]:

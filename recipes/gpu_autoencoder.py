@@ -12,7 +12,7 @@ from recipes.gpu_loop import Learner, Pace, run_for
 from recipes.gpu_run import GpuRun, say
 from recipes.gpu_scenes import SceneTensors, render_pictures, tensors_of
 from recipes.settings import autocast
-from recipes.toybox import ANCHOR, STEEP, fidelity_of
+from recipes.toybox import ANCHOR, fidelity_of, steep_reconstruction
 from recipes.toybox_model import DEVICE
 from recipes.toybox_second import shipped_autoencoder
 from recipes.toybox_shards import SIZE, keep
@@ -20,8 +20,7 @@ from recipes.toybox_sharpen import LATENT_NOISE
 from sanakit.autoencoder import DCAE
 from sanakit.layers.norm import ChannelRMSNorm
 from sanakit.toybox.sampling import sample_scene
-from sanakit.training import reconstruction
-from sanakit.training.objectives.perceptual import steepness_error
+from sanakit.training.objectives.autoencoding import to_range
 
 ON_GPU = DEVICE.type == "cuda"
 BATCH, RATE = 64, 5e-4
@@ -45,11 +44,11 @@ def train_autoencoder(run: GpuRun) -> None:
         autoencoder_losses(model, torch.zeros(batch, 3, SIZE, SIZE, device=DEVICE))["loss"].backward()  # type: ignore[no-untyped-call]
         model.zero_grad()
     pictures = rendered(run.open_scenes("numbers.pt"))
-    learner = Learner(model, Pace(seconds=run.seconds, lr=run.lr or RATE, cooldown=0.7, ema=0.998))
+    learner = Learner(model, Pace(lr=run.lr or RATE, cooldown=0.7, ema=0.998))
 
     def step(number: int, done: float) -> dict[str, Tensor]:
         some = pictures[run.rows(batch, len(pictures))]
-        found = autoencoder_losses(model, to_pixels(some.flip(-1) if number % 2 else some))
+        found = autoencoder_losses(model, to_range(some.flip(-1) if number % 2 else some))
         return {**found, "gradient": learner.step(found["loss"], done)}
 
     say(f"autoencoder: {run_for(run.seconds, step, say)} steps of {batch}")
@@ -64,11 +63,9 @@ def autoencoder_losses(model: DCAE, pixels: Tensor) -> dict[str, Tensor]:
     with autocast(DEVICE):
         latent = model.encode(pixels)
         decoded = model.decode(latent + LATENT_NOISE * torch.randn_like(latent))
-    found, power = reconstruction(decoded, pixels), latent.float().square().mean()
-    steep = steepness_error(decoded.float() - pixels)
+    found, power = steep_reconstruction(decoded, pixels), latent.float().square().mean()
     # Blocks add what their norms let through, so a latent far from unit size would drown them.
-    loss = found["loss"] + STEEP * steep + ANCHOR * power.log().square()
-    return {"loss": loss, "psnr": found["psnr"], "steep": steep.detach(), "power": power.detach()}
+    return {**found, "loss": found["loss"] + ANCHOR * power.log().square(), "power": power.detach()}
 
 
 @torch.no_grad()
@@ -95,7 +92,7 @@ def encode_latents(run: GpuRun) -> None:
 
 def _encoded(encode: Callable[[Tensor], Tensor], pictures: Tensor) -> Tensor:
     with autocast(DEVICE):
-        return encode(to_pixels(pictures)).to(torch.bfloat16)
+        return encode(to_range(pictures)).to(torch.bfloat16)
 
 
 def measure(run: GpuRun) -> None:
@@ -107,7 +104,7 @@ def measure(run: GpuRun) -> None:
 @torch.no_grad()
 def told_fidelity(model: DCAE, pictures: Tensor) -> str:
     """PSNR, SSIM and sharpness of edges of round trips, in words."""
-    means = torch.cat([fidelity_of(model, to_pixels(some)) for some in pictures.split(50)], dim=1).mean(1)
+    means = torch.cat([fidelity_of(model, to_range(some)) for some in pictures.split(50)], dim=1).mean(1)
     return "PSNR {:.2f} dB, SSIM {:.3f}, edge sharpness {:.3f}".format(*means) + f" of {len(pictures)}"
 
 
@@ -137,8 +134,3 @@ def compile_norms(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, ChannelRMSNorm) and ON_GPU:
             module.compile(dynamic=False)
-
-
-def to_pixels(pictures: Tensor) -> Tensor:
-    """uint8 [B, 3, H, W] -> float32 in -1..1, channels last."""
-    return (pictures.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)

@@ -37,7 +37,7 @@ class FlowData:
     def __init__(self, run: GpuRun, empty: Captions) -> None:
         self.run, self.empty = run, empty
         self.scenes: SceneTensors = run.open_scenes()
-        self.latents = run.open_latents()
+        self.latents, self.factor = run.open_latents()
         self.two = self.scenes.two[: -run.held].nonzero()[:, 0]
 
     def draw_rows(self, count: int, two: float = 0.0) -> Tensor:
@@ -96,7 +96,7 @@ def train_flow(run: GpuRun) -> None:
     model, batch = Aligned(joint, LEVERS.block).to(DEVICE), run.batch or BATCH
     losses = FlowLosses(model)
     data = FlowData(run, read_captions(tokenizer, [""]).to(DEVICE))
-    pace = Pace(seconds=run.seconds, lr=run.lr or RATE, ema=EMA, weight_decay=WEIGHT_DECAY)
+    pace = Pace(lr=run.lr or RATE, ema=EMA, weight_decay=WEIGHT_DECAY)
     learner = Learner(model, pace)
     say(f"flow: {held_out(losses, data, batch):.4f} on scenes that are held out, before")
 
@@ -107,7 +107,7 @@ def train_flow(run: GpuRun) -> None:
     say(f"flow: {run_for(run.seconds, step, say)} steps of {batch}")
     learner.average.copy_to(model)
     say(f"flow: {held_out(losses, data, batch):.4f} on scenes that are held out, with the averaged weights")
-    write_model(tokenizer, joint.cpu(), trained_autoencoder(run).cpu(), run.factor(), run.folder / "model")
+    write_model(tokenizer, joint.cpu(), trained_autoencoder(run).cpu(), data.factor, run.folder / "model")
 
 
 @torch.no_grad()

@@ -10,18 +10,17 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
+from sanakit.training.optim.build import adamw
 from sanakit.training.players import EMA
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """How long a run takes, and how fast it learns.
+    """How fast a run learns.
 
     Attributes:
-        seconds: of the run, compilation included.
         lr: learning rate at its height.
         warmup, cooldown: shares of the run in which the rate rises from and falls to zero.
         ema: decay of the averaged weights.
@@ -29,7 +28,6 @@ class Pace:
         clip: largest norm of a gradient.
     """
 
-    seconds: float
     lr: float
     warmup: float = 0.02
     cooldown: float = 0.5
@@ -47,14 +45,7 @@ class Learner:
 
     def __init__(self, network: nn.Module, pace: Pace) -> None:
         self.network, self.pace, self.steps = network, pace, 0
-        self.parameters = [p for p in network.parameters() if p.requires_grad]
-        # Weight decay is for matrices.
-        groups = [
-            {"params": [p for p in self.parameters if p.ndim >= 2], "weight_decay": pace.weight_decay},
-            {"params": [p for p in self.parameters if p.ndim < 2], "weight_decay": 0.0},
-        ]
-        fused = self.parameters[0].is_cuda
-        self.optimizer = torch.optim.AdamW(groups, lr=pace.lr, betas=(0.9, 0.99), fused=fused)
+        self.optimizer = adamw(network, pace.lr, pace.weight_decay, betas=(0.9, 0.99))
         self.average = EMA(network, pace.ema)
 
     def step(self, loss: Tensor, done: float) -> Tensor:
@@ -62,7 +53,7 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = self.pace.lr * self.pace.factor(done)
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.pace.clip)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.pace.clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.average.update(self.network, self.steps)

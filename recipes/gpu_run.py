@@ -69,14 +69,10 @@ class GpuRun:
         """The scenes that `read_captions` wrote, or with another name `read_numbers`."""
         return SceneTensors(**self.tensors(name))
 
-    def open_latents(self) -> Tensor:
-        """The latents of all scenes as the transformer sees them, [n, C, h, w] bf16."""
+    def open_latents(self) -> tuple[Tensor, float]:
+        """All latents as the transformer sees them, [n, C, h, w] bf16, and the factor that scaled them."""
         found = self.tensors("latents.pt")
-        return found["latents"] * found["factor"].to(torch.bfloat16)
-
-    def factor(self) -> float:
-        """What scales latents to a deviation of 1."""
-        return float(self.tensors("latents.pt")["factor"])
+        return found["latents"] * found["factor"].to(torch.bfloat16), float(found["factor"])
 
     def rows(self, count: int, of: int) -> Tensor:
         """Draw the numbers of scenes to learn from, of so many of which the last are held out: [count]."""

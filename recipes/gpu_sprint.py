@@ -14,22 +14,21 @@ from recipes.gpu_flow import FlowData
 from recipes.gpu_loop import Learner, Pace, run_for
 from recipes.gpu_run import GpuRun, say
 from recipes.toybox_model import DEVICE, Captions, read_captions
+from recipes.toybox_second import shipped_text
 from sanakit.base.text_states import TextStates
 from sanakit.flow.path import time_from_angle
-from sanakit.text import build_gemma, load_tokenizer
 from sanakit.training.objectives.consistency import angles
 from sanakit.training.objectives.ladd import Critic, LocalBatchNorm
 from sanakit.training.objectives.sprint import SprintDistillation
 from sanakit.training.objectives.sprint_draws import Draw, SprintBatch
 from sanakit.training.objectives.sprint_networks import SprintNetwork, Student, Teacher
 from sanakit.training.objectives.sprint_settings import AngleDensity
+from sanakit.training.tasks.network import load_base
 from sanakit.training.tasks.sprint import student_of
 from sanakit.transformer import SanaTransformer
 from sanakit.weights import (
     ModelSpec,
     Schedule,
-    load_text_encoder,
-    load_transformer,
     read_model_spec,
     read_words,
     write_derived,
@@ -52,16 +51,17 @@ class SprintTraining:
         settings = replace(sprint_settings(WARMUP), tangent="exact")
         self.settings = replace(settings, critic=replace(settings.critic, virtual_batch=VIRTUAL_BATCH))
         self.spec = read_model_spec(base)
-        teacher, judged = transformer_of(self.spec), self.settings.critic.numbers(self.spec.transformer.depth)
+        cpu = torch.device("cpu")
+        teacher = load_base(self.spec, torch.float32, cpu)
+        judged = self.settings.critic.numbers(teacher.config.depth)
         config = replace(teacher.config, guidance_embed=True, time_scale=1.0)
         torch.manual_seed(0)
-        student = student_of(transformer_of(self.spec), config).requires_grad_(True)
+        student = student_of(load_base(self.spec, torch.float32, cpu), config).requires_grad_(True)
         self.student = Student(student, adaptive=True)
         self.critic = Critic(config.width, len(judged), partial(LocalBatchNorm, size=VIRTUAL_BATCH))
-        self.text = build_gemma(self.spec.text_config, device="cpu")
-        load_text_encoder(self.text, self.spec.text_folder, dtype=torch.float32)
-        self.text.to(DEVICE).eval().requires_grad_(False)
-        self.empty = read_captions(load_tokenizer(self.spec.tokenizer_folder), [""]).to(DEVICE)
+        tokenizer, text = shipped_text(self.spec)
+        self.text = text.to(DEVICE).eval().requires_grad_(False)
+        self.empty = read_captions(tokenizer, [""]).to(DEVICE)
         null = self.states(self.empty)
         self.objective = SprintDistillation(
             sprint_config(base.parent, 1, batch=batch, sprint=self.settings),
@@ -101,20 +101,13 @@ def noised(x0: Tensor, density: AngleDensity) -> Draw:
     return Draw(angles(normal, density.mean, density.std), torch.randn_like(x0))
 
 
-def transformer_of(spec: ModelSpec) -> SanaTransformer:
-    """The transformer of a model, float32 on the CPU."""
-    model = SanaTransformer(spec.transformer)
-    load_transformer(model, spec.transformer, spec.transformer_source, dtype=torch.float32)
-    return model
-
-
 def train_sprint(run: GpuRun) -> None:
     """Distil the run's model, and write the student as a whole model to the run's `sprint`."""
     run.ready("model/model_index.json")
     batch = run.batch or BATCH
     training = SprintTraining(run.folder / "model", batch)
     data = FlowData(run, training.empty)
-    pace = Pace(seconds=run.seconds, lr=run.lr or RATE, cooldown=0.4, ema=0.998)
+    pace = Pace(lr=run.lr or RATE, cooldown=0.4, ema=0.998)
     student, critic = Learner(training.student, pace), Learner(training.critic, pace)
     known: dict[str, Tensor] = {}
 

@@ -163,18 +163,22 @@ def train_decoder(steps: int | None = None) -> None:
     def loss(pixels: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         with torch.no_grad():
             latent = encode(pixels)
-        decoded = decode(latent + LATENT_NOISE * noise_like(latent, generator))
-        parts, steep = reconstruction(decoded, pixels), steepness_error(decoded.float() - pixels)
-        return {**parts, "loss": parts["loss"] + STEEP * steep, "steep": steep.detach()}
+        return steep_reconstruction(decode(latent + LATENT_NOISE * noise_like(latent, generator)), pixels)
 
     for report in sentences(recipe_trainer(model.decoder, shortened(DECODER, steps)).train(loss, batches)):
         print(report, flush=True)
 
 
+def steep_reconstruction(decoded: Tensor, pixels: Tensor) -> dict[str, Tensor]:
+    """The losses of `reconstruction`, and the squared error of differences by its weight."""
+    parts, steep = reconstruction(decoded, pixels), steepness_error(decoded.float() - pixels)
+    return {**parts, "loss": parts["loss"] + STEEP * steep, "steep": steep.detach()}
+
+
 def load_decoder(model: DCAE, weights: Mapping[str, Tensor]) -> None:
     """Overwrite the decoder by that of another autoencoder of the same shape."""
     own = {name: value for name, value in weights.items() if name.startswith("decoder.")}
-    model.load_state_dict(model.state_dict() | {name: value.float() for name, value in own.items()})
+    model.load_state_dict(model.state_dict() | own)
 
 
 def sharpen() -> None:

@@ -67,7 +67,7 @@ def test_captions_are_those_of_the_scenes(scenes: list[Scene], tensors: SceneTen
 
 
 def test_the_rate_rises_and_falls_with_the_time() -> None:
-    pace = Pace(seconds=10, lr=1.0, warmup=0.1, cooldown=0.5)
+    pace = Pace(lr=1.0, warmup=0.1, cooldown=0.5)
     shares = (0.0, 0.05, 0.1, 0.4, 0.75, 1.0, 1.2)
     assert [round(pace.factor(done), 6) for done in shares] == [0.0, 0.5, 1.0, 1.0, 0.5, 0.0, 0.0]
 
@@ -112,7 +112,7 @@ def test_scenes_are_sampled_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
 
 def test_a_learner_moves_towards_less_loss_and_keeps_an_average() -> None:
     network = torch.nn.Linear(2, 1)
-    learner = Learner(network, Pace(seconds=1, lr=0.1, warmup=1e-9, ema=0.5, weight_decay=0.1))
+    learner = Learner(network, Pace(lr=0.1, warmup=1e-9, ema=0.5, weight_decay=0.1))
     assert [group["weight_decay"] for group in learner.optimizer.param_groups] == [0.1, 0.0]
     x = torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
     losses = [network(x).square().mean() for _ in range(1)]

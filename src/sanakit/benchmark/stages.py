@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -86,8 +85,7 @@ def text_of_image(model: Any, words: TextStates) -> TextKV:
     """Keys and values of a text as the pipeline computes them once per image; padding of a recording stays hidden."""
     with torch.no_grad():
         text_kv: TextKV = model.precompute_text(words)
-    real = text_kv.mask is None or bool(text_kv.mask.all())
-    return replace(text_kv, mask=None) if real else text_kv
+    return text_kv.unpadded()
 
 
 def _edited(spec: EngineSpec, part: str, model: nn.Module, precision: Precision) -> Any:

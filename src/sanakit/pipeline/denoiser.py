@@ -238,8 +238,7 @@ def precompute_text(
         )
     if reads is not None and prompt.owners is not None:
         return replace(text_kv, mask=_region_mask(text_kv, prompt, branches, reads))
-    real = text_kv.mask is None or bool(text_kv.mask.all())
-    return replace(text_kv, mask=None) if real else text_kv
+    return text_kv.unpadded()
 
 
 def _region_mask(text_kv: TextKV, prompt: PromptStates, branches: Branches, reads: Tensor) -> Tensor:

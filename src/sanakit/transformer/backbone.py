@@ -6,7 +6,7 @@ Letters: B batch, C latent channels, h/w latent position, p patch, N = (h/p)*(w/
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -30,6 +30,11 @@ class TextKV:
 
     blocks: tuple[KV, ...]
     mask: Tensor | None
+
+    def unpadded(self) -> TextKV:
+        """Return the same without a mask that hides nothing; one that hides padding stays."""
+        real = self.mask is not None and bool(self.mask.all())
+        return replace(self, mask=None) if real else self
 
 
 class Backbone(nn.Module):
