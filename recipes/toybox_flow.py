@@ -13,13 +13,12 @@ from transformers import PreTrainedTokenizerBase
 
 from recipes.toybox_alignment import Aligned, Cells, alignment_loss, cells_of
 from recipes.toybox_contrast import CONTRAST, EVERY, PAIRS, TransformerBatch, mirrored, side_contrast
-from recipes.toybox_model import TextToVelocity, draw_lines, read_captions
+from recipes.toybox_model import TextToVelocity, draw_lines, read_captions, shows_two
 from recipes.toybox_shards import SceneShards, keep
 from sanakit.base.errors import InputError
 from sanakit.base.seeds import batch_indices
 from sanakit.flow.path import LinearPath
 from sanakit.flow.times import ShiftedTimes
-from sanakit.toybox.grammar import Scene
 from sanakit.training import velocity
 from sanakit.training.optim import OptimizerName
 
@@ -38,6 +37,7 @@ class Levers:
         alignment: weight of the alignment head's loss; 0 trains without one.
         block: number of the block whose tokens the head reads.
         two: share of each batch that is drawn from scenes with two different shapes alone.
+        uneven: share of the captions of such scenes that say all of one thing and only the shape of the other.
         edges: share of the times that are drawn evenly from 0 to `EDGES`.
         objects: how much more the flow's loss weighs in cells that show an object; 0 for as much as elsewhere.
         optimizer: of the run.
@@ -46,6 +46,7 @@ class Levers:
     alignment: float = 0.0
     block: int = 4
     two: float = 0.0
+    uneven: float = 0.0
     edges: float = 0.0
     objects: float = 0.0
     optimizer: OptimizerName = "adamw"
@@ -68,11 +69,6 @@ class LatentScenes:
     def x0(self, rows: Sequence[int]) -> Tensor:
         """Scaled latents [B, C, h, w] float32."""
         return self.latents[list(rows)].float() * self.factor
-
-
-def shows_two(scene: Scene) -> bool:
-    """Whether a scene shows two objects of different shapes."""
-    return len(scene.objects) == 2 and scene.objects[0].shape != scene.objects[1].shape
 
 
 def open_scenes(folder: Path, latents: Path, cells: Path | None = None) -> LatentScenes:
@@ -138,7 +134,7 @@ class FlowTraining:
     def batches(self, step: int) -> FlowBatch:
         """The scenes of a step with captions drawn for it; in every few steps some with mirrored captions, too."""
         rows = self.rows(step)
-        lines = draw_lines(self.scenes.shards, rows, step, CAPTION_DROPOUT)
+        lines = draw_lines(self.scenes.shards, rows, step, CAPTION_DROPOUT, self.levers.uneven)
         sided = [row for row, line in enumerate(lines) if mirrored(line) != line][:PAIRS]
         pairs = None
         if step % EVERY == 0 and len(sided) == PAIRS:

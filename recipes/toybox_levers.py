@@ -63,6 +63,7 @@ VARIANTS = {
     "trained on": Levers(),
     "alignment": Levers(alignment=0.1),
     "two shapes": Levers(two=0.5),
+    "two shapes, unevenly told": Levers(two=0.5, uneven=0.3),
     "alignment, two shapes": Levers(alignment=0.1, two=0.5),
     "edges": Levers(edges=0.25),
     "objects": Levers(objects=2.0),

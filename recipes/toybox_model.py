@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -22,8 +22,10 @@ from sanakit.text import (
     small_gemma,
     train_tokenizer,
 )
-from sanakit.toybox.captions import caption
+from sanakit.toybox.captions import caption, full_spec, phrase
+from sanakit.toybox.grammar import GroupSpec, Scene, SceneSpec
 from sanakit.toybox.parsing import parse
+from sanakit.toybox.wording import trained_wording
 from sanakit.toybox.words import SHAPE_WAYS, all_words
 from sanakit.transformer import PRESETS, SanaTransformer, initialise
 
@@ -71,13 +73,37 @@ class Captions:
         return Captions(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
-def draw_lines(shards: SceneShards, indices: list[int], step: int, dropout: float) -> list[str]:
-    """One caption per scene, drawn anew for each step. Dropped captions are empty."""
+def draw_lines(
+    shards: SceneShards, indices: list[int], step: int, dropout: float, uneven: float = 0.0
+) -> list[str]:
+    """One caption per scene, drawn anew for each step. Dropped captions are empty.
+
+    uneven: share of the scenes with two shapes whose caption is `uneven_caption`.
+    """
     lines = []
     for index in indices:
-        rng = random.Random(step * 1_000_003 + index)
-        lines.append("" if rng.random() < dropout else caption(shards.scene(index), rng))
+        rng, scene = random.Random(step * 1_000_003 + index), shards.scene(index)
+        dropped, told = rng.random() < dropout, caption
+        if uneven and shows_two(scene) and rng.random() < uneven:
+            told = uneven_caption
+        lines.append("" if dropped else told(scene, rng))
     return lines
+
+
+def shows_two(scene: Scene) -> bool:
+    """Whether a scene shows two objects of different shapes."""
+    return len(scene.objects) == 2 and scene.objects[0].shape != scene.objects[1].shape
+
+
+def uneven_caption(scene: Scene, draw: random.Random) -> str:
+    """One thing with colour and material, the other by its shape alone: "a red striped cube and a sphere".
+
+    Captions as they come say that of one scene of two things in a hundred.
+    """
+    first, second = draw.sample([replace(group, size=None) for group in full_spec(scene).groups], 2)
+    place = {"floor": scene.floor, "light": scene.light} if draw.random() < 0.5 else {}
+    spec = SceneSpec(groups=(first, GroupSpec(shape=second.shape)), **place)
+    return phrase(spec) if draw.random() < 0.5 else trained_wording(spec, draw)
 
 
 def read_captions(tokenizer: PreTrainedTokenizerBase, lines: list[str]) -> Captions:

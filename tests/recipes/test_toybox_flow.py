@@ -11,8 +11,10 @@ from recipes import toybox_second
 from recipes.settings import recipe_trainer, settings
 from recipes.toybox_alignment import cells_of
 from recipes.toybox_flow import EDGES, FlowTraining, LatentScenes, Levers, open_scenes, shows_two
+from recipes.toybox_model import draw_lines
 from recipes.toybox_shards import SceneShards, keep, render_dataset
 from sanakit.base.errors import InputError
+from sanakit.toybox.parsing import parse
 from sanakit.training import sentences
 from sanakit.weights import resolve
 
@@ -52,6 +54,21 @@ def test_a_share_of_a_batch_shows_two_shapes(scenes: LatentScenes) -> None:
     assert {walked.count(row) for row in found.two} == {4}  # each as often as any other
     plain = training(scenes, Levers(), batch=8)
     assert sorted(row for step in range(3) for row in plain.rows(step)) == list(range(SCENES))
+
+
+def test_two_things_may_be_told_unevenly(scenes: LatentScenes) -> None:
+    rows, told = scenes.two, set()
+    for step in range(20):
+        lines = draw_lines(scenes.shards, rows, step, 0.0, uneven=1.0)
+        for row, line in zip(rows, lines, strict=True):
+            spec, scene = parse(line), scenes.shards.scene(row)
+            first, second = sorted(spec.groups, key=lambda group: group.colour is None)
+            assert first.colour and first.material and not (second.colour or second.material or second.size)
+            assert all(any(group.matches(item) for item in scene.objects) for group in spec.groups)
+            told.add((row, first.shape))
+    assert len(told) == 2 * len(rows)  # each thing is the one that is told
+    plain = draw_lines(scenes.shards, list(range(SCENES)), 3, 0.1)
+    assert draw_lines(scenes.shards, list(range(SCENES)), 3, 0.1, uneven=0.0) == plain
 
 
 def test_a_share_of_the_times_is_low(scenes: LatentScenes) -> None:
