@@ -125,7 +125,7 @@ def measure(name: str, seed: int, steps: int) -> Found:
 
 def trained(name: str, config: TrainConfig, steps: int) -> tuple[TransformerTask, Trainer, SanaTransformer]:
     """A variant's run at its end; it goes on where it was."""
-    precision = decide()
+    precision = decide(dtype=config.dtype)
     world = World(device=precision.device)
     task = TransformerTask(replace(config, validate=max(1, steps // LOOKS)), precision, world, print)
     for notice in sentences(task.prepare()):

@@ -10,6 +10,9 @@ intervals by a bootstrap over prompts. The same command goes on where it was.
     python -m recipes.best_of --all --model toybox --steps 20 --candidates 1    what they are held against
     python -m recipes.best_of --all --steps 1                               drafts, as of --draft-steps 1
     python -m recipes.best_of --table --all --plot out/best-of.png          curves of what is there
+
+--model may be a folder: `--model runs/recover/0-4-6-7-8-9/1000-steps/model --steps 20 --candidates 8` draws candidates
+of a smaller model, and `--table --against toybox:20` holds them against one picture of the whole one.
 """
 
 from __future__ import annotations
@@ -49,7 +52,13 @@ DRAFT = 1
 
 def folder_of(model: str, steps: int) -> Path:
     """Where pictures and readings lie."""
-    return RUNS / f"{Path(model).name}-{steps}"
+    return RUNS / f"{named(model)}-{steps}"
+
+
+def named(model: str) -> str:
+    """A model's name, or its folder below runs in one word."""
+    parts = Path(model).parts
+    return "-".join(parts[1:] if parts[0] == "runs" else parts[-1:])
 
 
 def draw(
@@ -165,15 +174,23 @@ def all_curves(
     if steps != DRAFT and is_drawn(model, DRAFT, len(prompts)):
         drafts = read_drawn(model, DRAFT, prompts)
         found[f"{name}, chosen by drafts in {DRAFT}"] = draft_curve(drafts, full, chooser, scorer)
-    for other, count in others:
-        if is_drawn(other, count, len(prompts)):
-            found[label(other, count)] = curve(read_drawn(other, count, prompts), chooser, scorer)
+    for against, count in others:
+        if is_drawn(against, count, len(prompts)):
+            found[label(against, count)] = curve(read_drawn(against, count, prompts), chooser, scorer)
     return found
 
 
 def label(model: str, steps: int) -> str:
     """A model with its steps, for people."""
-    return f"{Path(model).name}, {steps} step{'s' if steps > 1 else ''}"
+    return f"{named(model)}, {steps} step{'s' if steps > 1 else ''}"
+
+
+def other(text: str) -> tuple[str, int]:
+    """A model and its number of steps, as --against says them: `toybox:20`."""
+    name, _, steps = text.rpartition(":")
+    if not name or not steps.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not MODEL:STEPS")
+    return name, int(steps)
 
 
 @resumable
@@ -189,8 +206,14 @@ def main() -> None:
     parser.add_argument(
         "--all", action="store_true", help="all candidates, not until the shipped judge finds one right"
     )
+    parser.add_argument("--table", action="store_true", help="print what is there, of all these models")
     parser.add_argument(
-        "--table", action="store_true", help="print what is there, of this model and of toybox"
+        "--against",
+        metavar="MODEL:STEPS",
+        nargs="*",
+        type=other,
+        default=[("toybox", 20)],
+        help="with --table: models that it is held against",
     )
     parser.add_argument("--plot", type=Path, help="with --table: draw it")
     given = parser.parse_args()
@@ -203,7 +226,7 @@ def main() -> None:
             print(f"prompt {number}/{len(prompts)}: {count} candidates", flush=True)
         return
     most = None if given.all else given.candidates
-    curves = all_curves(prompts, given.model, given.steps, most, [("toybox", 20)])
+    curves = all_curves(prompts, given.model, given.steps, most, given.against)
     print(table(curves))
     if given.plot is not None:
         plot(given.plot, curves)

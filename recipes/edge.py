@@ -132,7 +132,7 @@ def distil(config: TrainConfig, blocks: Sequence[int], targets: Sequence[int]) -
 
     targets: the base model's blocks whose tokens each of its blocks should give.
     """
-    precision, spec = decide(), read_model_spec(resolve(config.base_model))
+    precision, spec = decide(dtype=config.dtype), read_model_spec(resolve(config.base_model))
     teacher = SanaTransformer(spec.transformer)
     load_transformer(teacher, spec.transformer, spec.transformer_source, dtype=torch.float32)
     student = shallow(teacher, blocks).to(precision.device)

@@ -78,7 +78,7 @@ def autocast(device: torch.device) -> torch.autocast:
 
 def recipe_trainer(model: nn.Module, config: TrainConfig, players: Sequence[Player] = ()) -> Trainer:
     """The trainer of a model, in the dtype that is fastest here; it goes on from the newest checkpoint of the run."""
-    dtype = decide(next(model.parameters()).device.type).dtype
+    dtype = decide(next(model.parameters()).device.type, config.dtype).dtype
     return Trainer(model, config, players, dtype=None if dtype == torch.float32 else dtype)
 
 

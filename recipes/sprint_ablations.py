@@ -98,7 +98,8 @@ def config_of(name: str, seed: int, steps: int, teacher: str = TEACHER) -> Train
 
 def measure(name: str, seed: int, steps: int) -> Found:
     """Train a variant, and keep how its model draws."""
-    config, precision = config_of(name, seed, steps), decide()
+    config = config_of(name, seed, steps)
+    precision = decide(dtype=config.dtype)
     task = VARIANTS[name].task(config, precision, World(device=precision.device), print)
     trainer = run_task(task, config, precision)
     return keep_result(config.folder, measured(averaged(task, trainer), DRAWN, PROMPTS))

@@ -61,6 +61,7 @@ from sanakit.text import load_tokenizer, save_tokenizer
 from sanakit.toybox.grammar import Split
 from sanakit.toybox.words import all_words
 from sanakit.training import reconstruction, sentences
+from sanakit.training.objectives.autoencoding import to_range
 from sanakit.training.objectives.perceptual import steepness_error
 from sanakit.weights import ModelSpec, Schedule, write_folder
 
@@ -111,8 +112,7 @@ def render_scenes(name: str, count: int, split: Split, seed: int) -> None:
 
 def pixels_of(shards: SceneShards, indices: list[int]) -> Tensor:
     """[B, 3, H, W] in -1..1, channels last."""
-    images = torch.stack([shards.image(index) for index in indices]).to(memory_format=torch.channels_last)
-    return images.float() / 127.5 - 1
+    return to_range(torch.stack([shards.image(index) for index in indices]))
 
 
 def noise_like(x: Tensor, generator: torch.Generator) -> Tensor:

@@ -44,7 +44,7 @@ def unnormed_teacher(folder: Path, batch: int, steps: int = STEPS, data: DataCon
         optimizer=OptimizerConfig(lr=3e-4, betas=(0.9, 0.99)), clip=1.0, ema=0.995,
         schedule=LRScheduleConfig(warmup=min(50, steps), cooldown=0.3), saving=SavingConfig(minutes=5, keep=1),
     )  # fmt: skip
-    return run_flow(config, shipped_unnormed(config.base_model), decide())
+    return run_flow(config, shipped_unnormed(config.base_model), decide(dtype=config.dtype))
 
 
 def shipped_unnormed(name: str = "toybox") -> SanaTransformer:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentTypeError
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -24,7 +26,7 @@ def test_a_network_grows_from_the_shallow_one_of_its_seed(tmp_path: Path) -> Non
         config = grow.config_of(
             name, 1, 2, pictures=pictures(), cache=cache(), size=64, runs=tmp_path, held=4, look=1, batch=4, shape=SHAPE
         )  # fmt: skip
-        grow.train(config)
+        grow.train(replace(config, dtype="fp32"))  # as all that share the cache
     depths = {
         name: read_model_spec(tmp_path / f"{name}-1/model").transformer.depth
         for name in ("shallow", "partial")
@@ -121,6 +123,18 @@ def test_drawing_until_one_is_right_costs_what_was_drawn() -> None:
     assert [share[0] for _, _, share in until_curve(found, "one", "other", 4)] == pytest.approx(
         [1 / 3, 2 / 3, 2 / 3]
     )
+
+
+def test_models_that_are_held_against_each_other_have_names_of_their_own() -> None:
+    assert best_of.other("toybox:20") == ("toybox", 20)
+    assert best_of.other("runs/recover/0-1/100-steps/model:4")[1] == 4
+    with pytest.raises(ArgumentTypeError, match="MODEL:STEPS"):
+        best_of.other("toybox")
+    small, whole = (
+        best_of.folder_of(f"runs/recover/{blocks}/100-steps/model", 4) for blocks in ("0-1", "0-2")
+    )
+    assert small != whole and small.parent == best_of.RUNS
+    assert best_of.label("toybox-sprint", 1) == "toybox-sprint, 1 step"
 
 
 def test_candidates_are_drawn_once_and_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

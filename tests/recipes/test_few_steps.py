@@ -144,7 +144,7 @@ def test_norms_are_folded_into_projections() -> None:
 
 def test_a_teacher_without_norms_is_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unnormed, "SIZE", 64)
-    data = DataConfig(path=pictures(), cache=cache(), square=True)
+    data = DataConfig(path=pictures(), cache=tmp_path / "cache", square=True)
     folder = unnormed.unnormed_teacher(tmp_path, 4, steps=1, data=data)
     assert not read_model_spec(folder).transformer.qk_norm
     monkeypatch.setattr(unnormed, "run_flow", lambda config, *rest: config.folder)
@@ -180,7 +180,7 @@ def test_feature_distillation_is_0_for_the_teacher_itself(tmp_path: Path) -> Non
 
 
 def test_an_edge_model_from_its_teacher_to_its_table(tmp_path: Path) -> None:
-    config = replace(edge.flow_config(1, tmp_path, pictures(), cache(), size=64), batch=4)
+    config = replace(edge.flow_config(1, tmp_path, pictures(), cache(), size=64), batch=4, dtype="fp32")
     folder = edge.distil_flow(config)
     assert read_model_spec(folder).transformer.depth == 3
     rows = edge.table([("flow", load(folder, device="cpu"))], 2, tmp_path / "cells").splitlines()
@@ -191,6 +191,7 @@ def test_an_edge_model_from_its_teacher_to_its_table(tmp_path: Path) -> None:
 def test_a_pruned_model_is_trained_on_towards_the_whole_one(tmp_path: Path) -> None:
     assert recover.handed_on([0, 2, 4], 5) == [1, 3, 4] and recover.handed_on(range(3), 3) == [0, 1, 2]
     config = recover.recovery_config(tmp_path, 1, pictures=pictures(), cache=cache(), size=64, batch=4)
+    config = replace(config, dtype="fp32")  # as all that share the cache
     folder = recover.recover(config, [0, 4, 9])
     assert read_model_spec(folder).transformer.depth == 3
     rows = recover.table([("after 1 step", folder)], 2, tmp_path / "cells").splitlines()

@@ -82,11 +82,6 @@ class SprintTask(TransformerTask):
         wanted = self.settings.tangent
         return wanted == "exact" or (wanted == "auto" and not self.config.compile)
 
-    @property
-    def _most(self) -> float:
-        """The number that the teacher's time embedding reads at pure noise."""
-        return float(TRAIN_STEPS * self.spec.transformer.time_scale)
-
     def objective(self) -> Objective:
         """Build student and critic, float32, and the frozen teacher."""
         settings = self.settings
@@ -210,8 +205,10 @@ class SprintTask(TransformerTask):
         yield from super().remarks()
         if self._begun is not None:
             yield "student", f"begins as {self.settings.student}"
-        elif self._most != 1:
-            text = f"the base model's go to {self._most:g}, a Sprint model's to 1: the student's embedding is fitted"
+        elif (most := pure_noise(self.spec.transformer)) != 1:
+            text = (
+                f"the base model's go to {most:g}, a Sprint model's to 1: the student's embedding is fitted"
+            )
             yield "times", text
         if not self.spec.transformer.qk_norm:
             text = (
@@ -234,13 +231,18 @@ class SprintTask(TransformerTask):
         return [pair.student] if pair.critic is None else [*pair.critic.heads, pair.student, pair.critic]
 
 
+def pure_noise(config: TransformerConfig) -> float:
+    """Return the number that a network's time embedding reads at pure noise."""
+    return float(TRAIN_STEPS * config.time_scale)
+
+
 def student_of(teacher: SanaTransformer, config: TransformerConfig) -> SanaTransformer:
     """Make a student of a teacher's weights, float32 on the CPU: its guidance embedding says nothing yet.
 
     config: the student's, of the same shape, with `guidance_embed` and times in 0..1. The teacher is used up: its time
     embedding is fitted to those times, and the student has its tensors.
     """
-    most = float(TRAIN_STEPS * teacher.config.time_scale)
+    most = pure_noise(teacher.config)
     if most != config.time_scale:
         fit_dense_time(teacher.time, most)
     guidance = ScalarEmbed(config.width)
