@@ -28,6 +28,7 @@ from tests.oracles.ports import free_port
 
 PATIENCE = 600.0  # seconds for whatever is waited for
 STEPS = 20
+WATCHED_STEPS = 300  # of the job that is watched: longer than word of its watcher takes to a replica
 
 
 def configuration(data: Path, port: int, batch: int) -> dict[str, Any]:
@@ -181,8 +182,8 @@ def previews_of(http: httpx.Client, job: str) -> int:
 def draw(http: httpx.Client, cluster: Cluster, pictures: int) -> None:
     """Ask for pictures until two replicas draw, and look at what came."""
 
-    def ask(seed: int) -> str:
-        request = {"prompt": "a red cube on snow", "steps": STEPS, "seed": seed}
+    def ask(seed: int, steps: int = STEPS) -> str:
+        request = {"prompt": "a red cube on snow", "steps": steps, "seed": seed}
         return str(http.post("/api/jobs", json={"request": request}).raise_for_status().json()["id"])
 
     seeds = iter(range(10**6))
@@ -195,8 +196,7 @@ def draw(http: httpx.Client, cluster: Cluster, pictures: int) -> None:
             job for job in jobs if http.get(f"/api/jobs/{job}").json()["state"] in ("queued", "running")
         ]
         jobs |= {ask(seed): seed for seed in (next(seeds) for _ in range(pictures - len(running)))}
-    last = ask(next(seeds))
-    previews = previews_of(http, last)
+    previews = previews_of(http, ask(next(seeds), WATCHED_STEPS))
     assert previews, "a watched job has previews"
     seen = set[str]()
     for job, seed in jobs.items():
