@@ -5,6 +5,8 @@
                                                      further from there; at 1e-4 a run collapses after 700 steps
     python -m recipes.toybox_sprint --compile        blocks through torch.compile, the derivative by central differences
     python -m recipes.toybox_sprint ship             one stage alone
+    python -m recipes.toybox_sprint pictures train --teacher runs/recover/0-3-4-5-6-7-8-9/1000-steps/model
+                                                     --folder runs/recover/sprint          another model of Toybox
 
 Stages:
   pictures   scenes with captions to runs/sets/256-captions
@@ -101,14 +103,22 @@ def main() -> None:
     parser.add_argument(
         "--student", help="a model of few steps to begin with, such as toybox-sprint; default: the teacher"
     )
+    parser.add_argument(
+        "--teacher", default="toybox", help="the model that is distilled; only toybox's ships"
+    )
     parser.add_argument("--folder", type=Path, default=RUN, help="of the run")
     parser.add_argument("--compile", action="store_true")
     given = parser.parse_args()
     sprint = sprint_settings(given.warmup, given.student)
-    config = sprint_config(given.folder, given.steps, lr=given.lr, sprint=sprint, batch=given.batch)
+    config = sprint_config(
+        given.folder, given.steps, base=given.teacher, lr=given.lr, sprint=sprint, batch=given.batch
+    )
     config = replace(config, compile=given.compile)
+    stages = given.stages or (STAGES if given.teacher == "toybox" else STAGES[:-1])
+    if "ship" in stages and given.teacher != "toybox":
+        parser.error("only the distilled toybox ships: leave out `ship`, or --teacher")
     try:
-        run_stages(given.stages or STAGES, config, given.pictures)
+        run_stages(stages, config, given.pictures)
     except SanakitError as error:
         print(f"error: {error}.", file=sys.stderr)
         raise SystemExit(2) from None
