@@ -129,8 +129,9 @@ def test_check_cache_and_training_finish_and_name_each_fault(sana: Sana, tmp_pat
     assert not set(sound) & {"late-cut", "latin", "deep"}
 
     cache = sana(
-        "data", "cache", "set", "--model", "toybox", "--size", 64, "--square", "--out", "cache", "--json"
-    )
+        "data", "cache", "set", "--model", "toybox", "--size", 64, "--square", "--out", "cache", "--json",
+        "--dtype", "fp32",
+    )  # fmt: skip
     assert cache.exit_code == 0, cache.output
     filled = json.loads(cache.stdout)
     assert filled["pictures"]["made"] >= 8

@@ -221,7 +221,7 @@ def test_the_file_draws_what_the_preview_shows(tmp_path: Path, monkeypatch: pyte
     found = read_lora(tmp_path / "lora" / LORA_FILE)
     assert found.base == "model"
     assert found.ranks == (4,)  # twice that of the run: what PiSSA began with is taken away
-    model = load(tiny(), device="cpu", fast="off")
+    model = load(tiny(), device="cpu", dtype="fp32", fast="off")
     request = ImageRequest(prompt="a red cube", steps=2, width=64, height=64)
     bare = np.asarray(model.images(request)[0]).astype(int)
     drawn = np.asarray(model.images(replace(request, loras=(str(tmp_path / "lora"),)))[0]).astype(int)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from sanakit.base.precision import decide
 from sanakit.training.config import TrainConfig
 from sanakit.training.edits import named_weights
 from sanakit.training.optim import build_optimizer, lr_for_batch
@@ -70,8 +71,9 @@ def make_player(
     Raises ConfigError if nothing is trained or a library is missing.
     """
     settings = optimizer or config.optimizer
+    dtype = decide(next(module.parameters()).device.type, config.dtype).dtype
     return Player(
-        name=name, module=module, optimizer=build_optimizer(module, settings), loss=loss,
+        name=name, module=module, optimizer=build_optimizer(module, settings, dtype), loss=loss,
         lr=lr_for_batch(settings.lr, config.batch, config.schedule.rule),
         clip=config.clip, ema=config.ema if average else None,
     )  # fmt: skip

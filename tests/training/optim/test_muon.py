@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -120,6 +122,23 @@ def test_convolutions_of_one_pixel_are_matrices() -> None:
     Muon([matrix, convolution], lr=0.1).step()
     torch.testing.assert_close(convolution[..., 0, 0], matrix)
     assert not torch.equal(matrix, start)
+
+
+def test_products_are_in_the_dtype_of_the_run_on_every_chip() -> None:
+    torch.manual_seed(0)
+    start, grad = torch.randn(24, 16), torch.randn(24, 16)
+    step = 0.1 * 0.2 * math.sqrt(24) * orthogonalised(grad)
+    for dtype, least, most in ((None, 0.0, 1e-5), (torch.bfloat16, 1e-4, 0.02)):
+        model = nn.ModuleList([nn.Linear(16, 24, bias=False)])
+        model[0].weight.data.copy_(start)
+        model[0].weight.grad = grad.clone()
+        settings = OptimizerConfig(name="muon", lr=0.1, weight_decay=0.0)
+        optimizer = (
+            build_optimizer(model, settings) if dtype is None else build_optimizer(model, settings, dtype)
+        )
+        optimizer.step()
+        apart = float((start - step - model[0].weight.detach()).norm() / step.norm())
+        assert least <= apart <= most
 
 
 def test_what_muon_can_t_move_is_refused() -> None:

@@ -23,11 +23,16 @@ NEEDS_TORCHAO = (
 )
 
 
-def build_optimizer(model: nn.Module, config: OptimizerConfig) -> Optimizer:
+def build_optimizer(
+    model: nn.Module, config: OptimizerConfig, dtype: torch.dtype = torch.float32
+) -> Optimizer:
     """Build the optimiser of all parameters of `model` that are trained: groups with decay and without.
 
+    dtype: of the products of Muon, which is that of the run; states and steps are float32.
     Raises ConfigError if nothing is trained, or nothing that Muon moves, or a library is missing.
     """
+    if config.name == "muon":
+        return _muon(model, config, dtype)
     return _BUILDERS[config.name](model, config)
 
 
@@ -102,7 +107,7 @@ def _came(model: nn.Module, config: OptimizerConfig) -> Optimizer:
     )
 
 
-def _muon(model: nn.Module, config: OptimizerConfig) -> Optimizer:
+def _muon(model: nn.Module, config: OptimizerConfig, dtype: torch.dtype) -> Optimizer:
     (beta1, beta2), groups = config.decays, hidden_groups(model, config.weight_decay)
     return Muon(
         groups,
@@ -111,6 +116,7 @@ def _muon(model: nn.Module, config: OptimizerConfig) -> Optimizer:
         betas=(beta1, beta2),
         eps=config.epsilons[0],
         fused=_fuses(groups),
+        dtype=dtype,
     )
 
 
@@ -119,7 +125,6 @@ _BUILDERS: dict[OptimizerName, Callable[[nn.Module, OptimizerConfig], Optimizer]
     "came": _came,
     "came-8bit": _came,
     "adamw-8bit": _adamw_8bit,
-    "muon": _muon,
 }
 
 

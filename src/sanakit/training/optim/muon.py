@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from functools import cache
 from typing import Any
 
 import torch
@@ -22,7 +21,6 @@ from torch.optim import Optimizer
 from torch.optim.adamw import adamw
 
 from sanakit.base.errors import ConfigError
-from sanakit.base.precision import decide
 from sanakit.training.optim.layout import layout_of
 
 _QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -46,6 +44,7 @@ class Muon(Optimizer):
         betas, eps: of AdamW.
         weight_decay: decoupled, times the learning rate.
         fused: whether AdamW is one kernel.
+        dtype: of the Newton-Schulz steps; bf16 is exact enough for them (arXiv 2502.16982).
 
     Raises:
         ConfigError: for an orthogonal group with other tensors.
@@ -60,9 +59,11 @@ class Muon(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         fused: bool = False,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         defaults = {"lr": lr, "momentum": momentum, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         super().__init__(params, {**defaults, "fused": fused, "orthogonal": True})
+        self._dtype = dtype
         orthogonal = (p for group in self.param_groups if group["orthogonal"] for p in group["params"])
         for parameter in orthogonal:
             if not _is_matrix(parameter):
@@ -94,7 +95,7 @@ class Muon(Optimizer):
         weight, grad = layout.local(parameter), layout.local(parameter.grad)
         mean = layout.local(state["momentum_buffer"]).lerp_(grad, 1 - group["momentum"])
         ahead = layout.whole(layout.rows(grad.lerp(mean, group["momentum"]), parameter.shape[0]))
-        step = orthogonalised(ahead.flatten(1), _fast_dtype(parameter.device.type)).to(weight.dtype)
+        step = orthogonalised(ahead.flatten(1), self._dtype).to(weight.dtype)
         size = _RMS * math.sqrt(max(step.shape))
         weight.mul_(1 - group["lr"] * group["weight_decay"])
         weight.sub_(layout.part(step.view(parameter.shape)), alpha=group["lr"] * size)
@@ -165,9 +166,3 @@ def _hidden_weights(model: nn.Module) -> list[Tensor]:
 def _is_matrix(weight: Tensor) -> bool:
     """Return whether a weight is [R, C] or [R, C, 1, 1] with several rows and columns: depthwise 1x1 ones aren't."""
     return weight.ndim >= 2 and min(weight.shape[:2]) > 1 and weight.shape[2:].numel() == 1
-
-
-@cache
-def _fast_dtype(device: str) -> torch.dtype:
-    """Return the dtype that this chip multiplies fastest: bf16 is exact enough for Newton-Schulz (arXiv 2502.16982)."""
-    return decide(device).dtype
