@@ -9,18 +9,19 @@ from __future__ import annotations
 import gzip
 import json
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from recipes.toybox_alignment import Cells, cells_of
-from recipes.toybox_flow import shows_two
-from recipes.toybox_model import MODEL, Captions, read_captions
+from recipes.toybox_model import MODEL, Captions, read_captions, shows_two
 from sanakit.base.files import atomic_write
 from sanakit.base.json_text import parse_json
 from sanakit.text import load_tokenizer
@@ -83,13 +84,23 @@ def sample_lines(first: int, count: int) -> list[str]:
     return [json.dumps(sample_scene(number, "train").to_json()) for number in range(first, first + count)]
 
 
+@contextmanager
+def mapping(workers: int) -> Iterator[Callable[..., Iterable[Any]]]:
+    """`map`, with several processes if there is to be more than one."""
+    if workers <= 1:
+        yield map
+        return
+    with worker_pool(workers) as pool:
+        yield pool.map
+
+
 def write_scenes(path: Path, count: int, workers: int) -> None:
     """Sample training scenes with `workers` processes, ten milliseconds of a core each; the file appears whole."""
     starts = range(0, count, PIECE)
 
     def write(draft: Path) -> None:
-        with worker_pool(workers) as pool, gzip.open(draft, "wt", encoding="utf-8") as file:
-            for lines in pool.map(sample_lines, starts, (min(PIECE, count - start) for start in starts)):
+        with mapping(workers) as mapped, gzip.open(draft, "wt", encoding="utf-8") as file:
+            for lines in mapped(sample_lines, starts, (min(PIECE, count - start) for start in starts)):
                 file.writelines(line + "\n" for line in lines)
 
     atomic_write(path, write)
@@ -100,9 +111,9 @@ def read_scenes(path: Path, count: int | None, workers: int, captions: int = CAP
     with gzip.open(path, "rt", encoding="utf-8") as file:
         lines = file.read().splitlines()[:count]
     pieces = [lines[start : start + PIECE] for start in range(0, len(lines), PIECE)]
-    with worker_pool(workers) as pool:
+    with mapping(workers) as mapped:
         read = partial(_arrays_of_lines, captions=captions)
-        found = list(pool.map(read, pieces, range(0, len(lines), PIECE)))
+        found = list(mapped(read, pieces, range(0, len(lines), PIECE)))
     return SceneTensors(*(torch.from_numpy(np.concatenate(parts)) for parts in zip(*found, strict=True)))
 
 

@@ -10,8 +10,8 @@ import torch
 from recipes import toybox_second
 from recipes.settings import recipe_trainer, settings
 from recipes.toybox_alignment import cells_of
-from recipes.toybox_flow import EDGES, FlowTraining, LatentScenes, Levers, open_scenes, shows_two
-from recipes.toybox_model import draw_lines
+from recipes.toybox_flow import EDGES, FlowTraining, LatentScenes, Levers, open_scenes
+from recipes.toybox_model import draw_lines, shows_two
 from recipes.toybox_shards import SceneShards, keep, render_dataset
 from sanakit.base.errors import InputError
 from sanakit.toybox.parsing import parse

@@ -106,7 +106,7 @@ def test_scenes_are_sampled_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
             gpu_scenes.write_scenes(path, 2, workers=1)
     assert not path.exists(), "what is half written would be taken for all of it"
     gpu_scenes.write_scenes(path, 2, workers=1)
-    found = gpu_scenes.read_scenes(path, None, workers=1, captions=1)
+    found = gpu_scenes.read_scenes(path, None, workers=2, captions=1)
     assert torch.equal(found.objects, tensors_of([sample_scene(0), sample_scene(1)], captions=1).objects)
 
 
