@@ -48,7 +48,8 @@ RATE = 1e-4
 def ready_pictures(folder: Path = PICTURES, count: int = COUNT, size: int = SIZE) -> None:
     """Render the pictures that are not there yet, with every core."""
     workers = os.cpu_count() or 1
-    for done in write_pictures(folder, count, size=size, captions=CAPTIONS, workers=workers):
+    made = write_pictures(folder, count, size=size, captions=CAPTIONS, workers=workers, compiled=True)
+    for done in made:
         if done % 500 == 0:
             print(f"picture {done}/{count}", flush=True)
 

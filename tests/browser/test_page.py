@@ -134,20 +134,22 @@ def test_settings_and_gallery_are_there_after_a_reload(visit):
 
 
 def test_the_gallery_survives_a_server_that_is_killed(visit, tmp_path: Path):
-    with serve(tmp_path / "data") as (address, process):
+    # A job that outlives the page's way back to the new server, however fast the chip.
+    long = ("--max-steps", "1000")
+    with serve(tmp_path / "data", 0, *long) as (address, process):
         page = visit(address)
         draw(page, "a black pyramid on snow")
-        page.fill("#steps", "200")
+        page.fill("#steps", "1000")
         page.keyboard.press("Control+Enter")
-        expect(page.locator("#progress-text")).to_have_text(re.compile(r"Step \d+ of 200"))
+        expect(page.locator("#progress-text")).to_have_text(re.compile(r"Step \d+ of 1000"))
         process.kill()
         expect(page.locator("#server-state")).to_have_text("Server not reachable")
-    with serve(tmp_path / "data", int(address.rpartition(":")[2])):
+    with serve(tmp_path / "data", int(address.rpartition(":")[2]), *long):
         # The job goes on, and the page finds it without being touched.
         expect(page.locator("#server-state")).to_have_text("Drawing 1 job")
         page.reload()
         expect(page.locator("#shelf button")).to_have_count(1)
-        expect(page.locator("#progress-text")).to_have_text(re.compile(r"Step \d+ of 200"))
+        expect(page.locator("#progress-text")).to_have_text(re.compile(r"Step \d+ of 1000"))
         page.keyboard.press("Escape")
         expect(page.locator("#progress-text")).to_have_text("Cancelled")
     page.faults.clear()  # the browser says that connections were refused
