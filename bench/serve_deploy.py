@@ -28,7 +28,8 @@ from tests.oracles.ports import free_port
 
 PATIENCE = 600.0  # seconds for whatever is waited for
 STEPS = 20
-WATCHED_STEPS = 300  # of the job that is watched: longer than word of its watcher takes to a replica
+WATCHED_STEPS = 200
+"""Of the job that is watched: as many as a server takes, for word of its watcher has to reach a replica meanwhile."""
 
 
 def configuration(data: Path, port: int, batch: int) -> dict[str, Any]:

@@ -21,6 +21,7 @@ import pytest
 from sanakit.base.errors import ConfigError, SanakitError
 from sanakit.pipeline.png import decode_record
 from sanakit.server import EngineConfig
+from sanakit.server.ray import deployment
 from sanakit.server.ray.scale import Scale
 from sanakit.server.settings import Settings
 from tests.cli.running import hear_interrupts
@@ -147,6 +148,19 @@ def test_a_killed_replica_loses_nothing_and_nothing_is_drawn_twice(served: Serve
             assert differ(opened(content), alone) <= 1
 
 
+def test_who_begins_to_watch_while_a_picture_is_drawn_sees_it_come(served: Served) -> None:
+    long = {"count": 16, "steps": 200, "width": 256, "height": 256}
+    job, until = served.submit(**long), time.monotonic() + SECONDS
+    while served.http.get(f"/api/jobs/{job}").json()["step"] < 1 and time.monotonic() < until:
+        time.sleep(0.05)
+    seen = False
+    for _, data in served.events(job):
+        if data["preview"] and not seen:
+            seen = True
+            served.http.post(f"/api/jobs/{job}/cancel")
+    assert seen
+
+
 def test_a_cancelled_job_ends_and_its_places_are_free(served: Served) -> None:
     job = served.submit(count=16, steps=200)
     for kind, data in served.events(job):
@@ -165,14 +179,31 @@ def test_what_a_replica_can_not_draw_is_told(served: Served) -> None:
 
 
 def test_it_ends_with_its_signal_and_keeps_what_waits(served: Served) -> None:
-    served.submit(count=16, steps=200)
     until = time.monotonic() + SECONDS
     while len(served.replicas()) < 2 and time.monotonic() < until:
         time.sleep(0.2)
     assert len(served.replicas()) == 2, "Ray replaced the one that was killed"
+    served.submit(count=16, steps=200)
     served.process.send_signal(signal.SIGTERM)
     _, errors = served.process.communicate(timeout=SECONDS)
     assert served.process.returncode == 0 and "1 job waits for the next start" in errors, errors
+
+
+def test_replicas_are_told_who_watches() -> None:
+    told = list[tuple[str, set[str]]]()
+
+    class Answers:
+        """As Ray Serve's: nobody is called before somebody asks for them."""
+
+        def __init__(self, *call: Any) -> None:
+            self.call = call
+
+        def results(self, timeout_s: float) -> None:
+            assert timeout_s > 0
+            told.append(self.call)  # type: ignore[arg-type]
+
+    deployment._Replicas(SimpleNamespace(broadcast=Answers), places=2).watch({"a"})
+    assert told == [("watch", {"a"})]
 
 
 @pytest.mark.filterwarnings("ignore")  # of Ray, as it is imported

@@ -46,6 +46,7 @@ FRONT, DRAWER = "front", "drawer"
 
 _CLIENTS = 1000  # requests at once, and as many waiting: whoever listens to a job is one
 _MODELS = 3  # of a replica that Serve knows of, to find one that has a model; memory decides what stays
+_ANSWERED = 30.0  # seconds in which replicas answer to what all of them are told
 _EVERYWHERE = "0.0.0.0"  # noqa: S104  what is not known counts as public
 _LONG_PICTURE = 600.0  # seconds that a replica that is no longer needed has for what it draws
 
@@ -118,7 +119,8 @@ def bind(config: EngineConfig, settings: Settings, scale: Scale) -> serve.Applic
         }
     cpus = scale.cpus(config.threads)
     drawer = serve.deployment(
-        name=DRAWER, **number, max_ongoing_requests=config.batch, max_queued_requests=places,
+        # One more than it draws: word of who watches is a request, too, and would wait for the end of a picture.
+        name=DRAWER, **number, max_ongoing_requests=config.batch + 1, max_queued_requests=places,
         graceful_shutdown_timeout_s=_LONG_PICTURE, ray_actor_options={"num_cpus": cpus, "num_gpus": scale.gpus},
     )(Drawer)  # fmt: skip
     front = serve.deployment(
@@ -281,7 +283,8 @@ class _Replicas:
         return _Stream(self.handle.options(multiplexed_model_id=task.model).draw.remote(task))
 
     def watch(self, jobs: Set[str]) -> None:
-        self.handle.broadcast("watch", jobs)
+        # Serve calls nobody before somebody asks for the answers.
+        self.handle.broadcast("watch", jobs).results(timeout_s=_ANSWERED)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import logging
 import secrets
 import time
 from collections import Counter, deque
+from collections.abc import Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -73,6 +74,9 @@ class Dispatcher:
         self._prompts = Counter[str]()
         self._watched = frozenset[str]()  # jobs, as the replicas were told
         self._listeners = ThreadPoolExecutor(replicas.places, thread_name_prefix="sanakit-replica")
+        self._teller = ThreadPoolExecutor(
+            1, thread_name_prefix="sanakit-watch"
+        )  # one: the newest word comes last
 
     @property
     def drawing(self) -> int:
@@ -108,7 +112,8 @@ class Dispatcher:
         """Call back all that is out."""
         for each in list(self._sent):
             self._call_back(each)
-        self._listeners.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._listeners, self._teller):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _has_place(self) -> bool:
         return len(self._sent) < self._replicas.places
@@ -133,11 +138,15 @@ class Dispatcher:
         out = {each.owner.job.id: each.owner for each in self._sent}
         watched = frozenset(name for name, owner in out.items() if self._book.is_watched(owner))
         if watched != self._watched & out.keys():
-            try:
-                self._replicas.watch(watched)
-            except Exception:  # the pictures are what counts
-                _LOG.exception("replicas can't be told who watches")
+            self._teller.submit(self._watch, watched)
         self._watched = watched
+
+    def _watch(self, jobs: Set[str]) -> None:
+        """Tell the replicas. Runs in a thread of its own, as it waits for their answers."""
+        try:
+            self._replicas.watch(jobs)
+        except Exception:  # the pictures are what counts
+            _LOG.exception("replicas can't be told who watches")
 
     def _listen(self, sent: Sent) -> None:
         """Put all news of a picture into the inbox. Runs in a thread of its own."""

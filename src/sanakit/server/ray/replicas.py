@@ -78,4 +78,7 @@ class Replicas(Protocol):
         """Give a picture to one of them, or let it wait for one."""
 
     def watch(self, jobs: Set[str]) -> object:
-        """Tell all of them which jobs have previews to be made for; of those that are drawn, all others have none."""
+        """Tell all of them which jobs have previews to be made for; of those that are drawn, all others have none.
+
+        Waits until they have heard it.
+        """
