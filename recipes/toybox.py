@@ -333,15 +333,27 @@ def write_model(
 
 
 def trained_networks() -> tuple[PreTrainedTokenizerBase, TextToVelocity]:
-    """The tokenizer, and both networks with the averaged weights of the second run, else of the first."""
+    """The tokenizer, and both networks: half-way from the shipped weights to those of the second run, else the first's.
+
+    Of the second run and of the weights that it began with, the mean draws better than either (docs/log.md), as means
+    of weights that were fine-tuned from one another do (arXiv 2203.05482). Averaged weights of either run are meant.
+    """
     if SECOND.folder.exists():
         training = second_training()
         recipe_trainer(training.model, SECOND).ema.copy_to(training.model)
-        return training.tokenizer, training.joint
+        return training.tokenizer, halfway(training.joint, shipped_networks(extended_text)[1])
     tokenizer = load_tokenizer(RUNS / "tokenizer")
     joint = fresh_networks(len(tokenizer))
     recipe_trainer(joint, TRANSFORMER).ema.copy_to(joint)
     return tokenizer, joint
+
+
+@torch.no_grad()
+def halfway(networks: TextToVelocity, others: TextToVelocity) -> TextToVelocity:
+    """The first networks, with the mean of both weights."""
+    for mine, theirs in zip(networks.parameters(), others.parameters(), strict=True):
+        mine.lerp_(theirs, 0.5)
+    return networks
 
 
 STAGES: dict[str, Callable[[], None]] = {

@@ -31,7 +31,7 @@ CELLS, HELD_CELLS = RUNS / "cells.pt", RUNS / "held-cells.pt"
 BATCH = 64
 LEVERS = Levers(alignment=0.1, two=0.5, uneven=0.3)
 SECOND = settings(
-    RUNS / "second", 4_000, size=SIZE, batch=BATCH, lr=3e-4, weight_decay=0.01, warmup=50, cooldown=0.5, ema=0.998,
+    RUNS / "second", 2_000, size=SIZE, batch=BATCH, lr=3e-4, weight_decay=0.01, warmup=50, cooldown=0.5, ema=0.998,
     minutes=4, optimizer=LEVERS.optimizer,
 )  # fmt: skip
 
