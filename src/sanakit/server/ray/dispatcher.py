@@ -74,9 +74,8 @@ class Dispatcher:
         self._prompts = Counter[str]()
         self._watched = frozenset[str]()  # jobs, as the replicas were told
         self._listeners = ThreadPoolExecutor(replicas.places, thread_name_prefix="sanakit-replica")
-        self._teller = ThreadPoolExecutor(
-            1, thread_name_prefix="sanakit-watch"
-        )  # one: the newest word comes last
+        # One thread: the newest word comes last.
+        self._teller = ThreadPoolExecutor(1, thread_name_prefix="sanakit-watch")
 
     @property
     def drawing(self) -> int:

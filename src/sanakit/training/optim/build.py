@@ -31,9 +31,7 @@ def build_optimizer(
     dtype: of the products of Muon, which is that of the run; states and steps are float32.
     Raises ConfigError if nothing is trained, or nothing that Muon moves, or a library is missing.
     """
-    if config.name == "muon":
-        return _muon(model, config, dtype)
-    return _BUILDERS[config.name](model, config)
+    return _BUILDERS[config.name](model, config, dtype)
 
 
 def require_optimizer(config: OptimizerConfig) -> None:
@@ -84,17 +82,17 @@ def adamw_8bit(
     return optimizer
 
 
-def _adamw(model: nn.Module, config: OptimizerConfig) -> Optimizer:
+def _adamw(model: nn.Module, config: OptimizerConfig, _: torch.dtype) -> Optimizer:
     beta1, beta2 = config.decays
     return adamw(model, config.lr, config.weight_decay, (beta1, beta2), config.epsilons[0])
 
 
-def _adamw_8bit(model: nn.Module, config: OptimizerConfig) -> Optimizer:
+def _adamw_8bit(model: nn.Module, config: OptimizerConfig, _: torch.dtype) -> Optimizer:
     beta1, beta2 = config.decays
     return adamw_8bit(model, config.lr, config.weight_decay, (beta1, beta2), config.epsilons[0])
 
 
-def _came(model: nn.Module, config: OptimizerConfig) -> Optimizer:
+def _came(model: nn.Module, config: OptimizerConfig, _: torch.dtype) -> Optimizer:
     beta1, beta2, beta3 = config.decays
     eps1, eps2 = config.epsilons
     return CAME(
@@ -120,11 +118,12 @@ def _muon(model: nn.Module, config: OptimizerConfig, dtype: torch.dtype) -> Opti
     )
 
 
-_BUILDERS: dict[OptimizerName, Callable[[nn.Module, OptimizerConfig], Optimizer]] = {
+_BUILDERS: dict[OptimizerName, Callable[[nn.Module, OptimizerConfig, torch.dtype], Optimizer]] = {
     "adamw": _adamw,
     "came": _came,
     "came-8bit": _came,
     "adamw-8bit": _adamw_8bit,
+    "muon": _muon,
 }
 
 
