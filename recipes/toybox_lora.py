@@ -6,6 +6,7 @@ Stages, each resumable:
   plain     a LoRA of the torus
   prior     the same beside pictures of the world, which the model draws before training (prior preservation)
   renders   the same beside renders of the world
+  base      beside renders, of which the LoRA learns what the model itself says of them
   toon      a LoRA of the style
   measure   the share of prompts drawn right: tori in colours that no picture shows, and usual prompts
   student   the tori of the Sprint model with the LoRAs of its teacher
@@ -69,6 +70,9 @@ SOLVER = 10
 STEPS, BATCH, RATE = 200, 4, 1e-3
 TARGETS = ("attention", "cross", "ffn.expand", "ffn.project")
 CLASSES, RENDERS, WEIGHT = 40, 480, 1.0
+BASE_WEIGHT = 10.0
+"""Of an error that begins at 0."""
+
 STUDENT, FEW = "toybox-sprint", 2
 """The model of few steps, and how many."""
 
@@ -157,6 +161,12 @@ def renders(steps: int = STEPS) -> None:
     learn(teaching("renders", RUNS / NAME, PREVIEWS, steps, PriorConfig(weight=WEIGHT, path=RUNS / "world")))
 
 
+def base(steps: int = STEPS) -> None:
+    """Teach the torus beside renders of the world, and hold the model to its own answers there."""
+    held = PriorConfig(weight=BASE_WEIGHT, target="base", path=RUNS / "world")
+    learn(teaching("base-target", RUNS / NAME, PREVIEWS, steps, held))
+
+
 def cartoon(steps: int = STEPS) -> None:
     """Teach the style."""
     prompts = ("a cartoon of a red cube on grass at noon", "a red cube on grass at noon")
@@ -208,7 +218,7 @@ def drawing(
 
 def finished() -> list[str]:
     """The base model, and the runs of the torus that are finished."""
-    runs = ("plain", "prior", "renders")
+    runs = ("plain", "prior", "renders", "base-target")
     return ["base", *(name for name in runs if (RUNS / name / "lora" / LORA_FILE).exists())]
 
 
@@ -276,11 +286,11 @@ def probe() -> None:
 
 
 STAGES: dict[str, Callable[[], None]] = {
-    "pictures": pictures, "probe": probe, "plain": plain, "prior": prior, "renders": renders,
+    "pictures": pictures, "probe": probe, "plain": plain, "prior": prior, "renders": renders, "base": base,
     "toon": cartoon, "measure": measure, "student": student, "style": style,
 }  # fmt: skip
 TRAININGS: dict[str, Callable[[int], None]] = {
-    "plain": plain, "prior": prior, "renders": renders, "toon": cartoon,
+    "plain": plain, "prior": prior, "renders": renders, "base": base, "toon": cartoon,
 }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from sanakit.adapt import pack, quantise
 from sanakit.adapt.lora import (
     adaptable,
     adapter_names,
+    adapters_disabled,
     add_adapter,
     find_layers,
     layer_size,
@@ -161,3 +162,19 @@ def test_adapters_of_other_models_are_refused(model: SanaTransformer) -> None:
     with pytest.raises(RequestError, match=r"changes blocks.7.cross.q, which isn.t a layer"):
         add_adapter(model, "one", {"blocks.7.cross.q": low})
     assert not adapter_names(model)
+
+
+def test_disabled_adapters_change_nothing_and_come_back() -> None:
+    model = nn.Sequential(nn.Linear(6, 4), nn.Conv2d(3, 3, 3, padding=1, groups=3))
+    x, image = torch.randn(2, 6), torch.randn(1, 3, 5, 5)
+    plain = model[0](x), model[1](image)
+    add_adapter(model, "one", {
+        "0": LowRank(down=torch.randn(1, 2, 6), up=torch.randn(1, 4, 2), magnitude=torch.ones(1, 4)),
+        "1": LowRank(down=torch.randn(1, 2, 9), up=torch.randn(1, 3, 2)),
+    })  # fmt: skip
+    changed = model[0](x), model[1](image)
+    with pytest.raises(KeyError), adapters_disabled(model):
+        assert torch.equal(model[0](x), plain[0]) and torch.equal(model[1](image), plain[1])
+        raise KeyError
+    assert torch.equal(model[0](x), changed[0]) and torch.equal(model[1](image), changed[1])
+    assert not torch.allclose(changed[0], plain[0]) and not torch.allclose(changed[1], plain[1])

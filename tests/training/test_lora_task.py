@@ -195,6 +195,35 @@ def test_class_pictures_are_drawn_once_and_weighed(tmp_path: Path, monkeypatch: 
         LoraTask(config(tmp_path, **lora(**again)), made.precision, World(), print)
 
 
+@pytest.mark.parametrize("settings", [{}, {"init": "pissa"}, {"dora": True}, {"targets": ["ffn.depthwise"]}])
+def test_class_pictures_may_teach_what_the_base_model_says(tmp_path: Path, settings: dict[str, Any]) -> None:
+    changes = {"lora": {"prior": PRIOR | {"target": "base"}} | settings}
+    task, objective = begun(tmp_path, **changes)
+    with task.batches(objective) as batches:
+        batch = batches(0)
+    assert isinstance(batch, NoisyClassBatch)
+    assert float(objective.losses(batch)["prior"]) < 1e-9  # adapters begin as nothing
+    said = objective.predict(batch.prior)[0].detach()
+    with torch.no_grad():
+        for name, parameter in objective.network.get_submodule("trained").named_parameters():
+            if name.endswith("up"):
+                parameter.add_(1.0)
+    parts = objective.losses(batch)
+    moved = objective.predict(batch.prior)[0].detach()
+    torch.testing.assert_close(parts["prior"], (moved - said).square().mean(), rtol=1e-4, atol=0)
+    assert float(parts["prior"]) > 1e-7
+    parts["loss"].backward()
+    assert all(p.grad is not None for p in objective.network.get_submodule("trained").parameters())
+
+
+def test_what_the_base_model_says_costs_a_pass(tmp_path: Path) -> None:
+    def operations(**prior: Any) -> float:
+        return session(tmp_path, lora={"prior": PRIOR | prior}).plan.work.operations
+
+    pictures, base = operations(), operations(target="base")
+    assert 1.1 < base / pictures < 1.3  # forward and back are two passes of adapters, twice
+
+
 def test_pictures_of_the_class_may_be_given(tmp_path: Path) -> None:
     folder = tmp_path / "class pictures"
     folder.mkdir()
@@ -275,7 +304,9 @@ def test_the_plan_says_what_adapters_add(tmp_path: Path) -> None:
         ({"lora": {"frozen": "int8"}, "compile": True}, "int8 layers have no backward pass in their compiled form"),
         ({"lora": {"dora": True, "init": "pissa"}}, "choose one of them"),
         ({"lora": {"prior": {"prompts": ["a dog"]}}}, "lora.prior.prompts is of class pictures, which .*weight=0"),
+        ({"lora": {"prior": {"target": "base"}}}, "lora.prior.target is of class pictures, which .*weight=0"),
         ({"lora": {"prior": {"weight": 1.0}}}, "say what they show"),
+        ({"lora": {"prior": {"weight": 1.0, "target": "base"}}}, "say what they show"),
         ({"lora": {"prior": {"weight": 1.0, "prompts": [" "]}}}, "an empty prompt shows no class"),
         ({"lora": {"prior": PRIOR | {"count": 3}}}, "lora.prior.count: 3 class pictures can't join a batch of 4"),
         ({"model": {"start": "scratch"}}, "model: the task lora has no such setting"),

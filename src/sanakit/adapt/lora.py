@@ -6,6 +6,7 @@ An adapter of a model is `LowRank` values by the names of layers; so files, trai
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 
 import torch
@@ -151,6 +152,19 @@ def set_weights(model: nn.Module, weights: Mapping[str, float]) -> None:
         for name, adapter in layer.adapters.items():
             if name in weights and isinstance(adapter, Adapter):
                 adapter.weight = weights[name]
+
+
+@contextmanager
+def adapters_disabled(model: nn.Module) -> Iterator[None]:
+    """Let a model compute what it does without adapters, for a while, whatever these hold."""
+    layers = [layer for _, layer in adapted(model)]
+    for layer in layers:
+        layer.enabled = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enabled = True
 
 
 def remove_adapter(model: nn.Module, name: str) -> None:

@@ -171,10 +171,15 @@ class AdaptedLayer(nn.Module):
         super().__init__()
         self.base = base
         self.adapters = nn.ModuleDict()
+        self.enabled = True
 
     def each(self) -> list[Adapter]:
         """Return the adapters in the order in which they came."""
         return [adapter for adapter in self.adapters.values() if isinstance(adapter, Adapter)]
+
+    def working(self) -> list[Adapter]:
+        """Return the adapters that change what the layer computes: none while they are disabled."""
+        return self.each() if self.enabled else []
 
     @property
     def reads_weight(self) -> bool:
@@ -218,7 +223,7 @@ class AdaptedLinear(AdaptedLayer):
         """[..., K], quantised if the layer takes that -> [..., O] in the dtype of the layer's output."""
         plain: Tensor = self.base(x)
         out, x = plain, x.exact().to(x.dtype) if isinstance(x, QuantTokens) else x
-        for adapter in self.each():
+        for adapter in self.working():
             if adapter.weight or adapter.magnitude is not None:
                 out = self._add(out, plain, x, adapter)
         return out
@@ -258,7 +263,7 @@ class AdaptedConv(AdaptedLayer):
     @property
     def weight(self) -> Tensor:
         """[O, I, k, k] with what the adapters add."""
-        return merged(self.base.weight, [adapter.active() for adapter in self.each()])
+        return merged(self.base.weight, [adapter.active() for adapter in self.working()])
 
     @property
     def bias(self) -> Tensor | None:

@@ -133,7 +133,7 @@ def _unread_by_lora(config: TrainConfig) -> Iterator[tuple[str, bool, bool, str]
     if config.task != "lora":
         return
     wanted = config.lora.prior
-    usual = type(wanted)(weight=wanted.weight, prompts=wanted.prompts, path=wanted.path)
+    usual = type(wanted)()
     for name in ("count", "steps", "guidance"):
         changed = getattr(wanted, name) != getattr(usual, name)
         drawn = bool(wanted.weight) and wanted.path is None

@@ -19,12 +19,18 @@ Frozen = Literal["auto", "fp32", "bf16", "int8"]
 """What the weights of the base model are kept in."""
 
 
+PriorTarget = Literal["pictures", "base"]
+"""Whose velocity class pictures teach."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PriorConfig:
     """Prior preservation (DreamBooth, arXiv 2208.12242, equation 2): pictures of the class, learnt beside the subject.
 
     Attributes:
         weight: of the loss of class pictures, as many of which join each step as the batch has; 0 for none.
+        target: what is learnt from them: "pictures", their own velocity, or "base", the base model's answer to them, of
+            which least is forgotten; that loss begins at 0, so a weight of 10 suits it, and costs a third more.
         prompts: what class pictures show, e.g. [a dog]; of several, they take turns.
         path: a set of class pictures; None lets the base model draw them, to RUN/class.
         count: pictures that it draws.
@@ -33,6 +39,7 @@ class PriorConfig:
     """
 
     weight: Weight = 0.0
+    target: PriorTarget = "pictures"
     prompts: tuple[str, ...] = ()
     path: Annotated[Path, _NAMED] | None = None
     count: Positive = 100
@@ -41,9 +48,10 @@ class PriorConfig:
 
     def __post_init__(self) -> None:
         given = "path" if self.path is not None else "prompts" if self.prompts else None
-        if given and not self.weight:
+        unread = given or ("target" if self.target != "pictures" else None)
+        if unread and not self.weight:
             raise ConfigError(
-                f"lora.prior.{given} is of class pictures, which lora.prior.weight=0 leaves out: "
+                f"lora.prior.{unread} is of class pictures, which lora.prior.weight=0 leaves out: "
                 "set lora.prior.weight=1, or leave it out"
             )
         if self.weight and given is None:

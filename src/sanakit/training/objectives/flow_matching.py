@@ -64,9 +64,12 @@ class FlowMatching:
 
     def losses(self, batch: NoisyBatch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """`loss`, weighted by time if the config says so; then `flow` is the same without weights."""
-        predicted, target = self.predict(batch)
+        return self.compared(*self.predict(batch), batch.t)
+
+    def compared(self, predicted: Tensor, target: Tensor, t: Tensor) -> dict[str, Tensor]:
+        """As `losses`, of velocities [B, C, h, w] at times t [B]."""
         weighting = self.config.times.weighting
-        weights = None if weighting == "none" else time_weights(weighting, batch.t.to(target.device))
+        weights = None if weighting == "none" else time_weights(weighting, t.to(target.device))
         parts = velocity(predicted, target, weights)
         return parts if weights is None else parts | {"flow": velocity(predicted, target)["loss"].detach()}
 

@@ -1,7 +1,8 @@
 """Flow matching of adapters beside a frozen model, with or without pictures of the subject's class beside the batch.
 
 DreamBooth's loss (arXiv 2208.12242, equation 2) is that of the subject, plus a weight times that of pictures which the
-model drew of the class before training.
+model drew of the class before training. What those teach is their own velocity, or what the frozen model says of them:
+then nothing but its answers is learnt there, and least is forgotten (learning without forgetting, arXiv 1606.09282).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from sanakit.adapt.lora import adapters_disabled
 from sanakit.training.config import TrainConfig
 from sanakit.training.objectives.flow_matching import FlowMatching
 from sanakit.training.players import Player, make_player
@@ -40,7 +42,7 @@ class AdapterMatching(FlowMatching):
     ) -> None:
         super().__init__(config, transformer, ratio, shift)
         self.network = adapters
-        self.prior_weight = config.lora.prior.weight
+        self.prior = config.lora.prior
 
     def players(self) -> tuple[Player, ...]:
         """One: the adapters that learn."""
@@ -58,6 +60,14 @@ class AdapterMatching(FlowMatching):
         own = super().losses(batch, generator)
         if not isinstance(batch, NoisyClassBatch):
             return own
-        other = super().losses(batch.prior, generator)["loss"]
+        other = self._prior_loss(batch.prior)
         parts = {"instance": own["loss"].detach(), "prior": other.detach()}
-        return own | parts | {"loss": own["loss"] + self.prior_weight * other}
+        return own | parts | {"loss": own["loss"] + self.prior.weight * other}
+
+    def _prior_loss(self, batch: NoisyBatch) -> Tensor:
+        """The loss of class pictures, against their own velocity or the frozen model's."""
+        predicted, target = self.predict(batch)
+        if self.prior.target == "base":
+            with torch.no_grad(), adapters_disabled(self.transformer):
+                target = self.predict(batch)[0]
+        return self.compared(predicted, target, batch.t)["loss"]

@@ -37,7 +37,7 @@ from sanakit.training.tasks.frozen_base import frozen_dtype, in_int8
 from sanakit.training.tasks.latent_cache import LatentCacheFiller
 from sanakit.training.tasks.latents import LatentBatch, LatentData
 from sanakit.training.tasks.task import Workload
-from sanakit.training.tasks.transformer import TransformerTask
+from sanakit.training.tasks.transformer import TransformerTask, operations_of
 from sanakit.training.trainer import Batches, Trainer
 from sanakit.transformer import SanaTransformer
 from sanakit.weights import LORA_FILE, LoRA, ModelSpec, int8_layers, load_transformer, write_lora
@@ -100,7 +100,7 @@ class LoraTask(TransformerTask):
             work, network=f"a LoRA of rank {self.settings.rank} beside {config.base_model}",
             parameters=count.parameters + count.frozen, trained=count.parameters, unaveraged=count.frozen,
             frozen=self._frozen_bytes, activations=int(kept),
-            operations=config.batch * self._parts * self._per_sample(self.side**2, self.words),
+            operations=config.batch * self._per_pair(self.side**2, self.words),
         )  # fmt: skip
         if self.classes is None:
             return work
@@ -120,13 +120,24 @@ class LoraTask(TransformerTask):
         base = transformer_operations(self.network_config)
         return lambda positions, words: whole(positions, words) - base(positions, words) / 3
 
+    @cached_property
+    def _answer(self) -> Callable[[int, int], float]:
+        """Operations of the base model's own answer to a class picture: one pass forward, if that is the target."""
+        base = transformer_operations(self.network_config)
+        asked = self.classes is not None and self.settings.prior.target == "base"
+        return lambda positions, words: base(positions, words) / 3 if asked else 0.0
+
+    def _per_pair(self, positions: int, words: int) -> float:
+        """Operations of a sample, and of the class picture beside it, if there is one."""
+        return self._parts * self._per_sample(positions, words) + self._answer(positions, words)
+
     def operations(self) -> Callable[[Any], float]:
         """Count both parts of a batch."""
-        of = super().operations()
+        of, answer = super().operations(), operations_of(self._answer)
 
         def both(batch: LatentBatch) -> float:
             prior = getattr(batch, "prior", None)
-            return of(batch) + (0.0 if prior is None else of(prior))
+            return of(batch) + (0.0 if prior is None else of(prior) + answer(prior))
 
         return both
 

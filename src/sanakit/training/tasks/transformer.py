@@ -161,13 +161,7 @@ class TransformerTask:
 
     def operations(self) -> Callable[[Any], float]:
         """Count by the size of the latents and the tokens that are read."""
-
-        def of(batch: LatentBatch) -> float:
-            count, _, height, width = batch.x0.shape
-            drawing = self._per_sample(height * width, batch.text.mask.shape[1])
-            return float(count * (drawing + self._per_caption))
-
-        return of
+        return operations_of(lambda positions, words: self._per_sample(positions, words) + self._per_caption)
 
     def product(self) -> float:
         """Count a product of the largest phase."""
@@ -295,6 +289,16 @@ class TransformerTask:
     def trained(self) -> ModelSpec:
         """The base model's description, or that of its text encoder as it is trained."""
         return self.spec if self.text is None else self.text.spec
+
+
+def operations_of(per_sample: Callable[[int, int], float]) -> Callable[[LatentBatch], float]:
+    """Return what counts a batch's operations. per_sample: (latent positions, tokens of a caption) -> of a sample."""
+
+    def of(batch: LatentBatch) -> float:
+        count, _, height, width = batch.x0.shape
+        return float(count * per_sample(height * width, batch.text.mask.shape[1]))
+
+    return of
 
 
 def export(
