@@ -3,11 +3,13 @@
     python -m recipes.toybox_control                    all stages; run it again and it goes on
     python -m recipes.toybox_control --steps 4000       longer runs; finished ones go on
     python -m recipes.toybox_control measure            one stage alone
+    python -m recipes.toybox_control measure --model toybox-sprint --draw-steps 2    the same ControlNets on its student
 
 Stages:
   pictures   scenes with captions and their true depth to runs/toybox-control/pictures and .../depth
   train      two runs of `task: control` in runs/toybox-control/canny and .../depth
-  measure    the tables of docs/control.md to runs/toybox-control/measured.json
+  measure    the tables of docs/control.md to runs/toybox-control/measured.json, and a sheet of pictures; of other
+             models to measured-MODEL.json
 """
 
 from __future__ import annotations
@@ -42,11 +44,12 @@ from sanakit.training.control_settings import ControlTraining
 from sanakit.training.session import Session
 
 ROOT = Path("runs/toybox-control")
-COUNT = 480
-STEPS = 600
+COUNT = 2000
+STEPS = 2000
 CASES = 80
 """Scenes that are measured with."""
 DRAW_STEPS = 12
+MODEL = "toybox"
 SIZE = 256
 STAGES = ("pictures", "train", "measure")
 
@@ -82,11 +85,20 @@ def write_depths(folder: Path, count: int) -> Iterator[int]:
         yield number + 1
 
 
-def measure(root: Path, kinds: Sequence[str], count: int, draw_steps: int) -> dict[str, dict[str, float]]:
-    """Draw held-out scenes under each control, under all, and without; write measured.json and a sheet of pictures."""
-    reader = train_reader(root / "pictures", COUNT) if "depth" in kinds else None
+def measure(
+    root: Path, kinds: Sequence[str], count: int, draw_steps: int, name: str = MODEL
+) -> dict[str, dict[str, float]]:
+    """Draw held-out scenes under each control, under all, and without; write what was measured and a sheet of pictures.
+
+    name: of the model that draws.
+    """
+    reader = (
+        train_reader(root / "pictures", len(list((root / "depth").glob("*.png"))))
+        if "depth" in kinds
+        else None
+    )
     found = cases(count)
-    model = load("toybox", dtype="fp32")
+    model, suffix = load(name, dtype="fp32"), "" if name == MODEL else f"-{name}"
     rows: dict[str, dict[str, Path]] = {"no control": {}} | {
         kind: {kind: root / kind / "control"} for kind in kinds
     }
@@ -95,16 +107,16 @@ def measure(root: Path, kinds: Sequence[str], count: int, draw_steps: int) -> di
     measured = {"renders": score([case.picture for case in found], found, reader)}
     print("renders", measured["renders"], flush=True)
     columns = [[case.picture for case in found]] + [[case.controls[kind] for case in found] for kind in kinds]
-    for name, nets in rows.items():
+    for way, nets in rows.items():
         draw = draw_with(model, nets, draw_steps)
         pictures = [draw(case, number) for number, case in enumerate(found)]
-        measured[name] = score(pictures, found, reader)
+        measured[way] = score(pictures, found, reader)
         columns.append(pictures)
-        print(name, measured[name], flush=True)
-    atomic_write(root / "measured.json", (json.dumps(measured, indent=1) + "\n").encode())
+        print(way, measured[way], flush=True)
+    atomic_write(root / f"measured{suffix}.json", (json.dumps(measured, indent=1) + "\n").encode())
     shown = [column[number] for number in range(min(6, count)) for column in columns]
     sheet = make_grid(shown, columns=len(columns), gap=4)
-    atomic_write(root / "sheet.png", lambda draft: sheet.save(draft, format="PNG"))
+    atomic_write(root / f"sheet{suffix}.png", lambda draft: sheet.save(draft, format="PNG"))
     return measured
 
 
@@ -116,12 +128,13 @@ def run_stage(
     kinds: Sequence[str],
     cases_count: int = CASES,
     draw_steps: int = DRAW_STEPS,
+    model: str = MODEL,
 ) -> None:
-    """Run one stage. kinds: rows of `KINDS`. cases_count: scenes to measure with. draw_steps: of the solver."""
+    """Run one stage. kinds: rows of `KINDS`. cases_count: scenes to measure with, in draw_steps of the solver."""
     print(f"== {stage}", flush=True)
     if stage == "pictures":
         for name, walk in (
-            ("pictures", write_pictures(root / "pictures", count)),
+            ("pictures", write_pictures(root / "pictures", count, compiled=True)),
             ("depth", write_depths(root / "depth", count)),
         ):
             for done in walk:
@@ -133,7 +146,7 @@ def run_stage(
             for report in sentences(session.events()):
                 print(report, flush=True)
     else:
-        measure(root, kinds, cases_count, draw_steps)
+        measure(root, kinds, cases_count, draw_steps, model)
 
 
 @resumable
@@ -148,12 +161,20 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=ROOT)
     parser.add_argument("--draw-steps", type=int, default=DRAW_STEPS)
     parser.add_argument("--cases", type=int, default=CASES)
+    parser.add_argument("--model", default=MODEL, help="that draws what is measured")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     given = parser.parse_args()
     try:
         for stage in given.stages or STAGES:
             run_stage(
-                stage, given.steps, given.pictures, given.root, given.kinds, given.cases, given.draw_steps
+                stage,
+                given.steps,
+                given.pictures,
+                given.root,
+                given.kinds,
+                given.cases,
+                given.draw_steps,
+                given.model,
             )
     except SanakitError as error:
         print(f"error: {error}.", file=sys.stderr)
