@@ -34,7 +34,9 @@ TEACHER = "toybox"
 UNNORMED = RUNS / "teacher-without-norms"
 STEPS = 600
 """Half of them the student's."""
-WARMUP = 120
+WARMUP = 0.2
+"""Share of the steps over which the derivative comes in."""
+
 BATCH = 16
 PROMPTS = 150
 DRAWN = 2
@@ -64,13 +66,13 @@ class ThousandTask(SprintTask):
 class Variant:
     """One change of the distillation. published: FID and CLIP score in the paper's tables, if it is there."""
 
-    sprint: SprintConfig = field(default_factory=lambda: sprint_settings(WARMUP))
+    sprint: SprintConfig = field(default_factory=sprint_settings)
     task: type[SprintTask] = SprintTask
     unnormed: bool = False
     published: str = ""
 
 
-_PLAIN = sprint_settings(WARMUP)
+_PLAIN = sprint_settings()
 VARIANTS = {
     USUAL: Variant(published="8.11, 28.02"),
     "sCM alone": Variant(sprint=replace(_PLAIN, adversarial=0.0), published="8.93, 27.51"),
@@ -90,9 +92,10 @@ def config_of(name: str, seed: int, steps: int, teacher: str = TEACHER) -> Train
     """The run of a variant. Without a critic every step is the student's, so half as many are as long."""
     variant = VARIANTS[name]
     long = steps if variant.sprint.adversarial else steps // 2
+    sprint = replace(variant.sprint, warmup=round(WARMUP * long))
     folder = RUNS / f"{steps}-steps" / f"{name.replace(' ', '-')}-{seed}"
     base = str(UNNORMED / "model") if variant.unnormed else teacher
-    plain = sprint_config(folder, long, base=base, seed=seed, sprint=variant.sprint, batch=BATCH)
+    plain = sprint_config(folder, long, base=base, seed=seed, sprint=sprint, batch=BATCH)
     return replace(plain, report=50, saving=replace(plain.saving, keep=1))
 
 
