@@ -124,7 +124,8 @@ def test_a_folder_becomes_a_config_of_a_lora(
     assert not config_warnings(config)
     text = (tmp_path / "mine.yaml").read_text().replace("# prior:", "prior:")
     (tmp_path / "mine.yaml").write_text(text)
-    assert read_config(tmp_path / "mine.yaml").lora.prior.weight == 1.0
+    prior = read_config(tmp_path / "mine.yaml").lora.prior
+    assert (prior.weight, prior.target) == (10.0, "base")
     if captioned == 1:  # a plan takes seconds
         assert "a LoRA of rank 16 beside toybox" in "\n".join(Session(config, device="cpu").plan.lines())
 

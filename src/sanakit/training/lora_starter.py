@@ -42,9 +42,9 @@ base: {base}
 lora:
   rank: {rank}   # inner width of the adapters: 4 to 8 for one thing, 16 to 32 for a style or many pictures
   targets: [attention, cross, ffn.expand, ffn.project]   # layers that get one; the fewer, the less is learnt and lost
-{prompt}  # What the model knows of the class stays better if it is reminded of it (DreamBooth). It draws these pictures
-  # before training; each step then takes twice as long.
-  # prior: {{weight: 1.0, prompts: [{class_prompt}], count: {classes}}}
+{prompt}  # What the model knows of the class stays if it is held to its own answers there (DreamBooth). It draws these
+  # pictures before training; each step then takes a bit more than twice as long.
+  # prior: {{weight: 10, target: base, prompts: [{class_prompt}], count: {classes}}}
 
 batch: {batch}   # pictures of a step; if memory is short: accumulate: 2, recompute: 1, or lora.frozen: int8
 phases:
