@@ -46,21 +46,26 @@ class DepthReader(nn.Module):
 
     def __init__(self, width: int = 24) -> None:
         super().__init__()
-        self.first = nn.Conv2d(3, width, 5, padding=2)
-        self.down = nn.Conv2d(width, 2 * width, 4, stride=4)
+        self.fine = _normed(nn.Conv2d(3, width, 5, padding=2))
         self.deep = nn.Sequential(
-            nn.Conv2d(2 * width, 2 * width, 5, padding=2), nn.GELU(),
-            nn.Conv2d(2 * width, 2 * width, 5, padding=2), nn.GELU(),
-        )  # fmt: skip
+            _normed(nn.Conv2d(width, 2 * width, 4, stride=4)),
+            _normed(nn.Conv2d(2 * width, 2 * width, 5, padding=2)),
+            _normed(nn.Conv2d(2 * width, 2 * width, 5, padding=2)),
+        )
         self.last = nn.Conv2d(3 * width, 16, 3, padding=1)
         self.out = nn.Conv2d(16, 1, 3, padding=1)
 
     def forward(self, pictures: Tensor) -> Tensor:
         """See the class."""
-        fine = F.gelu(self.first(pictures))
-        coarse = F.interpolate(self.deep(F.gelu(self.down(fine))), scale_factor=4, mode="bilinear")
+        fine = self.fine(pictures)
+        coarse = F.interpolate(self.deep(fine), scale_factor=4, mode="bilinear")
         out: Tensor = self.out(F.gelu(self.last(torch.cat([fine, coarse], dim=1))))
         return out[:, 0]
+
+
+def _normed(layer: nn.Conv2d) -> nn.Sequential:
+    """A convolution with a norm, without which the reader learns to say that nothing stands anywhere."""
+    return nn.Sequential(layer, nn.GroupNorm(4, layer.out_channels), nn.GELU())
 
 
 def above_floor(scene: Scene, size: int = SIDE) -> Tensor:
@@ -74,8 +79,8 @@ def train_reader(pictures: Path, count: int, steps: int = READER_STEPS) -> Depth
     levels = torch.stack([_small(Image.open(pictures / f"{number:06d}.png")) for number in range(count)])
     wanted = torch.stack([above_floor(sample_scene(number)) for number in range(count)])
     reader = DepthReader()
-    optimizer = torch.optim.AdamW(reader.parameters(), lr=2e-3)
-    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
+    optimizer = torch.optim.AdamW(reader.parameters())
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
     for step in range(steps):
         rows = torch.randint(count, (_BATCH,), generator=torch.Generator().manual_seed(step))
         loss = F.mse_loss(reader(levels[rows]), wanted[rows])

@@ -11,7 +11,8 @@
 Stages:
   pictures   scenes with captions to runs/sets/256-captions
   train      the run in runs/toybox-sprint: latents and text states first, then `task: sprint`
-  ship       its averaged weights in bf16 to src/sanakit/toybox/sprint, where `--model toybox-sprint` finds them
+  ship       its averaged weights in bf16 to src/sanakit/toybox/sprint, where `--model toybox-sprint` finds them; of a
+             run that began with a student, the mean of that one's weights and its own
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ import torch
 
 from recipes.few_steps import BATCH, COUNT, RATE, WARMUP, ready_pictures, sprint_config, sprint_settings
 from recipes.settings import resumable
+from recipes.toybox_follow import weights_of
 from recipes.toybox_text import ABOUT
 from sanakit.base.bounds import MAX_ANGLE
 from sanakit.base.errors import SanakitError
 from sanakit.training import TrainConfig, sentences
 from sanakit.training.session import Session
-from sanakit.transformer import SanaTransformer
-from sanakit.weights import load_transformer, read_model_spec, read_words, resolve, write_derived
+from sanakit.weights import read_model_spec, read_words, resolve, write_derived
 
 RUN = Path("runs/toybox-sprint")
 SPRINT = Path("src/sanakit/toybox/sprint")
@@ -57,16 +58,19 @@ def train(config: TrainConfig) -> None:
 def ship(config: TrainConfig, folder: Path = SPRINT) -> None:
     """Write the finished model with the words that its teacher knows, and what Toybox says of itself.
 
+    Of a run that began with a student the mean of both is written: it draws better than either (docs/sprint.md).
     Raises ModelNotFoundError if the run has not ended yet.
     """
     found = read_model_spec(resolve(config.folder / "model"))
     spec = replace(found, schedule=replace(found.schedule, angles=ANGLES))
     teacher = read_model_spec(resolve(config.base_model))
-    model = SanaTransformer(spec.transformer)
-    load_transformer(model, spec.transformer, spec.transformer_source, dtype=torch.bfloat16)
+    weights = weights_of(spec)
+    if config.sprint.student is not None:
+        first = weights_of(read_model_spec(resolve(config.sprint.student)))
+        weights = {name: first[name].lerp(value, 0.5) for name, value in weights.items()}
     about = None if teacher.about is None else replace(ABOUT, name="Toybox-Sprint")
     write_derived(
-        spec, folder, model, words=read_words(teacher), about=about, dtype=torch.bfloat16, force=True
+        spec, folder, weights, words=read_words(teacher), about=about, dtype=torch.bfloat16, force=True
     )
 
 

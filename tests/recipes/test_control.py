@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from recipes.control_measures import DepthReader, above_floor, cases, score
+from recipes.control_measures import DepthReader, above_floor, cases, score, train_reader
 from recipes.toybox_control import KINDS, config, write_depths
 from sanakit.toybox import sample_scene
+from sanakit.toybox.folder import write_pictures
 from sanakit.training.config_warnings import config_warnings
 
 
@@ -43,3 +44,12 @@ def test_a_render_keeps_to_its_own_control_and_its_mirror_image_does_not() -> No
     assert own["edges"] == 1.0 and turned["edges"] < 0.6
     assert own["prompt"] == 1.0 and -1 <= own["depth"] <= 1 and "depth" not in turned
     assert np.asarray(found[0].controls["canny"]).any() and torch.is_tensor(reader(torch.zeros(1, 3, 64, 64)))
+
+
+def test_the_reader_of_depth_learns_where_things_stand(tmp_path: Path) -> None:
+    list(write_pictures(tmp_path, 32, size=64))
+    reader = train_reader(tmp_path, 32, steps=50)
+    found = cases(2)
+    own = score([case.picture for case in found], found, reader)
+    other = score([case.picture for case in reversed(found)], found, reader)
+    assert own["depth"] > 0.3 and own["depth"] > other["depth"] + 0.2

@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 import torch
 
-from recipes import edge, few_steps, recover, sprint_ablations, toybox_sprint, toybox_steps, unnormed
+from recipes import (
+    edge,
+    few_steps,
+    recover,
+    sprint_ablations,
+    toybox_follow,
+    toybox_sprint,
+    toybox_steps,
+    unnormed,
+)
 from recipes.few_steps import sprint_config
 from recipes.settings import run_task
 from sanakit.base.errors import ModelNotFoundError, RequestError
@@ -80,6 +89,18 @@ def test_distilled_shipped_and_measured(tmp_path: Path, monkeypatch: pytest.Monk
     (folder / "vae" / "config.json").touch()  # another decoder draws other pictures
     with pytest.raises(pytest.fail.Exception, match="measured already"):
         toybox_steps.measure_all([(load(folder, device="cpu"), (1,))], 2, out)
+
+
+def test_of_a_student_that_is_distilled_further_the_mean_ships(tmp_path: Path) -> None:
+    first = toybox_follow.weights_of(read_model_spec(resolve("toybox-sprint")))
+    config = tiny(tmp_path / "run", sprint=few_steps.sprint_settings(0, "toybox-sprint"))
+    toybox_sprint.train(config)
+    toybox_sprint.ship(config, tmp_path / "sprint")
+    own = toybox_follow.weights_of(read_model_spec(tmp_path / "run" / "model"))
+    found = toybox_follow.weights_of(read_model_spec(tmp_path / "sprint"))
+    assert any(not torch.equal(own[name], first[name]) for name in own)
+    for name, value in found.items():
+        torch.testing.assert_close(value, (first[name] + own[name]) / 2, rtol=2**-8, atol=1e-6)
 
 
 def test_all_shipped_weights_are_small() -> None:
