@@ -224,6 +224,12 @@ def test_what_the_base_model_says_costs_a_pass(tmp_path: Path) -> None:
     assert 1.1 < base / pictures < 1.3  # forward and back are two passes of adapters, twice
 
 
+def test_runs_begun_before_there_was_a_target_go_on(tmp_path: Path) -> None:
+    assert "target" not in config(tmp_path, **lora(lora={"prior": PRIOR})).identity["lora"]["prior"]
+    base = config(tmp_path, **lora(lora={"prior": PRIOR | {"target": "base"}}))
+    assert base.identity["lora"]["prior"]["target"] == "base"
+
+
 def test_pictures_of_the_class_may_be_given(tmp_path: Path) -> None:
     folder = tmp_path / "class pictures"
     folder.mkdir()

@@ -202,6 +202,21 @@ def test_training_goes_on_from_the_base_models_weights(tmp_path: Path) -> None:
     assert isinstance(events[-1], Message)
 
 
+def test_a_base_model_that_changes_under_a_run_is_told(tmp_path: Path) -> None:
+    run(tmp_path / "first", phases=[{"steps": 1, "size": 64}])
+    base = tmp_path / "first/model"
+    changes = {"base": str(base), "model": {"start": "base"}, "phases": [{"steps": 2, "size": 64}]}
+    events = Session(config(tmp_path / "run", **changes), device="cpu").events()
+    text = base / "text_encoder/model.safetensors"
+    told = []
+    for event in events:
+        told.append(str(event))
+        if isinstance(event, StepReport):
+            text.write_bytes(text.read_bytes()[:-64] + bytes(64))
+    assert "was written anew since this command began" in told[-1] and "--export-step 2" in told[-1]
+    assert "anew" not in run(tmp_path / "run", resume=True, **changes)[-1]  # from now on it is the base
+
+
 def test_any_checkpoint_can_be_exported_and_the_last_one_is_the_model(tmp_path: Path) -> None:
     phases = [{"steps": 3, "size": 32}, {"steps": 3, "size": 64, "shift": 5.0}]
     settings = config(tmp_path / "run", phases=phases, saving={"steps": 2, "keep": 0})

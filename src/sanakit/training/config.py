@@ -166,6 +166,8 @@ class TrainConfig:
         if self.task == "lora":
             kept["lora"] = values["lora"]
             kept["lora"]["prior"].pop("path")  # where a set lies is not what a run is
+            if self.lora.prior.target == "pictures":
+                kept["lora"]["prior"].pop("target")
         if self.task == "control":
             kept["control"] = {name: value for name, value in values["control"].items() if name != "pictures"}
         kept["data"] = {name: values["data"][name] for name in ("square", "captions", "held")}

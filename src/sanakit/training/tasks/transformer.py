@@ -19,6 +19,7 @@ from sanakit.data import CacheCost, PictureSet, Prefetch
 from sanakit.data.buckets import Bucket
 from sanakit.data.cache import captions_of
 from sanakit.data.cost import cache_cost
+from sanakit.pipeline.components import fingerprint
 from sanakit.pipeline.memory import estimate
 from sanakit.pipeline.shapes import Shapes, transformer_parameters
 from sanakit.pipeline.threads import transformer_product
@@ -83,6 +84,7 @@ class TransformerTask:
                 f"base: {config.base_model} is a {self.spec.kind} model; take a flow model{self.instead}"
             )
         check_parts(self.spec)  # RUN/model is going to hold copies of them
+        self.base_weights = fingerprint(self.spec)
         self.network_config = self.wanted_network()
         self.pictures, self.uncaptioned = captioned(config, self.opened())
         self.text = TrainedText(config, self.spec, self.pictures) if config.text.train else None
@@ -261,7 +263,17 @@ class TransformerTask:
         """Write a whole model to RUN/model, of the size of the last phase."""
         spec = self.described(len(self.config.phases) - 1)
         where = export(self.config, spec, self.main(objective.network), trainer, self._words())
-        return f"the model is in {where}: sanakit generate --model {where} PROMPT"
+        return f"the model is in {where}: sanakit generate --model {where} PROMPT{self._changed_base()}"
+
+    def _changed_base(self) -> str:
+        """Say, as the end of a sentence, if the base model, whose other parts RUN/model has, is not what it was."""
+        if fingerprint(self.spec) == self.base_weights:
+            return ""
+        return (
+            f"; {self.config.base_model} was written anew since this command began, and the model has its new text "
+            "encoder and autoencoder, which it was not trained with: put the old ones back, and export again with "
+            f"--export-step {self.config.steps}"
+        )
 
     @property
     def drawn(self) -> tuple[int, ...]:
