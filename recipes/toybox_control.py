@@ -45,8 +45,8 @@ from sanakit.training.session import Session
 
 ROOT = Path("runs/toybox-control")
 COUNT = 2000
-STEPS = 2000
-CASES = 80
+STEPS = 1000
+CASES = 60
 """Scenes that are measured with."""
 DRAW_STEPS = 12
 MODEL = "toybox"
