@@ -92,11 +92,9 @@ def measure(
 
     name: of the model that draws.
     """
-    reader = (
-        train_reader(root / "pictures", len(list((root / "depth").glob("*.png"))))
-        if "depth" in kinds
-        else None
-    )
+    reader = None
+    if "depth" in kinds:
+        reader = train_reader(root / "pictures", len(list((root / "depth").glob("*.png"))))
     found = cases(count)
     model, suffix = load(name, dtype="fp32"), "" if name == MODEL else f"-{name}"
     rows: dict[str, dict[str, Path]] = {"no control": {}} | {
@@ -120,33 +118,25 @@ def measure(
     return measured
 
 
-def run_stage(
-    stage: str,
-    steps: int,
-    count: int,
-    root: Path,
-    kinds: Sequence[str],
-    cases_count: int = CASES,
-    draw_steps: int = DRAW_STEPS,
-    model: str = MODEL,
-) -> None:
-    """Run one stage. kinds: rows of `KINDS`. cases_count: scenes to measure with, in draw_steps of the solver."""
+def run_stage(stage: str, given: argparse.Namespace) -> None:
+    """Run one stage as the command line asks for it."""
+    root: Path = given.root
     print(f"== {stage}", flush=True)
     if stage == "pictures":
         for name, walk in (
-            ("pictures", write_pictures(root / "pictures", count, compiled=True)),
-            ("depth", write_depths(root / "depth", count)),
+            ("pictures", write_pictures(root / "pictures", given.pictures, compiled=True)),
+            ("depth", write_depths(root / "depth", given.pictures)),
         ):
             for done in walk:
                 if done % 500 == 0:
-                    print(f"{name}: {done} of {count}", flush=True)
+                    print(f"{name}: {done} of {given.pictures}", flush=True)
     elif stage == "train":
-        for kind in kinds:
-            session = Session(config(kind, steps, root), resume=True, notify=print)
+        for kind in given.kinds:
+            session = Session(config(kind, given.steps, root), resume=True, notify=print)
             for report in sentences(session.events()):
                 print(report, flush=True)
     else:
-        measure(root, kinds, cases_count, draw_steps, model)
+        measure(root, given.kinds, given.cases, given.draw_steps, given.model)
 
 
 @resumable
@@ -159,23 +149,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--pictures", type=int, default=COUNT)
     parser.add_argument("--root", type=Path, default=ROOT)
-    parser.add_argument("--draw-steps", type=int, default=DRAW_STEPS)
-    parser.add_argument("--cases", type=int, default=CASES)
+    parser.add_argument("--draw-steps", type=int, default=DRAW_STEPS, help="of the solver")
+    parser.add_argument("--cases", type=int, default=CASES, help="scenes to measure with")
     parser.add_argument("--model", default=MODEL, help="that draws what is measured")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     given = parser.parse_args()
     try:
         for stage in given.stages or STAGES:
-            run_stage(
-                stage,
-                given.steps,
-                given.pictures,
-                given.root,
-                given.kinds,
-                given.cases,
-                given.draw_steps,
-                given.model,
-            )
+            run_stage(stage, given)
     except SanakitError as error:
         print(f"error: {error}.", file=sys.stderr)
         raise SystemExit(2) from None

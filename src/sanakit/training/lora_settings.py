@@ -30,7 +30,7 @@ class PriorConfig:
     Attributes:
         weight: of the loss of class pictures, as many of which join each step as the batch has; 0 for none.
         target: what is learnt from them: "pictures", their own velocity, or "base", the base model's answer to them, of
-            which least is forgotten; that loss begins at 0, so a weight of 10 suits it, and costs a third more.
+            which least is forgotten; that loss begins at 0, so a weight of 10 suits it, and costs a pass forward.
         prompts: what class pictures show, e.g. [a dog]; of several, they take turns.
         path: a set of class pictures; None lets the base model draw them, to RUN/class.
         count: pictures that it draws.
