@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
 import statistics
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import product
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 
 import torch
 
@@ -64,13 +67,25 @@ def measure_all(
 ) -> Iterator[tuple[str, int, Found]]:
     """Measure (name, seed, steps), `jobs` at a time, each in a process of its own; yield what is found."""
     threads = max(1, torch.get_num_threads() // jobs)
-    pool = ProcessPoolExecutor(
-        jobs, get_context("spawn"), torch.set_num_threads, (threads,), max_tasks_per_child=1
-    )
+    pool = ProcessPoolExecutor(jobs, get_context("spawn"), _begin, (threads,), max_tasks_per_child=1)
     with pool:
         waiting = {(name, seed): pool.submit(measure, name, seed, steps) for name, seed in wanted}
         for (name, seed), result in waiting.items():
             yield name, seed, result.result()
+
+
+def _begin(threads: int) -> None:
+    """Prepare a process that measures: it ends when the one that asked for it is gone."""
+    torch.set_num_threads(threads)
+    parent = parent_process()
+    assert parent is not None
+    Thread(target=_end_after, args=(parent.join,), daemon=True).start()
+
+
+def _end_after(wait: Callable[[], object]) -> None:
+    """Wait, then end this process as a user would: a run that is under way is saved."""
+    wait()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def spread(values: Sequence[float], digits: int = 3) -> str:
