@@ -38,7 +38,7 @@ SIZE = 256
 SIDE = 64
 """Pixels at which depth is read."""
 READER_STEPS = 500
-_BATCH = 32
+BATCH = 32
 
 
 class DepthReader(nn.Module):
@@ -73,7 +73,7 @@ def above_floor(scene: Scene, size: int = SIDE) -> Tensor:
     return NEAREST / depth(scene, size) - NEAREST / depth(replace(scene, objects=()), size)
 
 
-def train_reader(pictures: Path, count: int, steps: int = READER_STEPS) -> DepthReader:
+def train_reader(pictures: Path, count: int, steps: int = READER_STEPS, batch: int = BATCH) -> DepthReader:
     """Learn to read depth from the pictures of `toybox_control`, whose scenes have the numbers of their names."""
     torch.manual_seed(0)
     levels = torch.stack([_small(Image.open(pictures / f"{number:06d}.png")) for number in range(count)])
@@ -82,7 +82,7 @@ def train_reader(pictures: Path, count: int, steps: int = READER_STEPS) -> Depth
     optimizer = torch.optim.AdamW(reader.parameters())
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
     for step in range(steps):
-        rows = torch.randint(count, (_BATCH,), generator=torch.Generator().manual_seed(step))
+        rows = torch.randint(count, (batch,), generator=torch.Generator().manual_seed(step))
         loss = F.mse_loss(reader(levels[rows]), wanted[rows])
         optimizer.zero_grad()
         loss.backward()

@@ -48,7 +48,7 @@ def test_a_render_keeps_to_its_own_control_and_its_mirror_image_does_not() -> No
 
 def test_the_reader_of_depth_learns_where_things_stand(tmp_path: Path) -> None:
     list(write_pictures(tmp_path, 32, size=64))
-    reader = train_reader(tmp_path, 32, steps=50)
+    reader = train_reader(tmp_path, 32, steps=60, batch=8)
     found = cases(2)
     own = score([case.picture for case in found], found, reader)
     other = score([case.picture for case in reversed(found)], found, reader)
