@@ -36,8 +36,11 @@ STEPS = 600
 """Half of them the student's."""
 RATE = 1e-4
 WARMUP, RISE = 0.75, 0.2
-"""Shares of the steps over which the derivative comes in, and the rate rises. The first is what the shipped run had: with
-0.2 a run of 240 steps with both losses collapses at this rate and at half of it (4 and 6 of 150 prompts right)."""
+"""Shares of the steps over which the derivative comes in, and the rate rises.
+
+The first is about what the shipped run had. With 0.2 a run of 240 steps with both losses collapses, at this rate and at
+half of it: 4 and 6 of 150 prompts were right.
+"""
 
 BATCH = 16
 PROMPTS = 150
