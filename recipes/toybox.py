@@ -38,6 +38,7 @@ from recipes.toybox_model import (
     TextToVelocity,
     build_tokenizer,
     fresh_networks,
+    halfway,
     text_config,
 )
 from recipes.toybox_paraphrase import PARAPHRASE, paraphrased_networks, train_paraphrase
@@ -346,14 +347,6 @@ def trained_networks() -> tuple[PreTrainedTokenizerBase, TextToVelocity]:
     joint = fresh_networks(len(tokenizer))
     recipe_trainer(joint, TRANSFORMER).ema.copy_to(joint)
     return tokenizer, joint
-
-
-@torch.no_grad()
-def halfway(networks: TextToVelocity, others: TextToVelocity) -> TextToVelocity:
-    """The first networks, with the mean of both weights."""
-    for mine, theirs in zip(networks.parameters(), others.parameters(), strict=True):
-        mine.lerp_(theirs, 0.5)
-    return networks
 
 
 STAGES: dict[str, Callable[[], None]] = {

@@ -21,8 +21,9 @@ from torch import Tensor
 
 from recipes.settings import resumable
 from sanakit.base.errors import ConfigError, SanakitError
-from sanakit.transformer import SanaTransformer
-from sanakit.weights import ModelSpec, load_transformer, read_model_spec, read_words, resolve, write_derived
+from sanakit.base.precision import CPU
+from sanakit.training.tasks.network import load_base
+from sanakit.weights import ModelSpec, read_model_spec, read_words, resolve, write_derived
 
 TIMES = "time."
 """Begins the names of the time embedding. The student's reads times in other units than the teacher's, and stays."""
@@ -44,9 +45,7 @@ def with_change(student: Weights, before: Weights, after: Weights) -> dict[str, 
 
 def weights_of(spec: ModelSpec) -> Weights:
     """A model's transformer in float32, by the library's own names."""
-    model = SanaTransformer(spec.transformer)
-    load_transformer(model, spec.transformer, spec.transformer_source, dtype=torch.float32)
-    return model.state_dict()
+    return load_base(spec, torch.float32, CPU).state_dict()
 
 
 def follow(student: ModelSpec, before: ModelSpec, after: ModelSpec, out: Path) -> Path:

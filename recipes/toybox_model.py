@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -28,6 +29,8 @@ from sanakit.toybox.parsing import parse
 from sanakit.toybox.wording import trained_wording
 from sanakit.toybox.words import SHAPE_WAYS, all_words
 from sanakit.transformer import PRESETS, SanaTransformer, initialise
+
+Network = TypeVar("Network", bound=nn.Module)
 
 MODEL = Path("src/sanakit/toybox/model")
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -180,3 +183,11 @@ def placing(states: Tensor, captions: Captions, table: Tensor) -> Tensor:
     told = (named @ table[captions.words].T).float()  # [B, 4]
     total = F.cross_entropy(told, captions.place, ignore_index=UNPLACED, reduction="sum")
     return total / (captions.place != UNPLACED).sum().clamp_min(1)
+
+
+@torch.no_grad()
+def halfway(network: Network, other: nn.Module) -> Network:
+    """The first network, with the mean of both weights."""
+    for mine, theirs in zip(network.parameters(), other.parameters(), strict=True):
+        mine.lerp_(theirs, 0.5)
+    return network

@@ -27,12 +27,14 @@ import torch
 
 from recipes.few_steps import BATCH, COUNT, RATE, WARMUP, ready_pictures, sprint_config, sprint_settings
 from recipes.settings import resumable
-from recipes.toybox_follow import weights_of
+from recipes.toybox_model import halfway
 from recipes.toybox_text import ABOUT
 from sanakit.base.bounds import MAX_ANGLE
 from sanakit.base.errors import SanakitError
+from sanakit.base.precision import CPU
 from sanakit.training import TrainConfig, sentences
 from sanakit.training.session import Session
+from sanakit.training.tasks.network import load_base
 from sanakit.weights import read_model_spec, read_words, resolve, write_derived
 
 RUN = Path("runs/toybox-sprint")
@@ -58,19 +60,19 @@ def train(config: TrainConfig) -> None:
 def ship(config: TrainConfig, folder: Path = SPRINT) -> None:
     """Write the finished model with the words that its teacher knows, and what Toybox says of itself.
 
-    Of a run that began with a student the mean of both is written: it draws better than either (docs/sprint.md).
+    Of a run that began with a student the mean of both is written: nearest to renders by docs/sprint.md.
     Raises ModelNotFoundError if the run has not ended yet.
     """
     found = read_model_spec(resolve(config.folder / "model"))
     spec = replace(found, schedule=replace(found.schedule, angles=ANGLES))
     teacher = read_model_spec(resolve(config.base_model))
-    weights = weights_of(spec)
+    model = load_base(spec, torch.float32, CPU)
     if config.sprint.student is not None:
-        first = weights_of(read_model_spec(resolve(config.sprint.student)))
-        weights = {name: first[name].lerp(value, 0.5) for name, value in weights.items()}
+        first = read_model_spec(resolve(config.sprint.student))
+        model = halfway(load_base(first, torch.float32, CPU), model)
     about = None if teacher.about is None else replace(ABOUT, name="Toybox-Sprint")
     write_derived(
-        spec, folder, weights, words=read_words(teacher), about=about, dtype=torch.bfloat16, force=True
+        spec, folder, model, words=read_words(teacher), about=about, dtype=torch.bfloat16, force=True
     )
 
 
