@@ -19,7 +19,7 @@ import torch
 from recipes.edge import reshaped
 from recipes.settings import recipe_trainer, resumable, shortened
 from recipes.toybox import write_model
-from recipes.toybox_flow import FlowTraining, open_scenes
+from recipes.toybox_flow import FlowTraining, LatentScenes, open_scenes
 from recipes.toybox_model import DEVICE, TextToVelocity
 from recipes.toybox_second import BATCH, CELLS, LATENTS, LEVERS, SECOND, shipped_autoencoder, shipped_networks
 from recipes.toybox_shards import RUNS
@@ -35,21 +35,20 @@ def larger_config(depth: int, steps: int) -> TrainConfig:
     return replace(shortened(SECOND, steps), folder=RUNS / f"larger-{depth}")
 
 
-def larger_training(depth: int) -> FlowTraining:
+def larger_training(
+    depth: int, scenes: LatentScenes, batch: int = BATCH, compiled: bool = True
+) -> FlowTraining:
     """Batches and losses of the run, from the shipped weights in a network of so many blocks."""
     tokenizer, joint = shipped_networks()
     plan = plan_growth(joint.transformer.config.depth, depth, drop=0, how="progressive")
     deep = TextToVelocity(joint.text, reshaped(joint.transformer, plan)).to(DEVICE)
     read = next(number for number, origin in enumerate(plan) if origin.block == LEVERS.block)
     torch.manual_seed(0)  # of the head
-    return FlowTraining(
-        deep, open_scenes(RUNS / "train", LATENTS, CELLS), tokenizer, replace(LEVERS, block=read), BATCH
-    )
+    return FlowTraining(deep, scenes, tokenizer, replace(LEVERS, block=read), batch, compiled)
 
 
-def train_larger(depth: int, config: TrainConfig) -> Path:
+def train_larger(training: FlowTraining, config: TrainConfig) -> Path:
     """Train to the end, from the newest checkpoint of the run; return the folder of the model."""
-    training = larger_training(depth)
     trainer = recipe_trainer(training.model, config)
     for report in sentences(trainer.train(training.losses, training.batches)):
         print(report, flush=True)
@@ -68,7 +67,8 @@ def main() -> None:
     parser.add_argument("--depth", type=int, default=DEPTH, help="blocks of the network")
     parser.add_argument("--steps", type=int, default=STEPS)
     given = parser.parse_args()
-    print(f"{train_larger(given.depth, larger_config(given.depth, given.steps))} is written", flush=True)
+    training = larger_training(given.depth, open_scenes(RUNS / "train", LATENTS, CELLS))
+    print(f"{train_larger(training, larger_config(given.depth, given.steps))} is written", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from recipes import toybox_second
+from recipes import toybox, toybox_larger, toybox_second
 from recipes.settings import recipe_trainer, settings
 from recipes.toybox_alignment import cells_of
 from recipes.toybox_flow import EDGES, FlowTraining, LatentScenes, Levers, open_scenes
@@ -16,7 +17,7 @@ from recipes.toybox_shards import SceneShards, keep, render_dataset
 from sanakit.base.errors import InputError
 from sanakit.toybox.parsing import parse
 from sanakit.training import sentences
-from sanakit.weights import resolve
+from sanakit.weights import read_model_spec, resolve
 
 SCENES = 24
 
@@ -135,3 +136,19 @@ def test_cells_are_kept_and_follow_the_latents(scenes: LatentScenes, tmp_path: P
 def test_missing_latents_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="recipes.toybox latents"):
         open_scenes(tmp_path, tmp_path / "latents.pt")
+
+
+def test_a_larger_model_begins_as_the_shipped_one_and_is_written(
+    scenes: LatentScenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(toybox, "RUNS", tmp_path)
+    larger = toybox_larger.larger_training(12, scenes, 4, compiled=False)
+    levers = replace(toybox_second.LEVERS, alignment=0.0)
+    first, plain = larger.batches(1), training(scenes, levers)
+    wanted = plain.losses(plain.batches(1), torch.Generator().manual_seed(0))
+    told = larger.losses(first, torch.Generator().manual_seed(0))
+    assert float(told["flow"]) == pytest.approx(float(wanted["flow"]), rel=1e-5)
+    assert larger.levers.block == 5  # block 0 has a copy behind it, blocks 1 to 4 have none
+    config = replace(toybox_larger.larger_config(12, 1), folder=tmp_path / "run", batch=4)
+    found = read_model_spec(toybox_larger.train_larger(larger, config))
+    assert found.transformer.depth == 12 and found.about is not None
