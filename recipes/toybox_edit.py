@@ -156,20 +156,20 @@ SHOWS: Mapping[str, Callable[[int], Case]] = {
 
 
 def measure(
-    model: Model, show: str, count: int, folder: Path, changes: Mapping[str, Any]
+    model: Model, show: str, numbers: range, folder: Path, changes: Mapping[str, Any]
 ) -> dict[str, object]:
-    """Draw and judge `count` cases; returns the shares and writes the sheet. changes: fields of every request."""
-    tally, rows = {"done": 0, "kept": 0, "both": 0}, []
-    for number in range(count):
+    """Draw and judge cases; returns the shares and writes the sheet. changes: fields of every request."""
+    tally, rows, count = {"done": 0, "kept": 0, "both": 0}, [], len(numbers)
+    for drawn, number in enumerate(numbers):
         case = SHOWS[show](number)
         picture = model.images(case.request.replace(**changes))[0]
         found = _read(picture)
         done, kept = case.done(found), case.kept(found)
         for name, hit in (("done", done), ("kept", kept), ("both", done and kept)):
             tally[name] += hit
-        if number < _SHOWN:
+        if drawn < _SHOWN:
             rows.append([*_inputs(case.request), picture])
-        print(f"{show} {number + 1}/{count}: {tally}", file=sys.stderr, flush=True)
+        print(f"{show} {drawn + 1}/{count}: {tally}", file=sys.stderr, flush=True)
     save_sheet(folder / f"{show}.png", _sheet(rows))
     return {name: Share(hits=hits, n=count).to_json() for name, hits in tally.items()}
 
@@ -291,6 +291,13 @@ def _sheet(rows: Sequence[Sequence[Image.Image]]) -> Image.Image:
     return sheet
 
 
+def change(pair: str) -> tuple[str, Any]:
+    """FIELD=VALUE of a request, the value as JSON; a list is a tuple there."""
+    name, _, text = pair.partition("=")
+    value = json.loads(text)
+    return name, tuple(value) if isinstance(value, list) else value
+
+
 def main() -> None:
     """Measure the shows that are named, or all."""
     parser = argparse.ArgumentParser(
@@ -299,20 +306,27 @@ def main() -> None:
     parser.add_argument("shows", nargs="*", choices=[*SHOWS, []], help="which; all if none is named")
     parser.add_argument("--model", default="toybox")
     parser.add_argument("--count", type=int, default=40, help="cases of each show")
+    parser.add_argument(
+        "--first",
+        type=int,
+        default=0,
+        help="number of the first; choose settings on other cases than you report",
+    )
     parser.add_argument("--out", type=Path, default=RUNS)
     parser.add_argument(
         "--set",
         action="append",
         default=[],
-        metavar="FIELD=NUMBER",
-        help="of every request, such as steps=10",
+        metavar="FIELD=VALUE",
+        help="of every request, such as steps=10 or angles=[1.57,1.2]",
     )
     arguments = parser.parse_args()
     folder = ensure_writable_folder(arguments.out)
     model = load(arguments.model)
-    changes = {name: json.loads(value) for name, value in (pair.split("=", 1) for pair in arguments.set)}
+    changes = dict(change(pair) for pair in arguments.set)
+    numbers = range(arguments.first, arguments.first + arguments.count)
     for show in arguments.shows or SHOWS:
-        found = measure(model, show, arguments.count, folder, changes)
+        found = measure(model, show, numbers, folder, changes)
         atomic_write(folder / f"{show}.json", json.dumps(found).encode())
         print(show, json.dumps(found))
 

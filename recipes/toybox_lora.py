@@ -63,7 +63,7 @@ SHOWN = (
 NEW = tuple(colour for colour in COLOURS if colour not in {row[0] for row in SHOWN})
 """Colours that no picture shows a torus in."""
 
-ASKED, OLD, STYLED = 60, 120, 20
+ASKED, OLD, STYLED = 60, 600, 20
 SOLVER = 10
 """Steps of every picture that is measured."""
 

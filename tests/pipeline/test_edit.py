@@ -15,6 +15,7 @@ from sanakit.autoencoder import LatentEncoder, encode_tiled
 from sanakit.base.errors import RequestError
 from sanakit.base.sizes import Size
 from sanakit.flow import SOLVERS
+from sanakit.flow.path import time_from_angle
 from sanakit.pipeline import ImageRequest, InputImage, Model, PictureDone, Shapes, Step, estimate, make_plan
 from sanakit.pipeline.canvas import free_levels, place, to_drawn
 from sanakit.pipeline.denoiser import denoise
@@ -238,6 +239,20 @@ def test_a_guided_side_of_an_edit_by_words_reads_its_own_null_text(model: Model)
     assert prompt.source is not None and prompt.source.uncond is not None and plain.uncond is not None
     assert torch.equal(prompt.source.cond.states, plain.cond.states)
     assert torch.equal(prompt.source.uncond.states, plain.uncond.states)
+
+
+def test_all_steps_of_a_sprint_model_follow_words_from_the_level_that_the_strength_says(sprint: Model):
+    request = ask(picture(), source_prompt="a cone", steps=2)
+    usual, low, whole = (make_plan(sprint.spec, request.replace(strength=s)).sigmas for s in (None, 0.3, 1.0))
+    assert [len(sigmas) for sigmas in (usual, low, whole)] == [3, 3, 3]
+    assert usual[0] == pytest.approx(0.7, abs=1e-5) and low[0] == pytest.approx(0.3, abs=1e-5)
+    assert usual[1] < 0.7 and usual[-1] == 0
+    assert whole == pytest.approx(
+        make_plan(sprint.spec, ImageRequest(prompt="a cone", steps=2)).sigmas, abs=1e-5
+    )
+    assert len(make_plan(sprint.spec, request.replace(strength=0)).sigmas) == 1
+    named = make_plan(sprint.spec, request.replace(steps=None, angles=(1.2, 0.8, 0.3)))
+    assert named.sigmas == pytest.approx([*map(time_from_angle, (1.2, 0.8, 0.3)), 0], abs=1e-5)
 
 
 def test_an_edit_by_inversion_finds_the_source_again_and_has_no_seed(model: Model):

@@ -16,6 +16,7 @@ from sanakit.flow.inversion import ITERATIONS, edit_by_inversion
 from sanakit.flow.path import LinearPath
 from sanakit.flow.sampling import Denoise, Noise, Query, Solver, State, Walk, drive
 from sanakit.flow.schedule import Clock, Schedule
+from sanakit.flow.scm import lowered_sigmas
 from sanakit.flow.solvers import SOLVERS, SolverSpec
 from sanakit.flow.times import ShiftedTimes
 
@@ -48,4 +49,5 @@ __all__ = [
     "flow_edit",
     "keep_source",
     "last_levels",
+    "lowered_sigmas",
 ]

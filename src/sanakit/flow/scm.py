@@ -13,6 +13,7 @@ Sources: Lu and Song 2024, "sCM", arXiv:2410.11081, section 2; Chen et al. 2025,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -32,7 +33,7 @@ from sanakit.flow.path import (
 from sanakit.flow.sampling import Noise, Query, Solver, check_sigmas
 from sanakit.flow.times import check_steps
 
-__all__ = ["ANGLES", "SCM_HIGHEST", "scm", "scm_angles", "scm_sigmas"]
+__all__ = ["ANGLES", "SCM_HIGHEST", "lowered_sigmas", "scm", "scm_angles", "scm_sigmas"]
 
 ANGLES: dict[int, tuple[float, ...]] = {
     1: (MAX_ANGLE,),
@@ -59,6 +60,15 @@ def scm_angles(steps: int, own: Sequence[tuple[float, ...]] = ()) -> list[float]
     if steps in known:
         return [*known[steps], 0.0]
     return [float(angle) for angle in torch.linspace(MAX_ANGLE, 0.0, steps + 1, device="cpu")]
+
+
+def lowered_sigmas(sigmas: Sequence[float], level: float) -> list[float]:
+    """Return the noise levels of as many steps that begin at a level in 0..1: their angles fall in proportion.
+
+    sigmas: of a sampler that begins at pure noise; a level of 1 leaves them as they are.
+    """
+    share = angle_from_time(level) / (math.pi / 2)
+    return scm_sigmas([share * angle_from_time(sigma) for sigma in sigmas])
 
 
 def scm_sigmas(angles: Sequence[float]) -> list[float]:

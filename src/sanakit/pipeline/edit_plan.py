@@ -20,7 +20,7 @@ USUAL_STRENGTH = 0.5
 
 
 USUAL_WORDS_STRENGTH = 0.7
-"""Of an edit by words alone."""
+"""Of an edit by words alone; one that names its angles makes all of them."""
 
 USUAL_SOURCE_GUIDANCE = {"flow-edit": 1.5, "inversion": 1.0}
 """By how it is done. An inversion under guidance drifts (Mokady et al. 2022, arXiv:2211.09794, section 3.1)."""
@@ -47,7 +47,7 @@ class EditPlan:
     mask        grey levels of the source's size, 255 for what is drawn anew; None for none
     canvas      where the source lies in what is drawn
     free_below  noise levels [1, 1, h, w] below which a latent position may change; None if all of it may from the first
-    strength    the part of the steps that is made
+    strength    the part of the steps that is made; the noise level of all of them if a consistency model follows words
     words       for an edit by words alone; None for the others
     """
 
@@ -93,7 +93,9 @@ def plan_edit(request: ImageRequest, drawn: Size, ratio: int) -> EditPlan | None
     canvas = place(Size(*source.size), (left, top, right, bottom), drawn)
     keeps = mask is not None or request.outpaint is not None
     words = _words(request)
-    usual = USUAL_WORDS_STRENGTH if words is not None else 1.0 if keeps else USUAL_STRENGTH
+    usual = 1.0 if keeps else USUAL_STRENGTH
+    if words is not None:
+        usual = USUAL_WORDS_STRENGTH if request.angles is None else 1.0
     return EditPlan(
         source=source,
         mask=mask,

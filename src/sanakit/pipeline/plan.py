@@ -14,7 +14,16 @@ from torch import Tensor
 
 from sanakit.base.errors import RequestError
 from sanakit.base.sizes import Size, nearest_bucket
-from sanakit.flow import ITERATIONS, SOLVERS, Clock, Guidance, Schedule, SolverSpec, last_levels
+from sanakit.flow import (
+    ITERATIONS,
+    SOLVERS,
+    Clock,
+    Guidance,
+    Schedule,
+    SolverSpec,
+    last_levels,
+    lowered_sigmas,
+)
 from sanakit.pipeline.edit_plan import EditPlan, canvas_size, drawn_side, edit_notes, plan_edit
 from sanakit.pipeline.inputs import require_inputs
 from sanakit.pipeline.loras import check_fit
@@ -141,7 +150,7 @@ def make_plan(spec: ModelSpec, request: ImageRequest) -> Plan:
     guidance = Guidance(scale=scale if uncond else 1.0, interval=request.cfg_interval, pag=request.pag)
     sigmas, clock = _sigmas(spec, request, solver, steps), _model_clock(spec, solver, steps)
     if edit is not None:
-        sigmas = last_levels(sigmas, edit.strength)
+        sigmas = _edit_sigmas(sigmas, request, solver, edit)
         clock = replace(clock, timesteps=clock.timesteps[len(clock.timesteps) - len(sigmas) + 1 :])
         _check_inversion(spec, edit)
     controls = plan_controls(spec, request.controls, len(sigmas) - 1, clock)
@@ -230,6 +239,18 @@ def _sigmas(spec: ModelSpec, request: ImageRequest, solver: SolverSpec, steps: i
             "leave them out, or name the solver"
         )
     return tuple(solver.from_angles(request.angles))
+
+
+def _edit_sigmas(
+    sigmas: tuple[float, ...], request: ImageRequest, solver: SolverSpec, edit: EditPlan
+) -> tuple[float, ...]:
+    """Return the noise levels of an edit, which begin where its strength says.
+
+    Of the few steps of a consistency model none can be spared to follow words: all are made, from that level on.
+    """
+    if edit.words is None or not solver.consistency or request.angles is not None or edit.strength == 0:
+        return last_levels(sigmas, edit.strength)
+    return tuple(lowered_sigmas(sigmas, edit.strength))
 
 
 def _model_clock(spec: ModelSpec, solver: SolverSpec, steps: int) -> Clock:

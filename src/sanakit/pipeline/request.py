@@ -154,7 +154,8 @@ class ImageRequest:
         _any, png="Mask", metavar="MASK.png", shown_default="none", **_IMAGE, **_EDIT,
     )  # fmt: skip
     strength: float | None = option(
-        None, "Share of the steps that is run: 0 changes nothing, 1 keeps nothing but what a mask keeps.",
+        None, "Share of the steps that is run: 0 changes nothing, 1 keeps nothing but what a mask keeps. "
+        "With --from, a Sprint model runs all of them, from this noise level on.",
         f.Number(1.0), png="Strength", shown_default="0.5, 0.7 with --from, 1 with a mask", **_EDIT,
     )  # fmt: skip
     outpaint: tuple[int, ...] | None = option(
