@@ -61,6 +61,7 @@ def config_of(
     look: int = LOOK,
     batch: int = BATCH,
     shape: dict[str, int] = SHAPE,
+    rate: float = RATE,
 ) -> TrainConfig:
     """A run: `shallow` and `scratch` of FRESH networks, or a way to grow from the shallow one of the same seed."""
     steep = name.startswith("steep")
@@ -68,7 +69,7 @@ def config_of(
         folder=folder_of(name, seed, runs), seed=seed, batch=batch, phases=(RunPhase(steps=steps, size=size),),
         base="toybox" if name in FRESH else str(folder_of("shallow", seed, runs) / "model"),
         model=model_of(name, shape), data=DataConfig(path=pictures, cache=cache, square=True, held=held),
-        optimizer=OptimizerConfig(lr=STEEP if steep else RATE, betas=(0.9, 0.99)),
+        optimizer=OptimizerConfig(lr=STEEP if steep else rate, betas=(0.9, 0.99)),
         schedule=LRScheduleConfig(warmup=min(20, steps), cooldown=0.0), clip=1.0, ema=0.95,
         saving=SavingConfig(minutes=2, keep=1), validate=look, report=look,
     )  # fmt: skip
@@ -172,22 +173,26 @@ def main() -> None:
     parser.add_argument("runs", nargs="*", help=f"of {'; '.join(NAMES)}; default: shallow, scratch, partial")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument(
+        "--rate", type=float, default=RATE, help="learning rate of all runs but the steep ones"
+    )
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--plot", type=Path)
     given = parser.parse_args()
     for name in given.runs:
         if name not in NAMES:
             parser.error(f"{name!r} is no run: choose of {'; '.join(NAMES)}")
+    runs = RUNS if given.rate == RATE else RUNS / f"at-{given.rate:g}"
     try:
         for seed in () if given.table else given.seeds:
             for name in given.runs or ("shallow", "scratch", "partial"):
-                train(config_of(name, seed, given.steps))
+                train(config_of(name, seed, given.steps, runs=runs, rate=given.rate))
     except SanakitError as error:
         print(f"error: {error}.", file=sys.stderr)
         raise SystemExit(2) from None
-    print(table(max(given.seeds) + 1))
+    print(table(max(given.seeds) + 1, runs))
     if given.plot is not None:
-        plot(given.plot, max(given.seeds) + 1)
+        plot(given.plot, max(given.seeds) + 1, runs)
 
 
 if __name__ == "__main__":
