@@ -252,6 +252,7 @@ def test_all_steps_of_a_sprint_model_follow_words_from_the_level_that_the_streng
     )
     assert len(make_plan(sprint.spec, request.replace(strength=0)).sigmas) == 1
     named = make_plan(sprint.spec, request.replace(steps=None, angles=(1.2, 0.8, 0.3)))
+    assert not named.notes  # nothing is taken for pure noise
     assert named.sigmas == pytest.approx([*map(time_from_angle, (1.2, 0.8, 0.3)), 0], abs=1e-5)
 
 

@@ -14,19 +14,11 @@ from torch import Tensor
 
 from sanakit.base.errors import RequestError
 from sanakit.base.sizes import Size, nearest_bucket
-from sanakit.flow import (
-    ITERATIONS,
-    SOLVERS,
-    Clock,
-    Guidance,
-    Schedule,
-    SolverSpec,
-    last_levels,
-    lowered_sigmas,
-)
+from sanakit.flow import ITERATIONS, SOLVERS, Clock, Guidance, Schedule, SolverSpec
 from sanakit.pipeline.edit_plan import EditPlan, canvas_size, drawn_side, edit_notes, plan_edit
 from sanakit.pipeline.inputs import require_inputs
 from sanakit.pipeline.loras import check_fit
+from sanakit.pipeline.noise_levels import noise_levels
 from sanakit.pipeline.regions import Box, tokens_read
 from sanakit.pipeline.request import Defaults, ImageRequest
 from sanakit.pipeline.steering import PlannedControl, control_notes, plan_controls
@@ -148,10 +140,8 @@ def make_plan(spec: ModelSpec, request: ImageRequest) -> Plan:
     # Models that read the guidance scale as an input have no unconditional branch.
     uncond = scale > 1 and not spec.transformer.guidance_embed
     guidance = Guidance(scale=scale if uncond else 1.0, interval=request.cfg_interval, pag=request.pag)
-    sigmas, clock = _sigmas(spec, request, solver, steps), _model_clock(spec, solver, steps)
+    sigmas, clock = noise_levels(spec, request, solver, steps, edit)
     if edit is not None:
-        sigmas = _edit_sigmas(sigmas, request, solver, edit)
-        clock = replace(clock, timesteps=clock.timesteps[len(clock.timesteps) - len(sigmas) + 1 :])
         _check_inversion(spec, edit)
     controls = plan_controls(spec, request.controls, len(sigmas) - 1, clock)
     return Plan(
@@ -228,44 +218,6 @@ def _reads(
     return tokens_read(request.regions, size, placed, drawn, step)
 
 
-def _sigmas(spec: ModelSpec, request: ImageRequest, solver: SolverSpec, steps: int) -> tuple[float, ...]:
-    """Return the noise levels of a request's angles, else those of its number of steps. Raises RequestError."""
-    if request.angles is None:
-        return tuple(solver.sigmas(spec.schedule, steps))
-    if solver.from_angles is None:
-        able = ", ".join(name for name, row in SOLVERS.items() if row.from_angles)
-        raise RequestError(
-            f"angles are for the solver {able}, and this picture is drawn by {solver.name}: "
-            "leave them out, or name the solver"
-        )
-    return tuple(solver.from_angles(request.angles))
-
-
-def _edit_sigmas(
-    sigmas: tuple[float, ...], request: ImageRequest, solver: SolverSpec, edit: EditPlan
-) -> tuple[float, ...]:
-    """Return the noise levels of an edit, which begin where its strength says.
-
-    Of the few steps of a consistency model none can be spared to follow words: all are made, from that level on.
-    """
-    if edit.words is None or not solver.consistency or request.angles is not None or edit.strength == 0:
-        return last_levels(sigmas, edit.strength)
-    return tuple(lowered_sigmas(sigmas, edit.strength))
-
-
-def _model_clock(spec: ModelSpec, solver: SolverSpec, steps: int) -> Clock:
-    """Return the time that the transformer reads at a noise level.
-
-    Consistency models read the noise level itself, models that scale time on their own exact thousandths; else the
-    solver decides, and the official dialect wants whole thousandths from all.
-    """
-    if spec.schedule.kind == "scm":
-        return Clock(scale=1.0)
-    if spec.dialect.integer_time and spec.transformer.time_scale != 1:
-        return Clock()
-    return solver.clock(spec.schedule, steps, spec.dialect.integer_time)
-
-
 def _pag_blocks(spec: ModelSpec, request: ImageRequest) -> tuple[int, ...]:
     """Return the blocks that PAG perturbs; in a folder made for it, those of diffusers' pipeline by default."""
     if request.pag_blocks is not None:
@@ -297,7 +249,7 @@ def _notes(spec: ModelSpec, request: ImageRequest, solver: SolverSpec, uncond: b
         notes.append("the negative prompt has no effect without classifier-free guidance.")
     if request.pag_blocks and not request.pag:
         notes.append("pag_blocks have no effect without a pag scale.")
-    if request.angles and request.angles[0] < LEAST_NOISE:
+    if request.source is None and request.angles and request.angles[0] < LEAST_NOISE:
         notes.append(
             f"the first angle {request.angles[0]:g} is taken for pure noise, which is 1.5708: "
             "expect a worse picture than from there."
