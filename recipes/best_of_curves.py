@@ -50,7 +50,9 @@ def best_of(scores: Tensor, values: Tensor, n: int) -> Tensor:
     """
     many = scores.shape[1]
     order = scores.argsort(dim=1, descending=True, stable=True)
-    share = torch.tensor([comb(many - 1 - rank, n - 1) / comb(many, n) for rank in range(many)])
+    share = torch.tensor(
+        [comb(many - 1 - rank, n - 1) / comb(many, n) for rank in range(many)], dtype=torch.float64
+    )
     return (values.gather(1, order).double() * share).sum(1)
 
 
@@ -59,12 +61,14 @@ def interval(values: Tensor) -> tuple[float, float, float]:
 
     Where all are right, or none, that says nothing, and Wilson's interval is taken.
     """
+    values = values.round(decimals=9)  # means over choices of what is always right are 1 up to rounding
     if float(values.min()) == float(values.max()) in (0.0, 1.0):
         return (float(values[0]), *Share(hits=int(values.sum()), n=len(values)).interval)
     generator = torch.Generator().manual_seed(0)
     drawn = torch.randint(len(values), (SAMPLES, len(values)), generator=generator)
     low, high = values[drawn].mean(1).quantile(torch.tensor([0.025, 0.975], dtype=values.dtype)).tolist()
-    return float(values.mean()), low, high
+    mean = float(values.mean())
+    return mean, min(low, mean), max(high, mean)  # of equal values they differ by rounding
 
 
 def sizes(many: int) -> list[int]:

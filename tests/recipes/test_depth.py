@@ -87,6 +87,10 @@ def test_intervals_hold_the_mean_and_are_wider_for_few_prompts() -> None:
     mean, low, high = interval(few)
     assert low < mean == 0.5 < high and (high - low) > 2 * (interval(many)[2] - interval(many)[1])
     assert interval(torch.ones(16).double()) == (1.0, pytest.approx(0.806, abs=1e-3), 1.0)
+    # Bars of a plot have no negative length, and what is always right is so for all numbers of candidates.
+    assert interval(torch.full((120,), 1 + 3e-15, dtype=torch.float64)) == interval(torch.ones(120).double())
+    mean, low, high = interval(torch.full((121,), 1 / 3, dtype=torch.float64))
+    assert low <= mean <= high
 
 
 def test_curves_cost_what_was_drawn() -> None:
