@@ -157,7 +157,9 @@ class Share:
         p, z2 = self.accuracy, CONFIDENT**2 / self.n
         middle = (p + z2 / 2) / (1 + z2)
         half = CONFIDENT * math.sqrt(p * (1 - p) / self.n + z2 / (4 * self.n)) / (1 + z2)
-        return max(0.0, middle - half), min(1.0, middle + half)
+        return max(0.0, min(p, middle - half)), min(
+            1.0, max(p, middle + half)
+        )  # rounding leaves p outside at 0 and 1
 
     def to_json(self) -> dict[str, float | int | None]:
         """Return accuracy (null without trials), low, high, n."""
