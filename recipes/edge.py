@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,7 +18,7 @@ from recipes.few_steps import CACHE, PICTURES, SIZE, kept_measures, ready_pictur
 from recipes.settings import resumable, run_flow
 from recipes.toybox_sprint import train
 from recipes.toybox_steps import told
-from sanakit.adapt.depth import DepthPlan, plan_pruning, reshape_depth
+from sanakit.adapt.depth import plan_pruning, reshape_network
 from sanakit.base.precision import decide
 from sanakit.base.sizes import Grid
 from sanakit.base.text_states import TextStates
@@ -103,14 +102,7 @@ def ends(depth: int, parts: int) -> list[int]:
 
 def shallow(teacher: SanaTransformer, blocks: Sequence[int]) -> SanaTransformer:
     """A network with these blocks of the teacher, and everything else of it."""
-    return reshaped(teacher, plan_pruning(teacher.config.depth, blocks))
-
-
-def reshaped(network: SanaTransformer, plan: DepthPlan) -> SanaTransformer:
-    """A network with the blocks of a plan, and everything else of another."""
-    other = SanaTransformer(replace(network.config, depth=len(plan)))
-    other.load_state_dict(reshape_depth(network.state_dict(), other.config, plan, torch.Generator()))
-    return other
+    return reshape_network(teacher, plan_pruning(teacher.config.depth, blocks))
 
 
 def flow_config(

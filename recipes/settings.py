@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sanakit.base.precision import Precision, decide
 from sanakit.training import (
@@ -80,6 +81,19 @@ def recipe_trainer(model: nn.Module, config: TrainConfig, players: Sequence[Play
     """The trainer of a model, in the dtype that is fastest here; it goes on from the newest checkpoint of the run."""
     dtype = decide(next(model.parameters()).device.type, config.dtype).dtype
     return Trainer(model, config, players, dtype=None if dtype == torch.float32 else dtype)
+
+
+def run_training(
+    model: nn.Module,
+    config: TrainConfig,
+    losses: Callable[..., Mapping[str, Tensor]],
+    batches: Callable[[int], Any],
+) -> Trainer:
+    """Train to the end, from the newest checkpoint of the run, and print how it goes; return the trainer."""
+    trainer = recipe_trainer(model, config)
+    for report in sentences(trainer.train(losses, batches)):
+        print(report, flush=True)
+    return trainer
 
 
 def resumable(main: Callable[[], None]) -> Callable[[], None]:

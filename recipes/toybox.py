@@ -30,7 +30,15 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from recipes.gpu_run import FOLDER as GPU_FOLDER
-from recipes.settings import autocast, recipe_trainer, resumable, run_stages, settings, shortened
+from recipes.settings import (
+    autocast,
+    recipe_trainer,
+    resumable,
+    run_stages,
+    run_training,
+    settings,
+    shortened,
+)
 from recipes.toybox_flow import SHIFT, FlowTraining, open_scenes
 from recipes.toybox_model import (
     DEVICE,
@@ -61,7 +69,7 @@ from sanakit.evaluation import edge_sharpness, psnr, ssim
 from sanakit.text import load_tokenizer, save_tokenizer
 from sanakit.toybox.grammar import Split
 from sanakit.toybox.words import all_words
-from sanakit.training import reconstruction, sentences
+from sanakit.training import reconstruction
 from sanakit.training.objectives.autoencoding import to_range
 from sanakit.training.objectives.perceptual import steepness_error
 from sanakit.weights import ModelSpec, Schedule, write_folder
@@ -147,8 +155,7 @@ def train_autoencoder(steps: int | None = None) -> None:
             "power": power.detach(),
         }
 
-    for report in sentences(recipe_trainer(model, shortened(AUTOENCODER, steps)).train(loss, batches)):
-        print(report, flush=True)
+    run_training(model, shortened(AUTOENCODER, steps), loss, batches)
 
 
 def train_decoder(steps: int | None = None) -> None:
@@ -166,8 +173,7 @@ def train_decoder(steps: int | None = None) -> None:
             latent = encode(pixels)
         return steep_reconstruction(decode(latent + LATENT_NOISE * noise_like(latent, generator)), pixels)
 
-    for report in sentences(recipe_trainer(model.decoder, shortened(DECODER, steps)).train(loss, batches)):
-        print(report, flush=True)
+    run_training(model.decoder, shortened(DECODER, steps), loss, batches)
 
 
 def steep_reconstruction(decoded: Tensor, pixels: Tensor) -> dict[str, Tensor]:
@@ -252,9 +258,7 @@ def train_transformer(steps: int | None = None) -> None:
     tokenizer = build_tokenizer(RUNS / "tokenizer", scenes.shards)
     joint = fresh_networks(len(tokenizer)).to(DEVICE)
     training = FlowTraining(joint, scenes, tokenizer, batch=TRANSFORMER_BATCH)
-    trainer = recipe_trainer(joint, shortened(TRANSFORMER, steps))
-    for report in sentences(trainer.train(training.losses, training.batches)):
-        print(report, flush=True)
+    run_training(joint, shortened(TRANSFORMER, steps), training.losses, training.batches)
 
 
 FIDELITY = ("PSNR dB", "SSIM", "edge sharpness")

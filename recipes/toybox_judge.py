@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from recipes.settings import autocast, recipe_trainer, resumable, run_stages, settings
+from recipes.settings import autocast, recipe_trainer, resumable, run_stages, run_training, settings
 from recipes.toybox import pixels_of, render_scenes, trained_autoencoder
 from recipes.toybox_model import DEVICE
 from recipes.toybox_shards import RUNS, SIZE, SceneShards
@@ -29,7 +29,7 @@ from sanakit.toybox import Scene
 from sanakit.toybox.judging import Judge, Maps, Targets, read, targets_of
 from sanakit.toybox.judging.reading import accuracies
 from sanakit.toybox.judging.shipped import STEM
-from sanakit.training import TrainConfig, sentences
+from sanakit.training import TrainConfig
 from sanakit.weights import save_weights
 
 WEIGHTS = Path("src/sanakit/toybox/judging")
@@ -147,8 +147,7 @@ def train_judge(
     def loss(batch: tuple[Tensor, Targets], generator: torch.Generator) -> dict[str, Tensor]:
         return loss_of(forward(blemished(batch[0], generator)), batch[1])
 
-    for report in sentences(recipe_trainer(model, config).train(loss, batches)):
-        print(report, flush=True)
+    run_training(model, config, loss, batches)
 
 
 def trained(config: TrainConfig = CONFIG) -> Judge:

@@ -16,15 +16,14 @@ from pathlib import Path
 
 import torch
 
-from recipes.edge import reshaped
-from recipes.settings import recipe_trainer, resumable, shortened
+from recipes.settings import resumable, run_training, shortened
 from recipes.toybox import write_model
 from recipes.toybox_flow import FlowTraining, LatentScenes, open_scenes
 from recipes.toybox_model import DEVICE, TextToVelocity
 from recipes.toybox_second import BATCH, CELLS, LATENTS, LEVERS, SECOND, shipped_autoencoder, shipped_networks
 from recipes.toybox_shards import RUNS
-from sanakit.adapt.depth import plan_growth
-from sanakit.training import TrainConfig, sentences
+from sanakit.adapt.depth import plan_growth, reshape_network
+from sanakit.training import TrainConfig
 
 DEPTH = 16
 STEPS = 1_800
@@ -41,7 +40,7 @@ def larger_training(
     """Batches and losses of the run, from the shipped weights in a network of so many blocks."""
     tokenizer, joint = shipped_networks()
     plan = plan_growth(joint.transformer.config.depth, depth, drop=0, how="progressive")
-    deep = TextToVelocity(joint.text, reshaped(joint.transformer, plan)).to(DEVICE)
+    deep = TextToVelocity(joint.text, reshape_network(joint.transformer, plan)).to(DEVICE)
     read = next(number for number, origin in enumerate(plan) if origin.block == LEVERS.block)
     torch.manual_seed(0)  # of the head
     return FlowTraining(deep, scenes, tokenizer, replace(LEVERS, block=read), batch, compiled)
@@ -49,9 +48,7 @@ def larger_training(
 
 def train_larger(training: FlowTraining, config: TrainConfig) -> Path:
     """Train to the end, from the newest checkpoint of the run; return the folder of the model."""
-    trainer = recipe_trainer(training.model, config)
-    for report in sentences(trainer.train(training.losses, training.batches)):
-        print(report, flush=True)
+    trainer = run_training(training.model, config, training.losses, training.batches)
     trainer.ema.copy_to(training.model)
     folder = config.folder / "model"
     write_model(training.tokenizer, training.joint, *shipped_autoencoder(), folder)

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from recipes.settings import recipe_trainer, resumable, run_stages, settings, shortened
+from recipes.settings import recipe_trainer, resumable, run_stages, run_training, settings, shortened
 from recipes.toybox import FIDELITY, fidelity, noise_like, pixels_of
 from recipes.toybox_model import DEVICE
 from recipes.toybox_second import LATENTS, shipped_autoencoder
@@ -30,7 +30,7 @@ from recipes.toybox_shards import RUNS, SIZE, SceneShards
 from recipes.toybox_sharpen import LATENT_NOISE
 from sanakit.autoencoder import DCAE, PRESETS, AutoencoderConfig, Stage
 from sanakit.base.seeds import batch_indices
-from sanakit.training import TrainConfig, reconstruction, sentences
+from sanakit.training import TrainConfig, reconstruction
 from sanakit.weights import save_autoencoder
 
 FOLDER = Path("runs/toybox-lite")
@@ -81,8 +81,7 @@ def train(steps: int | None = None) -> None:
         latent, pixels = batch
         return reconstruction(decode(latent + LATENT_NOISE * noise_like(latent, generator)), pixels)
 
-    for report in sentences(recipe_trainer(lite.decoder, shortened(LITE, steps)).train(loss, batches)):
-        print(report, flush=True)
+    run_training(lite.decoder, shortened(LITE, steps), loss, batches)
 
 
 @torch.no_grad()

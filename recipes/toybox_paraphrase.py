@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import Gemma2Model, PreTrainedTokenizerBase
 
-from recipes.settings import recipe_trainer, resumable, settings, shortened
+from recipes.settings import recipe_trainer, resumable, run_training, settings, shortened
 from recipes.toybox_flow import SHIFT, LatentScenes, open_scenes
 from recipes.toybox_model import Captions, TextToVelocity, read_captions
 from recipes.toybox_second import LATENTS, shipped_networks
@@ -35,7 +35,6 @@ from sanakit.toybox.captions import BESIDE, partial_spec, phrase
 from sanakit.toybox.grammar import NEXT_TO, Scene
 from sanakit.toybox.trials import phrasings
 from sanakit.toybox.wording import trained_wording
-from sanakit.training import sentences
 
 BATCH = 32
 PARAPHRASE = settings(
@@ -137,9 +136,7 @@ def train_paraphrase(steps: int | None = None) -> None:
     """Train the text encoder, from the shipped one or this stage's newest checkpoint."""
     training = paraphrase_training()
     print(f"held-out phrasings: {held_out_gap(training):.4f} before", flush=True)
-    trainer = recipe_trainer(training.model, shortened(PARAPHRASE, steps))
-    for report in sentences(trainer.train(training.losses, training.batches)):
-        print(report, flush=True)
+    trainer = run_training(training.model, shortened(PARAPHRASE, steps), training.losses, training.batches)
     trainer.ema.copy_to(training.model)
     print(f"held-out phrasings: {held_out_gap(training):.4f} with the averaged weights", flush=True)
 

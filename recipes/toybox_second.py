@@ -15,14 +15,13 @@ from collections.abc import Callable
 import torch
 from transformers import Gemma2Model, PreTrainedTokenizerBase
 
-from recipes.settings import recipe_trainer, resumable, settings, shortened
+from recipes.settings import resumable, run_training, settings, shortened
 from recipes.toybox_flow import FlowTraining, Levers, open_scenes
 from recipes.toybox_model import DEVICE, MODEL, TextToVelocity
 from recipes.toybox_shards import RUNS, SIZE
 from recipes.toybox_text import extended_text
 from sanakit.autoencoder import DCAE
 from sanakit.text import build_gemma, load_tokenizer
-from sanakit.training import sentences
 from sanakit.transformer import SanaTransformer
 from sanakit.weights import ModelSpec, load_autoencoder, load_text_encoder, load_transformer, read_model_spec
 
@@ -74,9 +73,7 @@ def second_training() -> FlowTraining:
 def train_second(steps: int | None = None) -> None:
     """Text encoder and transformer together, from the shipped weights or this stage's newest checkpoint."""
     training = second_training()
-    trainer = recipe_trainer(training.model, shortened(SECOND, steps))
-    for report in sentences(trainer.train(training.losses, training.batches)):
-        print(report, flush=True)
+    run_training(training.model, shortened(SECOND, steps), training.losses, training.batches)
 
 
 @resumable

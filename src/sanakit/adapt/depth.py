@@ -116,6 +116,25 @@ def reshape_depth(
     return {name: _weight(name, shape, weights, plan, dtype, generator) for name, shape in shapes.items()}
 
 
+def reshape_network(
+    network: SanaTransformer,
+    plan: DepthPlan,
+    config: TransformerConfig | None = None,
+    generator: torch.Generator | None = None,
+) -> SanaTransformer:
+    """Return the network that a plan makes of another, on its device; every block has weights of its own.
+
+    config, generator: see `reshape_depth`; by default the network's own with the depth of the plan, and a seed of 0.
+    """
+    config = config or replace(network.config, depth=len(plan))
+    weights = reshape_depth(network.state_dict(), config, plan, generator or torch.Generator().manual_seed(0))
+    with torch.device("meta"):
+        made = SanaTransformer(config)
+    device = network.patch.weight.device
+    made.load_state_dict({name: w.clone().to(device) for name, w in weights.items()}, assign=True)
+    return made
+
+
 def origin_text(name: str, plan: DepthPlan, qk_norm: bool) -> str:
     """Say what a weight of the new network is: "kept", "of block 3", "zero", "one" or "fresh".
 

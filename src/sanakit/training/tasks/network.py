@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import torch
 
-from sanakit.adapt.depth import DepthPlan, plan_growth, reshape_depth
+from sanakit.adapt.depth import DepthPlan, plan_growth, reshape_network
 from sanakit.base.errors import ConfigError, RequestError
 from sanakit.training.config import TrainConfig
 from sanakit.training.model_settings import ModelConfig
@@ -81,10 +81,4 @@ def load_base(spec: ModelSpec, dtype: torch.dtype, device: torch.device) -> Sana
 def _grown(base: SanaTransformer, config: TransformerConfig, run: TrainConfig) -> SanaTransformer:
     """Return a deeper network that begins where `base` is; every block has weights of its own."""
     plan = _growth_plan(run.model, base.config.depth, config.depth)
-    generator = torch.Generator().manual_seed(run.seed)
-    weights = reshape_depth(base.state_dict(), config, plan, generator)
-    with torch.device("meta"):
-        model = SanaTransformer(config)
-    device = base.patch.weight.device
-    model.load_state_dict({name: w.clone().to(device) for name, w in weights.items()}, assign=True)
-    return model
+    return reshape_network(base, plan, config, torch.Generator().manual_seed(run.seed))
