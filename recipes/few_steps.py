@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 from PIL import Image
@@ -129,14 +130,15 @@ def measured(model: Model, steps: int, prompts: int) -> dict[str, float]:
 
 
 def kept_measures(path: Path, model: Model, steps: int, prompts: int) -> dict[str, float]:
-    """What `measured` finds, from a file if it has been found since the model's weights were written."""
-    spec = model.spec
+    """What `measured` finds, from a file if it has been found for this model since its weights were written."""
+    spec, where = model.spec, str(model.spec.folder.resolve())
     parts = (spec.transformer_source, spec.autoencoder_folder, spec.text_folder)
     files = [file for part in parts for file in (part.iterdir() if part.is_dir() else [part])]
     if path.exists() and path.stat().st_mtime > max(file.stat().st_mtime for file in files):
-        kept: dict[str, float] = json.loads(path.read_text())
-        return kept
+        kept: dict[str, Any] = json.loads(path.read_text())
+        if kept.pop("model", None) == where:  # runs of one name lie in many folders
+            return kept
     found = measured(model, steps, prompts)
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, json.dumps(found).encode())
+    atomic_write(path, json.dumps({"model": where, **found}).encode())
     return found

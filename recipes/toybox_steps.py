@@ -63,8 +63,8 @@ def measure_all(models: Models, prompts: int, folder: Path) -> Cells:
         name = short(model.name)
         for count in steps:
             path = folder / name / f"{count}-{prompts}.json"
-            found[name, count] = kept_measures(path, model, count, prompts)
-            print(f"{name}, {count} steps: {told(found[name, count])}", file=sys.stderr, flush=True)
+            cell = found[model.name, count] = kept_measures(path, model, count, prompts)
+            print(f"{name}, {count} steps: {told(cell)}", file=sys.stderr, flush=True)
     return found
 
 
@@ -80,7 +80,7 @@ def table(cells: Cells) -> str:
     """Markdown, a row a cell."""
     rows = ["| model | steps | right | score | Frechet distance | denoising, ms |", "|---" * 6 + "|"]
     return "\n".join(
-        [*rows, *(f"| {name} | {steps} | {told(cell)} |" for (name, steps), cell in cells.items())]
+        [*rows, *(f"| {short(name)} | {steps} | {told(cell)} |" for (name, steps), cell in cells.items())]
     )
 
 
@@ -101,7 +101,7 @@ def report(models: Models, prompts: int, rows: int, folder: Path = RUNS) -> str:
     ensure_writable_folder(folder)
     cells = measure_all(models, prompts, folder)
     found = table(cells)
-    values = [{"model": name, "steps": count, **cell} for (name, count), cell in cells.items()]
+    values = [{"model": short(name), "steps": count, **cell} for (name, count), cell in cells.items()]
     machine = {
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,

@@ -25,7 +25,7 @@ from recipes.settings import run_task
 from sanakit.base.errors import ModelNotFoundError, RequestError
 from sanakit.base.precision import decide
 from sanakit.base.text_states import TextStates
-from sanakit.pipeline import load
+from sanakit.pipeline import Model, load
 from sanakit.training import DataConfig, TrainConfig, World
 from sanakit.training.objectives.flow_matching import FlowMatching
 from sanakit.training.objectives.sprint_settings import SprintConfig
@@ -89,6 +89,23 @@ def test_distilled_shipped_and_measured(tmp_path: Path, monkeypatch: pytest.Monk
     (folder / "vae" / "config.json").touch()  # another decoder draws other pictures
     with pytest.raises(pytest.fail.Exception, match="measured already"):
         toybox_steps.measure_all([(load(folder, device="cpu"), (1,))], 2, out)
+
+
+def test_what_was_measured_of_another_model_of_that_name_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def measured(model: Model, steps: int, prompts: int) -> dict[str, float]:
+        asked.append(model.name)
+        return {"right": float(len(asked))}
+
+    monkeypatch.setattr(few_steps, "measured", measured)
+    first, other = load("toybox", device="cpu"), load("toybox-sprint", device="cpu")
+    found = [
+        few_steps.kept_measures(tmp_path / "run.json", model, 2, 4) for model in (first, first, other, other)
+    ]
+    assert [cell["right"] for cell in found] == [1, 1, 2, 2] and asked == ["toybox", "toybox-sprint"]
 
 
 def test_of_a_student_that_is_distilled_further_the_mean_ships(tmp_path: Path) -> None:
