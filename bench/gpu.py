@@ -40,6 +40,7 @@ from sanakit.kernels.modulated_norm import gpu as norm
 from sanakit.kernels.modulated_norm import reference as norm_reference
 from sanakit.kernels.quant_matmul import gpu as quant
 from sanakit.kernels.quant_matmul.reference import quantise_rows
+from sanakit.kernels.rms_norm import fused
 from sanakit.kernels.rms_norm import gpu as rms
 from sanakit.kernels.rms_norm import reference as rms_reference
 from sanakit.transformer import PRESETS
@@ -146,6 +147,13 @@ def cases(device: str, small: bool) -> Iterator[Case]:
         inputs=(x,), operations=2.0 * rows.numel() * 5 * width, backward=False,
     )  # fmt: skip
     channels, pixels = (16, 8) if small else (128, 1024)
+    x = normal(1, channels, pixels // 2, pixels // 2).contiguous(memory_format=torch.channels_last)
+    yield Case(
+        name=f"residual norm that is trained, {channels} x {pixels // 2}^2",
+        ours=lambda x, r, w, b: fused.rms_norm(x, r, w, b, 1e-5),
+        plain=lambda x, r, w, b: rms_reference.rms_norm(x, r, w, b, 1e-5),
+        inputs=(x, normal(*x.shape), normal(channels), normal(channels)), bytes=3 * x.nbytes,
+    )  # fmt: skip
     x = normal(1, channels, pixels, pixels).contiguous(memory_format=torch.channels_last)
     yield Case(
         name=f"residual norm, {channels} x {pixels}^2",
@@ -292,6 +300,9 @@ def main() -> None:
     )
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     parser.add_argument("--small", action="store_true", help="tiny shapes, no stages")
+    parser.add_argument(
+        "--check", action="store_true", help="hold kernels against their references, time nothing"
+    )
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
@@ -299,6 +310,8 @@ def main() -> None:
     torch.manual_seed(0)
     errors = {case.name: check(case) for case in cases(options.device, options.small)}
     print(f"{len(errors)} kernels agree with their references", flush=True)
+    if options.check:
+        return
     copy, products = rates(options.device, options.small)
     print(f"copy {copy / 1e9:.0f} GB/s, bf16 products {products / 1e12:.0f} T operations/s")
     print(f"{'kernel':44} {'way':9} {'ms':>9} {'plain':>9} {'ratio':>6} {'share':>6} {'error':>7}")

@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from recipes.gpu_loop import Learner, Pace, run_for
-from recipes.gpu_run import GpuRun, say
+from recipes.gpu_loop import Learner, Pace, recorded, run_for
+from recipes.gpu_run import ON_GPU, GpuRun, say
 from recipes.gpu_scenes import SceneTensors, render_pictures, tensors_of
 from recipes.settings import autocast
 from recipes.toybox import ANCHOR, fidelity_of, steep_reconstruction
@@ -18,11 +18,9 @@ from recipes.toybox_second import shipped_autoencoder
 from recipes.toybox_shards import SIZE, keep
 from recipes.toybox_sharpen import LATENT_NOISE
 from sanakit.autoencoder import DCAE
-from sanakit.layers.norm import ChannelRMSNorm
 from sanakit.toybox.sampling import sample_scene
 from sanakit.training.objectives.autoencoding import to_range
 
-ON_GPU = DEVICE.type == "cuda"
 BATCH, RATE = 64, 5e-4
 AT_ONCE = 16  # chunks of rendered pictures that are encoded together
 
@@ -38,18 +36,19 @@ def trained_autoencoder(run: GpuRun) -> DCAE:
 def train_autoencoder(run: GpuRun) -> None:
     """Train encoder and decoder on whole pictures; the latent's noise is what a flow's errors are to the decoder."""
     model, batch = trained_autoencoder(run).train(), run.batch or BATCH
-    compile_norms(model)
     warm_renderer()
-    if ON_GPU:  # norms are compiled when they are first called
-        autoencoder_losses(model, torch.zeros(batch, 3, SIZE, SIZE, device=DEVICE))["loss"].backward()  # type: ignore[no-untyped-call]
-        model.zero_grad()
     pictures = rendered(run.open_scenes("numbers.pt"))
     learner = Learner(model, Pace(lr=run.lr or RATE, cooldown=0.7, ema=0.998))
 
+    def losses() -> dict[str, Tensor]:
+        some = to_range(pictures[run.rows(batch, len(pictures))])
+        mirrored = torch.rand(batch, 1, 1, 1, device=DEVICE) < 0.5
+        return autoencoder_losses(model, torch.where(mirrored, some.flip(-1), some))
+
+    compute = recorded(learner.gradients(losses))
+
     def step(number: int, done: float) -> dict[str, Tensor]:
-        some = pictures[run.rows(batch, len(pictures))]
-        found = autoencoder_losses(model, to_range(some.flip(-1) if number % 2 else some))
-        return {**found, "gradient": learner.step(found["loss"], done)}
+        return {**compute(), "gradient": learner.step(done)}
 
     say(f"autoencoder: {run_for(run.seconds, step, say)} steps of {batch}")
     learner.average.copy_to(model)
@@ -126,11 +125,3 @@ def warm_renderer() -> None:
     if ON_GPU:
         one = tensors_of([sample_scene(0)], captions=0).map(lambda x: x.to(DEVICE))
         list(render_pictures(one, SIZE))
-
-
-def compile_norms(model: nn.Module) -> None:
-    """Compile the norms on a GPU: half of a step would be spent on their passes over memory."""
-    torch._dynamo.config.recompile_limit = 64  # every width and size of maps is a graph
-    for module in model.modules():
-        if isinstance(module, ChannelRMSNorm) and ON_GPU:
-            module.compile(dynamic=False)

@@ -10,10 +10,15 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
+from sanakit.adapt.graphs import record_cuda
 from sanakit.training.optim.build import adamw
 from sanakit.training.players import EMA
+
+Losses = Callable[[], dict[str, Tensor]]
+"""Compute the losses of a step, for data that it draws itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,17 +53,49 @@ class Learner:
         self.optimizer = adamw(network, pace.lr, pace.weight_decay, betas=(0.9, 0.99))
         self.average = EMA(network, pace.ema)
 
-    def step(self, loss: Tensor, done: float) -> Tensor:
-        """Take a step after the share `done` of the run; return the gradient's norm."""
+    def gradients(self, losses: Losses, loss: str = "loss") -> Losses:
+        """Return a call of `losses` that leaves the gradients of one of them with the network."""
+
+        def run() -> dict[str, Tensor]:
+            self.network.zero_grad(set_to_none=True)
+            found = losses()
+            found[loss].backward()  # type: ignore[no-untyped-call]
+            return {name: value.detach() for name, value in found.items()}
+
+        return run
+
+    def step(self, done: float) -> Tensor:
+        """Take a step by the gradients, after the share `done` of the run; return the gradient's norm."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.pace.lr * self.pace.factor(done)
-        loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.pace.clip)
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
         self.average.update(self.network, self.steps)
         self.steps += 1
         return norm
+
+
+def recorded(run: Losses) -> Losses:
+    """Return a call that launches all kernels of `run` as one CUDA graph; on a CPU `run` itself.
+
+    A small network's kernels end before Python has launched the next. `run` must launch the same ones every time, and
+    draw from torch's default generator. Its results, gradients among them, are overwritten by every call.
+    """
+    if not torch.cuda.is_available():
+        return run
+    found = dict[str, Tensor]()
+
+    def keep() -> Tensor:
+        found.update(run())
+        return next(iter(found.values()))
+
+    _, replay = record_cuda(keep)
+
+    def again() -> dict[str, Tensor]:
+        replay()
+        return found
+
+    return again
 
 
 def run_for(

@@ -14,10 +14,13 @@ from recipes.gpu_scenes import CAPTIONS, SceneTensors, read_scenes, write_scenes
 from recipes.toybox_model import DEVICE
 from recipes.toybox_shards import keep
 
+ON_GPU = DEVICE.type == "cuda"
 FOLDER = Path("runs/toybox-gpu")
 SCENES = 150_000
 PICTURES = 60_000
 """Scenes that the autoencoder learns from."""
+LATENT = (32, 8, 8)
+"""Shape of a scene's latent."""
 HELD = 1_000
 """The last scenes of all, which no stage learns from."""
 
@@ -25,6 +28,11 @@ HELD = 1_000
 def say(text: str) -> None:
     """Print at once: the output of a machine that is there for minutes is read as it comes."""
     print(text, flush=True)
+
+
+def default_generator() -> torch.Generator:
+    """Torch's generator of the device, from which a recorded step may draw."""
+    return torch.cuda.default_generators[DEVICE.index or 0] if ON_GPU else torch.default_generator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +81,15 @@ class GpuRun:
         """All latents as the transformer sees them, [n, C, h, w] bf16, and the factor that scaled them."""
         found = self.tensors("latents.pt")
         return found["latents"] * found["factor"].to(torch.bfloat16), float(found["factor"])
+
+    def later_latents(self) -> tuple[Tensor, float] | None:
+        """Zeros in the shape of all latents, to be filled in later, if the run waits for them; else None."""
+        path = self.folder / "latents.pt"
+        return (
+            None
+            if path.exists() or not self.wait
+            else (torch.zeros(self.scenes, *LATENT, device=DEVICE, dtype=torch.bfloat16), 1.0)
+        )
 
     def rows(self, count: int, of: int) -> Tensor:
         """Draw the numbers of scenes to learn from, of so many of which the last are held out: [count]."""

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from recipes.toybox_alignment import Cells, cells_of
-from recipes.toybox_model import MODEL, Captions, read_captions, shows_two
+from recipes.toybox_contrast import mirrored
+from recipes.toybox_model import MODEL, Captions, read_captions, shows_two, uneven_caption
 from sanakit.base.files import atomic_write
 from sanakit.base.json_text import parse_json
 from sanakit.text import load_tokenizer
@@ -35,6 +36,8 @@ from sanakit.toybox.sampling import sample_scene
 
 CAPTIONS = 6
 """Of each scene; every one says another part of it."""
+UNEVEN = 2
+"""Of these, of scenes of two shapes, which say all of one thing and only the shape of the other."""
 PIECE = 500  # scenes that a process reads at once
 CHUNK = 16  # scenes that are rendered at once
 
@@ -47,6 +50,8 @@ class SceneTensors:
         world, objects: [n, W] and [n, K, P], what the ray caster reads.
         ids: int16 [n, V, L], tokens of the captions. lengths: uint8 [n, V], how many are real.
         spot, place: int16 [n, V], see `Captions`.
+        sided: int16 [n], the number of a caption that says left or right, else -1. The last caption is that one,
+            mirrored.
         things, places: int8, see `Cells`.
         two: bool [n], whether a scene shows two objects of different shapes.
     """
@@ -57,6 +62,7 @@ class SceneTensors:
     lengths: Tensor
     spot: Tensor
     place: Tensor
+    sided: Tensor
     things: Tensor
     places: Tensor
     two: Tensor
@@ -126,13 +132,24 @@ def _arrays_of_lines(lines: Sequence[str], first: int, captions: int) -> list[np
 def tensors_of(scenes: Sequence[Scene], first: int = 0, captions: int = CAPTIONS) -> SceneTensors:
     """Scenes as tensors; numbers, counted from `first`, seed what the captions say."""
     lines = [
-        [caption(scene, random.Random((first + row) * CAPTIONS + variant)) for variant in range(captions)]
+        [_told(scene, (first + row) * CAPTIONS + variant, variant) for variant in range(captions)]
         for row, scene in enumerate(scenes)
+    ]
+    sided = [next((i for i, line in enumerate(some) if mirrored(line) != line), -1) for some in lines]
+    with_mirrored = [
+        [*some, mirrored(some[number])] if some else [] for some, number in zip(lines, sided, strict=True)
     ]
     world, objects = pack(scenes, least=MAX_OBJECTS)
     cells = cells_of(scenes)
     two = torch.tensor([shows_two(scene) for scene in scenes])
-    return SceneTensors(world, objects, *_read_lines(lines), cells.things, cells.places, two)
+    numbers = torch.tensor(sided, dtype=torch.int16)
+    return SceneTensors(world, objects, *_read_lines(with_mirrored), numbers, cells.things, cells.places, two)
+
+
+def _told(scene: Scene, seed: int, variant: int) -> str:
+    """A caption of a scene; the first ones of two shapes are uneven."""
+    uneven = variant < UNEVEN and shows_two(scene)
+    return (uneven_caption if uneven else caption)(scene, random.Random(seed))
 
 
 def _read_lines(lines: list[list[str]]) -> tuple[Tensor, Tensor, Tensor, Tensor]:

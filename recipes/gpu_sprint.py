@@ -11,9 +11,9 @@ from torch import Tensor
 
 from recipes.few_steps import sprint_config, sprint_settings
 from recipes.gpu_flow import FlowData
-from recipes.gpu_loop import Learner, Pace, run_for
+from recipes.gpu_loop import Learner, Pace, recorded, run_for
 from recipes.gpu_run import GpuRun, say
-from recipes.toybox_model import DEVICE, Captions, read_captions
+from recipes.toybox_model import DEVICE, Captions, read_captions, read_states
 from recipes.toybox_second import shipped_text
 from sanakit.base.text_states import TextStates
 from sanakit.flow.path import time_from_angle
@@ -35,8 +35,8 @@ from sanakit.weights import (
 )
 
 BATCH, RATE = 256, 1e-4
-WARMUP = 200
-"""Steps over which the derivative comes in, half of them the student's."""
+WARMUP = 0.6
+"""Share of the run over which the derivative comes in."""
 VIRTUAL_BATCH = 32
 """Samples that the critic's norms see together: those of eight would launch four times as many kernels."""
 
@@ -48,7 +48,7 @@ class SprintTraining:
     """
 
     def __init__(self, base: Path, batch: int) -> None:
-        settings = replace(sprint_settings(WARMUP), tangent="exact")
+        settings = replace(sprint_settings(), tangent="exact")
         self.settings = replace(settings, critic=replace(settings.critic, virtual_batch=VIRTUAL_BATCH))
         self.spec = read_model_spec(base)
         cpu = torch.device("cpu")
@@ -63,17 +63,19 @@ class SprintTraining:
         self.text = text.to(DEVICE).eval().requires_grad_(False)
         self.empty = read_captions(tokenizer, [""]).to(DEVICE)
         null = self.states(self.empty)
+        self.scales = torch.tensor(self.settings.guidance, device=DEVICE)
+        self.share = torch.zeros((), device=DEVICE)
         self.objective = SprintDistillation(
             sprint_config(base.parent, 1, batch=batch, sprint=self.settings),
             SprintNetwork(self.student, self.critic).to(DEVICE),
             Teacher(teacher.to(DEVICE), lambda: null, judged), self.spec.autoencoder.ratio, exact=True,
+            share=lambda step: self.share,
         )  # fmt: skip
 
     @torch.no_grad()
     def states(self, captions: Captions) -> TextStates:
         """What the text encoder says of captions."""
-        found = self.text(input_ids=captions.ids, attention_mask=captions.mask, use_cache=False)
-        return TextStates(found.last_hidden_state, captions.mask)
+        return TextStates(read_states(self.text, captions), captions.mask)
 
     def losses(self, number: int, x0: Tensor, captions: Captions) -> dict[str, Tensor]:
         """The losses of a step: `student_loss` if its number is even, else `critic_loss`."""
@@ -86,11 +88,10 @@ class SprintTraining:
         if settings.max_time is not None:
             pure = torch.rand(count, device=DEVICE) < settings.max_time
             jump = Draw(torch.where(pure, torch.pi / 2, jump.angle), jump.noise)
-        scales = torch.tensor(settings.guidance, device=DEVICE)
         return SprintBatch(
             step=number, phase=0, x0=x0, text=text, seeds=(), keys=(), captions=(),
             t=time_from_angle(flow.angle), noise=flow.noise, jump=jump,
-            guidance=scales[torch.randint(len(scales), (count,), device=DEVICE)],
+            guidance=self.scales[torch.randint(len(self.scales), (count,), device=DEVICE)],
             real=noised(x0, settings.critic.times), fake=noised(x0, settings.critic.times),
         )  # fmt: skip
 
@@ -108,18 +109,27 @@ def train_sprint(run: GpuRun) -> None:
     training = SprintTraining(run.folder / "model", batch)
     data = FlowData(run, training.empty)
     pace = Pace(lr=run.lr or RATE, cooldown=0.4, ema=0.998)
-    student, critic = Learner(training.student, pace), Learner(training.critic, pace)
+    learners = Learner(training.student, pace), Learner(training.critic, pace)
+
+    def losses(number: int) -> dict[str, Tensor]:
+        rows = data.draw_rows(batch)
+        return training.losses(number, data.x0(rows), data.captions(rows))
+
+    names = ("student_loss", "critic_loss")
+    computed = [
+        recorded(learner.gradients(partial(losses, number), name))
+        for number, (learner, name) in enumerate(zip(learners, names, strict=True))
+    ]
     known: dict[str, Tensor] = {}
 
     def step(number: int, done: float) -> dict[str, Tensor]:
-        rows = data.draw_rows(batch)
-        found = training.losses(number, data.x0(rows), data.captions(rows))
-        learner, name = (critic, "critic_loss") if number % 2 else (student, "student_loss")
-        known.update(found, **{f"{name} gradient": learner.step(found[name], done)})
-        return known
+        turn = number % 2
+        training.share.fill_(min(1.0, done / WARMUP))
+        known.update(computed[turn]())
+        return known | {f"{names[turn]} gradient": learners[turn].step(done)}
 
     say(f"sprint: {run_for(run.seconds, step, say)} steps of {batch}")
-    student.average.copy_to(training.student)
+    learners[0].average.copy_to(training.student)
     write_student(training.spec, training.student.transformer, run.folder / "sprint")
 
 

@@ -58,5 +58,9 @@ def side_contrast(
     point, target = path.point(batch.sided, noise, t), path.target(batch.sided, noise, t)
     predicted, _ = forward(point.repeat(2, 1, 1, 1), (1000 * t).floor().repeat(2), batch.pairs)
     errors = (predicted.float() - target.repeat(2, 1, 1, 1)).square().mean((1, 2, 3))
-    true, false = errors.chunk(2)
+    return contrast(*errors.chunk(2))
+
+
+def contrast(true: Tensor, false: Tensor) -> Tensor:
+    """How little better scenes are predicted with their own captions: errors [P] with those and with mirrored ones."""
     return F.softplus((true - false) / GAP).mean()

@@ -161,11 +161,24 @@ class TextToVelocity(nn.Module):
 
     def forward(self, latent: Tensor, time: Tensor, captions: Captions) -> tuple[Tensor, Tensor]:
         """latent [B, C, h, w], time [B] -> velocity [B, C, h, w], and the loss of `placing`."""
-        states = self.text(
-            input_ids=captions.ids, attention_mask=captions.mask, use_cache=False
-        ).last_hidden_state
+        states = read_states(self.text, captions)
         velocity: Tensor = self.transformer(latent, time, TextStates(states, captions.mask))
         return velocity, placing(states, captions, self.text.embed_tokens.weight)
+
+
+def read_states(text: Gemma2Model, captions: Captions) -> Tensor:
+    """The states of captions, [B, L, C].
+
+    The library would make the mask [B, 1, L, L] with constants from the CPU, which a CUDA graph can't hold.
+    """
+    length, dtype = captions.mask.shape[1], text.embed_tokens.weight.dtype
+    at = torch.arange(length, device=captions.mask.device)
+    seen = (at <= at[:, None]) & captions.mask[:, None, None]
+    mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, torch.finfo(dtype).min)
+    # No caption is longer than the window of the sliding attention.
+    masks = {"full_attention": mask, "sliding_attention": mask}
+    states: Tensor = text(input_ids=captions.ids, attention_mask=masks, use_cache=False).last_hidden_state
+    return states
 
 
 def placing(states: Tensor, captions: Captions, table: Tensor) -> Tensor:

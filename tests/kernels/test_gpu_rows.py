@@ -25,6 +25,7 @@ from sanakit.kernels.problem import Problem
 from sanakit.kernels.quant_matmul import gpu as int8_gpu
 from sanakit.kernels.quant_matmul import reference as int8
 from sanakit.kernels.quant_matmul import triton as int8_kernels
+from sanakit.kernels.rms_norm import fused
 from sanakit.kernels.rms_norm import gpu as residual_gpu
 from sanakit.kernels.rms_norm import reference as residual
 from sanakit.layers import LinearSelfAttention
@@ -245,6 +246,31 @@ def test_residual_norm(dtype: torch.dtype, size: tuple[int, ...], adds: bool) ->
         got = residual_gpu.rms_norm(x, added, weight, b, 1e-5)
         exact = None if b is None else b.double()
         near(got, residual.rms_norm(x.double(), wide, weight.double(), exact, 1e-5), TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("size", [(1, 3, 1, 1), (2, 100, 3, 5)])
+@pytest.mark.parametrize("adds", [True, False])
+def test_the_norm_that_is_trained(dtype: torch.dtype, size: tuple[int, ...], adds: bool) -> None:
+    """Values and gradients of torch's kernel; weights stay float32 beside a map in half precision, as in autocast."""
+    x, added = (torch.randn(size).to(dtype).contiguous(memory_format=torch.channels_last) for _ in range(2))
+    leaves = [x, *([added] if adds else []), torch.randn(size[1]), torch.randn(size[1])]
+    down = torch.randn(size)
+    found = []
+    for run, cast in ((fused.rms_norm, torch.Tensor.clone), (residual.rms_norm, torch.Tensor.double)):
+        mine = [cast(leaf.detach()).requires_grad_() for leaf in leaves]
+        first, *more, weight, bias = mine
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            out = run(first, more[0] if more else None, weight, bias, 1e-5)
+        found.append([out, *torch.autograd.grad((out * down.to(out.dtype)).sum(), mine)])
+    assert found[0][0].dtype == dtype
+    for got, wanted in zip(*found, strict=True):
+        near(got, wanted, TOLERANCE[dtype])
+
+
+def test_the_norm_that_is_trained_is_for_gpus() -> None:
+    assert fused.unsupported(Problem("rms_norm", "cpu", torch.float32)) == "is a kernel of CUDA GPUs"
+    assert fused.unsupported(Problem("rms_norm", "cuda", torch.float32)) is None
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)

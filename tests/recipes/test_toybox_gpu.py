@@ -5,20 +5,25 @@ from __future__ import annotations
 import random
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from recipes import gpu_loop, gpu_scenes
-from recipes.gpu_autoencoder import autoencoder_losses, encode_latents, train_autoencoder, trained_autoencoder
-from recipes.gpu_flow import FlowData, dropped, train_flow
-from recipes.gpu_loop import Learner, Pace, run_for
+from recipes.gpu_autoencoder import autoencoder_losses, encode_latents, train_autoencoder
+from recipes.gpu_flow import FlowData, FlowLosses, dropped, train_flow
+from recipes.gpu_loop import Learner, Pace, recorded, run_for
 from recipes.gpu_run import GpuRun
-from recipes.gpu_scenes import CAPTIONS, SceneTensors, render_pictures, tensors_of
+from recipes.gpu_scenes import CAPTIONS, UNEVEN, SceneTensors, render_pictures, tensors_of
 from recipes.gpu_sprint import SprintTraining
 from recipes.toybox import load_decoder
-from recipes.toybox_model import MODEL, UNPLACED, read_captions
-from recipes.toybox_second import shipped_autoencoder
+from recipes.toybox_alignment import Aligned
+from recipes.toybox_contrast import mirrored
+from recipes.toybox_model import MODEL, UNPLACED, read_captions, shows_two, uneven_caption
+from recipes.toybox_second import shipped_autoencoder, shipped_networks
 from recipes.toybox_shards import keep
 from sanakit.base import OutputError
 from sanakit.text import load_tokenizer
@@ -54,9 +59,14 @@ def test_scenes_of_any_number_of_objects_are_rendered_together(
 def test_captions_are_those_of_the_scenes(scenes: list[Scene], tensors: SceneTensors) -> None:
     tokenizer = load_tokenizer(MODEL / "tokenizer")
     rows, variants = torch.tensor([0, 3, 11]), torch.tensor([1, 0, CAPTIONS - 1])
+    seeds = [
+        (5 + row) * CAPTIONS + variant for row, variant in zip(rows.tolist(), variants.tolist(), strict=True)
+    ]
     lines = [
-        caption(scenes[row], random.Random((5 + row) * CAPTIONS + variant))
-        for row, variant in zip(rows.tolist(), variants.tolist(), strict=True)
+        (uneven_caption if variant < UNEVEN and shows_two(scenes[row]) else caption)(
+            scenes[row], random.Random(seed)
+        )
+        for row, variant, seed in zip(rows.tolist(), variants.tolist(), seeds, strict=True)
     ]
     wanted = read_captions(tokenizer, lines)
     found = tensors.captions(rows, variants, wanted.words)
@@ -115,10 +125,11 @@ def test_a_learner_moves_towards_less_loss_and_keeps_an_average() -> None:
     learner = Learner(network, Pace(lr=0.1, warmup=1e-9, ema=0.5, weight_decay=0.1))
     assert [group["weight_decay"] for group in learner.optimizer.param_groups] == [0.1, 0.0]
     x = torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
-    losses = [network(x).square().mean() for _ in range(1)]
+    compute = recorded(learner.gradients(lambda: {"loss": network(x).square().mean()}))
+    losses = []
     for _ in range(20):
-        learner.step(losses[-1], 0.2)
-        losses.append(network(x).square().mean())
+        losses.append(float(compute()["loss"]))
+        learner.step(0.2)
     assert losses[-1] < 0.5 * losses[0]
     kept = learner.average.weights["weight"]
     assert not torch.equal(kept, network.weight) and kept.shape == network.weight.shape
@@ -130,27 +141,84 @@ def test_a_stage_says_what_it_needs(tmp_path: Path) -> None:
             stage(GpuRun(folder=tmp_path))
 
 
-def test_losses_of_every_stage_at_a_toy_size(tensors: SceneTensors, tmp_path: Path) -> None:
-    run = GpuRun(folder=tmp_path, held=2)
-    model = trained_autoencoder(run)
-    found = autoencoder_losses(model, torch.rand(1, 3, 32, 32) * 2 - 1)
-    assert all(torch.isfinite(value) for value in found.values())
+def test_a_side_is_said_both_ways(tensors: SceneTensors) -> None:
+    tokenizer = load_tokenizer(MODEL / "tokenizer")
+    sided = (tensors.sided >= 0).nonzero()[:, 0]
+    assert 0 < len(sided) < len(tensors)
+    words = read_captions(tokenizer, [""]).words
+    true = tensors.captions(sided, tensors.sided[sided].long(), words)
+    false = tensors.captions(sided, torch.full_like(sided, CAPTIONS), words)
+    for mine, other in zip(true.ids, false.ids, strict=True):
+        mine, other = (tokenizer.decode(ids, skip_special_tokens=True) for ids in (mine, other))
+        assert mine != other and mirrored(mine) == other
+
+
+@pytest.fixture
+def run(tensors: SceneTensors, tmp_path: Path) -> GpuRun:
+    """A run with scenes, and noise for latents."""
     keep(tmp_path / "scenes.pt", vars(tensors))
-    latents = torch.randn(len(tensors), 32, 2, 2)
+    latents = torch.randn(len(tensors), 32, 8, 8)
     keep(tmp_path / "latents.pt", {"latents": latents.to(torch.bfloat16), "factor": torch.tensor(0.5)})
+    return GpuRun(folder=tmp_path, held=2)
+
+
+class NoHost(TorchDispatchMode):
+    """Refuses what a CUDA graph can't record: values that the host asks for, and constants that it brings."""
+
+    refused = ("_local_scalar_dense", "nonzero", "lift_fresh", "is_nonzero", "equal", "masked_select")
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        name = func.__name__.partition(".")[0]
+        assert name not in self.refused, f"{name} can't be recorded"
+        return func(*args, **(kwargs or {}))
+
+
+def test_steps_can_be_recorded(run: GpuRun) -> None:
+    """Each once, which fills caches, then with an eye on what it asks the host."""
+    model, _ = shipped_autoencoder()
+    training = SprintTraining(MODEL, batch=4)
+    data, (_, joint) = FlowData(run, training.empty), shipped_networks()
+    flow = FlowLosses(Aligned(joint, 4), sides=2)
+
+    def sprint(number: int) -> dict[str, Tensor]:
+        rows = data.draw_rows(4)
+        return training.losses(number, data.x0(rows), data.captions(rows, dropout=0.5))
+
+    steps = [
+        Learner(model, Pace(lr=1e-4)).gradients(lambda: autoencoder_losses(model, torch.zeros(1, 3, 32, 32))),
+        Learner(flow.model, Pace(lr=1e-4)).gradients(lambda: flow(data, data.draw_rows(3, two=0.5))),
+        Learner(training.student, Pace(lr=1e-4)).gradients(lambda: sprint(0), "student_loss"),
+        Learner(training.critic, Pace(lr=1e-4)).gradients(lambda: sprint(1), "critic_loss"),
+    ]
+    for step in steps:
+        step()
+        with NoHost():
+            found = step()
+        assert all(bool(torch.isfinite(value)) for value in found.values())
+    for network in (model, flow.model, training.student, training.critic):
+        assert all(p.grad is not None for p in network.parameters())
+
+
+def test_the_derivative_comes_in_with_the_share(run: GpuRun) -> None:
     training = SprintTraining(MODEL, batch=2)
     data = FlowData(run, training.empty)
+    found = []
+    for share in (0.0, 0.5, 1.0):
+        torch.manual_seed(3)
+        training.share.fill_(share)
+        rows = data.draw_rows(2)
+        found.append(float(training.losses(0, data.x0(rows), data.captions(rows))["direction"]))
+    assert len(set(found)) == 3 and found[0] < found[2]
+
+
+def test_data_of_a_run(run: GpuRun) -> None:
+    data = FlowData(run, read_captions(load_tokenizer(MODEL / "tokenizer"), [""]))
     assert data.x0(torch.tensor([1])).std() < 0.7, "latents come scaled"
     rows = data.draw_rows(64, two=0.5)
-    assert int(rows.max()) < len(tensors) - 2 and bool(data.scenes.two[rows[:32]].all())
-    assert int(data.held_rows(4).min()) >= len(tensors) - 2
-    for number, name in enumerate(("student_loss", "critic_loss")):
-        rows = data.draw_rows(2)
-        losses = training.losses(number, data.x0(rows), data.captions(rows))
-        losses[name].backward()
-        assert torch.isfinite(losses[name])
-    moved = [p.grad is not None for p in training.student.transformer.parameters()]
-    assert all(moved) and all(p.grad is not None for p in training.critic.parameters())
+    assert int(rows.max()) < len(data.scenes) - 2 and bool(data.scenes.two[rows[:32]].all())
+    assert int(data.held_rows(4).min()) >= len(data.scenes) - 2
 
 
 def test_a_decoder_moves_alone() -> None:

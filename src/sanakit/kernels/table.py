@@ -38,6 +38,7 @@ from sanakit.kernels.quant_matmul import cpu as quant_cpu
 from sanakit.kernels.quant_matmul import gpu as quant_gpu
 from sanakit.kernels.quant_matmul import reference as quant
 from sanakit.kernels.rms_norm import cpu as rms_cpu
+from sanakit.kernels.rms_norm import fused as rms_fused
 from sanakit.kernels.rms_norm import gpu as rms_gpu
 from sanakit.kernels.rms_norm import reference as rms
 from sanakit.kernels.winograd import conv as winograd
@@ -189,6 +190,7 @@ TABLE: tuple[Implementation, ...] = (
     Implementation("conv", "onednn", conv_onednn, unsupported_onednn, backward=False),
     _reference("conv", conv),
     Implementation("rms_norm", "triton", rms_gpu.rms_norm, rms_gpu.unsupported, backward=False),
+    Implementation("rms_norm", "fused", rms_fused.rms_norm, rms_fused.unsupported),
     Implementation("rms_norm", "chunked", rms_cpu.rms_norm, rms_cpu.unsupported, backward=False),
     _reference("rms_norm", rms.rms_norm),
     Implementation(
