@@ -44,9 +44,9 @@ from recipes.toybox_model import (
     DEVICE,
     MODEL,
     TextToVelocity,
+    between,
     build_tokenizer,
     fresh_networks,
-    halfway,
     text_config,
 )
 from recipes.toybox_paraphrase import PARAPHRASE, paraphrased_networks, train_paraphrase
@@ -346,7 +346,7 @@ def trained_networks() -> tuple[PreTrainedTokenizerBase, TextToVelocity]:
     if SECOND.folder.exists():
         training = second_training()
         recipe_trainer(training.model, SECOND).ema.copy_to(training.model)
-        return training.tokenizer, halfway(training.joint, shipped_networks(extended_text)[1])
+        return training.tokenizer, between(training.joint, shipped_networks(extended_text)[1])
     tokenizer = load_tokenizer(RUNS / "tokenizer")
     joint = fresh_networks(len(tokenizer))
     recipe_trainer(joint, TRANSFORMER).ema.copy_to(joint)

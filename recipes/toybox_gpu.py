@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 
 from recipes.gpu_autoencoder import encode_latents, measure, train_autoencoder
-from recipes.gpu_flow import train_flow
+from recipes.gpu_flow import ship, train_flow
 from recipes.gpu_run import FOLDER, SCENES, GpuRun, read_captions, read_numbers, sample, say
 from recipes.gpu_sprint import train_sprint
 
@@ -38,15 +38,17 @@ STAGES: dict[str, Callable[[GpuRun], None]] = {
     "flow": train_flow,
     "sprint": train_sprint,
     "measure": measure,
+    "ship": ship,
 }
+USUAL = [stage for stage in STAGES if stage != "ship"]
 
 
 def main() -> None:
-    """Run the stages named on the command line, or all."""
+    """Run the stages named on the command line, or all but the last."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("stages", nargs="*", choices=[*STAGES, []], help="default: all, in order")
+    parser.add_argument("stages", nargs="*", choices=[*STAGES, []], help="default: all but ship, in order")
     parser.add_argument("--folder", type=Path, default=FOLDER)
     parser.add_argument("--seconds", type=float, default=120.0, help="of a stage that trains")
     parser.add_argument("--scenes", type=int, default=SCENES)
@@ -54,7 +56,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, help="learning rate at its height; default: each stage its own")
     parser.add_argument("--wait", action="store_true", help="for the files of the stage before")
     given = parser.parse_args()
-    stages = given.stages or list(STAGES)
+    stages = given.stages or USUAL
     run = GpuRun(**{name: value for name, value in vars(given).items() if name != "stages"})
     run.folder.mkdir(parents=True, exist_ok=True)
     torch.set_float32_matmul_precision("high")

@@ -199,8 +199,8 @@ def placing(states: Tensor, captions: Captions, table: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def halfway(network: Network, other: nn.Module) -> Network:
-    """The first network, with the mean of both weights."""
+def between(network: Network, other: nn.Module, share: float = 0.5) -> Network:
+    """The first network, with weights between its own (0) and the other's (1)."""
     for mine, theirs in zip(network.parameters(), other.parameters(), strict=True):
-        mine.lerp_(theirs, 0.5)
+        mine.lerp_(theirs, share)
     return network

@@ -27,7 +27,7 @@ import torch
 
 from recipes.few_steps import BATCH, COUNT, RATE, WARMUP, ready_pictures, sprint_config, sprint_settings
 from recipes.settings import resumable
-from recipes.toybox_model import halfway
+from recipes.toybox_model import between
 from recipes.toybox_text import ABOUT
 from sanakit.base.bounds import MAX_ANGLE
 from sanakit.base.errors import SanakitError
@@ -69,7 +69,7 @@ def ship(config: TrainConfig, folder: Path = SPRINT) -> None:
     model = load_base(spec, torch.float32, CPU)
     if config.sprint.student is not None:
         first = read_model_spec(resolve(config.sprint.student))
-        model = halfway(load_base(first, torch.float32, CPU), model)
+        model = between(load_base(first, torch.float32, CPU), model)
     about = None if teacher.about is None else replace(ABOUT, name="Toybox-Sprint")
     write_derived(
         spec, folder, model, words=read_words(teacher), about=about, dtype=torch.bfloat16, force=True

@@ -22,7 +22,7 @@ from recipes.gpu_sprint import SprintTraining
 from recipes.toybox import load_decoder
 from recipes.toybox_alignment import Aligned
 from recipes.toybox_contrast import mirrored
-from recipes.toybox_model import MODEL, UNPLACED, read_captions, shows_two, uneven_caption
+from recipes.toybox_model import MODEL, UNPLACED, between, read_captions, shows_two, uneven_caption
 from recipes.toybox_second import shipped_autoencoder, shipped_networks
 from recipes.toybox_shards import keep
 from sanakit.base import OutputError
@@ -219,6 +219,12 @@ def test_data_of_a_run(run: GpuRun) -> None:
     rows = data.draw_rows(64, two=0.5)
     assert int(rows.max()) < len(data.scenes) - 2 and bool(data.scenes.two[rows[:32]].all())
     assert int(data.held_rows(4).min()) >= len(data.scenes) - 2
+
+
+def test_weights_between_two_networks() -> None:
+    one, other = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    wanted = 0.25 * one.weight.detach() + 0.75 * other.weight.detach()
+    assert torch.allclose(between(one, other, 0.75).weight, wanted)
 
 
 def test_a_decoder_moves_alone() -> None:
