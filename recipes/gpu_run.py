@@ -84,12 +84,9 @@ class GpuRun:
 
     def later_latents(self) -> tuple[Tensor, float] | None:
         """Zeros in the shape of all latents, to be filled in later, if the run waits for them; else None."""
-        path = self.folder / "latents.pt"
-        return (
-            None
-            if path.exists() or not self.wait
-            else (torch.zeros(self.scenes, *LATENT, device=DEVICE, dtype=torch.bfloat16), 1.0)
-        )
+        if not self.wait or (self.folder / "latents.pt").exists():
+            return None
+        return torch.zeros(self.scenes, *LATENT, device=DEVICE, dtype=torch.bfloat16), 1.0
 
     def rows(self, count: int, of: int) -> Tensor:
         """Draw the numbers of scenes to learn from, of so many of which the last are held out: [count]."""

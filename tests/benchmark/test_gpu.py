@@ -24,7 +24,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def test_it_walks_through_every_kernel(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
     gpu.main()
     told = capsys.readouterr().out
-    assert "9 kernels agree with their references" in told
+    assert "10 kernels agree with their references" in told
     assert "training toybox, batch 2: " in told
     rows = json.loads(small.read_text(encoding="utf-8"))
     assert [(row["kernel"].split(",")[0], row["way"]) for row in rows] == [
@@ -34,9 +34,18 @@ def test_it_walks_through_every_kernel(small: Path, capsys: pytest.CaptureFixtur
         ("modulated norm", "forward"), ("modulated norm", "backward"),
         ("sum and modulated norm", "forward"), ("sum and modulated norm", "backward"),
         ("int8 product", "forward"), ("norm that rounds and int8 product", "forward"),
+        ("residual norm that is trained", "forward"), ("residual norm that is trained", "backward"),
         ("residual norm", "forward"), ("upsampling", "forward"),
     ]  # fmt: skip
     assert all(0 < row["error"] < gpu.TOLERANCE for row in rows)
+
+
+def test_a_check_times_nothing(
+    small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--check"])
+    gpu.main()
+    assert capsys.readouterr().out == "10 kernels agree with their references\n" and not small.exists()
 
 
 def test_a_wrong_kernel_is_not_timed(
