@@ -17,25 +17,13 @@ from recipes.toybox import write_model
 from recipes.toybox_alignment import Aligned, alignment_loss
 from recipes.toybox_contrast import CONTRAST, TIMES, contrast
 from recipes.toybox_flow import CAPTION_DROPOUT, PLACING, SHIFT, Levers
-from recipes.toybox_model import (
-    DEVICE,
-    MODEL,
-    UNPLACED,
-    Captions,
-    TextToVelocity,
-    between,
-    read_captions,
-)
-from recipes.toybox_second import shipped_networks, shipped_text
+from recipes.toybox_model import DEVICE, UNPLACED, Captions, between, read_captions
+from recipes.toybox_second import shipped_autoencoder, shipped_networks
 from recipes.toybox_text import extended_text
-from sanakit.autoencoder import DCAE
-from sanakit.base.precision import CPU
 from sanakit.flow.path import LinearPath
 from sanakit.flow.times import ShiftedTimes
 from sanakit.layers.block import LinearBlock
 from sanakit.training.edits import edit_blocks
-from sanakit.training.tasks.network import load_base
-from sanakit.weights import load_autoencoder, read_model_spec
 
 BATCH, RATE = 768, 1e-3
 EMA = 0.999
@@ -135,11 +123,13 @@ def train_flow(run: GpuRun) -> None:
             layer.compile()
     losses = FlowLosses(model)
     # With --wait the step is recorded on empty latents, which the real ones then overwrite.
-    data = FlowData(run, read_captions(tokenizer, [""]).to(DEVICE), run.later_latents())
+    later = run.later_latents()
+    data = FlowData(run, read_captions(tokenizer, [""]).to(DEVICE), later)
     learner = Learner(model, Pace(lr=run.lr or RATE, ema=EMA, weight_decay=WEIGHT_DECAY))
     compute = recorded(learner.gradients(lambda: losses(data, data.draw_rows(batch, LEVERS.two))))
-    latents, data.factor = run.open_latents()
-    data.latents.copy_(latents)
+    if later is not None:
+        latents, data.factor = run.open_latents()
+        data.latents.copy_(latents)
     say(f"flow: {held_out(losses, data, batch):.4f} on scenes that are held out, before")
 
     def step(number: int, done: float) -> dict[str, Tensor]:
@@ -154,16 +144,11 @@ def train_flow(run: GpuRun) -> None:
 
 def ship(run: GpuRun) -> None:
     """Write the run's model to the package; its cross-attentions go `SHARE` of the way from the shipped weights."""
-    spec = read_model_spec(run.ready("model/model_index.json").parent)
-    transformer = load_base(spec, torch.float32, CPU)
-    former = load_base(read_model_spec(MODEL), torch.float32, CPU)
-    for block, before in zip(transformer.blocks, former.blocks, strict=True):
+    folder = run.ready("model/model_index.json").parent
+    (tokenizer, joint), (_, former) = shipped_networks(folder=folder), shipped_networks()
+    for block, before in zip(joint.transformer.blocks, former.transformer.blocks, strict=True):
         between(cast(LinearBlock, block).cross, cast(LinearBlock, before).cross, 1 - SHARE)
-    tokenizer, text = shipped_text(spec)
-    joint = TextToVelocity(text, transformer)
-    autoencoder = DCAE(spec.autoencoder)
-    load_autoencoder(autoencoder, spec.autoencoder, spec.autoencoder_folder, dtype=torch.float32)
-    write_model(tokenizer, joint, autoencoder, spec.autoencoder.scaling_factor)
+    write_model(tokenizer, joint.cpu(), *shipped_autoencoder(folder))
 
 
 @torch.no_grad()

@@ -9,6 +9,8 @@ Stages, in their order:
   flow          text encoder and transformer together, from the shipped weights, to `model`
   sprint        the student of that model, to `sprint`
   measure       how well the autoencoder gives scenes back that no stage has seen
+  ship          the run's model to src/sanakit/toybox/model, its cross-attentions not all of the way from the weights
+                there; only if it is named
 
 Data never leave the card: scenes are rendered there, and captions are drawn beforehand. A stage that trains ends after
 --seconds, whatever the card. With --wait a stage compiles first, then waits for the files of the one before it, which

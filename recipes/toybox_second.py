@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from transformers import Gemma2Model, PreTrainedTokenizerBase
@@ -45,18 +46,20 @@ def shipped_text(spec: ModelSpec) -> tuple[PreTrainedTokenizerBase, Gemma2Model]
     return load_tokenizer(spec.tokenizer_folder), model
 
 
-def shipped_networks(text: Text = shipped_text) -> tuple[PreTrainedTokenizerBase, TextToVelocity]:
-    """The tokenizer, and both networks of the shipped model in float32."""
-    spec = read_model_spec(MODEL)
+def shipped_networks(
+    text: Text = shipped_text, folder: Path = MODEL
+) -> tuple[PreTrainedTokenizerBase, TextToVelocity]:
+    """The tokenizer, and both networks of a model in float32, by default of the shipped one."""
+    spec = read_model_spec(folder)
     transformer = SanaTransformer(spec.transformer)
     load_transformer(transformer, spec.transformer, spec.transformer_source, dtype=torch.float32)
     tokenizer, encoder = text(spec)
     return tokenizer, TextToVelocity(encoder, transformer).to(DEVICE)
 
 
-def shipped_autoencoder() -> tuple[DCAE, float]:
-    """The shipped autoencoder in float32, and the factor that scales its latents."""
-    spec = read_model_spec(MODEL)
+def shipped_autoencoder(folder: Path = MODEL) -> tuple[DCAE, float]:
+    """A model's autoencoder in float32, by default the shipped one, and the factor that scales its latents."""
+    spec = read_model_spec(folder)
     model = DCAE(spec.autoencoder)
     load_autoencoder(model, spec.autoencoder, spec.autoencoder_folder, dtype=torch.float32)
     return model.to(DEVICE), spec.autoencoder.scaling_factor
