@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recipes.gpu_loop import Learner, Pace, recorded, run_for
 from recipes.gpu_run import ON_GPU, GpuRun, say
-from recipes.gpu_scenes import SceneTensors, render_pictures, tensors_of
+from recipes.gpu_scenes import CHUNK, SceneTensors, render_pictures, tensors_of
 from recipes.settings import autocast
 from recipes.toybox import ANCHOR, fidelity_of, steep_reconstruction
 from recipes.toybox_model import DEVICE
@@ -35,26 +35,68 @@ def trained_autoencoder(run: GpuRun) -> DCAE:
 
 def train_autoencoder(run: GpuRun) -> None:
     """Train encoder and decoder on whole pictures; the latent's noise is what a flow's errors are to the decoder."""
-    model, batch = trained_autoencoder(run).train(), run.batch or BATCH
-    warm_renderer()
-    pictures = rendered(run.open_scenes("numbers.pt"))
-    learner = Learner(model, Pace(lr=run.lr or RATE, cooldown=0.7, ema=0.998))
+    model, pictures = trained_autoencoder(run).train(), pictures_of(run)
 
     def losses() -> dict[str, Tensor]:
-        some = to_range(pictures[run.rows(batch, len(pictures))])
-        mirrored = torch.rand(batch, 1, 1, 1, device=DEVICE) < 0.5
-        return autoencoder_losses(model, torch.where(mirrored, some.flip(-1), some))
+        rows, mirrored = draw_rows(run, len(pictures))
+        return autoencoder_losses(model, either(mirrored, to_range(pictures[rows])))
 
+    train(run, model, model, losses, pictures[-run.held :])
+
+
+def train_decoder(run: GpuRun) -> None:
+    """Train the decoder alone; latents stay, and what was trained on them."""
+    model, pictures = trained_autoencoder(run).requires_grad_(False), pictures_of(run)
+    with torch.no_grad():
+        parts = [
+            (_encoded(model.encode, some), _encoded(model.encode, some.flip(-1)))
+            for some in pictures.split(AT_ONCE * CHUNK)
+        ]
+    latents = torch.stack([torch.cat(side) for side in zip(*parts, strict=True)])  # [2, n, C, h, w]
+    model.decoder.requires_grad_(True).train()
+
+    def losses() -> dict[str, Tensor]:
+        rows, mirrored = draw_rows(run, len(pictures))
+        latent = latents[mirrored.long(), rows].float()
+        with autocast(DEVICE):
+            decoded = model.decode(latent + LATENT_NOISE * torch.randn_like(latent))
+        return steep_reconstruction(decoded, either(mirrored, to_range(pictures[rows])))
+
+    train(run, model, model.decoder, losses, pictures[-run.held :])
+
+
+def train(
+    run: GpuRun, model: DCAE, trained: nn.Module, losses: Callable[[], dict[str, Tensor]], held: Tensor
+) -> None:
+    """Train a part of an autoencoder, and write all of it to the run; held: pictures that say how good it is."""
+    learner = Learner(trained, Pace(lr=run.lr or RATE, cooldown=0.7, ema=0.995))
     compute = recorded(learner.gradients(losses))
 
     def step(number: int, done: float) -> dict[str, Tensor]:
         return {**compute(), "gradient": learner.step(done)}
 
-    say(f"autoencoder: {run_for(run.seconds, step, say)} steps of {batch}")
-    learner.average.copy_to(model)
+    say(f"autoencoder: {run_for(run.seconds, step, say)} steps of {run.batch or BATCH}")
+    learner.average.copy_to(trained)
     weights = {name: value.to("cpu", torch.bfloat16) for name, value in model.state_dict().items()}
     keep(run.folder / "autoencoder.pt", weights)
-    say(told_fidelity(model, pictures[-run.held :]))
+    say(told_fidelity(model, held))
+
+
+def pictures_of(run: GpuRun) -> Tensor:
+    """The pictures that the autoencoder learns from, uint8 [n, 3, H, W]."""
+    warm_renderer()
+    return rendered(run.open_scenes("numbers.pt"))
+
+
+def draw_rows(run: GpuRun, of: int) -> tuple[Tensor, Tensor]:
+    """Numbers of pictures of a batch, and which of them are mirrored: [B] twice."""
+    count = run.batch or BATCH
+    return run.rows(count, of), torch.rand(count, device=DEVICE) < 0.5
+
+
+def either(mirrored: Tensor, pixels: Tensor) -> Tensor:
+    """Pictures [B, 3, H, W], some of them mirrored."""
+    return torch.where(mirrored[:, None, None, None], pixels.flip(-1), pixels)
 
 
 def autoencoder_losses(model: DCAE, pixels: Tensor) -> dict[str, Tensor]:

@@ -71,7 +71,7 @@ from sanakit.toybox.grammar import Split
 from sanakit.toybox.words import all_words
 from sanakit.training import reconstruction
 from sanakit.training.objectives.autoencoding import to_range
-from sanakit.training.objectives.perceptual import steepness_error
+from sanakit.training.objectives.perceptual import slope_deficit, steepness_error
 from sanakit.weights import ModelSpec, Schedule, write_folder
 
 GPU_WEIGHTS = GPU_FOLDER / "autoencoder.pt"
@@ -80,6 +80,8 @@ HELD_SCENES = 500
 ANCHOR = 0.01
 STEEP = 20.0
 """Weight of the squared error of differences: with it, it is about as large as the L1 of pixels."""
+DEFICIT = 0.25
+"""Weight of the slope that edges lack; with 0.5 they get halos (docs/toybox.md)."""
 CROP = 128
 
 AUTOENCODER_BATCH, DECODER_BATCH, TRANSFORMER_BATCH = 8, 4, 64
@@ -177,9 +179,11 @@ def train_decoder(steps: int | None = None) -> None:
 
 
 def steep_reconstruction(decoded: Tensor, pixels: Tensor) -> dict[str, Tensor]:
-    """The losses of `reconstruction`, and the squared error of differences by its weight."""
+    """The losses of `reconstruction`, the squared error of differences, and the slope that edges lack, weighted."""
     parts, steep = reconstruction(decoded, pixels), steepness_error(decoded.float() - pixels)
-    return {**parts, "loss": parts["loss"] + STEEP * steep, "steep": steep.detach()}
+    deficit = slope_deficit(decoded, pixels)
+    loss = parts["loss"] + STEEP * steep + DEFICIT * deficit
+    return {**parts, "loss": loss, "steep": steep.detach(), "deficit": deficit.detach()}
 
 
 def load_decoder(model: DCAE, weights: Mapping[str, Tensor]) -> None:

@@ -5,6 +5,7 @@ Stages, in their order:
   numbers       what the renderer reads of those that the autoencoder learns from
   captions      captions of all scenes as tokens, and what the cells of their latents show
   autoencoder   DC-AE on rendered pictures, from the shipped weights; the encoder as well, so latents change
+  decoder       its decoder alone, from the run's weights or the shipped ones; only if it is named
   latents       the pictures through the new encoder
   flow          text encoder and transformer together, from the shipped weights, to `model`
   sprint        the student of that model, to `sprint`
@@ -26,7 +27,7 @@ from pathlib import Path
 
 import torch
 
-from recipes.gpu_autoencoder import encode_latents, measure, train_autoencoder
+from recipes.gpu_autoencoder import encode_latents, measure, train_autoencoder, train_decoder
 from recipes.gpu_flow import ship, train_flow
 from recipes.gpu_run import FOLDER, SCENES, GpuRun, read_captions, read_numbers, sample, say
 from recipes.gpu_sprint import train_sprint
@@ -36,21 +37,22 @@ STAGES: dict[str, Callable[[GpuRun], None]] = {
     "numbers": read_numbers,
     "captions": read_captions,
     "autoencoder": train_autoencoder,
+    "decoder": train_decoder,
     "latents": encode_latents,
     "flow": train_flow,
     "sprint": train_sprint,
     "measure": measure,
     "ship": ship,
 }
-USUAL = [stage for stage in STAGES if stage != "ship"]
+USUAL = [stage for stage in STAGES if stage not in ("decoder", "ship")]
 
 
 def main() -> None:
-    """Run the stages named on the command line, or all but the last."""
+    """Run the stages named on the command line, or the usual ones."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("stages", nargs="*", choices=[*STAGES, []], help="default: all but ship, in order")
+    parser.add_argument("stages", nargs="*", choices=[*STAGES, []], help="default: all but decoder and ship")
     parser.add_argument("--folder", type=Path, default=FOLDER)
     parser.add_argument("--seconds", type=float, default=120.0, help="of a stage that trains")
     parser.add_argument("--scenes", type=int, default=SCENES)

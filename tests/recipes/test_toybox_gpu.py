@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from recipes import gpu_loop, gpu_scenes
-from recipes.gpu_autoencoder import autoencoder_losses, encode_latents, train_autoencoder
+from recipes import gpu_autoencoder, gpu_loop, gpu_scenes
+from recipes.gpu_autoencoder import autoencoder_losses, encode_latents, train_autoencoder, train_decoder
 from recipes.gpu_flow import FlowData, FlowLosses, dropped, train_flow
 from recipes.gpu_loop import Learner, Pace, recorded, run_for
 from recipes.gpu_run import GpuRun
@@ -136,7 +136,7 @@ def test_a_learner_moves_towards_less_loss_and_keeps_an_average() -> None:
 
 
 def test_a_stage_says_what_it_needs(tmp_path: Path) -> None:
-    for stage in (train_autoencoder, encode_latents, train_flow):
+    for stage in (train_autoencoder, train_decoder, encode_latents, train_flow):
         with pytest.raises(SystemExit, match="is not there: run the stage before this one first"):
             stage(GpuRun(folder=tmp_path))
 
@@ -236,3 +236,17 @@ def test_a_decoder_moves_alone() -> None:
     for name, value in model.state_dict().items():
         wanted = other[name].float() if name.startswith("decoder.") else before[name]
         assert torch.equal(value, wanted), name
+
+
+def test_the_decoder_is_trained_for_itself(
+    tensors: SceneTensors, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        gpu_autoencoder, "run_for", lambda seconds, step, say: len([step(n, 0.3) for n in (1, 2)])
+    )
+    keep(tmp_path / "numbers.pt", vars(tensors.map(lambda x: x[:3])))
+    train_decoder(GpuRun(folder=tmp_path, held=1, batch=1))
+    found = torch.load(tmp_path / "autoencoder.pt", weights_only=True)
+    before = shipped_autoencoder()[0].state_dict()
+    moved = {name for name in before if not torch.equal(found[name], before[name].to(torch.bfloat16))}
+    assert moved and all(name.startswith("decoder.") for name in moved)

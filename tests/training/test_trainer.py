@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sanakit.base.seeds import batch_indices
@@ -22,7 +23,7 @@ from sanakit.training import (
     velocity,
     write_entry,
 )
-from sanakit.training.objectives.perceptual import edge_error, steepness_error
+from sanakit.training.objectives.perceptual import edge_error, slope_deficit, steepness_error
 from tests.training.small import DATA
 from tests.training.small import start as small_start
 
@@ -155,6 +156,20 @@ def test_steepness_prefers_half_an_edge_to_none() -> None:
     assert edge_error(none - edge) == pytest.approx(float(edge_error(half - edge)))
     assert steepness_error(half - edge) < 0.6 * steepness_error(none - edge)
     assert steepness_error(edge - edge) == 0
+
+
+def test_the_slope_deficit_is_that_of_blurred_edges_alone() -> None:
+    edge = torch.zeros(2, 3, 24, 24)
+    edge[..., 12:] = torch.tensor([1.0, 0.5]).view(2, 1, 1, 1)
+    blurred = F.avg_pool2d(F.pad(edge, (2, 2, 0, 0), mode="replicate"), (1, 5), 1)
+    slope = edge.amax((1, 2, 3)) * 3**0.5 / 2  # of both columns beside an edge, by central differences
+    assert slope_deficit(edge, edge) == 0 and slope_deficit(2 * edge, edge) == 0
+    assert slope_deficit(torch.zeros_like(edge), edge) == pytest.approx(float(slope.mean()))
+    assert slope_deficit(blurred, edge) == pytest.approx(0.6 * float(slope.mean()), rel=1e-4)
+    assert slope_deficit(-edge, edge) == pytest.approx(2 * float(slope.mean())), "a slope the other way is none"
+    flat = torch.full_like(edge, 0.3).requires_grad_()
+    slope_deficit(flat, torch.zeros_like(edge)).backward()
+    assert flat.grad is not None and bool(torch.isfinite(flat.grad).all())
 
 
 def test_reconstruction_sees_blur_that_colour_forgives() -> None:
