@@ -31,9 +31,6 @@ WEIGHT_DECAY = 0.01
 LEVERS = Levers(alignment=0.1, two=0.2)
 SIDES = 64
 """Scenes of a step that are seen under their caption and under the mirrored one (recipes/toybox_contrast.py)."""
-SHARE = 0.7
-"""Of the change of the cross-attentions that ships: all of it draws sand at noon, a pair that training lacks, as one of
-the pairs that it knows (docs/log.md)."""
 HELD_BATCHES = 16
 
 
@@ -143,11 +140,11 @@ def train_flow(run: GpuRun) -> None:
 
 
 def ship(run: GpuRun) -> None:
-    """Write the run's model to the package; its cross-attentions go `SHARE` of the way from the shipped weights."""
+    """Write the run's model to the package; its cross-attentions go `share` of the way from the shipped weights."""
     folder = run.ready("model/model_index.json").parent
     (tokenizer, joint), (_, former) = shipped_networks(folder=folder), shipped_networks()
     for block, before in zip(joint.transformer.blocks, former.transformer.blocks, strict=True):
-        between(cast(LinearBlock, block).cross, cast(LinearBlock, before).cross, 1 - SHARE)
+        between(cast(LinearBlock, block).cross, cast(LinearBlock, before).cross, 1 - run.share)
     write_model(tokenizer, joint.cpu(), *shipped_autoencoder(folder))
 
 

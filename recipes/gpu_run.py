@@ -44,6 +44,8 @@ class GpuRun:
         seconds: of a stage that trains, compilation and reading not counted.
         scenes, pictures, held: see `SCENES`, `PICTURES` and `HELD`.
         batch, lr: of a stage that trains; None for its own.
+        share: of the change of the cross-attentions that ships. Where all of it draws pairs that training lacks, such
+            as sand at noon, as pairs that it knows, 0.7 brings them back (docs/log.md).
         wait: a stage compiles first and then waits for the files of the one before it, which another process makes.
     """
 
@@ -54,6 +56,7 @@ class GpuRun:
     held: int = HELD
     batch: int | None = None
     lr: float | None = None
+    share: float = 1.0
     wait: bool = False
 
     def ready(self, name: str) -> Path:

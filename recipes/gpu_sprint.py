@@ -1,4 +1,7 @@
-"""Toybox-Sprint on one GPU: `task: sprint` on what is in its memory already."""
+"""Toybox-Sprint on one GPU: the student that ships follows the run's model and is distilled further.
+
+It is `task: sprint` on what is in the card's memory already.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from recipes.few_steps import sprint_config, sprint_settings
 from recipes.gpu_flow import FlowData
 from recipes.gpu_loop import Learner, Pace, recorded, run_for
 from recipes.gpu_run import GpuRun, say
+from recipes.toybox_follow import weights_of, with_change
 from recipes.toybox_model import DEVICE, Captions, read_captions, read_states
 from recipes.toybox_second import shipped_text
 from sanakit.base.text_states import TextStates
@@ -24,19 +28,18 @@ from sanakit.training.objectives.sprint_draws import Draw, SprintBatch
 from sanakit.training.objectives.sprint_networks import SprintNetwork, Student, Teacher
 from sanakit.training.objectives.sprint_settings import AngleDensity
 from sanakit.training.tasks.network import load_base
-from sanakit.training.tasks.sprint import student_of
 from sanakit.transformer import SanaTransformer
 from sanakit.weights import (
     ModelSpec,
     Schedule,
     read_model_spec,
     read_words,
+    resolve,
     write_derived,
 )
 
-BATCH, RATE = 256, 1e-4
-WARMUP = 0.6
-"""Share of the run over which the derivative comes in."""
+BATCH, RATE = 256, 4e-5
+"""At 1e-4 the student collapses within 180 of its steps (docs/sprint.md)."""
 VIRTUAL_BATCH = 32
 """Samples that the critic's norms see together: those of eight would launch four times as many kernels."""
 
@@ -44,32 +47,32 @@ VIRTUAL_BATCH = 32
 class SprintTraining:
     """Losses of a student and of its critic, with draws on the device.
 
+    The student begins as Toybox-Sprint, with the change from the shipped Toybox to its teacher.
     base: the teacher's folder. batch: samples of a step.
     """
 
     def __init__(self, base: Path, batch: int) -> None:
-        settings = replace(sprint_settings(), tangent="exact")
+        settings = replace(sprint_settings(warmup=0), tangent="exact")
         self.settings = replace(settings, critic=replace(settings.critic, virtual_batch=VIRTUAL_BATCH))
         self.spec = read_model_spec(base)
         cpu = torch.device("cpu")
         teacher = load_base(self.spec, torch.float32, cpu)
         judged = self.settings.critic.numbers(teacher.config.depth)
-        config = replace(teacher.config, guidance_embed=True, time_scale=1.0)
+        former, shipped = (read_model_spec(resolve(name)) for name in ("toybox-sprint", "toybox"))
+        student = load_base(former, torch.float32, cpu)
+        student.load_state_dict(with_change(student.state_dict(), weights_of(shipped), teacher.state_dict()))
         torch.manual_seed(0)
-        student = student_of(load_base(self.spec, torch.float32, cpu), config).requires_grad_(True)
-        self.student = Student(student, adaptive=True)
-        self.critic = Critic(config.width, len(judged), partial(LocalBatchNorm, size=VIRTUAL_BATCH))
+        self.student = Student(student.requires_grad_(True), adaptive=True)
+        self.critic = Critic(teacher.config.width, len(judged), partial(LocalBatchNorm, size=VIRTUAL_BATCH))
         tokenizer, text = shipped_text(self.spec)
         self.text = text.to(DEVICE).eval().requires_grad_(False)
         self.empty = read_captions(tokenizer, [""]).to(DEVICE)
         null = self.states(self.empty)
         self.scales = torch.tensor(self.settings.guidance, device=DEVICE)
-        self.share = torch.zeros((), device=DEVICE)
         self.objective = SprintDistillation(
             sprint_config(base.parent, 1, batch=batch, sprint=self.settings),
             SprintNetwork(self.student, self.critic).to(DEVICE),
             Teacher(teacher.to(DEVICE), lambda: null, judged), self.spec.autoencoder.ratio, exact=True,
-            share=lambda step: self.share,
         )  # fmt: skip
 
     @torch.no_grad()
@@ -103,7 +106,7 @@ def noised(x0: Tensor, density: AngleDensity) -> Draw:
 
 
 def train_sprint(run: GpuRun) -> None:
-    """Distil the run's model, and write the student as a whole model to the run's `sprint`."""
+    """Distil the run's model further, and write the student as a whole model to the run's `sprint`."""
     run.ready("model/model_index.json")
     batch = run.batch or BATCH
     training = SprintTraining(run.folder / "model", batch)
@@ -124,7 +127,6 @@ def train_sprint(run: GpuRun) -> None:
 
     def step(number: int, done: float) -> dict[str, Tensor]:
         turn = number % 2
-        training.share.fill_(min(1.0, done / WARMUP))
         known.update(computed[turn]())
         return known | {f"{names[turn]} gradient": learners[turn].step(done)}
 

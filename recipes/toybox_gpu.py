@@ -8,10 +8,9 @@ Stages, in their order:
   decoder       its decoder alone, from the run's weights or the shipped ones; only if it is named
   latents       the pictures through the new encoder
   flow          text encoder and transformer together, from the shipped weights, to `model`
-  sprint        the student of that model, to `sprint`
+  sprint        Toybox-Sprint follows that model and is distilled further, to `sprint`
   measure       how well the autoencoder gives scenes back that no stage has seen
-  ship          the run's model to src/sanakit/toybox/model, its cross-attentions not all of the way from the weights
-                there; only if it is named
+  ship          the run's model to src/sanakit/toybox/model; only if it is named
 
 Data never leave the card: scenes are rendered there, and captions are drawn beforehand. A stage that trains ends after
 --seconds, whatever the card. With --wait a stage compiles first, then waits for the files of the one before it, which
@@ -58,6 +57,9 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=SCENES)
     parser.add_argument("--batch", type=int, help="of a stage that trains; default: its own")
     parser.add_argument("--lr", type=float, help="learning rate at its height; default: each stage its own")
+    parser.add_argument(
+        "--share", type=float, default=1.0, help="of the change of the cross-attentions that ships"
+    )
     parser.add_argument("--wait", action="store_true", help="for the files of the stage before")
     given = parser.parse_args()
     stages = given.stages or USUAL

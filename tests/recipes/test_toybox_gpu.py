@@ -5,10 +5,12 @@ from __future__ import annotations
 import random
 from dataclasses import fields
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -31,6 +33,8 @@ from sanakit.toybox.captions import caption
 from sanakit.toybox.folder import render_uint8
 from sanakit.toybox.grammar import Scene
 from sanakit.toybox.sampling import sample_scene
+from sanakit.training.tasks.network import load_base
+from sanakit.weights import read_model_spec, resolve
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning")
 
@@ -201,16 +205,19 @@ def test_steps_can_be_recorded(run: GpuRun) -> None:
         assert all(p.grad is not None for p in network.parameters())
 
 
-def test_the_derivative_comes_in_with_the_share(run: GpuRun) -> None:
-    training = SprintTraining(MODEL, batch=2)
-    data = FlowData(run, training.empty)
-    found = []
-    for share in (0.0, 0.5, 1.0):
-        torch.manual_seed(3)
-        training.share.fill_(share)
-        rows = data.draw_rows(2)
-        found.append(float(training.losses(0, data.x0(rows), data.captions(rows))["direction"]))
-    assert len(set(found)) == 3 and found[0] < found[2]
+def test_the_student_follows_its_teacher(tmp_path: Path) -> None:
+    """Of a teacher that has not moved it is Toybox-Sprint; else it moves as the teacher has."""
+    shipped = load_base(read_model_spec(resolve("toybox-sprint")), torch.float32, torch.device("cpu"))
+    other = tmp_path / "model"
+    copytree(MODEL, other)
+    path = other / "transformer/diffusion_pytorch_model.safetensors"
+    weights = load_file(path)
+    save_file({**weights, "proj_out.bias": weights["proj_out.bias"] + 0.25}, path)
+    for folder, moved in ((MODEL, 0.0), (other, 0.25)):
+        student = SprintTraining(folder, batch=2).student.transformer
+        for (name, mine), theirs in zip(student.named_parameters(), shipped.parameters(), strict=True):
+            wanted = theirs + moved if name == "head.out.bias" else theirs
+            assert torch.allclose(mine, wanted, atol=2e-3), name
 
 
 def test_data_of_a_run(run: GpuRun) -> None:

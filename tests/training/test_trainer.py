@@ -166,7 +166,9 @@ def test_the_slope_deficit_is_that_of_blurred_edges_alone() -> None:
     assert slope_deficit(edge, edge) == 0 and slope_deficit(2 * edge, edge) == 0
     assert slope_deficit(torch.zeros_like(edge), edge) == pytest.approx(float(slope.mean()))
     assert slope_deficit(blurred, edge) == pytest.approx(0.6 * float(slope.mean()), rel=1e-4)
-    assert slope_deficit(-edge, edge) == pytest.approx(2 * float(slope.mean())), "a slope the other way is none"
+    assert slope_deficit(-edge, edge) == pytest.approx(2 * float(slope.mean())), (
+        "a slope the other way is none"
+    )
     flat = torch.full_like(edge, 0.3).requires_grad_()
     slope_deficit(flat, torch.zeros_like(edge)).backward()
     assert flat.grad is not None and bool(torch.isfinite(flat.grad).all())

@@ -81,12 +81,10 @@ def _directions(x: Tensor, angle: Tensor, dx: Tensor) -> tuple[Tensor, Tensor]:
     return dx * broadcast_time(along, x), along
 
 
-def direction(
-    x: Tensor, angle: Tensor, trig: Tensor, dx: Tensor, tangent: Tensor, share: float | Tensor
-) -> Tensor:
+def direction(x: Tensor, angle: Tensor, trig: Tensor, dx: Tensor, tangent: Tensor, share: float) -> Tensor:
     """g [B, ...]: where the student should move F.
 
-    trig: F. dx: the teacher's velocity. tangent: cos sin dF/da. share: r, how much of the derivative counts, a number.
+    trig: F. dx: the teacher's velocity. tangent: cos sin dF/da. share: r, how much of the derivative counts.
     """
     cos, sin = (broadcast_time(value, x) for value in (angle.cos(), angle.sin()))
     return -(cos**2) * (trig - dx) - share * (cos * sin * x + tangent)

@@ -106,7 +106,7 @@ def steepness_error(error: Tensor) -> Tensor:
 def slope_deficit(decoded: Tensor, pixels: Tensor) -> Tensor:
     """Mean slope that is missing at the edges of pixels [B, 3, H, W], along the slope that is there; a scalar.
 
-    Where an edge may lie at several places, losses of single differences are least for a blurred one. This loss asks for
+    Where an edge may lie at several places, losses of single differences are least for a blurred one. This one asks for
     the steepness that `sanakit.evaluation.edge_sharpness` measures, and forgives what is steeper.
     """
     wanted, found = _slopes(pixels.float()), _slopes(decoded.float())  # [B, 6, n]

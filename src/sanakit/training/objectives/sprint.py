@@ -9,8 +9,6 @@ Letters: B samples, C latent channels, h/w latent position, N tokens, D width.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
@@ -39,7 +37,6 @@ class SprintDistillation:
     """The losses of a student and its critic; see `Objective`.
 
     ratio: pixels per latent position. exact: the student's derivative is taken by forward-mode differentiation.
-    share: how much of that derivative counts at a step; None for what `sprint.warmup` says.
     """
 
     def __init__(
@@ -49,10 +46,8 @@ class SprintDistillation:
         teacher: Teacher,
         ratio: int,
         exact: bool,
-        share: Callable[[int], float | Tensor] | None = None,
     ) -> None:
         self.config, self.settings, self.ratio, self.exact = config, config.sprint, ratio, exact
-        self.share = share or self._warm_share
         self.network: nn.Module = network
         self.student, self.critic, self.teacher = network.student, network.critic, teacher
 
@@ -122,13 +117,13 @@ class SprintDistillation:
     ) -> dict[str, Tensor]:  # fmt: skip
         """Return the consistency loss, and the root mean square of the direction in which it moves F."""
         settings, fixed = self.settings, trig.detach()
-        g = direction(x, angle, fixed, dx, tangent, self.share(batch.step))
+        g = direction(x, angle, fixed, dx, tangent, self._share(batch.step))
         moved = fixed + normalised(g, settings.norm_constant, settings.norm)
         loss = consistency_loss(trig, moved, weights(angle, settings.least_sigma), usual)
         return {"consistency": loss, "direction": g.square().mean().sqrt()}
 
-    def _warm_share(self, step: int) -> float:
-        """Return the share that rises to 1 over `sprint.warmup` steps."""
+    def _share(self, step: int) -> float:
+        """Return how much of the derivative counts: it rises to 1 over `sprint.warmup` steps."""
         return min(1.0, step / self.settings.warmup) if self.settings.warmup else 1.0
 
     def _along(self, batch: SprintBatch, x: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
