@@ -39,7 +39,7 @@ from sanakit.weights import (
 )
 
 BATCH, RATE = 256, 4e-5
-"""At 1e-4 the student collapses within 180 of its steps (docs/sprint.md)."""
+"""At 1e-4 the student collapses within 365 of its steps (docs/sprint.md)."""
 VIRTUAL_BATCH = 32
 """Samples that the critic's norms see together: those of eight would launch four times as many kernels."""
 
