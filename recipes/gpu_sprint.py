@@ -16,7 +16,7 @@ from recipes.few_steps import sprint_config, sprint_settings
 from recipes.gpu_flow import FlowData
 from recipes.gpu_loop import Learner, Pace, recorded, run_for
 from recipes.gpu_run import GpuRun, say
-from recipes.toybox_follow import weights_of, with_change
+from recipes.toybox_follow import weights_of, with_change, write_student
 from recipes.toybox_model import DEVICE, Captions, read_captions, read_states
 from recipes.toybox_second import shipped_text
 from sanakit.base.text_states import TextStates
@@ -28,14 +28,9 @@ from sanakit.training.objectives.sprint_draws import Draw, SprintBatch
 from sanakit.training.objectives.sprint_networks import SprintNetwork, Student, Teacher
 from sanakit.training.objectives.sprint_settings import AngleDensity
 from sanakit.training.tasks.network import load_base
-from sanakit.transformer import SanaTransformer
 from sanakit.weights import (
-    ModelSpec,
-    Schedule,
     read_model_spec,
-    read_words,
     resolve,
-    write_derived,
 )
 
 BATCH, RATE = 256, 4e-5
@@ -58,8 +53,8 @@ class SprintTraining:
         cpu = torch.device("cpu")
         teacher = load_base(self.spec, torch.float32, cpu)
         judged = self.settings.critic.numbers(teacher.config.depth)
-        former, shipped = (read_model_spec(resolve(name)) for name in ("toybox-sprint", "toybox"))
-        student = load_base(former, torch.float32, cpu)
+        self.former, shipped = (read_model_spec(resolve(name)) for name in ("toybox-sprint", "toybox"))
+        student = load_base(self.former, torch.float32, cpu)
         student.load_state_dict(with_change(student.state_dict(), weights_of(shipped), teacher.state_dict()))
         torch.manual_seed(0)
         self.student = Student(student.requires_grad_(True), adaptive=True)
@@ -106,7 +101,10 @@ def noised(x0: Tensor, density: AngleDensity) -> Draw:
 
 
 def train_sprint(run: GpuRun) -> None:
-    """Distil the run's model further, and write the student as a whole model to the run's `sprint`."""
+    """Distil the run's model further, and write the averaged student as a whole model to the run's `sprint`.
+
+    A run may collapse, so the student of every whole minute is written as well: `sprint-1` and so on.
+    """
     run.ready("model/model_index.json")
     batch = run.batch or BATCH
     training = SprintTraining(run.folder / "model", batch)
@@ -123,20 +121,19 @@ def train_sprint(run: GpuRun) -> None:
         recorded(learner.gradients(partial(losses, number), name))
         for number, (learner, name) in enumerate(zip(learners, names, strict=True))
     ]
-    known: dict[str, Tensor] = {}
+    known, written = dict[str, Tensor](), {0}
+
+    def write(name: str) -> None:
+        with learners[0].average.applied(training.student):
+            write_student(training.former, training.spec, training.student.transformer, run.folder / name)
 
     def step(number: int, done: float) -> dict[str, Tensor]:
-        turn = number % 2
+        turn, minute = number % 2, int(run.seconds * done / 60)
+        if minute not in written:
+            written.add(minute)
+            write(f"sprint-{minute}")
         known.update(computed[turn]())
         return known | {f"{names[turn]} gradient": learners[turn].step(done)}
 
     say(f"sprint: {run_for(run.seconds, step, say)} steps of {batch}")
-    learners[0].average.copy_to(training.student)
-    write_student(training.spec, training.student.transformer, run.folder / "sprint")
-
-
-def write_student(teacher: ModelSpec, student: SanaTransformer, folder: Path) -> None:
-    """Write a student in bf16 with the other parts of its teacher."""
-    schedule = Schedule(kind="scm")
-    spec = replace(teacher, kind="sprint", schedule=schedule, transformer=student.config, pag=False)
-    write_derived(spec, folder, student, words=read_words(teacher), dtype=torch.bfloat16, force=True)
+    write("sprint")

@@ -23,6 +23,7 @@ from recipes.settings import resumable
 from sanakit.base.errors import ConfigError, SanakitError
 from sanakit.base.precision import CPU
 from sanakit.training.tasks.network import load_base
+from sanakit.transformer import SanaTransformer
 from sanakit.weights import ModelSpec, read_model_spec, read_words, resolve, write_derived
 
 TIMES = "time."
@@ -51,10 +52,21 @@ def weights_of(spec: ModelSpec) -> Weights:
 def follow(student: ModelSpec, before: ModelSpec, after: ModelSpec, out: Path) -> Path:
     """Write the student with the change of its teacher, beside the teacher's own text encoder and autoencoder."""
     weights = with_change(weights_of(student), weights_of(before), weights_of(after))
+    return write_student(student, after, weights, out)
+
+
+def write_student(
+    student: ModelSpec, teacher: ModelSpec, weights: Weights | SanaTransformer, out: Path
+) -> Path:
+    """Write new weights of a student in bf16, with its own schedule and the other parts of its teacher."""
     spec = replace(
-        after, kind=student.kind, schedule=student.schedule, transformer=student.transformer, pag=student.pag
+        teacher,
+        kind=student.kind,
+        schedule=student.schedule,
+        transformer=student.transformer,
+        pag=student.pag,
     )
-    words, about = read_words(after), student.about
+    words, about = read_words(teacher), student.about
     return write_derived(spec, out, weights, words=words, about=about, dtype=torch.bfloat16, force=True)
 
 

@@ -8,7 +8,8 @@ Stages, in their order:
   decoder       its decoder alone, from the run's weights or the shipped ones; only if it is named
   latents       the pictures through the new encoder
   flow          text encoder and transformer together, from the shipped weights, to `model`
-  sprint        Toybox-Sprint follows that model and is distilled further, to `sprint`
+  sprint        Toybox-Sprint follows that model and is distilled further, to `sprint`; as it was
+                after a minute, to `sprint-1`, and so on
   measure       how well the autoencoder gives scenes back that no stage has seen
   ship          the run's model to src/sanakit/toybox/model; only if it is named
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from dataclasses import fields
+from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -14,13 +15,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from recipes import gpu_autoencoder, gpu_loop, gpu_scenes
+from recipes import gpu_autoencoder, gpu_loop, gpu_scenes, gpu_sprint
 from recipes.gpu_autoencoder import autoencoder_losses, encode_latents, train_autoencoder, train_decoder
 from recipes.gpu_flow import FlowData, FlowLosses, dropped, train_flow
 from recipes.gpu_loop import Learner, Pace, recorded, run_for
 from recipes.gpu_run import GpuRun
 from recipes.gpu_scenes import CAPTIONS, UNEVEN, SceneTensors, render_pictures, tensors_of
-from recipes.gpu_sprint import SprintTraining
+from recipes.gpu_sprint import SprintTraining, train_sprint
 from recipes.toybox import load_decoder
 from recipes.toybox_alignment import Aligned
 from recipes.toybox_contrast import mirrored
@@ -243,6 +244,22 @@ def test_a_decoder_moves_alone() -> None:
     for name, value in model.state_dict().items():
         wanted = other[name].float() if name.startswith("decoder.") else before[name]
         assert torch.equal(value, wanted), name
+
+
+def test_the_student_of_every_minute_is_kept(run: GpuRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_for(seconds: float, step: Callable[[int, float], object], say: object) -> int:
+        return len([step(number, done) for number, done in enumerate((0.1, 0.3, 0.7, 0.75, 0.9))])
+
+    monkeypatch.setattr(gpu_sprint, "run_for", run_for)
+    copytree(MODEL, run.folder / "model")
+    train_sprint(replace(run, batch=2, seconds=90.0))
+    shipped, found = read_model_spec(resolve("toybox-sprint")), []
+    for name in ("sprint-1", "sprint"):
+        spec = read_model_spec(run.folder / name)
+        assert (spec.kind, spec.schedule, spec.about) == ("sprint", shipped.schedule, shipped.about)
+        found.append(load_base(spec, torch.float32, torch.device("cpu")).head.out.bias)
+    assert not torch.equal(*found)
+    assert not (run.folder / "sprint-0").exists()
 
 
 def test_the_decoder_is_trained_for_itself(
