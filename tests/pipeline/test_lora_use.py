@@ -117,12 +117,13 @@ def test_swapping_beside_packed_weights(tmp_path: Path) -> None:
 
 def test_beside_a_folder_in_int8(tmp_path: Path) -> None:
     path = make(tmp_path, "toybox", "x.safetensors", 1)
+    strong = f"{path}:3"  # changes the picture by much more than the rounding does
     spec = read_model_spec(resolve("toybox"))
     write_int8_folder(spec, tmp_path / "int8")
     model = load(tmp_path / "int8", "cpu", "fp32")
-    plain, found = draw(model, ask()), draw(model, ask(path))
-    wanted = draw(load("toybox", "cpu", "fp32"), ask(path))
-    assert (found - wanted).norm() < 0.5 * (found - plain).norm()
+    plain, found = draw(model, ask()), draw(model, ask(strong))
+    wanted = draw(load("toybox", "cpu", "fp32"), ask(strong))
+    assert (found - wanted).norm() < 0.4 * (found - plain).norm()
     with pytest.raises(RequestError, match="is in int8: merge LoRAs into the model it was made from"):
         write_merged_folder(read_model_spec(tmp_path / "int8"), tmp_path / "x", [LoRAFile.read(path)])
 
