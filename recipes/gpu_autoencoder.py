@@ -34,12 +34,12 @@ def trained_autoencoder(run: GpuRun) -> DCAE:
 
 
 def train_autoencoder(run: GpuRun) -> None:
-    """Train encoder and decoder on whole pictures; the latent's noise is what a flow's errors are to the decoder."""
+    """Train encoder and decoder on whole pictures."""
     model, pictures = trained_autoencoder(run).train(), pictures_of(run)
 
     def losses() -> dict[str, Tensor]:
         rows, mirrored = draw_rows(run, len(pictures))
-        return autoencoder_losses(model, either(mirrored, to_range(pictures[rows])))
+        return autoencoder_losses(model, flip(to_range(pictures[rows]), mirrored))
 
     train(run, model, model, losses, pictures[-run.held :])
 
@@ -57,10 +57,9 @@ def train_decoder(run: GpuRun) -> None:
 
     def losses() -> dict[str, Tensor]:
         rows, mirrored = draw_rows(run, len(pictures))
-        latent = latents[mirrored.long(), rows].float()
         with autocast(DEVICE):
-            decoded = model.decode(latent + LATENT_NOISE * torch.randn_like(latent))
-        return steep_reconstruction(decoded, either(mirrored, to_range(pictures[rows])))
+            decoded = decode_noisy(model, latents[mirrored.long(), rows].float())
+        return steep_reconstruction(decoded, flip(to_range(pictures[rows]), mirrored))
 
     train(run, model, model.decoder, losses, pictures[-run.held :])
 
@@ -94,16 +93,21 @@ def draw_rows(run: GpuRun, of: int) -> tuple[Tensor, Tensor]:
     return run.rows(count, of), torch.rand(count, device=DEVICE) < 0.5
 
 
-def either(mirrored: Tensor, pixels: Tensor) -> Tensor:
-    """Pictures [B, 3, H, W], some of them mirrored."""
+def flip(pixels: Tensor, mirrored: Tensor) -> Tensor:
+    """Pictures [B, 3, H, W], of which some [B] are mirrored."""
     return torch.where(mirrored[:, None, None, None], pixels.flip(-1), pixels)
+
+
+def decode_noisy(model: DCAE, latent: Tensor) -> Tensor:
+    """Decode latents with noise, which is what a flow's errors are to the decoder."""
+    return model.decode(latent + LATENT_NOISE * torch.randn_like(latent))
 
 
 def autoencoder_losses(model: DCAE, pixels: Tensor) -> dict[str, Tensor]:
     """`loss` and its parts, of pictures [B, 3, H, W] in -1..1."""
     with autocast(DEVICE):
         latent = model.encode(pixels)
-        decoded = model.decode(latent + LATENT_NOISE * torch.randn_like(latent))
+        decoded = decode_noisy(model, latent)
     found, power = steep_reconstruction(decoded, pixels), latent.float().square().mean()
     # Blocks add what their norms let through, so a latent far from unit size would drown them.
     return {**found, "loss": found["loss"] + ANCHOR * power.log().square(), "power": power.detach()}
