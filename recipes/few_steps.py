@@ -27,7 +27,7 @@ from sanakit.training import (
     TrainConfig,
     Trainer,
 )
-from sanakit.training.objectives.sprint_settings import SprintConfig
+from sanakit.training.objectives.sprint_settings import SprintConfig, TrajectoryConfig
 from sanakit.training.sections import PreviewConfig
 from sanakit.training.tasks.joint_text import transformer_weights
 from sanakit.training.tasks.transformer import TransformerTask
@@ -83,6 +83,12 @@ def sprint_config(
 def sprint_settings(warmup: int = WARMUP, student: str | None = None) -> SprintConfig:
     """Settings for latents of 2,048 numbers, a sixteenth of the published ones: a norm that is independent of size."""
     return SprintConfig(student=student, warmup=warmup, norm="mean")
+
+
+def trajectory_settings(student: str | None = None, adversarial: float = 0.0) -> SprintConfig:
+    """Settings of a student that learns where its teacher's own steps end, in place of consistency."""
+    path = TrajectoryConfig(weight=1.0, points=5)
+    return SprintConfig(student=student, consistency=0.0, adversarial=adversarial, trajectory=path)
 
 
 def draw(model: Model, prompt: str, seed: int, steps: int) -> tuple[Image.Image, float]:

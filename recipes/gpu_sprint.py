@@ -68,6 +68,7 @@ class SprintTraining:
             sprint_config(base.parent, 1, batch=batch, sprint=self.settings),
             SprintNetwork(self.student, self.critic).to(DEVICE),
             Teacher(teacher.to(DEVICE), lambda: null, judged), self.spec.autoencoder.ratio, exact=True,
+            shift=self.spec.schedule.shift,
         )  # fmt: skip
 
     @torch.no_grad()

@@ -3,6 +3,8 @@
     python -m recipes.toybox_sprint                  pictures, training and shipping; run it again and it goes on
     python -m recipes.toybox_sprint --student toybox-sprint --folder runs/further --steps 1500 --lr 4e-5 --warmup 0
                                                      further from there; at 1e-4 a run collapses after 700 steps
+    python -m recipes.toybox_sprint --trajectories --student toybox-sprint --folder runs/further --steps 600 --lr 1e-4
+                                                     further, towards where the teacher's own steps end (no critic)
     python -m recipes.toybox_sprint --compile        blocks through torch.compile, the derivative by central differences
     python -m recipes.toybox_sprint ship             one stage alone
     python -m recipes.toybox_sprint pictures train --teacher runs/recover/0-3-4-5-6-7-8-9/1000-steps/model
@@ -25,7 +27,16 @@ from pathlib import Path
 
 import torch
 
-from recipes.few_steps import BATCH, COUNT, RATE, WARMUP, ready_pictures, sprint_config, sprint_settings
+from recipes.few_steps import (
+    BATCH,
+    COUNT,
+    RATE,
+    WARMUP,
+    ready_pictures,
+    sprint_config,
+    sprint_settings,
+    trajectory_settings,
+)
 from recipes.settings import resumable
 from recipes.toybox_model import between
 from recipes.toybox_text import ABOUT
@@ -112,10 +123,26 @@ def main() -> None:
     parser.add_argument(
         "--teacher", default="toybox", help="the model that is distilled; only toybox's ships"
     )
+    parser.add_argument(
+        "--trajectories",
+        action="store_true",
+        help="learn where the teacher's own steps end, in place of consistency and critic",
+    )
+    parser.add_argument(
+        "--adversarial",
+        type=float,
+        default=0.0,
+        help="weight of a critic beside --trajectories; default: none",
+    )
     parser.add_argument("--folder", type=Path, default=RUN, help="of the run")
     parser.add_argument("--compile", action="store_true")
     given = parser.parse_args()
-    sprint = sprint_settings(given.warmup, given.student)
+    if given.trajectories:
+        sprint = trajectory_settings(given.student, given.adversarial)
+    elif given.adversarial:
+        parser.error("--adversarial is for --trajectories: the published losses have a critic of weight 0.5")
+    else:
+        sprint = sprint_settings(given.warmup, given.student)
     config = sprint_config(
         given.folder, given.steps, base=given.teacher, lr=given.lr, sprint=sprint, batch=given.batch
     )

@@ -163,6 +163,8 @@ class TrainConfig:
         if self.task == "sprint":
             kept["sprint"] = values["sprint"]
             (values["sprint"]["critic"]["optimizer"] or {}).pop("lr", None)
+            if not self.sprint.trajectory.weight:
+                kept["sprint"].pop("trajectory")
         if self.task == "lora":
             kept["lora"] = values["lora"]
             kept["lora"]["prior"].pop("path")  # where a set lies is not what a run is

@@ -18,7 +18,7 @@ from sanakit.training.objectives.ladd import Critic, LocalBatchNorm
 from sanakit.training.objectives.sprint import SprintDistillation
 from sanakit.training.objectives.sprint_draws import SprintBatch
 from sanakit.training.objectives.sprint_networks import SprintNetwork, Student, Teacher
-from sanakit.training.objectives.sprint_settings import CriticConfig, SprintConfig
+from sanakit.training.objectives.sprint_settings import CriticConfig, SprintConfig, TrajectoryConfig
 from sanakit.training.tasks.latents import LatentBatch
 from sanakit.transformer import SanaTransformer, TransformerConfig
 from tests.oracles.bounds import within
@@ -31,6 +31,7 @@ SHAPE = TransformerConfig(
     time_scale=0.001,
 )  # fmt: skip
 BLOCKS = (0, 2)
+PATH = TrajectoryConfig(weight=0.7, steps=3, points=2)
 
 
 def objective(**changes: Any) -> SprintDistillation:
@@ -52,7 +53,7 @@ def objective(**changes: Any) -> SprintDistillation:
     )
     network = SprintNetwork(Student(student, settings.adaptive), critic)
     null = TextStates(torch.randn(1, 1, 8), torch.ones(1, 1, dtype=torch.bool))
-    return SprintDistillation(config, network, Teacher(base, lambda: null, BLOCKS), 32, exact=True)
+    return SprintDistillation(config, network, Teacher(base, lambda: null, BLOCKS), 32, exact=True, shift=2.0)
 
 
 def batch(step: int = 0, made: SprintDistillation | None = None) -> SprintBatch:
@@ -146,6 +147,8 @@ def test_a_turn_moves_one_player_and_never_the_teacher(step: int, loss: str, mov
         ({"max_time": None}, {"student_loss", "consistency", "direction", "adversarial"}, 4),
         ({"adversarial": 0.0}, {"student_loss", "consistency", "direction"}, 4),
         ({"consistency": 0.0}, {"student_loss", "adversarial"}, 4),
+        ({"trajectory": PATH}, {"student_loss", "consistency", "direction", "adversarial", "trajectory"}, 16),
+        ({"trajectory": PATH, "consistency": 0.0, "adversarial": 0.0}, {"student_loss", "trajectory"}, 8),
     ],
 )
 def test_losses_that_weigh_nothing_are_not_computed(
@@ -158,9 +161,27 @@ def test_losses_that_weigh_nothing_are_not_computed(
     )
     found = made.losses(batch(2, made))
     assert set(found) == parts and seen == [asked]
-    weights = {"consistency": 1.0, "adversarial": 0.5} | changes
-    total = sum(weights[name] * found[name] for name in ("consistency", "adversarial") if name in found)
+    weights = {"consistency": 1.0, "adversarial": 0.5} | changes | {"trajectory": PATH.weight}
+    total = sum(weights[name] * found[name] for name in weights if name in found)
     assert torch.allclose(found["student_loss"].detach(), torch.as_tensor(total))
+
+
+def test_a_student_on_trajectories_learns_to_end_where_its_teacher_does() -> None:
+    """The loss is that of jumps from the teacher's points, and falls when the student is moved against its gradient."""
+    made = objective(
+        consistency=0.0, adversarial=0.0, trajectory=TrajectoryConfig(weight=1.0, steps=4, points=3)
+    )
+    drawn = batch(1, made)
+    mine = [p for p in made.student.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(mine, lr=3e-3)
+    losses = []
+    for _ in range(25):
+        loss = made.losses(drawn)["student_loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.7 * losses[0], losses
 
 
 def test_without_a_critic_the_student_moves_in_every_step() -> None:

@@ -2,7 +2,8 @@
 
 The student learns to jump from any noise level to the picture: along the trajectories of its frozen teacher (sCM,
 `consistency`), and to pictures that a critic takes for real (LADD, `ladd`). They play in turn: the student moves in the
-even steps of a run, the critic in the odd ones; without a critic the student moves in all.
+even steps of a run, the critic in the odd ones; without a critic the student moves in all. Beside or in place of the
+published losses it may learn where the teacher's own steps end (`trajectory`).
 
 Letters: B samples, C latent channels, h/w latent position, N tokens, D width.
 """
@@ -28,6 +29,7 @@ from sanakit.training.objectives.flow_matching import phase_config
 from sanakit.training.objectives.ladd import Critic, gradient_penalty
 from sanakit.training.objectives.sprint_draws import SprintBatch, draw
 from sanakit.training.objectives.sprint_networks import SprintNetwork, Teacher
+from sanakit.training.objectives.trajectory import Levels, Trajectory, end_distance, follow
 from sanakit.training.players import Player, make_player
 from sanakit.training.tasks.latents import LatentBatch
 from sanakit.transformer import Positions
@@ -36,7 +38,8 @@ from sanakit.transformer import Positions
 class SprintDistillation:
     """The losses of a student and its critic; see `Objective`.
 
-    ratio: pixels per latent position. exact: the student's derivative is taken by forward-mode differentiation.
+    ratio: pixels per latent position. exact: the student's derivative is taken by forward-mode differentiation. shift:
+    of the teacher's times, for its trajectories.
     """
 
     def __init__(
@@ -46,8 +49,10 @@ class SprintDistillation:
         teacher: Teacher,
         ratio: int,
         exact: bool,
+        shift: float,
     ) -> None:
-        self.config, self.settings, self.ratio, self.exact = config, config.sprint, ratio, exact
+        self.config, self.settings, self.ratio = config, config.sprint, ratio
+        self.exact, self.shift = exact, shift
         self.network: nn.Module = network
         self.student, self.critic, self.teacher = network.student, network.critic, teacher
 
@@ -84,31 +89,39 @@ class SprintDistillation:
         return direction(x, flow.angle, trig, dx, tangent, 1.0).square().flatten(1).mean(1)
 
     def _student_losses(self, batch: SprintBatch) -> dict[str, Tensor]:
-        """`student_loss` and its parts, from one pass over the points of both losses."""
-        flow = batch.flow
+        """`student_loss` and its parts, from one pass over the points of all losses."""
+        flow, count = batch.flow, len(batch.x0)
         judged = flow if self.settings.max_time is None else batch.jump
         used = ((flow, self.settings.consistency > 0), (judged, self.critic is not None))
         draws = list(dict.fromkeys(each for each, wanted in used if wanted))
-        points = [each.point(batch.x0) for each in draws]
-        # Before the pass with gradients, whose activations are kept.
+        points, angles = [each.point(batch.x0) for each in draws], [each.angle for each in draws]
+        # What the teacher computes comes before the pass with gradients, whose activations are kept.
         along = self._along(batch, points[0], flow.angle) if self.settings.consistency else None
-        trig, usual = self._ask(batch, torch.cat(points), torch.cat([each.angle for each in draws]))
+        path = self._trajectory(batch) if self.settings.trajectory.weight else None
+        if path is not None:
+            points, angles = points + path.points, angles + path.angles
+        trig, usual = self._ask(batch, torch.cat(points), torch.cat(angles))
+        answers = trig.split(count)
+        jumps = [x0_from_trig(*each) for each in zip(points, answers, angles, strict=True)]
         parts: dict[str, Tensor] = {}
         if along is not None:
-            count = len(batch.x0)
-            parts |= self._consistency(
-                batch, flow.angle, points[0], trig[:count], None if usual is None else usual[:count], *along
-            )
+            first = None if usual is None else usual[:count]
+            parts |= self._consistency(batch, flow.angle, points[0], answers[0], first, *along)
         if self.critic is not None:
-            x0 = x0_from_trig(points[-1], trig[-len(batch.x0) :], judged.angle)
-            parts["adversarial"] = hinge_generator(self._scores(batch, x0, self.critic))
+            parts["adversarial"] = hinge_generator(self._scores(batch, jumps[len(draws) - 1], self.critic))
+        if path is not None:
+            learnt = torch.cat(jumps[len(draws) :])
+            parts["trajectory"] = end_distance(learnt, path.end.repeat(len(path.points), 1, 1, 1))
         total = self._sum(parts)
         return {"student_loss": total} | {name: part.detach() for name, part in parts.items()}
 
     def _sum(self, parts: dict[str, Tensor]) -> Tensor:
         """Return the weighted sum of the losses that are there."""
         settings = self.settings
-        named = {"consistency": settings.consistency, "adversarial": settings.adversarial}
+        named = {
+            "consistency": settings.consistency, "adversarial": settings.adversarial,
+            "trajectory": settings.trajectory.weight,
+        }  # fmt: skip
         return torch.stack([weight * parts[name] for name, weight in named.items() if name in parts]).sum()
 
     def _consistency(
@@ -131,6 +144,15 @@ class SprintDistillation:
         dx = self.teacher.velocity(x, angle, batch.text, batch.guidance, self._positions(batch))
         take = exact_tangent if self.exact else difference_tangent
         return dx, take(lambda x, angle: self._ask(batch, x, angle)[0], x, angle, dx)
+
+    def _trajectory(self, batch: SprintBatch) -> Trajectory:
+        """Follow the guided teacher from the batch's noise, or from its pictures with noise."""
+        levels = Levels.draw(batch.step, self.settings.trajectory, self.shift)
+        x = levels.start(batch.x0, batch.noise)
+        positions = self._positions(batch)
+        return follow(
+            x, levels, lambda x, s: self.teacher.guided(x, s, batch.text, batch.guidance, positions)
+        )
 
     def _ask(self, batch: SprintBatch, x: Tensor, angle: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the student's F and usual loss at points x [k B, C, h, w], k of each sample of the batch."""

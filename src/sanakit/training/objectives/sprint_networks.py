@@ -73,13 +73,19 @@ class Teacher:
     ) -> Tensor:
         """Its velocity F [B, C, h, w] float32 at points of the TrigFlow path, guided by scales [B]."""
         linear, s = linear_point(x, angle)
+        return trig_from_velocity(linear, self.guided(linear, s, text, scale, positions), s)
+
+    @torch.no_grad()
+    def guided(
+        self, x: Tensor, s: Tensor, text: TextStates, scale: Tensor, positions: Positions | None = None
+    ) -> Tensor:
+        """Its velocity [B, C, h, w] float32 at points of the linear path and times s [B], guided by scales [B]."""
         both = TextStates.join([self.null().to(x.device).repeat(len(x)), text])
         velocity: Tensor = self.transformer(
-            linear.repeat(2, 1, 1, 1), TRAIN_STEPS * s.repeat(2), both, positions=positions
+            x.repeat(2, 1, 1, 1), TRAIN_STEPS * s.repeat(2), both, positions=positions
         )
         uncond, cond = velocity.float().chunk(2)
-        guided = uncond + broadcast_time(scale, cond) * (cond - uncond)
-        return trig_from_velocity(linear, guided, s)
+        return uncond + broadcast_time(scale, cond) * (cond - uncond)
 
     def features(
         self, x: Tensor, angle: Tensor, text: TextStates, positions: Positions | None = None

@@ -57,6 +57,30 @@ class CriticConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrajectoryConfig:
+    """Regression on trajectories of the teacher: the student jumps from points on the way to where they end.
+
+    Attributes:
+        weight: of the loss; 0 for none.
+        steps: of the teacher from the first point to the end; each takes two passes.
+        points: of each trajectory that the student is asked at, the first among them.
+        noise: share of the student's steps whose trajectories begin at pure noise; the others begin at noisy pictures.
+    """
+
+    weight: Weight = 0.0
+    steps: Annotated[int, Bounds(least=1, most=1000)] = 10
+    points: Annotated[int, Bounds(least=1, most=1000)] = 3
+    noise: Share = 0.5
+
+    def __post_init__(self) -> None:
+        if self.points > self.steps:
+            raise ConfigError(
+                f"sprint.trajectory.points is {self.points}, and a trajectory of {self.steps} steps has no more points "
+                f"than that; take at most {self.steps} or more steps"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class SprintConfig:
     """Settings that only the task "sprint" reads.
 
@@ -64,6 +88,7 @@ class SprintConfig:
         student: a model of few steps that the student begins as, to distil it further; None for the teacher's weights.
         consistency: weight of the consistency loss (sCM); 0 for the critic alone.
         adversarial: weight of the critic's judgement (LADD); 0 for no critic.
+        trajectory: regression on the teacher's own steps, beside the two or in place of them.
         guidance: scales of the teacher's classifier-free guidance, of which each sample draws one.
         guidance_input: the student reads the scale; otherwise it is trained for a single one.
         times: of the student.
@@ -84,6 +109,7 @@ class SprintConfig:
     student: Annotated[str, Bounds()] | None = None
     consistency: Weight = 1.0
     adversarial: Weight = 0.5
+    trajectory: TrajectoryConfig = field(default_factory=TrajectoryConfig)
     guidance: tuple[Annotated[float, Bounds(least=0, most=1000)], ...] = (4.0, 4.5, 5.0)
     guidance_input: bool = True
     times: AngleDensity = field(default_factory=AngleDensity)
@@ -97,8 +123,10 @@ class SprintConfig:
     critic: CriticConfig = field(default_factory=CriticConfig)
 
     def __post_init__(self) -> None:
-        if not (self.consistency or self.adversarial):
-            raise ConfigError("sprint.consistency and sprint.adversarial are both 0: nothing is learnt")
+        if not (self.consistency or self.adversarial or self.trajectory.weight):
+            raise ConfigError(
+                "sprint.consistency, sprint.adversarial and sprint.trajectory.weight are all 0: nothing is learnt"
+            )
         if not self.guidance:
             raise ConfigError("sprint.guidance is empty: name one scale at least, such as 4.5")
         if not self.guidance_input and len(self.guidance) > 1:

@@ -89,8 +89,9 @@ class SprintTask(TransformerTask):
         student = Student(self._student(), adaptive=settings.adaptive and settings.consistency > 0)
         network = SprintNetwork(student, self._critic() if settings.adversarial else None)
         return SprintDistillation(
-            self.config, network.to(self.world.device), self._teacher(), self.ratio, self.exact
-        )
+            self.config, network.to(self.world.device), self._teacher(), self.ratio, self.exact,
+            self.spec.schedule.shift,
+        )  # fmt: skip
 
     def _student(self) -> SanaTransformer:
         """Return the student's first weights: those of the model that it begins as, or the teacher's."""
@@ -177,14 +178,17 @@ class SprintTask(TransformerTask):
         tangent = 3 if self.exact else 2
         followed = (2 + tangent) * once if settings.consistency else 0.0
         judging = 2 * (judged + heads) if settings.adversarial else 0.0
+        if settings.trajectory.weight:
+            followed += 2 * settings.trajectory.steps * once
         return followed + _STEP * once * self._branches + judging
 
     @property
     def _branches(self) -> int:
         """The points of each sample that a student's turn differentiates."""
         settings = self.settings
-        apart = settings.max_time is not None
-        return 2 if settings.consistency and settings.adversarial and apart else 1
+        apart = settings.max_time is not None or not settings.consistency
+        published = (settings.consistency > 0) + (settings.adversarial > 0 and apart)
+        return published + (settings.trajectory.points if settings.trajectory.weight else 0)
 
     def _kept_bytes(self, side: int) -> float:
         """Bytes of a sample that a student's turn keeps for its backward pass."""
@@ -220,6 +224,9 @@ class SprintTask(TransformerTask):
         if self.settings.consistency:
             how = "exact, by forward-mode differentiation" if self.exact else "by central differences"
             yield "derivative", how
+        if (path := self.settings.trajectory).weight:
+            text = f"of {path.steps} guided steps of the teacher; the student is asked at {path.points} points of each"
+            yield "trajectory", text
 
     def main(self, network: nn.Module) -> nn.Module:
         """Return the student: the critic has no average, and is not exported."""
