@@ -14,7 +14,7 @@ Stages:
   pictures   scenes with captions to runs/sets/256-captions
   train      the run in runs/toybox-sprint: latents and text states first, then `task: sprint`
   ship       its averaged weights in bf16 to src/sanakit/toybox/sprint, where `--model toybox-sprint` finds them; of a
-             run that began with a student, the mean of that one's weights and its own
+             run with consistency that began with a student, the mean of that one's weights and its own
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from recipes.few_steps import (
     trajectory_settings,
 )
 from recipes.settings import resumable
+from recipes.toybox_follow import write_student
 from recipes.toybox_model import between
 from recipes.toybox_text import ABOUT
 from sanakit.base.bounds import MAX_ANGLE
@@ -46,7 +47,7 @@ from sanakit.base.precision import CPU
 from sanakit.training import TrainConfig, sentences
 from sanakit.training.session import Session
 from sanakit.training.tasks.network import load_base
-from sanakit.weights import read_model_spec, read_words, resolve, write_derived
+from sanakit.weights import read_model_spec, resolve
 
 RUN = Path("runs/toybox-sprint")
 SPRINT = Path("src/sanakit/toybox/sprint")
@@ -71,20 +72,18 @@ def train(config: TrainConfig) -> None:
 def ship(config: TrainConfig, folder: Path = SPRINT) -> None:
     """Write the finished model with the words that its teacher knows, and what Toybox says of itself.
 
-    Of a run that began with a student the mean of both is written: nearest to renders by docs/sprint.md.
+    Of a run with consistency that began with a student the mean of both is written: it is nearest to renders.
     Raises ModelNotFoundError if the run has not ended yet.
     """
     found = read_model_spec(resolve(config.folder / "model"))
-    spec = replace(found, schedule=replace(found.schedule, angles=ANGLES))
     teacher = read_model_spec(resolve(config.base_model))
-    model = load_base(spec, torch.float32, CPU)
-    if config.sprint.student is not None:
+    model = load_base(found, torch.float32, CPU)
+    if config.sprint.student is not None and config.sprint.consistency:
         first = read_model_spec(resolve(config.sprint.student))
         model = between(load_base(first, torch.float32, CPU), model)
     about = None if teacher.about is None else replace(ABOUT, name="Toybox-Sprint")
-    write_derived(
-        spec, folder, model, words=read_words(teacher), about=about, dtype=torch.bfloat16, force=True
-    )
+    student = replace(found, schedule=replace(found.schedule, angles=ANGLES), about=about)
+    write_student(student, teacher, model, folder)
 
 
 def shipped_bytes(folder: Path = SHIPPED) -> int:
