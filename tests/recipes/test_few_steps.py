@@ -108,16 +108,29 @@ def test_what_was_measured_of_another_model_of_that_name_is_not_taken(
     assert [cell["right"] for cell in found] == [1, 1, 2, 2] and asked == ["toybox", "toybox-sprint"]
 
 
-def test_of_a_student_that_is_distilled_further_the_mean_ships(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("sprint", "share"),
+    [
+        (few_steps.sprint_settings(0, "toybox-sprint"), 0.5),
+        (few_steps.trajectory_settings("toybox-sprint"), 1.0),
+    ],
+)
+def test_of_a_student_that_is_made_more_consistent_the_mean_ships(
+    tmp_path: Path, sprint: SprintConfig, share: float
+) -> None:
+    """share: of the run's own weights in what ships."""
     first = toybox_follow.weights_of(read_model_spec(resolve("toybox-sprint")))
-    config = tiny(tmp_path / "run", sprint=few_steps.sprint_settings(0, "toybox-sprint"))
+    config = tiny(tmp_path / "run", sprint=sprint)
     toybox_sprint.train(config)
     toybox_sprint.ship(config, tmp_path / "sprint")
     own = toybox_follow.weights_of(read_model_spec(tmp_path / "run" / "model"))
     found = toybox_follow.weights_of(read_model_spec(tmp_path / "sprint"))
     assert any(not torch.equal(own[name], first[name]) for name in own)
     for name, value in found.items():
-        torch.testing.assert_close(value, (first[name] + own[name]) / 2, rtol=2**-8, atol=1e-6)
+        torch.testing.assert_close(value, first[name].lerp(own[name], share), rtol=2**-8, atol=1e-6)
+    shipped = read_model_spec(tmp_path / "sprint")
+    assert shipped.schedule.angles == toybox_sprint.ANGLES
+    assert shipped.about is not None and shipped.about.name == "Toybox-Sprint"
 
 
 def test_all_shipped_weights_are_small() -> None:
