@@ -34,7 +34,7 @@ TEACHER = "toybox"
 UNNORMED = RUNS / "teacher-without-norms"
 STEPS = 600
 """Half of them the student's."""
-RATE = 1e-4
+RATE = 4e-5
 WARMUP, RISE = 0.75, 0.2
 """Shares of the steps over which the derivative comes in, and the rate rises.
 

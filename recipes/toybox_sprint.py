@@ -31,6 +31,7 @@ from recipes.few_steps import (
     BATCH,
     COUNT,
     RATE,
+    STORED,
     WARMUP,
     ready_pictures,
     sprint_config,
@@ -133,11 +134,17 @@ def main() -> None:
         default=0.0,
         help="weight of a critic beside --trajectories; default: none",
     )
+    parser.add_argument(
+        "--stored",
+        type=int,
+        default=STORED,
+        help="trajectories that are followed first and used again and again; 0 follows new ones in every step",
+    )
     parser.add_argument("--folder", type=Path, default=RUN, help="of the run")
     parser.add_argument("--compile", action="store_true")
     given = parser.parse_args()
     if given.trajectories:
-        sprint = trajectory_settings(given.student, given.adversarial)
+        sprint = trajectory_settings(given.student, given.adversarial, given.stored)
     elif given.adversarial:
         parser.error("--adversarial is for --trajectories: the published losses have a critic of weight 0.5")
     else:

@@ -112,7 +112,7 @@ def test_what_was_measured_of_another_model_of_that_name_is_not_taken(
     ("sprint", "share"),
     [
         (few_steps.sprint_settings(0, "toybox-sprint"), 0.5),
-        (few_steps.trajectory_settings("toybox-sprint"), 1.0),
+        (few_steps.trajectory_settings("toybox-sprint", stored=8), 1.0),
     ],
 )
 def test_of_a_student_that_is_made_more_consistent_the_mean_ships(

@@ -78,6 +78,7 @@ def test_a_checkpoint_holds_both_players_and_not_the_teacher(teacher: Path, tmp_
         {},
         {"recompute": 1, "sprint": {"tangent": "difference", "warmup": 4}},
         {"sprint": {"consistency": 0, "trajectory": PATH}},
+        {"sprint": {"consistency": 0, "adversarial": 0, "trajectory": PATH | {"stored": 20}}},
     ],
 )
 def test_a_resumed_run_equals_the_whole_to_the_bit(

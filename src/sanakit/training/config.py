@@ -165,6 +165,8 @@ class TrainConfig:
             (values["sprint"]["critic"]["optimizer"] or {}).pop("lr", None)
             if not self.sprint.trajectory.weight:
                 kept["sprint"].pop("trajectory")
+            elif not self.sprint.trajectory.stored:
+                kept["sprint"]["trajectory"].pop("stored")
         if self.task == "lora":
             kept["lora"] = values["lora"]
             kept["lora"]["prior"].pop("path")  # where a set lies is not what a run is

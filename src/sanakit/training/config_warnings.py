@@ -162,7 +162,7 @@ def _unread_by_sprint(config: TrainConfig) -> Iterator[tuple[str, bool, bool, st
     yield "sprint.critic", wanted.critic != usual.critic, wanted.adversarial > 0, alone
     yield "sprint.max_time", wanted.max_time != usual.max_time, wanted.adversarial > 0, alone
     wanted_path, usual_path = wanted.trajectory, usual.trajectory
-    for name in ("steps", "points", "noise"):
+    for name in ("steps", "points", "noise", "stored"):
         changed = getattr(wanted_path, name) != getattr(usual_path, name)
         yield f"sprint.trajectory.{name}", changed, wanted_path.weight > 0, "sprint.trajectory.weight 0"
     for name in ("tangent", "warmup", "norm_constant", "norm", "least_sigma", "adaptive"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -34,7 +34,7 @@ class Plan:
         disk: free bytes on the disk of the run's folder, if that is known.
         program: bytes that this process holds already.
         rate: operations per second of this machine's products in the dtype of the run.
-        changed: what has become of the set since the run began, "" if there is nothing to say.
+        changed: sentences on what has become of set and base model since the run began; "" says nothing.
         remarks: gives rows of the task's own, (name, sentence); asked for only if the plan is printed.
     """
 
@@ -51,7 +51,7 @@ class Plan:
     disk: int | None
     program: int
     rate: float
-    changed: str = ""
+    changed: Sequence[str] = ()
     remarks: Callable[[], Iterable[tuple[str, str]]] = tuple
 
     @cached_property
@@ -102,7 +102,7 @@ class Plan:
     @cached_property
     def warnings(self) -> list[str]:
         """Sentences about what can hardly be meant, or will not fit."""
-        found = [*config_warnings(self.config), *([self.changed] if self.changed else [])]
+        found = [*config_warnings(self.config), *filter(None, self.changed)]
         if self.begins > self.config.steps:
             found.append(
                 f"the run is at step {self.begins} and has {self.config.steps} steps: nothing is left to train"
@@ -160,7 +160,9 @@ class Plan:
         text = f"{work.cached} of {work.wanted} latents are there"
         if work.unknown:
             text += f", {work.unknown} are not looked up before their pictures are read"
-        if work.cached == work.wanted:
+        if work.follows:
+            text += f", {work.followed} of {work.follows} trajectories"
+        if (work.cached, work.followed) == (work.wanted, work.follows):
             return text
         seconds = work.cache_operations / self.world.size / self.rate / _USUAL_SHARE
         return f"{text}; the others are made first, about {_time(seconds)} and {_bytes(work.cache_bytes)}"

@@ -33,9 +33,9 @@ from sanakit.training.objectives.objective import Objective
 from sanakit.training.optim import lr_for_batch, require_optimizer
 from sanakit.training.parallel import Mode, World, join_world, leave_world, shard
 from sanakit.training.plan import Plan
+from sanakit.training.run_record import SetChange, base_change, keep_record, set_change
 from sanakit.training.run_state import check_facts
 from sanakit.training.schema import to_yaml
-from sanakit.training.set_record import SetChange, keep_set, set_change
 from sanakit.training.signals import interruptible
 from sanakit.training.tasks.autoencoder import AutoencoderTask
 from sanakit.training.tasks.control import ControlTask
@@ -110,6 +110,13 @@ class Session:
         return set_change(self.config.folder, self.task.pictures) if self.begins else SetChange()
 
     @cached_property
+    def rebased(self) -> str:
+        """A sentence if the base model has other weights than when the run that goes on began."""
+        if not self.begins:
+            return ""
+        return base_change(self.config.folder, self.config.base_model, self.task.base_weights)
+
+    @cached_property
     def plan(self) -> Plan:
         """The facts and estimates of the run."""
         return Plan(
@@ -118,7 +125,7 @@ class Session:
             begins=self.begins, pictures=len(self.task.pictures), faults=len(self.task.pictures.faults),
             free=available_bytes(self.precision.device), disk=free_bytes(self.config.folder),
             program=program_bytes() if self.precision.device.type == "cpu" else 0,
-            changed=self.changed.sentence, remarks=self.task.remarks,
+            changed=(self.changed.sentence, self.rebased), remarks=self.task.remarks,
             rate=usual_rate(self.precision.device, self.dtype or torch.float32),
         )  # fmt: skip
 
@@ -187,7 +194,7 @@ class Session:
         """Write RUN/config.yaml and the set once everything is accepted: a refused command leaves the run's own."""
         if self.world.leads:
             atomic_write(self.config.folder / "config.yaml", to_yaml(self.config).encode())
-            keep_set(self.config.folder, self.task.pictures)
+            keep_record(self.config.folder, self.task.pictures, self.task.base_weights)
 
     def _train(self, objective: Objective, trainer: Trainer, batches: Batches) -> Generator[Event]:
         yield from trainer.train(objective.losses, batches, self.task.hooks(objective))

@@ -160,7 +160,7 @@ def test_losses_that_weigh_nothing_are_not_computed(
         lambda _, args: seen.append(len(args[0])) if torch.is_grad_enabled() else None
     )
     found = made.losses(batch(2, made))
-    assert set(found) == parts and seen == [asked]
+    assert set(found) == parts and sum(seen) == asked
     weights = {"consistency": 1.0, "adversarial": 0.5} | changes | {"trajectory": PATH.weight}
     total = sum(weights[name] * found[name] for name in weights if name in found)
     assert torch.allclose(found["student_loss"].detach(), torch.as_tensor(total))

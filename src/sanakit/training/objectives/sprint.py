@@ -10,6 +10,9 @@ Letters: B samples, C latent channels, h/w latent position, N tokens, D width.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -89,7 +92,17 @@ class SprintDistillation:
         return direction(x, flow.angle, trig, dx, tangent, 1.0).square().flatten(1).mean(1)
 
     def _student_losses(self, batch: SprintBatch) -> dict[str, Tensor]:
-        """`student_loss` and its parts, from one pass over the points of all losses."""
+        """`student_loss` and its parts."""
+        parts: dict[str, Tensor] = {}
+        if self.settings.consistency or self.critic is not None:
+            parts |= self._published(batch)
+        if self.settings.trajectory.weight:
+            parts["trajectory"] = self._ends(batch)
+        total = self._sum(parts)
+        return {"student_loss": total} | {name: part.detach() for name, part in parts.items()}
+
+    def _published(self, batch: SprintBatch) -> dict[str, Tensor]:
+        """SANA-Sprint's own losses, from one pass over the points of both."""
         flow, count = batch.flow, len(batch.x0)
         judged = flow if self.settings.max_time is None else batch.jump
         used = ((flow, self.settings.consistency > 0), (judged, self.critic is not None))
@@ -97,23 +110,23 @@ class SprintDistillation:
         points, angles = [each.point(batch.x0) for each in draws], [each.angle for each in draws]
         # What the teacher computes comes before the pass with gradients, whose activations are kept.
         along = self._along(batch, points[0], flow.angle) if self.settings.consistency else None
-        path = self._trajectory(batch) if self.settings.trajectory.weight else None
-        if path is not None:
-            points, angles = points + path.points, angles + path.angles
         trig, usual = self._ask(batch, torch.cat(points), torch.cat(angles))
         answers = trig.split(count)
-        jumps = [x0_from_trig(*each) for each in zip(points, answers, angles, strict=True)]
         parts: dict[str, Tensor] = {}
         if along is not None:
             first = None if usual is None else usual[:count]
             parts |= self._consistency(batch, flow.angle, points[0], answers[0], first, *along)
         if self.critic is not None:
-            parts["adversarial"] = hinge_generator(self._scores(batch, jumps[len(draws) - 1], self.critic))
-        if path is not None:
-            learnt = torch.cat(jumps[len(draws) :])
-            parts["trajectory"] = end_distance(learnt, path.end.repeat(len(path.points), 1, 1, 1))
-        total = self._sum(parts)
-        return {"student_loss": total} | {name: part.detach() for name, part in parts.items()}
+            jump = x0_from_trig(points[-1], answers[-1], angles[-1])
+            parts["adversarial"] = hinge_generator(self._scores(batch, jump, self.critic))
+        return parts
+
+    def _ends(self, batch: SprintBatch) -> Tensor:
+        """How far the student's jumps from points of trajectories are from where these end."""
+        path = self._followed(batch) if batch.path is None else batch.path
+        x, angle, copies = torch.cat(path.points), torch.cat(path.angles), len(path.points)
+        trig, _ = self._ask(replace(batch, text=path.text, guidance=path.guidance), x, angle)
+        return end_distance(x0_from_trig(x, trig, angle), path.end.repeat(copies, 1, 1, 1))
 
     def _sum(self, parts: dict[str, Tensor]) -> Tensor:
         """Return the weighted sum of the losses that are there."""
@@ -145,14 +158,11 @@ class SprintDistillation:
         take = exact_tangent if self.exact else difference_tangent
         return dx, take(lambda x, angle: self._ask(batch, x, angle)[0], x, angle, dx)
 
-    def _trajectory(self, batch: SprintBatch) -> Trajectory:
+    def _followed(self, batch: SprintBatch) -> Trajectory:
         """Follow the guided teacher from the batch's noise, or from its pictures with noise."""
         levels = Levels.draw(batch.step, self.settings.trajectory, self.shift)
-        x = levels.start(batch.x0, batch.noise)
-        positions = self._positions(batch)
-        return follow(
-            x, levels, lambda x, s: self.teacher.guided(x, s, batch.text, batch.guidance, positions)
-        )
+        guided = partial(self.teacher.guided, positions=self._positions(batch))
+        return follow(levels.start(batch.x0, batch.noise), levels, guided, batch.text, batch.guidance)
 
     def _ask(self, batch: SprintBatch, x: Tensor, angle: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the student's F and usual loss at points x [k B, C, h, w], k of each sample of the batch."""

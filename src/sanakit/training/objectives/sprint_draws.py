@@ -13,6 +13,7 @@ from sanakit.base.text_states import TextStates
 from sanakit.flow.path import TrigPath, angle_from_time, time_from_angle
 from sanakit.training.objectives.consistency import angles
 from sanakit.training.objectives.sprint_settings import AngleDensity, SprintConfig
+from sanakit.training.objectives.trajectory import Trajectory
 from sanakit.training.tasks.latents import LatentBatch, NoisyBatch
 
 _NOISE = math.pi / 2  # the angle of pure noise
@@ -43,6 +44,7 @@ class SprintBatch(NoisyBatch):
         guidance: scales [B].
         jump: of the pictures that the critic judges.
         real, fake: of pictures before they are judged.
+        path: trajectories that were followed before; None to follow new ones, from these pictures and this noise.
     """
 
     text: TextStates
@@ -50,6 +52,7 @@ class SprintBatch(NoisyBatch):
     jump: Draw
     real: Draw
     fake: Draw
+    path: Trajectory | None = None
 
     @property
     def flow(self) -> Draw:
@@ -59,7 +62,8 @@ class SprintBatch(NoisyBatch):
     def to(self, device: torch.device) -> SprintBatch:
         """Return the same on a device."""
         names = ("x0", "noise", "t", "text", "guidance", "jump", "real", "fake")
-        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+        path = None if self.path is None else self.path.to(device)
+        return replace(self, path=path, **{name: getattr(self, name).to(device) for name in names})
 
 
 def draw(batch: LatentBatch, config: SprintConfig) -> SprintBatch:

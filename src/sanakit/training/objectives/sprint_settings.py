@@ -62,15 +62,24 @@ class TrajectoryConfig:
 
     Attributes:
         weight: of the loss; 0 for none.
-        steps: of the teacher from the first point to the end; each takes two passes.
+        steps: of the teacher from noise to the end; each takes two passes.
         points: of each trajectory that the student is asked at, the first among them.
-        noise: share of the student's steps whose trajectories begin at pure noise; the others begin at noisy pictures.
+        noise: share of the trajectories that begin at pure noise; the others begin at noisy pictures, and take as many
+            steps as are left there.
+        stored: trajectories that are followed before the first step and kept in the cache; every step takes some of
+            them, so each serves many times. 0 follows new ones in every step.
     """
 
     weight: Weight = 0.0
     steps: Annotated[int, Bounds(least=1, most=1000)] = 10
     points: Annotated[int, Bounds(least=1, most=1000)] = 3
     noise: Share = 0.5
+    stored: Count = 0
+
+    @property
+    def mean_steps(self) -> float:
+        """Steps of a trajectory on average: those from noisy pictures begin anywhere."""
+        return self.noise * self.steps + (1 - self.noise) * (self.steps + 1) / 2
 
     def __post_init__(self) -> None:
         if self.points > self.steps:

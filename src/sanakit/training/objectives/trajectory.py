@@ -13,6 +13,7 @@ alone); the distance is the pseudo-Huber of Song and Dhariwal 2023, arXiv:2310.1
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sanakit.base.text_states import TextStates
 from sanakit.flow.dpm import dpm
 from sanakit.flow.path import LinearPath, angle_from_time, broadcast_time, linear_scale
 from sanakit.flow.sampling import drive
@@ -31,28 +33,36 @@ _FIRST = 0.999
 _ROUND = 0.03
 """Distance below which the loss is square: what the network's bf16 blurs is not worth a full step."""
 
-Velocity = Callable[[Tensor, Tensor], Tensor]
-"""(x [B, ...] of the linear path, its times [B] in 0..1) -> the teacher's guided velocity there."""
+Velocity = Callable[[Tensor, Tensor, TextStates, Tensor], Tensor]
+"""(x [B, ...] of the linear path, its times [B] in 0..1, text, scales [B]) -> the teacher's guided velocity there."""
 
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
-    """Points of the TrigFlow path that lead to one end.
+    """Points of the TrigFlow path that lead to one end, of each of B samples.
 
-    points: [B, C, h, w] each. angles: [B] radians, of each point. end: [B, C, h, w], a clean sample.
+    points: [B, C, h, w] each. angles: [B] radians, of each point. end: [B, C, h, w], clean samples. text: what the
+    teacher read, [B, L, D] and mask. guidance: scales [B] that it was guided by.
     """
 
     points: list[Tensor]
     angles: list[Tensor]
     end: Tensor
+    text: TextStates
+    guidance: Tensor
+
+    def to(self, device: torch.device) -> Trajectory:
+        """Return the same on a device."""
+        points, angles = ([each.to(device) for each in kind] for kind in (self.points, self.angles))
+        return Trajectory(points, angles, self.end.to(device), self.text.to(device), self.guidance.to(device))
 
 
 @dataclass(frozen=True)
 class Levels:
-    """Noise levels of a step's trajectories.
+    """Noise levels of the trajectories of a batch.
 
-    levels: steps + 1 falling ones, the last is 0. learnt: numbers of those that the student is asked at. pure: begun at
-    noise without a picture.
+    levels: falling ones, the last is 0. learnt: numbers of those that the student is asked at. pure: begun at noise
+    without a picture.
     """
 
     levels: tuple[float, ...]
@@ -60,14 +70,18 @@ class Levels:
     pure: bool
 
     @classmethod
-    def draw(cls, step: int, settings: TrajectoryConfig, shift: float) -> Levels:
-        """Draw them from the number of a step of the run: all processes and micro-batches share them."""
-        drawn, steps = random.Random(step), settings.steps
-        first = _FIRST if drawn.random() < settings.noise else _FIRST * drawn.random()
+    def draw(cls, number: int, settings: TrajectoryConfig, shift: float) -> Levels:
+        """Draw them from the number of a batch, so that all processes and micro-batches share them.
+
+        Steps are as long as those of `settings.steps` from noise: from a noisy picture there are fewer.
+        """
+        drawn = random.Random(number)
+        share = 1.0 if drawn.random() < settings.noise else drawn.random()
+        steps = max(1, math.ceil(settings.steps * share))
         times = ShiftedTimes(shift)
-        levels = [times.shifted(first * (1 - k / steps)) for k in range(steps)]
-        others = drawn.sample(range(1, steps), settings.points - 1)
-        return cls((*levels, 0.0), (0, *sorted(others)), pure=first == _FIRST)
+        levels = [times.shifted(_FIRST * share * (1 - k / steps)) for k in range(steps)]
+        others = drawn.sample(range(1, steps), min(settings.points, steps) - 1)
+        return cls((*levels, 0.0), (0, *sorted(others)), pure=share == 1.0)
 
     def start(self, x0: Tensor, noise: Tensor) -> Tensor:
         """Return the points of the linear path that trajectories begin at, [B, C, h, w]."""
@@ -75,19 +89,19 @@ class Levels:
 
 
 @torch.no_grad()
-def follow(x: Tensor, levels: Levels, velocity: Velocity) -> Trajectory:
+def follow(x: Tensor, levels: Levels, velocity: Velocity, text: TextStates, guidance: Tensor) -> Trajectory:
     """Follow the teacher from points x [B, C, h, w] of the linear path at the first level."""
     learnt: list[Tensor] = []
 
     def denoise(x: Tensor, level: float, step: int) -> Tensor:
         if step in levels.learnt:
             learnt.append(x)
-        return velocity(x, x.new_full((len(x),), level))
+        return velocity(x, x.new_full((len(x),), level), text, guidance)
 
     *_, last = drive(dpm(x, levels.levels), denoise)
     times = [x.new_full((len(x),), levels.levels[number]) for number in levels.learnt]
     points = [each / broadcast_time(linear_scale(s), each) for each, s in zip(learnt, times, strict=True)]
-    return Trajectory(points, [angle_from_time(s) for s in times], last.x)
+    return Trajectory(points, [angle_from_time(s) for s in times], last.x, text, guidance)
 
 
 def end_distance(x0: Tensor, end: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from sanakit.autoencoder import DCAE, PRESETS, AutoencoderConfig
 from sanakit.base.errors import ConfigError
 from sanakit.base.precision import Precision
 from sanakit.data import BatchOrder, PictureBatch, PictureReader
+from sanakit.pipeline.components import fingerprint
 from sanakit.pipeline.threads import encoder_product
 from sanakit.training.config import TrainConfig
 from sanakit.training.cost import counted_step, kept_bytes, train_operations
@@ -61,6 +62,7 @@ class AutoencoderTask:
         self.phase, self.wanted = PHASES[config.autoencoder.phase], config.autoencoder
         self.chosen = OBJECTIVES[choose_objective(tuple(OBJECTIVES), config.objective)]
         self.folder: Path | None = None
+        self.base_weights = ""
         self.autoencoder_config = self._read_config(notify)
         self.pictures = open_training_set(config)
         self.perceptual = choose_perceptual(precision.device)
@@ -77,7 +79,7 @@ class AutoencoderTask:
             return PRESETS[self.wanted.preset]
         if start == "base":
             base = read_base(self.config, notify)
-            self.folder = base.autoencoder_folder
+            self.folder, self.base_weights = base.autoencoder_folder, fingerprint(base)
             return base.autoencoder
         self.folder = Path(start)
         return read_autoencoder_config(self.folder)

@@ -102,7 +102,7 @@ class LatentData:
         read: Callable[[Sequence[str]], TextStates | Tokens] | None = None,
     ) -> None:
         self.config, self.pictures, self.cached, self.world = config, pictures, cached, world
-        self.read = read or self._cached_states
+        self.read = read or self.cached_states
         self.buckets = [phase_buckets(config, phase, pictures) for phase in config.phases]
         held = held_items(pictures, config.data.held)
         rest = sorted({*range(len(pictures))} - {*held})
@@ -142,7 +142,7 @@ class LatentData:
             keys=tuple(item.key for item in items), captions=tuple(captions),
         )  # fmt: skip
 
-    def _cached_states(self, captions: Sequence[str]) -> TextStates:
+    def cached_states(self, captions: Sequence[str]) -> TextStates:
         """Return the states of captions [B, L, D], padded to the longest."""
         rows = [self.cached.states(caption).float() for caption in captions]
         parts = [TextStates(row[None], torch.ones(1, len(row), dtype=torch.bool)) for row in rows]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
 from functools import cached_property, partial
@@ -20,6 +21,7 @@ from sanakit.pipeline.shapes import transformer_parameters
 from sanakit.training.config import TrainConfig
 from sanakit.training.cost import kept_bytes, transformer_pass
 from sanakit.training.edits import edit_blocks
+from sanakit.training.events import Event
 from sanakit.training.objectives.ladd import ChannelGroupNorm, Critic, LocalBatchNorm, head_operations
 from sanakit.training.objectives.objective import Objective, choose_objective
 from sanakit.training.objectives.sprint import SprintDistillation
@@ -29,6 +31,7 @@ from sanakit.training.parallel import World
 from sanakit.training.tasks.dense_time import fit_dense_time
 from sanakit.training.tasks.network import load_base
 from sanakit.training.tasks.task import Workload
+from sanakit.training.tasks.trajectory_cache import TrajectoryCache
 from sanakit.training.tasks.transformer import TransformerTask
 from sanakit.transformer import SanaTransformer, TransformerConfig
 from sanakit.weights import ModelSpec, read_model_spec, resolve
@@ -57,6 +60,32 @@ class SprintTask(TransformerTask):
                 "caption; the task sprint needs one with a mask of its own"
             )
         self._begun = _read_student(self.settings.student, self.network_config, notify)
+        self.trajectories = TrajectoryCache(config, self.spec, precision, self.pictures)
+
+    @property
+    def _stored(self) -> bool:
+        """Whether trajectories are followed before the first step."""
+        return self.settings.trajectory.weight > 0 and self.settings.trajectory.stored > 0
+
+    def prepare(self) -> Iterator[Event]:
+        """Fill the cache with latents and text states, then with trajectories."""
+        yield from super().prepare()
+        if self._stored:
+            self.world.wait()
+            yield from self.trajectories.fill(self.world, self.cache.cached(), self._teacher)
+
+    def drawing(self, objective: Objective) -> Callable[[int], Any]:
+        """As `TransformerTask.drawing`, with stored trajectories beside the pictures."""
+        plain = super().drawing(objective)
+        if not self._stored:
+            return plain
+        stored = self.trajectories.stored(self.data.cached_states)
+
+        def draw(number: int) -> SprintBatch:
+            batch: SprintBatch = plain(number)
+            return replace(batch, path=stored[batch.phase].draw(batch.step, batch.seeds))
+
+        return draw
 
     def wanted_network(self) -> TransformerConfig:
         """Return the student: as the teacher, with guidance as an input, and times in 0..1."""
@@ -148,10 +177,17 @@ class SprintTask(TransformerTask):
         parameters = work.parameters + critic
         turns = (0, 1) if critic else (0,)
         operations = sum(self._passes(turn, self.side**2, self.words) for turn in turns) / len(turns)
+        path, stored = self.settings.trajectory, self._stored
+        lacking = len(self.trajectories.missing()) if stored else 0
+        following = lacking * path.mean_steps * self._guided(self.side**2, self.words)
         return replace(
             work, network=f"{config.base_model} into a model of few steps", parameters=parameters,
             trained=parameters, unaveraged=critic, frozen=teacher * self.precision.dtype.itemsize,
             operations=config.batch * operations, activations=int(self.samples * self._kept_bytes(self.side)),
+            followed=self.trajectories.wanted - lacking if stored else 0,
+            follows=self.trajectories.wanted if stored else 0,
+            cache_operations=work.cache_operations + following,
+            cache_bytes=work.cache_bytes + lacking * self._trajectory_bytes(self.side),
         )  # fmt: skip
 
     def operations(self) -> Callable[[Any], float]:
@@ -178,9 +214,18 @@ class SprintTask(TransformerTask):
         tangent = 3 if self.exact else 2
         followed = (2 + tangent) * once if settings.consistency else 0.0
         judging = 2 * (judged + heads) if settings.adversarial else 0.0
-        if settings.trajectory.weight:
-            followed += 2 * settings.trajectory.steps * once
+        if settings.trajectory.weight and not settings.trajectory.stored:
+            followed += settings.trajectory.mean_steps * self._guided(positions, words)
         return followed + _STEP * once * self._branches + judging
+
+    def _guided(self, positions: int, words: int) -> float:
+        """Operations of the teacher's guided velocity at one point."""
+        return 2 * self._per_sample(positions, words) / _STEP
+
+    def _trajectory_bytes(self, side: int) -> int:
+        """Bytes of a trajectory in the cache: its points and its end, float16."""
+        points = 1 + math.ceil(self.settings.trajectory.mean_steps)
+        return 2 * points * self.network_config.latent_channels * side**2
 
     @property
     def _branches(self) -> int:
@@ -226,6 +271,8 @@ class SprintTask(TransformerTask):
             yield "derivative", how
         if (path := self.settings.trajectory).weight:
             text = f"of {path.steps} guided steps of the teacher; the student is asked at {path.points} points of each"
+            if path.stored:
+                text += f", of which {path.stored:,} are stored"
             yield "trajectory", text
 
     def main(self, network: nn.Module) -> nn.Module:

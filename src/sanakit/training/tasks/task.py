@@ -35,6 +35,7 @@ class Workload:
         words: tokens that captions are padded to; 0 if none are read.
         cached, wanted: latents that are there, of those needed; both 0 if none are used.
         unknown: of those that are not counted as there, how many may be.
+        followed, follows: trajectories of the teacher that are there, of those needed; both 0 if none are stored.
         cache_operations, cache_bytes: what it takes to make what is not there, and to keep it.
         encoders, drawing: bytes of the networks that fill the cache, and of those that draw a preview.
         frozen: bytes of the networks that a step asks and does not train.
@@ -50,6 +51,8 @@ class Workload:
     cached: int = 0
     wanted: int = 0
     unknown: int = 0
+    followed: int = 0
+    follows: int = 0
     cache_operations: float = 0.0
     cache_bytes: int = 0
     encoders: int = 0
@@ -59,9 +62,13 @@ class Workload:
 
 
 class Task(Protocol):
-    """What is trained. Constructing one reads configurations and the set, and loads no weights."""
+    """What is trained. Constructing one reads configurations and the set, and loads no weights.
+
+    base_weights: a fingerprint of the base model's; "" if the task has none.
+    """
 
     pictures: PictureSet
+    base_weights: str
 
     def workload(self) -> Workload:
         """Count what the task will take."""

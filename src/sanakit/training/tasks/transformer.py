@@ -237,12 +237,12 @@ class TransformerTask:
 
     def batches(self, objective: Objective) -> AbstractContextManager[Batches]:
         """Read and draw ahead in threads."""
+        return Prefetch(self.drawing(objective), workers=self.config.data.workers, ahead=_AHEAD)
+
+    def drawing(self, objective: Objective) -> Callable[[int], Any]:
+        """Return what gives a micro-batch by number, with all that the objective draws."""
         data = self.data
-
-        def batch(number: int) -> Any:
-            return objective.draw(data.batch(number))
-
-        return Prefetch(batch, workers=self.config.data.workers, ahead=_AHEAD)
+        return lambda number: objective.draw(data.batch(number))
 
     def hooks(self, objective: Objective) -> list[Hook]:
         """Return previews, and validation if it is asked for."""

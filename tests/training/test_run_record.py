@@ -1,4 +1,4 @@
-"""A run that goes on with a changed set says what has changed and what that means."""
+"""A run that goes on with a changed set or base model says what has changed and what that means."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from sanakit.data import open_set
+from sanakit.training.run_record import SetChange, base_change, keep_record, set_change
 from sanakit.training.session import Session
-from sanakit.training.set_record import SetChange, keep_set, set_change
+from sanakit.weights import read_model_spec, resolve
 from tests.training.sets import config, pictures
 
 
@@ -31,7 +33,7 @@ def edited(folder: Path, key: str) -> None:
 
 def test_what_was_added_removed_and_edited_is_counted(tmp_path: Path) -> None:
     folder = copied(tmp_path)
-    keep_set(tmp_path, open_set(folder))
+    keep_record(tmp_path, open_set(folder), "")
     assert not set_change(tmp_path, open_set(folder)) and SetChange().sentence == ""
     (folder / "000001.png").unlink()
     (folder / "000002.png").unlink()
@@ -66,3 +68,30 @@ def test_a_resumed_run_says_it_once_and_goes_on(tmp_path: Path) -> None:
     assert "1 removed" in "\n".join(again.plan.lines())
     assert str(list(again.events())[-1]).startswith("step 3: the model is in")
     assert not session(4).changed  # the record is that of the last beginning
+
+
+@pytest.mark.parametrize("task", ["transformer", "autoencoder"])
+def test_a_run_whose_base_model_was_written_anew_says_so(tmp_path: Path, task: str) -> None:
+    base = Path(shutil.copytree(read_model_spec(resolve("toybox")).folder, tmp_path / "base"))
+    data = {"path": str(pictures()), "square": True}
+    changes: dict[str, Any] = {"base": str(base), "task": task, "model": {}, "data": data}
+
+    def session(steps: int) -> Session:
+        phases = [{"steps": steps, "size": 64}]
+        return Session(config(tmp_path / "run", **changes, phases=phases), device="cpu", resume=steps > 1)
+
+    list(session(1).events())
+    assert not session(2).plan.warnings
+    name = {"transformer": "transformer", "autoencoder": "vae"}[task]
+    file = base / name / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(file)
+    save_file({key: tensor + 1 for key, tensor in tensors.items()}, file)
+    (warning,) = session(2).plan.warnings
+    assert warning.startswith(f"{base} has other weights than when the run began")
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"not json"])
+def test_a_record_of_the_base_that_is_missing_or_damaged_is_no_fault(tmp_path: Path, content: bytes) -> None:
+    assert base_change(tmp_path, "toybox", "1234") == ""
+    (tmp_path / "base.json").write_bytes(content)
+    assert base_change(tmp_path, "toybox", "1234") == ""

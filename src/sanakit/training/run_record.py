@@ -1,7 +1,10 @@
-"""A record of the set of a run, kept as RUN/set.json.gz, so that a resumed run can say what has changed since.
+"""A record of what a run began with, so that a resumed one can say what has changed since.
 
-Batches, captions and held-out pictures are functions of the set, so a run that goes on with another one is no longer
-what its config and seed alone would give.
+RUN/set.json.gz   the pictures and captions of its set
+RUN/base.json     a fingerprint of the weights of its base model
+
+Batches, captions and held-out pictures are functions of the set, latents and text states of the base model, so a run
+that goes on with others is no longer what its config and seed alone would give.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from sanakit.base.json_text import parse_json
 from sanakit.data import Item, PictureSet
 
 _NAME = "set.json.gz"
+_BASE = "base.json"
 _DIGITS = 12
 
 
@@ -63,11 +67,29 @@ def set_change(folder: Path, pictures: PictureSet) -> SetChange:
     )
 
 
-def keep_set(folder: Path, pictures: PictureSet) -> None:
-    """Keep what the set is now. Raises OutputError."""
+def base_change(folder: Path, name: str, weights: str) -> str:
+    """Return a sentence if the base model is not what RUN/base.json says; "" if it is, or if that can't be read.
+
+    weights: its fingerprint; "" if the run has no base model.
+    """
+    try:
+        before = str(parse_json((folder / _BASE).read_bytes())["weights"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return ""
+    if before == weights:
+        return ""
+    return (
+        f"{name} has other weights than when the run began: what was learnt with the former ones goes on with these. "
+        "Put those back, or begin a new run"
+    )
+
+
+def keep_record(folder: Path, pictures: PictureSet, weights: str) -> None:
+    """Keep what the set and the base model are now. Raises OutputError."""
     text = json.dumps(_fingerprints(pictures), ensure_ascii=True, separators=(",", ":"))
     packed = gzip.compress(text.encode(), mtime=0)
     atomic_write(folder / _NAME, packed)
+    atomic_write(folder / _BASE, json.dumps({"weights": weights}).encode())
 
 
 def _read(folder: Path) -> Mapping[str, list[str]] | None:

@@ -1,0 +1,229 @@
+"""Trajectories of a run's teacher that are followed before the first step, and kept in its cache.
+
+    number ──▶ picture, caption, noise, scale, levels ──▶ teacher ──▶ points, angles, end     `fill`
+    step ──▶ numbers, points of each ──▶ batch                                                 `StoredTrajectories.draw`
+
+They belong to the teacher and the set, like latents: runs of another seed, rate or length share them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
+from functools import cached_property, partial
+
+import torch
+from torch import Tensor
+
+from sanakit.base.errors import ConfigError
+from sanakit.base.precision import Precision
+from sanakit.base.seeds import hash_seed, sample_seed
+from sanakit.base.text_states import TextStates
+from sanakit.data.cache import TensorCache
+from sanakit.data.cache.store import shards_in
+from sanakit.data.items import PictureSet
+from sanakit.pipeline.components import fingerprint
+from sanakit.training.config import TrainConfig
+from sanakit.training.events import Event, Message, Progress
+from sanakit.training.objectives.flow_matching import phase_config
+from sanakit.training.objectives.sprint_draws import draw
+from sanakit.training.objectives.sprint_networks import Teacher
+from sanakit.training.objectives.trajectory import Levels, Trajectory, follow
+from sanakit.training.parallel import World
+from sanakit.training.tasks.latents import LatentData, Latents, cache_folder
+from sanakit.weights import ModelSpec
+
+_TOGETHER = 8
+"""Trajectories that are followed at once and share their levels."""
+_SHARD_BYTES = 32 * 2**20
+"""What a process that is killed may lose: a minute or two of the teacher's work."""
+_MESSAGE_SECONDS = 10.0
+
+ReadCaptions = Callable[[Sequence[str]], TextStates]
+"""Captions -> their states [B, L, D], padded to the longest."""
+
+
+class TrajectoryCache:
+    """The trajectories of a run by phase and number; what a number stands for follows from the set and the settings."""
+
+    def __init__(
+        self, config: TrainConfig, spec: ModelSpec, precision: Precision, pictures: PictureSet
+    ) -> None:
+        self.config, self.spec, self.precision, self.pictures = config, spec, precision, pictures
+        self.settings = config.sprint.trajectory
+        self.folder = cache_folder(config)
+        self.together = min(_TOGETHER, config.batch)
+
+    def missing(self) -> list[tuple[int, int]]:
+        """(phase, number) of those that the cache lacks."""
+        there = TensorCache(self.folder, read_only=True) if shards_in(self.folder) else ()
+        wanted = self.settings.stored
+        return [
+            (phase, number)
+            for phase in range(len(self.config.phases))
+            for number in range(wanted)
+            if self._key(phase, number) not in there
+        ]
+
+    @property
+    def wanted(self) -> int:
+        """How many there will be, over all phases."""
+        return self.settings.stored * len(self.config.phases)
+
+    def fill(self, world: World, cached: Latents, load: Callable[[], Teacher]) -> Iterator[Event]:
+        """Follow what is missing, each process its share; yield progress and messages.
+
+        cached: latents and text states, filled. load: loads the teacher, only if something is missing. What is done is
+        kept however it ends. Raises OutputError.
+        """
+        lacking = dict.fromkeys((phase, number // self.together) for phase, number in self.missing())
+        # By number, not by place: while this process looks, another may have begun to write.
+        share = [each for each in lacking if each[1] % world.size == world.rank]
+        if not share:
+            return
+        cache, data, teacher = self._writer(), self._data(cached, world), load()
+        begun = told = time.monotonic()
+        try:
+            for done, (phase, group) in enumerate(share, start=1):
+                self._follow(cache, data, teacher, phase, group)
+                now = time.monotonic()
+                left = (now - begun) / done * (len(share) - done)
+                yield Progress(
+                    label="following trajectories", done=done * self.together,
+                    total=len(share) * self.together, remaining=left,
+                )  # fmt: skip
+                if now - told > _MESSAGE_SECONDS:
+                    told = now
+                    text = f"following trajectories: {done * self.together} of {len(share) * self.together}"
+                    yield Message(step=0, text=f"{text}, {left / 60:.1f} min left")
+        finally:
+            cache.flush()
+        yield Message(step=0, text=f"followed {len(share) * self.together} trajectories of the teacher")
+
+    def stored(self, read: ReadCaptions) -> tuple[StoredTrajectories, ...]:
+        """Open those of every phase. read: captions -> their states."""
+        cache = TensorCache(self.folder, read_only=True)
+        keys = [
+            [self._key(phase, number) for number in range(self.settings.stored)]
+            for phase in range(len(self.config.phases))
+        ]
+        return tuple(
+            StoredTrajectories(cache, each, self.together, self.settings.points, read) for each in keys
+        )
+
+    def _writer(self) -> TensorCache:
+        return TensorCache(self.folder, shard_bytes=_SHARD_BYTES)
+
+    def _data(self, cached: Latents, world: World) -> LatentData:
+        """Return the pictures in an order of their own, which no setting of the run but its set changes."""
+        config = replace(self.config, seed=0, batch=self.together, accumulate=1, validate=0)
+        return LatentData(config, self.pictures, cached, world)
+
+    def _follow(self, cache: TensorCache, data: LatentData, teacher: Teacher, phase: int, group: int) -> None:
+        """Follow a group of trajectories, and keep them; those beyond `stored` serve a run that wants more."""
+        chosen = data.orders[phase].batch(group)
+        seeds = [sample_seed(0, group, row) for row in range(self.together)]
+        batch = draw(
+            data.make(phase, chosen.indices, seeds, step=group, epoch=chosen.epoch), self.config.sprint
+        )
+        batch = batch.to(self.precision.device)
+        every = replace(self.settings, points=self.settings.steps)
+        levels = Levels.draw(group, every, self.spec.schedule.shift)
+        size = phase_config(self.spec.transformer, self.config.phases[phase], self.spec.autoencoder.ratio)
+        guided = partial(teacher.guided, positions=size.positions)
+        with self._autocast():
+            x = levels.start(batch.x0, batch.noise)
+            path = follow(x, levels, guided, batch.text, batch.guidance)
+        points, angles = torch.stack(path.points, 1), torch.stack(path.angles, 1)  # [B, K, ...]
+        for row, caption in enumerate(batch.captions):
+            cache.put(
+                self._key(phase, group * self.together + row),
+                {
+                    "points": points[row].half(), "angles": angles[row], "end": path.end[row].half(),
+                    "guidance": path.guidance[row], "caption": _to_bytes(caption),
+                },
+            )  # fmt: skip
+
+    def _autocast(self) -> torch.autocast:
+        dtype = self.precision.dtype
+        return torch.autocast(self.precision.device.type, dtype, enabled=dtype != torch.float32)
+
+    def _key(self, phase: int, number: int) -> str:
+        size = self.config.phases[phase].size
+        return hashlib.sha256(f"trajectory {self._fingerprint} {size} {number}".encode()).hexdigest()[:32]
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        """A hash of all that a trajectory depends on: teacher, settings, and the set."""
+        data, settings = self.config.data, self.settings
+        asked = [
+            settings.steps, settings.noise, self.config.sprint.guidance, self.together, data.square, data.held,
+            asdict(data.captions), self.spec.schedule.shift,
+        ]  # fmt: skip
+        digest = hashlib.sha256(fingerprint(self.spec).encode())
+        digest.update(json.dumps(asked, sort_keys=True, default=str).encode())
+        for item in self.pictures:
+            told = [item.key, item.width, item.height, [caption.text for caption in item.captions]]
+            digest.update(json.dumps(told).encode())
+        return digest.hexdigest()
+
+
+class StoredTrajectories:
+    """The trajectories of a phase in the cache.
+
+    keys: of all of them. together: how many in a row have one size. points: that are taken of each. read: captions ->
+    states.
+    """
+
+    def __init__(
+        self, cache: TensorCache, keys: Sequence[str], together: int, points: int, read: ReadCaptions
+    ) -> None:
+        self.cache, self.points, self.read = cache, points, read
+        self.alike: dict[torch.Size, list[str]] = defaultdict(list)
+        for first in range(0, len(keys), together):
+            size = self._get(keys[first])["end"].shape
+            self.alike[size] += keys[first : first + together]
+
+    def draw(self, step: int, seeds: Sequence[int]) -> Trajectory:
+        """Draw one for the seed of each sample, all of the size that is the step's, and some points of each."""
+        sizes = list(self.alike)
+        weights = [len(self.alike[size]) for size in sizes]
+        keys = self.alike[random.Random(hash_seed("size", step)).choices(sizes, weights)[0]]
+        rows = [self._row(keys, random.Random(seed)) for seed in seeds]
+        columns = {name: [row[name] for row in rows] for name in ("points", "angles", "end", "guidance")}
+        return Trajectory(
+            points=[torch.stack(each).float() for each in zip(*columns["points"], strict=True)],
+            angles=[torch.stack(each) for each in zip(*columns["angles"], strict=True)],
+            end=torch.stack(columns["end"]).float(), guidance=torch.stack(columns["guidance"]),
+            text=self.read([_from_bytes(row["caption"]) for row in rows]),
+        )  # fmt: skip
+
+    def _row(self, keys: Sequence[str], drawn: random.Random) -> dict[str, Tensor]:
+        """One trajectory with as many points as are taken, the first among them; a short one repeats it."""
+        found = self._get(drawn.choice(keys))
+        count = len(found["angles"])
+        others = drawn.sample(range(1, count), min(self.points, count) - 1)
+        chosen = [0] * (self.points - len(others)) + sorted(others)
+        return found | {"points": found["points"][chosen], "angles": found["angles"][chosen]}
+
+    def _get(self, key: str) -> dict[str, Tensor]:
+        found = self.cache.get(key)
+        if found is None:
+            raise ConfigError(
+                f"the cache {self.cache.folder} lost a trajectory while the run began: resume it, and what is missing "
+                "is followed again"
+            )
+        return found
+
+
+def _to_bytes(text: str) -> Tensor:
+    return torch.tensor(list(text.encode("utf-8", "surrogatepass")), dtype=torch.uint8)
+
+
+def _from_bytes(text: Tensor) -> str:
+    return bytes(text.tolist()).decode("utf-8", "surrogatepass")
