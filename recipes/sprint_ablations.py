@@ -13,7 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from recipes.few_steps import averaged, measured, ready_pictures, sprint_config, sprint_settings
+from recipes.few_steps import (
+    averaged,
+    measured,
+    ready_pictures,
+    sprint_config,
+    sprint_settings,
+    trajectory_settings,
+)
 from recipes.repeats import Found, arguments, keep_result, kept_results, measure_all, missing, spread
 from recipes.settings import resumable, run_task
 from recipes.unnormed import unnormed_teacher
@@ -43,6 +50,8 @@ half of it: 4 and 6 of 150 prompts were right. With 0.75, one seed of two does.
 """
 
 BATCH = 16
+FOLLOWED = 2000
+"""Trajectories for the variant without the published losses: as many as 120 steps take."""
 PROMPTS = 150
 DRAWN = 2
 """Steps that pictures are drawn with."""
@@ -89,6 +98,7 @@ VARIANTS = {
     ),
     "no norm of queries and keys": Variant(unnormed=True),
     "times in 0..1000": Variant(task=ThousandTask),
+    "trajectories alone": Variant(sprint=trajectory_settings(stored=FOLLOWED)),
 }
 """The paper's tables of the losses and of guidance, arXiv 2503.09641, section 4.3; it has figures for the others."""
 
@@ -97,7 +107,9 @@ def config_of(name: str, seed: int, steps: int, teacher: str = TEACHER) -> Train
     """The run of a variant. Without a critic every step is the student's, so half as many are as long."""
     variant = VARIANTS[name]
     long = steps if variant.sprint.adversarial else steps // 2
-    sprint = replace(variant.sprint, warmup=round(WARMUP * long))
+    sprint = variant.sprint
+    if sprint.consistency:
+        sprint = replace(sprint, warmup=round(WARMUP * long))
     folder = RUNS / f"{steps}-steps" / f"{name.replace(' ', '-')}-{seed}"
     base = str(UNNORMED / "model") if variant.unnormed else teacher
     plain = sprint_config(folder, long, base=base, seed=seed, lr=RATE, sprint=sprint, batch=BATCH)
