@@ -3,8 +3,9 @@
     python -m recipes.toybox_sprint                  pictures, training and shipping; run it again and it goes on
     python -m recipes.toybox_sprint --student toybox-sprint --folder runs/further --steps 1500 --lr 4e-5 --warmup 0
                                                      further from there; at 1e-4 a run collapses after 700 steps
-    python -m recipes.toybox_sprint --trajectories --student toybox-sprint --folder runs/further --steps 600 --lr 1e-4
-                                                     further, towards where the teacher's own steps end (no critic)
+    python -m recipes.toybox_sprint --trajectories --student toybox-sprint --folder runs/further --steps 2000 --lr 1e-4
+                                                     further, towards where the teacher's own steps end (no critic);
+                                                     16,000 trajectories of the teacher are followed first
     python -m recipes.toybox_sprint --compile        blocks through torch.compile, the derivative by central differences
     python -m recipes.toybox_sprint ship             one stage alone
     python -m recipes.toybox_sprint pictures train --teacher runs/recover/0-3-4-5-6-7-8-9/1000-steps/model

@@ -184,6 +184,17 @@ def test_a_student_on_trajectories_learns_to_end_where_its_teacher_does() -> Non
     assert losses[-1] < 0.7 * losses[0], losses
 
 
+def test_new_trajectories_are_those_of_the_run_s_seed_and_step() -> None:
+    made = objective(trajectory=PATH)
+
+    def firsts(seed: int) -> list[float]:
+        made.config = replace(made.config, seed=seed)
+        return [float(made._followed(batch(step, made)).angles[0][0]) for step in range(6)]
+
+    assert firsts(0) == firsts(0) != firsts(1)
+    assert len(set(firsts(0))) > 1
+
+
 def test_without_a_critic_the_student_moves_in_every_step() -> None:
     made = objective(adversarial=0.0)
     assert "student_loss" in made.losses(batch(3, made))

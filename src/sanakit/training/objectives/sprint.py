@@ -16,6 +16,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from sanakit.base.seeds import hash_seed
 from sanakit.base.text_states import TextStates
 from sanakit.flow.path import x0_from_trig
 from sanakit.training.config import TrainConfig
@@ -160,7 +161,8 @@ class SprintDistillation:
 
     def _followed(self, batch: SprintBatch) -> Trajectory:
         """Follow the guided teacher from the batch's noise, or from its pictures with noise."""
-        levels = Levels.draw(batch.step, self.settings.trajectory, self.shift)
+        number = hash_seed("levels", self.config.seed, batch.step)
+        levels = Levels.draw(number, self.settings.trajectory, self.shift)
         guided = partial(self.teacher.guided, positions=self._positions(batch))
         return follow(levels.start(batch.x0, batch.noise), levels, guided, batch.text, batch.guidance)
 

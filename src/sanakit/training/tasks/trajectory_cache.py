@@ -38,8 +38,8 @@ from sanakit.training.parallel import World
 from sanakit.training.tasks.latents import LatentData, Latents, cache_folder
 from sanakit.weights import ModelSpec
 
-_TOGETHER = 8
-"""Trajectories that are followed at once and share their levels."""
+_ON_CPU, _ON_GPU = 8, 64
+"""Trajectories that are followed at once and share their levels; with fewer a GPU waits for launches."""
 _SHARD_BYTES = 32 * 2**20
 """What a process that is killed may lose: a minute or two of the teacher's work."""
 _MESSAGE_SECONDS = 10.0
@@ -57,7 +57,7 @@ class TrajectoryCache:
         self.config, self.spec, self.precision, self.pictures = config, spec, precision, pictures
         self.settings = config.sprint.trajectory
         self.folder = cache_folder(config)
-        self.together = min(_TOGETHER, config.batch)
+        self.together = min(_ON_CPU if precision.device.type == "cpu" else _ON_GPU, config.batch)
 
     def missing(self) -> list[tuple[int, int]]:
         """(phase, number) of those that the cache lacks."""
