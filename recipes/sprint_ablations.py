@@ -45,8 +45,8 @@ RATE = 4e-5
 WARMUP, RISE = 0.75, 0.2
 """Shares of the steps over which the derivative comes in, and the rate rises.
 
-The first is about what the shipped run had. With 0.2 a run of 240 steps with both losses collapses, at this rate and at
-half of it: 4 and 6 of 150 prompts were right. With 0.75, one seed of two does.
+The first is about what Toybox-Sprint's first run had. The smaller it is, and the higher the rate, the sooner a run with
+both losses collapses (docs/claims.md).
 """
 
 BATCH = 16

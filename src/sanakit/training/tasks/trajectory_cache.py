@@ -23,6 +23,7 @@ from torch import Tensor
 from sanakit.base.errors import ConfigError
 from sanakit.base.precision import Precision
 from sanakit.base.seeds import hash_seed, sample_seed
+from sanakit.base.sentinel import check_finite
 from sanakit.base.text_states import TextStates
 from sanakit.data.cache import TensorCache
 from sanakit.data.cache.store import shards_in
@@ -31,7 +32,7 @@ from sanakit.pipeline.components import fingerprint
 from sanakit.training.config import TrainConfig
 from sanakit.training.events import Event, Message, Progress
 from sanakit.training.objectives.flow_matching import phase_config
-from sanakit.training.objectives.sprint_draws import draw
+from sanakit.training.objectives.sprint_draws import SprintBatch, draw
 from sanakit.training.objectives.sprint_networks import Teacher
 from sanakit.training.objectives.trajectory import Levels, Trajectory, follow
 from sanakit.training.parallel import World
@@ -90,7 +91,8 @@ class TrajectoryCache:
         begun = told = time.monotonic()
         try:
             for done, (phase, group) in enumerate(share, start=1):
-                self._follow(cache, data, teacher, phase, group)
+                batch = self._batch(data, phase, group)
+                self._keep(cache, batch, self._follow(teacher, batch))
                 now = time.monotonic()
                 left = (now - begun) / done * (len(share) - done)
                 yield Progress(
@@ -124,25 +126,32 @@ class TrajectoryCache:
         config = replace(self.config, seed=0, batch=self.together, accumulate=1, validate=0)
         return LatentData(config, self.pictures, cached, world)
 
-    def _follow(self, cache: TensorCache, data: LatentData, teacher: Teacher, phase: int, group: int) -> None:
-        """Follow a group of trajectories, and keep them; those beyond `stored` serve a run that wants more."""
+    def _batch(self, data: LatentData, phase: int, group: int) -> SprintBatch:
+        """Return the pictures, captions, noise and scales that a group of numbers stands for."""
         chosen = data.orders[phase].batch(group)
         seeds = [sample_seed(0, group, row) for row in range(self.together)]
-        batch = draw(
-            data.make(phase, chosen.indices, seeds, step=group, epoch=chosen.epoch), self.config.sprint
-        )
-        batch = batch.to(self.precision.device)
+        plain = data.make(phase, chosen.indices, seeds, step=group, epoch=chosen.epoch)
+        return draw(plain, self.config.sprint).to(self.precision.device)
+
+    def _follow(self, teacher: Teacher, batch: SprintBatch) -> Trajectory:
+        """Follow the teacher from a group's noise, or from its pictures with noise, and keep every point."""
         every = replace(self.settings, points=self.settings.steps)
-        levels = Levels.draw(group, every, self.spec.schedule.shift)
-        size = phase_config(self.spec.transformer, self.config.phases[phase], self.spec.autoencoder.ratio)
+        levels = Levels.draw(batch.step, every, self.spec.schedule.shift)
+        phase = self.config.phases[batch.phase]
+        size = phase_config(self.spec.transformer, phase, self.spec.autoencoder.ratio)
         guided = partial(teacher.guided, positions=size.positions)
         with self._autocast():
             x = levels.start(batch.x0, batch.noise)
             path = follow(x, levels, guided, batch.text, batch.guidance)
+        check_finite(path.end, "the teacher")
+        return path
+
+    def _keep(self, cache: TensorCache, batch: SprintBatch, path: Trajectory) -> None:
+        """Keep all of a group; those beyond `stored` serve a run that wants more."""
         points, angles = torch.stack(path.points, 1), torch.stack(path.angles, 1)  # [B, K, ...]
         for row, caption in enumerate(batch.captions):
             cache.put(
-                self._key(phase, group * self.together + row),
+                self._key(batch.phase, batch.step * self.together + row),
                 {
                     "points": points[row].half(), "angles": angles[row], "end": path.end[row].half(),
                     "guidance": path.guidance[row], "caption": _to_bytes(caption),
