@@ -24,6 +24,7 @@ from recipes.few_steps import (
 from recipes.repeats import Found, arguments, keep_result, kept_results, measure_all, missing, spread
 from recipes.settings import resumable, run_task
 from recipes.unnormed import unnormed_teacher
+from sanakit.base.errors import NumericsError
 from sanakit.base.precision import decide
 from sanakit.flow import Schedule
 from sanakit.flow.times import TRAIN_STEPS
@@ -55,6 +56,8 @@ FOLLOWED = 2000
 PROMPTS = 150
 DRAWN = 2
 """Steps that pictures are drawn with."""
+COLLAPSED = {"collapsed": 1.0}
+"""The result of a run whose guard skipped too many steps in a row to go on."""
 USUAL = "sCM and LADD"
 
 
@@ -118,11 +121,15 @@ def config_of(name: str, seed: int, steps: int, teacher: str = TEACHER) -> Train
 
 
 def measure(name: str, seed: int, steps: int) -> Found:
-    """Train a variant, and keep how its model draws."""
+    """Train a variant, and keep how its model draws, or that the run's guard gave it up."""
     config = config_of(name, seed, steps)
     precision = decide(dtype=config.dtype)
     task = VARIANTS[name].task(config, precision, World(device=precision.device), print)
-    trainer = run_task(task, config, precision)
+    try:
+        trainer = run_task(task, config, precision)
+    except NumericsError as error:
+        print(f"{name}, seed {seed}: {error}", flush=True)
+        return keep_result(config.folder, COLLAPSED)
     return keep_result(config.folder, measured(averaged(task, trainer), DRAWN, PROMPTS))
 
 
@@ -132,14 +139,19 @@ def results(name: str, steps: int) -> dict[int, Found]:
 
 
 def table(steps: int) -> str:
-    """What has been measured, as Markdown: means over seeds with the standard deviation."""
-    head = f"| variant | seeds | score in {DRAWN} steps | Frechet distance | published: FID, CLIP score |"
-    rows = [head, "|---" * 5 + "|"]
+    """What has been measured, as Markdown: means over the seeds that did not collapse, with the standard deviation."""
+    head = f"| variant | seeds, not collapsed | right, of {PROMPTS} in {DRAWN} steps | score | Frechet distance |"
+    rows = [f"{head} published: FID, CLIP score |", "|---" * 6 + "|"]
     for name, variant in VARIANTS.items():
         found = results(name, steps)
         if found:
-            score, distance = (spread([one[key] for one in found.values()]) for key in ("score", "frechet"))
-            rows.append(f"| {name} | {len(found)} | {score} | {distance} | {variant.published} |")
+            whole = [one for one in found.values() if one != COLLAPSED]
+            right, score, distance = (
+                spread([one[key] for one in whole], digits)
+                for key, digits in (("right", 0), ("score", 3), ("frechet", 2))
+            )
+            seeds = f"{len(whole)} of {len(found)}"
+            rows.append(f"| {name} | {seeds} | {right} | {score} | {distance} | {variant.published} |")
     return "\n".join(rows)
 
 

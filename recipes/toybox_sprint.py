@@ -15,7 +15,7 @@ Stages:
   pictures   scenes with captions to runs/sets/256-captions
   train      the run in runs/toybox-sprint: latents and text states first, then `task: sprint`
   ship       its averaged weights in bf16 to src/sanakit/toybox/sprint, where `--model toybox-sprint` finds them; of a
-             run with consistency that began with a student, the mean of that one's weights and its own
+             run that began with a student, the mean of that one's weights and its own
 """
 
 from __future__ import annotations
@@ -74,13 +74,13 @@ def train(config: TrainConfig) -> None:
 def ship(config: TrainConfig, folder: Path = SPRINT) -> None:
     """Write the finished model with the words that its teacher knows, and what Toybox says of itself.
 
-    Of a run with consistency that began with a student the mean of both is written: it is nearest to renders.
+    Of a run that began with a student the mean of both is written: it is right most often, and nearest to renders.
     Raises ModelNotFoundError if the run has not ended yet.
     """
     found = read_model_spec(resolve(config.folder / "model"))
     teacher = read_model_spec(resolve(config.base_model))
     model = load_base(found, torch.float32, CPU)
-    if config.sprint.student is not None and config.sprint.consistency:
+    if config.sprint.student is not None:
         first = read_model_spec(resolve(config.sprint.student))
         model = between(load_base(first, torch.float32, CPU), model)
     about = None if teacher.about is None else replace(ABOUT, name="Toybox-Sprint")

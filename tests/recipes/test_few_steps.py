@@ -22,7 +22,7 @@ from recipes import (
 )
 from recipes.few_steps import sprint_config
 from recipes.settings import run_task
-from sanakit.base.errors import ModelNotFoundError, RequestError
+from sanakit.base.errors import ModelNotFoundError, NumericsError, RequestError
 from sanakit.base.precision import decide
 from sanakit.base.text_states import TextStates
 from sanakit.pipeline import Model, load
@@ -109,16 +109,14 @@ def test_what_was_measured_of_another_model_of_that_name_is_not_taken(
 
 
 @pytest.mark.parametrize(
-    ("sprint", "share"),
+    "sprint",
     [
-        (few_steps.sprint_settings(0, "toybox-sprint"), 0.5),
-        (few_steps.trajectory_settings("toybox-sprint", stored=8), 1.0),
+        few_steps.sprint_settings(0, "toybox-sprint"),
+        few_steps.trajectory_settings("toybox-sprint", stored=8),
     ],
+    ids=["published", "trajectories"],
 )
-def test_of_a_student_that_is_made_more_consistent_the_mean_ships(
-    tmp_path: Path, sprint: SprintConfig, share: float
-) -> None:
-    """share: of the run's own weights in what ships."""
+def test_of_a_student_that_is_distilled_further_the_mean_ships(tmp_path: Path, sprint: SprintConfig) -> None:
     first = toybox_follow.weights_of(read_model_spec(resolve("toybox-sprint")))
     config = tiny(tmp_path / "run", sprint=sprint)
     toybox_sprint.train(config)
@@ -127,7 +125,7 @@ def test_of_a_student_that_is_made_more_consistent_the_mean_ships(
     found = toybox_follow.weights_of(read_model_spec(tmp_path / "sprint"))
     assert any(not torch.equal(own[name], first[name]) for name in own)
     for name, value in found.items():
-        torch.testing.assert_close(value, first[name].lerp(own[name], share), rtol=2**-8, atol=1e-6)
+        torch.testing.assert_close(value, first[name].lerp(own[name], 0.5), rtol=2**-8, atol=1e-6)
     shipped = read_model_spec(tmp_path / "sprint")
     assert shipped.schedule.angles == toybox_sprint.ANGLES
     assert shipped.about is not None and shipped.about.name == "Toybox-Sprint"
@@ -151,18 +149,33 @@ def test_variants_differ_and_have_as_many_steps_of_the_student() -> None:
     tasks = [variant.task for variant in sprint_ablations.VARIANTS.values()]
     told = {repr((c.sprint, c.base, task)) for c, task in zip(configs, tasks, strict=True)}
     assert len(told) == len(configs) == len({c.folder for c in configs})
-    assert [c.steps for c in configs if not c.sprint.adversarial] == [5]
+    assert [c.steps for c in configs if not c.sprint.adversarial] == [5, 5]
     assert {c.steps for c in configs if c.sprint.adversarial} == {10}
 
 
 def test_a_table_of_ablations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sprint_ablations, "RUNS", tmp_path)
-    for seed, score in enumerate((0.5, 0.7, 0.9)):
+    found = [{"right": right, "score": right / 150, "frechet": 2.0} for right in (75, 105, 135)]
+    for seed, one in enumerate([*found, sprint_ablations.COLLAPSED]):
         folder = sprint_ablations.config_of("sCM alone", seed, 7).folder
         folder.mkdir(parents=True)
-        (folder / "result.json").write_text(json.dumps({"score": score, "frechet": 2.0}))
+        (folder / "result.json").write_text(json.dumps(one))
     rows = sprint_ablations.table(7).splitlines()[2:]
-    assert rows == ["| sCM alone | 3 | 0.700 ± 0.200 | 2.000 ± 0.000 | 8.93, 27.51 |"]
+    assert rows == ["| sCM alone | 3 of 4 | 105 ± 30 | 0.700 ± 0.200 | 2.00 ± 0.00 | 8.93, 27.51 |"]
+
+
+def test_a_run_that_its_guard_gives_up_is_kept_as_collapsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def given_up(*_: object) -> None:
+        raise NumericsError("3 steps in a row had to be skipped")
+
+    monkeypatch.setattr(sprint_ablations, "RUNS", tmp_path)
+    monkeypatch.setattr(sprint_ablations, "run_task", given_up)
+    monkeypatch.setattr(sprint_ablations, "config_of", lambda name, seed, steps: tiny(tmp_path / "run"))
+    (tmp_path / "run").mkdir()
+    assert sprint_ablations.measure("sCM alone", 0, 2) == {"collapsed": 1.0}
+    assert json.loads((tmp_path / "run/result.json").read_text()) == {"collapsed": 1.0}
 
 
 def test_a_student_that_reads_times_in_0_to_1000(tmp_path: Path) -> None:
