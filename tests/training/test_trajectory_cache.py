@@ -83,6 +83,7 @@ def test_what_was_followed_is_kept_and_shared_by_runs(teacher: Path, tmp_path: P
     for apart in (
         settings(teacher, tmp_path / "cache", steps=4),
         settings(teacher, tmp_path / "cache", noise=0.9),
+        changes | {"dtype": "bf16"},
         changes | {"sprint": changes["sprint"] | {"guidance": [3.0], "guidance_input": False}},
     ):
         assert len(task_of(tmp_path / "apart", apart).trajectories.missing()) == 20

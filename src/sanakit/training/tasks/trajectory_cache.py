@@ -25,6 +25,7 @@ from sanakit.base.precision import Precision
 from sanakit.base.seeds import hash_seed, sample_seed
 from sanakit.base.sentinel import check_finite
 from sanakit.base.text_states import TextStates
+from sanakit.base.units import dtype_name
 from sanakit.data.cache import TensorCache
 from sanakit.data.cache.store import shards_in
 from sanakit.data.items import PictureSet
@@ -168,11 +169,11 @@ class TrajectoryCache:
 
     @cached_property
     def _fingerprint(self) -> str:
-        """A hash of all that a trajectory depends on: teacher, settings, and the set."""
+        """A hash of all that a trajectory depends on: teacher, settings, dtype, and the set."""
         data, settings = self.config.data, self.settings
         asked = [
             settings.steps, settings.noise, self.config.sprint.guidance, self.together, data.square, data.held,
-            asdict(data.captions), self.spec.schedule.shift,
+            asdict(data.captions), self.spec.schedule.shift, dtype_name(self.precision.dtype),
         ]  # fmt: skip
         digest = hashlib.sha256(fingerprint(self.spec).encode())
         digest.update(json.dumps(asked, sort_keys=True, default=str).encode())
