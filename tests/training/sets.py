@@ -13,6 +13,8 @@ from sanakit.training.schema import build
 
 COUNT = 12
 TINY = {"start": "scratch", "changes": {"depth": 1, "width": 64, "heads": 2, "cross_heads": 2}}
+SHAPE = {"depth": 2, "width": 64, "heads": 2, "cross_heads": 2}
+"""Of the teacher that `conftest` makes."""
 
 
 @functools.cache

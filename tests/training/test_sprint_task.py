@@ -21,7 +21,7 @@ from sanakit.training.tasks.dense_time import fit_dense_time
 from sanakit.transformer import SanaTransformer
 from sanakit.weights import load_transformer, read_model_spec, resolve
 from tests.training.pair import Pair, losses_of
-from tests.training.sets import config, pictures, values
+from tests.training.sets import SHAPE, config, pictures, values
 from tests.training.test_memory import taken
 from tests.training.test_session import run, same, weights
 
@@ -30,15 +30,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:Depr
 
 TRANSFORMER = "transformer/diffusion_pytorch_model.safetensors"
 PATH = {"weight": 1.0, "steps": 3, "points": 2}
-SHAPE = {"depth": 2, "width": 64, "heads": 2, "cross_heads": 2}
-
-
-@pytest.fixture(scope="module")
-def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small flow model, hardly trained."""
-    folder = tmp_path_factory.mktemp("teacher")
-    run(folder, phases=[{"steps": 1, "size": 64}], model={"start": "scratch", "changes": SHAPE})
-    return folder / "model"
 
 
 def sprint(teacher: Path, **changes: Any) -> dict[str, Any]:

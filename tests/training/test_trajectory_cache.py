@@ -23,16 +23,6 @@ from tests.training.pair import Pair, losses_of
 from tests.training.sets import config, pictures, values
 from tests.training.test_session import run
 
-SHAPE = {"depth": 2, "width": 64, "heads": 2, "cross_heads": 2}
-
-
-@pytest.fixture(scope="module")
-def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small flow model, hardly trained."""
-    folder = tmp_path_factory.mktemp("teacher")
-    run(folder, phases=[{"steps": 2, "size": 64}], model={"start": "scratch", "changes": SHAPE})
-    return folder / "model"
-
 
 def settings(teacher: Path, cache: Path, stored: int = 20, **changes: Any) -> dict[str, Any]:
     """A run on stored trajectories alone. **changes: of `sprint.trajectory`."""

@@ -121,7 +121,7 @@ def fill_latents(
     tally = _Tally("latent", len(order), every)
     hashes: dict[str, str] = {}
     encode: EncodePictures | None = None
-    with _written(cache, lambda: note_pictures(cache.folder, pictures.path, hashes)):
+    with written(cache, lambda: note_pictures(cache.folder, pictures.path, hashes)):
         for _, members in groupby(order, key=lambda index: buckets[index]):
             missing = _missing(pictures, buckets, members, cache, fingerprint, tally, hashes)
             for group in _groups(missing, batch):
@@ -181,7 +181,7 @@ def fill_texts(
     missing.sort(key=lambda pair: len(pair[0]))
     tally.reused = len(wanted) - len(missing)
     encode: EncodeTexts | None = None
-    with _written(cache, lambda: None):
+    with written(cache):
         for group in _groups(missing, batch):
             encode = encode or load()
             for (_, key), states in zip(group, encode([caption for caption, _ in group]), strict=True):
@@ -204,7 +204,7 @@ def _flush_when_due(cache: TensorCache, tally: _Tally) -> None:
 
 
 @contextmanager
-def _written(cache: TensorCache, note: Callable[[], None]) -> Iterator[None]:
+def written(cache: TensorCache, note: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Write pending results however the block ends, unless writing itself failed."""
     try:
         yield

@@ -123,5 +123,10 @@ def text_key(caption: str, encoder: str) -> str:
     return _key("text", caption, encoder)
 
 
+def trajectory_key(number: int, size: int, teacher: str) -> str:
+    """Return the key of a trajectory. size: pixels of its phase. teacher: fingerprint of all that it depends on."""
+    return _key("trajectory", number, size, teacher)
+
+
 def _key(*parts: object) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:_DIGITS]

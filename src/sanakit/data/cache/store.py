@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from sanakit.base.errors import ConfigError, WeightsError
@@ -102,6 +103,12 @@ class TensorCache:
         path, names = self._locations[key]
         # Copied, because a tensor in a mapped file would be lost with the file.
         return {name: self._files[path][f"{key}/{name}"].clone() for name in names}
+
+    def shape(self, key: str, name: str) -> torch.Size | None:
+        """Return the shape of a written tensor under `key`, without reading it, or None. Raises WeightsError."""
+        if key not in self._locations:
+            return None
+        return self._files[self._locations[key][0]][f"{key}/{name}"].shape
 
     def put(self, key: str, tensors: Mapping[str, Tensor]) -> None:
         """Store tensors under a key, unless the key exists; a shard is written once enough has accumulated.

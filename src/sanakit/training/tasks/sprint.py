@@ -62,22 +62,17 @@ class SprintTask(TransformerTask):
         self._begun = _read_student(self.settings.student, self.network_config, notify)
         self.trajectories = TrajectoryCache(config, self.spec, precision, self.pictures)
 
-    @property
-    def _stored(self) -> bool:
-        """Whether trajectories are followed before the first step."""
-        return self.settings.trajectory.weight > 0 and self.settings.trajectory.stored > 0
-
     def prepare(self) -> Iterator[Event]:
         """Fill the cache with latents and text states, then with trajectories."""
         yield from super().prepare()
-        if self._stored:
+        if self.trajectories.wanted:
             self.world.wait()
             yield from self.trajectories.fill(self.world, self.cache.cached(), self._teacher)
 
     def drawing(self, objective: Objective) -> Callable[[int], Any]:
         """As `TransformerTask.drawing`, with stored trajectories beside the pictures."""
         plain = super().drawing(objective)
-        if not self._stored:
+        if not self.trajectories.wanted:
             return plain
         stored = self.trajectories.stored(self.data.cached_states)
 
@@ -177,16 +172,14 @@ class SprintTask(TransformerTask):
         parameters = work.parameters + critic
         turns = (0, 1) if critic else (0,)
         operations = sum(self._passes(turn, self.side**2, self.words) for turn in turns) / len(turns)
-        path, stored = self.settings.trajectory, self._stored
-        lacking = len(self.trajectories.missing()) if stored else 0
-        following = lacking * path.mean_steps * self._guided(self.side**2, self.words)
+        wanted, lacking = self.trajectories.wanted, len(self.trajectories.missing())
+        steps = lacking * self.settings.trajectory.mean_steps
         return replace(
             work, network=f"{config.base_model} into a model of few steps", parameters=parameters,
             trained=parameters, unaveraged=critic, frozen=teacher * self.precision.dtype.itemsize,
             operations=config.batch * operations, activations=int(self.samples * self._kept_bytes(self.side)),
-            followed=self.trajectories.wanted - lacking if stored else 0,
-            follows=self.trajectories.wanted if stored else 0,
-            cache_operations=work.cache_operations + following,
+            followed=wanted - lacking, follows=wanted,
+            cache_operations=work.cache_operations + steps * self._guided(self.side**2, self.words),
             cache_bytes=work.cache_bytes + lacking * self._trajectory_bytes(self.side),
         )  # fmt: skip
 

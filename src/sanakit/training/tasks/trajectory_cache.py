@@ -27,6 +27,8 @@ from sanakit.base.sentinel import check_finite
 from sanakit.base.text_states import TextStates
 from sanakit.base.units import dtype_name
 from sanakit.data.cache import TensorCache
+from sanakit.data.cache.fill import written
+from sanakit.data.cache.index import trajectory_key
 from sanakit.data.cache.store import shards_in
 from sanakit.data.items import PictureSet
 from sanakit.pipeline.components import fingerprint
@@ -63,19 +65,24 @@ class TrajectoryCache:
 
     def missing(self) -> list[tuple[int, int]]:
         """(phase, number) of those that the cache lacks."""
-        there = TensorCache(self.folder, read_only=True) if shards_in(self.folder) else ()
-        wanted = self.settings.stored
+        filled = self.wanted > 0 and bool(shards_in(self.folder))
+        there = TensorCache(self.folder, read_only=True) if filled else ()
         return [
             (phase, number)
             for phase in range(len(self.config.phases))
-            for number in range(wanted)
+            for number in range(self.each)
             if self._key(phase, number) not in there
         ]
 
     @property
+    def each(self) -> int:
+        """How many a phase takes; 0 if the run learns from none, or follows new ones in every step."""
+        return self.settings.stored if self.settings.weight else 0
+
+    @property
     def wanted(self) -> int:
         """How many there will be, over all phases."""
-        return self.settings.stored * len(self.config.phases)
+        return self.each * len(self.config.phases)
 
     def fill(self, world: World, cached: Latents, load: Callable[[], Teacher]) -> Iterator[Event]:
         """Follow what is missing, each process its share; yield progress and messages.
@@ -88,9 +95,10 @@ class TrajectoryCache:
         share = [each for each in lacking if each[1] % world.size == world.rank]
         if not share:
             return
-        cache, data, teacher = self._writer(), self._data(cached, world), load()
+        cache = TensorCache(self.folder, shard_bytes=_SHARD_BYTES)
+        data, teacher = self._data(cached, world), load()
         begun = told = time.monotonic()
-        try:
+        with written(cache):
             for done, (phase, group) in enumerate(share, start=1):
                 batch = self._batch(data, phase, group)
                 self._keep(cache, batch, self._follow(teacher, batch))
@@ -104,23 +112,18 @@ class TrajectoryCache:
                     told = now
                     text = f"following trajectories: {done * self.together} of {len(share) * self.together}"
                     yield Message(step=0, text=f"{text}, {left / 60:.1f} min left")
-        finally:
-            cache.flush()
         yield Message(step=0, text=f"followed {len(share) * self.together} trajectories of the teacher")
 
     def stored(self, read: ReadCaptions) -> tuple[StoredTrajectories, ...]:
         """Open those of every phase. read: captions -> their states."""
         cache = TensorCache(self.folder, read_only=True)
         keys = [
-            [self._key(phase, number) for number in range(self.settings.stored)]
+            [self._key(phase, number) for number in range(self.each)]
             for phase in range(len(self.config.phases))
         ]
         return tuple(
             StoredTrajectories(cache, each, self.together, self.settings.points, read) for each in keys
         )
-
-    def _writer(self) -> TensorCache:
-        return TensorCache(self.folder, shard_bytes=_SHARD_BYTES)
 
     def _data(self, cached: Latents, world: World) -> LatentData:
         """Return the pictures in an order of their own, which no setting of the run but its set changes."""
@@ -164,8 +167,7 @@ class TrajectoryCache:
         return torch.autocast(self.precision.device.type, dtype, enabled=dtype != torch.float32)
 
     def _key(self, phase: int, number: int) -> str:
-        size = self.config.phases[phase].size
-        return hashlib.sha256(f"trajectory {self._fingerprint} {size} {number}".encode()).hexdigest()[:32]
+        return trajectory_key(number, self.config.phases[phase].size, self._fingerprint)
 
     @cached_property
     def _fingerprint(self) -> str:
@@ -196,7 +198,9 @@ class StoredTrajectories:
         self.cache, self.points, self.read = cache, points, read
         self.alike: dict[torch.Size, list[str]] = defaultdict(list)
         for first in range(0, len(keys), together):
-            size = self._get(keys[first])["end"].shape
+            size = cache.shape(keys[first], "end")
+            if size is None:
+                raise self._lost()
             self.alike[size] += keys[first : first + together]
 
     def draw(self, step: int, seeds: Sequence[int]) -> Trajectory:
@@ -224,11 +228,14 @@ class StoredTrajectories:
     def _get(self, key: str) -> dict[str, Tensor]:
         found = self.cache.get(key)
         if found is None:
-            raise ConfigError(
-                f"the cache {self.cache.folder} lost a trajectory while the run began: resume it, and what is missing "
-                "is followed again"
-            )
+            raise self._lost()
         return found
+
+    def _lost(self) -> ConfigError:
+        return ConfigError(
+            f"the cache {self.cache.folder} lost a trajectory while the run began: resume it, and what is missing "
+            "is followed again"
+        )
 
 
 def _to_bytes(text: str) -> Tensor:
