@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from recipes.gpu_loop import Learner, Pace, recorded, run_for
 from recipes.gpu_run import ON_GPU, GpuRun, say
 from recipes.gpu_scenes import CHUNK, SceneTensors, render_pictures, tensors_of
-from recipes.settings import autocast
+from recipes.settings import fast_autocast
 from recipes.toybox import ANCHOR, fidelity_of, steep_reconstruction
 from recipes.toybox_model import DEVICE
 from recipes.toybox_second import shipped_autoencoder
@@ -57,7 +57,7 @@ def train_decoder(run: GpuRun) -> None:
 
     def losses() -> dict[str, Tensor]:
         rows, mirrored = draw_rows(run, len(pictures))
-        with autocast(DEVICE):
+        with fast_autocast(DEVICE):
             decoded = decode_noisy(model, latents[mirrored.long(), rows].float())
         return steep_reconstruction(decoded, flip(to_range(pictures[rows]), mirrored))
 
@@ -105,7 +105,7 @@ def decode_noisy(model: DCAE, latent: Tensor) -> Tensor:
 
 def autoencoder_losses(model: DCAE, pixels: Tensor) -> dict[str, Tensor]:
     """`loss` and its parts, of pictures [B, 3, H, W] in -1..1."""
-    with autocast(DEVICE):
+    with fast_autocast(DEVICE):
         latent = model.encode(pixels)
         decoded = decode_noisy(model, latent)
     found, power = steep_reconstruction(decoded, pixels), latent.float().square().mean()
@@ -136,7 +136,7 @@ def encode_latents(run: GpuRun) -> None:
 
 
 def _encoded(encode: Callable[[Tensor], Tensor], pictures: Tensor) -> Tensor:
-    with autocast(DEVICE):
+    with fast_autocast(DEVICE):
         return encode(to_range(pictures)).to(torch.bfloat16)
 
 

@@ -12,7 +12,7 @@ from recipes.gpu_autoencoder import trained_autoencoder
 from recipes.gpu_loop import Learner, Pace, recorded, run_for
 from recipes.gpu_run import ON_GPU, GpuRun, default_generator, say
 from recipes.gpu_scenes import SceneTensors
-from recipes.settings import autocast
+from recipes.settings import fast_autocast
 from recipes.toybox import write_model
 from recipes.toybox_alignment import Aligned, alignment_loss
 from recipes.toybox_contrast import CONTRAST, TIMES, contrast
@@ -96,7 +96,7 @@ class FlowLosses:
             twice(x, sides) for x in (self.path.point(x0, noise, t), self.path.target(x0, noise))
         )
         captions = joined(data.captions(rows, CAPTION_DROPOUT), data.pairs(apart))
-        with autocast(DEVICE):
+        with fast_autocast(DEVICE):
             predicted, misplaced, read = self.model(point, (1000 * twice(t, sides)).floor(), captions)
         errors = (predicted.float() - target).square().flatten(1).mean(1)  # [B + 2S]
         flow, true, false = errors.split([len(rows), sides, sides])

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sanakit.base.precision import Precision, decide
+from sanakit.base.precision import Precision, autocast, decide
 from sanakit.training import (
     DataConfig,
     GuardConfig,
@@ -71,10 +71,9 @@ def shortened(config: TrainConfig, steps: int | None) -> TrainConfig:
     return config if steps is None else replace(config, phases=(replace(config.phases[0], steps=steps),))
 
 
-def autocast(device: torch.device) -> torch.autocast:
+def fast_autocast(device: torch.device) -> torch.autocast:
     """A context in the dtype that is fastest here."""
-    dtype = decide(device.type).dtype
-    return torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16)
+    return autocast(device, decide(device.type).dtype)
 
 
 def recipe_trainer(model: nn.Module, config: TrainConfig, players: Sequence[Player] = ()) -> Trainer:

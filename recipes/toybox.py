@@ -31,7 +31,7 @@ from transformers import PreTrainedTokenizerBase
 
 from recipes.gpu_run import FOLDER as GPU_FOLDER
 from recipes.settings import (
-    autocast,
+    fast_autocast,
     recipe_trainer,
     resumable,
     run_stages,
@@ -250,7 +250,7 @@ def encoded_rows(encode: Callable[[Tensor], Tensor], shards: SceneShards, rows: 
     parts = []
     for start in rows[::16]:
         some = list(range(start, min(start + 16, rows.stop)))
-        with autocast(DEVICE):
+        with fast_autocast(DEVICE):
             parts.append(encode(pixels_of(shards, some).to(DEVICE)).to("cpu", torch.bfloat16))
     return torch.cat(parts)
 

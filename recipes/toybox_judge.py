@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from recipes.settings import autocast, recipe_trainer, resumable, run_stages, run_training, settings
+from recipes.settings import fast_autocast, recipe_trainer, resumable, run_stages, run_training, settings
 from recipes.toybox import pixels_of, render_scenes, trained_autoencoder
 from recipes.toybox_model import DEVICE
 from recipes.toybox_shards import RUNS, SIZE, SceneShards
@@ -73,7 +73,7 @@ def through_autoencoder(shards: SceneShards, count: int, through: Callable[[Tens
     """The first pictures of a set through an autoencoder, uint8 [n, 3, H, W]."""
     parts = []
     for start in range(0, count, 10):
-        with autocast(DEVICE):
+        with fast_autocast(DEVICE):
             indices = list(range(start, min(start + 10, count)))
             found = through(pixels_of(shards, indices).to(DEVICE)).float().cpu()
         parts.append(((found.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).contiguous())

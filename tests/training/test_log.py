@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 from PIL import Image
 
 from sanakit.base import ConfigError
-from sanakit.training.events import Message
+from sanakit.training import events
+from sanakit.training.events import Message, Progress
 from sanakit.training.log import Monitor
 from sanakit.training.preview import save_sheet
 from tests.training.sets import config
@@ -80,3 +82,22 @@ def test_a_missing_library_is_one_sentence(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(ConfigError, match=r'need wandb: run `pip install "sanakit\[wandb\]"`'):
         Monitor(config(tmp_path, tracker="wandb"), 0, leads=True)
+
+
+def test_a_log_hears_every_ten_seconds_how_much_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(events, "time", SimpleNamespace(monotonic=lambda: now))
+
+    def walk() -> Iterator[Progress]:
+        nonlocal now
+        for done, now in enumerate((0.0, 4.0, 11.0, 15.0, 22.0)):
+            yield Progress(
+                label="encoding", done=done, total=4, remaining=60.0 * (4 - done) if done else None
+            )
+
+    told = list(events.with_messages(walk()))
+    assert [each.done for each in told if isinstance(each, Progress)] == [0, 1, 2, 3, 4]
+    assert [each.text for each in told if isinstance(each, Message)] == [
+        "encoding: 2 of 4, 2.0 min left",
+        "encoding: 4 of 4, 0.0 min left",
+    ]

@@ -56,6 +56,12 @@ def decide(device: str | None = None, dtype: str | None = None) -> Precision:
     return Precision(place, kind, f"{why_place}; {why_kind}")
 
 
+def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    """Return a context in which products are of a dtype; for float32 it changes nothing."""
+    enabled = dtype != torch.float32
+    return torch.autocast(device.type, dtype if enabled else torch.bfloat16, enabled=enabled)
+
+
 def _device(name: str | None) -> tuple[torch.device, str]:
     if name is None or name == "auto":
         if torch.cuda.is_available():

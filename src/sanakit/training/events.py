@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+_MESSAGE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +96,17 @@ class Message:
 
 
 Event = Progress | StepReport | Message
+
+
+def with_messages(progress: Iterable[Progress]) -> Iterator[Progress | Message]:
+    """Yield progress, and for logs every ten seconds a message that says how much of it is left."""
+    told = time.monotonic()
+    for each in progress:
+        yield each
+        if each.remaining is not None and time.monotonic() - told > _MESSAGE_SECONDS:
+            told = time.monotonic()
+            left = f"{each.remaining / 60:.1f} min left"
+            yield Message(step=0, text=f"{each.label}: {each.done} of {each.total}, {left}")
 
 
 def sentences(events: Iterable[Event]) -> Iterator[StepReport | Message]:

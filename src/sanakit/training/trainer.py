@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from sanakit.base.errors import NumericsError
+from sanakit.base.precision import autocast
 from sanakit.base.seeds import epoch_generator, epoch_seed
 from sanakit.training.checkpoint import Checkpoints, read_facts, read_into, stored_names
 from sanakit.training.config import TrainConfig
@@ -176,8 +177,7 @@ class Trainer:
 
     def autocast(self) -> torch.autocast:
         """Return a context with the dtype of the computation."""
-        dtype = self.dtype
-        return torch.autocast(self.device.type, dtype or torch.bfloat16, enabled=dtype is not None)
+        return autocast(self.device, self.dtype or torch.float32)
 
     def save(self, behind: bool = False) -> None:
         """Write a checkpoint: at once, or in the background."""

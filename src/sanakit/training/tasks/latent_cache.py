@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,13 +19,12 @@ from sanakit.data.cache.fill import fill_for_model, open_for_model
 from sanakit.data.cache.index import latent_key, picture_hash, read_pictures
 from sanakit.data.cache.store import shards_in
 from sanakit.training.config import TrainConfig
-from sanakit.training.events import Event, Message, Progress
+from sanakit.training.events import Event, Message, Progress, with_messages
 from sanakit.training.parallel import World
 from sanakit.training.tasks.latents import cache_folder
 from sanakit.training.tasks.training_set import phase_buckets
 from sanakit.weights import ModelSpec
 
-_MESSAGE_SECONDS = 10.0
 _HASH_SECONDS = 5.0  # of reading pictures whose hashes are not noted, for the plan
 _NAMES = {"latent": "pictures", "text": "captions"}
 
@@ -125,22 +125,21 @@ def messages(reports: Iterable[FillReport], names: Mapping[str, str] = _NAMES) -
 
     names: what the reports of a kind count.
     """
-    for _, walk in groupby(reports, key=lambda report: report.kind):
-        last = time.monotonic()
-        for report in walk:
-            yield Progress(
-                label=f"encoding {names[report.kind]}", done=report.done, total=report.total,
-                remaining=report.remaining,
-            )  # fmt: skip
-            if time.monotonic() - last > _MESSAGE_SECONDS and report.remaining is not None:
-                last = time.monotonic()
-                yield Message(
-                    step=0, text=f"encoding {_counts(report, names)}, {report.remaining / 60:.1f} min left"
-                )
+    for kind, walk in groupby(reports, key=lambda report: report.kind):
+        last = deque[FillReport](maxlen=1)
+        yield from with_messages(_progress(walk, last, f"encoding {names[kind]}"))
+        report = last[0]
         if report.made or report.skipped:
             yield Message(step=0, text=f"encoded {_counts(report, names)}")
         for skipped in report.skipped[:5]:
             yield Message(step=0, text=f"passed over: {skipped.key}: {skipped.text}")
+
+
+def _progress(reports: Iterable[FillReport], last: deque[FillReport], label: str) -> Iterator[Progress]:
+    """Yield reports as progress, and leave the last one in `last`."""
+    for report in reports:
+        last.append(report)
+        yield Progress(label=label, done=report.done, total=report.total, remaining=report.remaining)
 
 
 def _counts(report: FillReport, names: Mapping[str, str]) -> str:

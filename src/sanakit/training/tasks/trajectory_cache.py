@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from sanakit.base.errors import ConfigError
-from sanakit.base.precision import Precision
+from sanakit.base.precision import Precision, autocast
 from sanakit.base.seeds import hash_seed, sample_seed
 from sanakit.base.sentinel import check_finite
 from sanakit.base.text_states import TextStates
@@ -33,7 +33,7 @@ from sanakit.data.cache.store import shards_in
 from sanakit.data.items import PictureSet
 from sanakit.pipeline.components import fingerprint
 from sanakit.training.config import TrainConfig
-from sanakit.training.events import Event, Message, Progress
+from sanakit.training.events import Event, Message, Progress, with_messages
 from sanakit.training.objectives.flow_matching import phase_config
 from sanakit.training.objectives.sprint_draws import SprintBatch, draw
 from sanakit.training.objectives.sprint_networks import Teacher
@@ -46,7 +46,6 @@ _ON_CPU, _ON_GPU = 8, 64
 """Trajectories that are followed at once and share their levels; with fewer a GPU waits for launches."""
 _SHARD_BYTES = 32 * 2**20
 """What a process that is killed may lose: a minute or two of the teacher's work."""
-_MESSAGE_SECONDS = 10.0
 
 ReadCaptions = Callable[[Sequence[str]], TextStates]
 """Captions -> their states [B, L, D], padded to the longest."""
@@ -97,22 +96,23 @@ class TrajectoryCache:
             return
         cache = TensorCache(self.folder, shard_bytes=_SHARD_BYTES)
         data, teacher = self._data(cached, world), load()
-        begun = told = time.monotonic()
         with written(cache):
-            for done, (phase, group) in enumerate(share, start=1):
-                batch = self._batch(data, phase, group)
-                self._keep(cache, batch, self._follow(teacher, batch))
-                now = time.monotonic()
-                left = (now - begun) / done * (len(share) - done)
-                yield Progress(
-                    label="following trajectories", done=done * self.together,
-                    total=len(share) * self.together, remaining=left,
-                )  # fmt: skip
-                if now - told > _MESSAGE_SECONDS:
-                    told = now
-                    text = f"following trajectories: {done * self.together} of {len(share) * self.together}"
-                    yield Message(step=0, text=f"{text}, {left / 60:.1f} min left")
+            yield from with_messages(self._fill(cache, data, teacher, share))
         yield Message(step=0, text=f"followed {len(share) * self.together} trajectories of the teacher")
+
+    def _fill(
+        self, cache: TensorCache, data: LatentData, teacher: Teacher, share: Sequence[tuple[int, int]]
+    ) -> Iterator[Progress]:
+        """Follow groups of (phase, number), one after the other."""
+        begun = time.monotonic()
+        for done, (phase, group) in enumerate(share, start=1):
+            batch = self._batch(data, phase, group)
+            self._keep(cache, batch, self._follow(teacher, batch))
+            left = (time.monotonic() - begun) / done * (len(share) - done)
+            yield Progress(
+                label="following trajectories", done=done * self.together,
+                total=len(share) * self.together, remaining=left,
+            )  # fmt: skip
 
     def stored(self, read: ReadCaptions) -> tuple[StoredTrajectories, ...]:
         """Open those of every phase. read: captions -> their states."""
@@ -144,7 +144,7 @@ class TrajectoryCache:
         phase = self.config.phases[batch.phase]
         size = phase_config(self.spec.transformer, phase, self.spec.autoencoder.ratio)
         guided = partial(teacher.guided, positions=size.positions)
-        with self._autocast():
+        with autocast(self.precision.device, self.precision.dtype):
             x = levels.start(batch.x0, batch.noise)
             path = follow(x, levels, guided, batch.text, batch.guidance)
         check_finite(path.end, "the teacher")
@@ -161,10 +161,6 @@ class TrajectoryCache:
                     "guidance": path.guidance[row], "caption": _to_bytes(caption),
                 },
             )  # fmt: skip
-
-    def _autocast(self) -> torch.autocast:
-        dtype = self.precision.dtype
-        return torch.autocast(self.precision.device.type, dtype, enabled=dtype != torch.float32)
 
     def _key(self, phase: int, number: int) -> str:
         return trajectory_key(number, self.config.phases[phase].size, self._fingerprint)
