@@ -90,7 +90,8 @@ def test_a_log_hears_every_ten_seconds_how_much_is_left(monkeypatch: pytest.Monk
 
     def walk() -> Iterator[Progress]:
         nonlocal now
-        for done, now in enumerate((0.0, 4.0, 11.0, 15.0, 22.0)):
+        for done, second in enumerate((0.0, 4.0, 11.0, 15.0, 22.0)):
+            now = second
             yield Progress(
                 label="encoding", done=done, total=4, remaining=60.0 * (4 - done) if done else None
             )
