@@ -93,6 +93,15 @@ def test_the_plan_says_what_is_followed_first(teacher: Path, tmp_path: Path) -> 
     assert anew.work.cache_operations < plan.work.cache_operations
 
 
+def test_the_critic_takes_no_trajectories(teacher: Path, tmp_path: Path) -> None:
+    changes = settings(teacher, tmp_path / "cache")
+    changes["sprint"]["adversarial"] = 0.5
+    task = task_of(tmp_path, changes)
+    list(task.prepare())
+    draw = task.drawing(task.objective())
+    assert [draw(step).path is None for step in range(4)] == [False, True, False, True]
+
+
 def test_two_processes_follow_and_train_as_one_does(teacher: Path, tmp_path: Path, pair: Pair) -> None:
     # A large epsilon: Adam would make steps of gradients that are rounding alone.
     adam = {"optimizer": {"lr": "1e-3", "eps": [1e-3]}}

@@ -78,7 +78,7 @@ class SprintDistillation:
     def losses(self, batch: SprintBatch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """`student_loss` or `critic_loss`, whoever's turn it is, with its parts."""
         batch = batch.to(next(self.network.parameters()).device)
-        if self.critic is not None and batch.step % 2:
+        if self.critic is not None and self.settings.is_critics(batch.step):
             return self._critic_losses(batch, self.critic)
         return self._student_losses(batch)
 

@@ -143,3 +143,7 @@ class SprintConfig:
                 f"sprint.guidance has {len(self.guidance)} scales, and the student is not told which "
                 "(sprint.guidance_input=false): leave one of them"
             )
+
+    def is_critics(self, step: int) -> bool:
+        """Return whether a step is the critic's: every other one, if there is a critic."""
+        return self.adversarial > 0 and step % 2 == 1

@@ -13,6 +13,7 @@ from torch import nn
 
 from sanakit.base.errors import ConfigError
 from sanakit.base.precision import Precision
+from sanakit.base.seeds import hash_seed
 from sanakit.base.text_states import TextStates
 from sanakit.flow import Schedule
 from sanakit.flow.times import TRAIN_STEPS
@@ -78,7 +79,10 @@ class SprintTask(TransformerTask):
 
         def draw(number: int) -> SprintBatch:
             batch: SprintBatch = plain(number)
-            return replace(batch, path=stored[batch.phase].draw(batch.step, batch.seeds))
+            if self.settings.is_critics(batch.step):
+                return batch
+            shared = hash_seed("trajectories", self.config.seed, batch.step)
+            return replace(batch, path=stored[batch.phase].draw(shared, batch.seeds))
 
         return draw
 
@@ -188,7 +192,7 @@ class SprintTask(TransformerTask):
 
         def of(batch: SprintBatch) -> float:
             count, _, height, width = batch.x0.shape
-            turn = batch.step % 2 if self.settings.adversarial else 0
+            turn = int(self.settings.is_critics(batch.step))
             return float(count * self._passes(turn, height * width, batch.text.mask.shape[1]))
 
         return of

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from sanakit.base.errors import ConfigError
 from sanakit.base.precision import Precision, autocast
-from sanakit.base.seeds import hash_seed, sample_seed
+from sanakit.base.seeds import sample_seed
 from sanakit.base.sentinel import check_finite
 from sanakit.base.text_states import TextStates
 from sanakit.base.units import dtype_name
@@ -199,11 +199,14 @@ class StoredTrajectories:
                 raise self._lost()
             self.alike[size] += keys[first : first + together]
 
-    def draw(self, step: int, seeds: Sequence[int]) -> Trajectory:
-        """Draw one for the seed of each sample, all of the size that is the step's, and some points of each."""
+    def draw(self, shared: int, seeds: Sequence[int]) -> Trajectory:
+        """Draw one for the seed of each sample, and some points of each.
+
+        shared: a seed that all processes and micro-batches of a step have, for their common size.
+        """
         sizes = list(self.alike)
         weights = [len(self.alike[size]) for size in sizes]
-        keys = self.alike[random.Random(hash_seed("size", step)).choices(sizes, weights)[0]]
+        keys = self.alike[random.Random(shared).choices(sizes, weights)[0]]
         rows = [self._row(keys, random.Random(seed)) for seed in seeds]
         columns = {name: [row[name] for row in rows] for name in ("points", "angles", "end", "guidance")}
         return Trajectory(
