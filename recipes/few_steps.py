@@ -53,8 +53,10 @@ DROPOUT = 0.02
 SIZE = 256
 BATCH = 16
 WARMUP = 400
-STORED = 16_000
-"""Trajectories of the teacher: three quarters of an hour of one core, 0.5 GB."""
+STORED = 24_000
+"""Trajectories of the teacher: 40 minutes of two cores, 0.8 GB."""
+FEATURES = 1.0
+"""Weight of the teacher's features beside the ends themselves."""
 RATE = 1e-4
 """The published 2e-6 is for 40,000 steps of a network fifty times as large."""
 
@@ -117,10 +119,10 @@ def sprint_settings(warmup: int = WARMUP, student: str | None = None) -> SprintC
 
 
 def trajectory_settings(
-    student: str | None = None, adversarial: float = 0.0, stored: int = STORED
+    student: str | None = None, adversarial: float = 0.0, stored: int = STORED, features: float = FEATURES
 ) -> SprintConfig:
     """Settings of a student that learns where its teacher's own steps end, in place of consistency."""
-    path = TrajectoryConfig(weight=1.0, steps=8, points=2, noise=0.6, stored=stored)
+    path = TrajectoryConfig(weight=1.0, steps=8, points=2, noise=0.6, stored=stored, features=features)
     return SprintConfig(student=student, consistency=0.0, adversarial=adversarial, trajectory=path)
 
 
