@@ -158,7 +158,10 @@ def table(steps: int) -> str:
 
 def expected(wanted: Sequence[tuple[str, int]], steps: int) -> float:
     """Seconds that the runs will take by the plan of the usual one; processes side by side share the cores."""
-    return len(wanted) * Session(config_of(USUAL, 0, steps), resume=True).plan.seconds * steps
+    usual = replace(
+        config_of(USUAL, 0, steps), folder=RUNS / "plan"
+    )  # not one that has begun, with other settings
+    return len(wanted) * Session(usual).plan.seconds * steps
 
 
 def run_all(names: Sequence[str], seeds: int, steps: int, jobs: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -153,6 +154,25 @@ def test_variants_differ_and_have_as_many_steps_of_the_student() -> None:
     assert len(told) == len(configs) == len({c.folder for c in configs})
     assert [c.steps for c in configs if not c.sprint.adversarial] == [5, 5, 5]
     assert {c.steps for c in configs if c.sprint.adversarial} == {10}
+
+
+def test_the_time_of_ablations_is_planned_apart_from_runs_that_have_begun(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    planned = []
+
+    def session(config: TrainConfig, **_: object) -> SimpleNamespace:
+        planned.append(config.folder)
+        return SimpleNamespace(plan=SimpleNamespace(seconds=2.0))
+
+    monkeypatch.setattr(sprint_ablations, "Session", session)
+    assert sprint_ablations.expected([(sprint_ablations.USUAL, seed) for seed in range(3)], 10) == 60
+    runs = {
+        sprint_ablations.config_of(name, seed, 10).folder
+        for name in sprint_ablations.VARIANTS
+        for seed in range(3)
+    }
+    assert not runs & {*planned}
 
 
 def test_a_table_of_ablations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
