@@ -101,8 +101,7 @@ VARIANTS = {
     ),
     "no norm of queries and keys": Variant(unnormed=True),
     "times in 0..1000": Variant(task=ThousandTask),
-    "trajectories alone": Variant(sprint=trajectory_settings(stored=FOLLOWED, features=0.0)),
-    "trajectories and features": Variant(sprint=trajectory_settings(stored=FOLLOWED)),
+    "trajectories alone": Variant(sprint=trajectory_settings(stored=FOLLOWED)),
 }
 """The paper's tables of the losses and of guidance, arXiv 2503.09641, section 4.3; it has figures for the others."""
 

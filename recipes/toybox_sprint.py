@@ -5,7 +5,7 @@
                                                      further from there; at 1e-4 a run collapses after 700 steps
     python -m recipes.toybox_sprint --trajectories --student toybox-sprint --folder runs/further --steps 2000 --lr 1e-4
                                                      further, towards where the teacher's own steps end (no critic);
-                                                     24,000 trajectories of the teacher are followed first
+                                                     16,000 trajectories of the teacher are followed first
     python -m recipes.toybox_sprint --compile        blocks through torch.compile, the derivative by central differences
     python -m recipes.toybox_sprint ship             one stage alone
     python -m recipes.toybox_sprint pictures train --teacher runs/recover/0-3-4-5-6-7-8-9/1000-steps/model
@@ -31,7 +31,6 @@ import torch
 from recipes.few_steps import (
     BATCH,
     COUNT,
-    FEATURES,
     RATE,
     STORED,
     WARMUP,
@@ -142,17 +141,11 @@ def main() -> None:
         default=STORED,
         help="trajectories that are followed first and used again and again; 0 follows new ones in every step",
     )
-    parser.add_argument(
-        "--features",
-        type=float,
-        default=FEATURES,
-        help="weight of the teacher's features beside --trajectories; 0 for none",
-    )
     parser.add_argument("--folder", type=Path, default=RUN, help="of the run")
     parser.add_argument("--compile", action="store_true")
     given = parser.parse_args()
     if given.trajectories:
-        sprint = trajectory_settings(given.student, given.adversarial, given.stored, given.features)
+        sprint = trajectory_settings(given.student, given.adversarial, given.stored)
     elif given.adversarial:
         parser.error("--adversarial is for --trajectories: the published losses have a critic of weight 0.5")
     else:

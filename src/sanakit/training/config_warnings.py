@@ -7,7 +7,6 @@ is never due, a key that nothing reads.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
 
 from sanakit.training.config import TrainConfig
 from sanakit.training.optim.learning_rate import trapezoid
@@ -160,13 +159,10 @@ def _unread_by_sprint(config: TrainConfig) -> Iterator[tuple[str, bool, bool, st
         return
     wanted, usual = config.sprint, type(config.sprint)()
     alone = "sprint.adversarial 0"
-    for field in fields(wanted.critic):
-        changed = getattr(wanted.critic, field.name) != getattr(usual.critic, field.name)
-        read = wanted.reads_features if field.name in ("blocks", "times") else wanted.adversarial > 0
-        yield f"sprint.critic.{field.name}", changed, read, alone
+    yield "sprint.critic", wanted.critic != usual.critic, wanted.adversarial > 0, alone
     yield "sprint.max_time", wanted.max_time != usual.max_time, wanted.adversarial > 0, alone
     wanted_path, usual_path = wanted.trajectory, usual.trajectory
-    for name in ("steps", "points", "noise", "stored", "features"):
+    for name in ("steps", "points", "noise", "stored"):
         changed = getattr(wanted_path, name) != getattr(usual_path, name)
         yield f"sprint.trajectory.{name}", changed, wanted_path.weight > 0, "sprint.trajectory.weight 0"
     for name in ("tangent", "warmup", "norm_constant", "norm", "least_sigma", "adaptive"):

@@ -32,7 +32,6 @@ SHAPE = TransformerConfig(
 )  # fmt: skip
 BLOCKS = (0, 2)
 PATH = TrajectoryConfig(weight=0.7, steps=3, points=2)
-FEATURES = replace(PATH, features=0.4)
 
 
 def objective(**changes: Any) -> SprintDistillation:
@@ -150,11 +149,6 @@ def test_a_turn_moves_one_player_and_never_the_teacher(step: int, loss: str, mov
         ({"consistency": 0.0}, {"student_loss", "adversarial"}, 4),
         ({"trajectory": PATH}, {"student_loss", "consistency", "direction", "adversarial", "trajectory"}, 16),
         ({"trajectory": PATH, "consistency": 0.0, "adversarial": 0.0}, {"student_loss", "trajectory"}, 8),
-        (
-            {"trajectory": FEATURES, "consistency": 0.0, "adversarial": 0.0},
-            {"student_loss", "trajectory", "features"},
-            8,
-        ),
     ],
 )
 def test_losses_that_weigh_nothing_are_not_computed(
@@ -168,7 +162,6 @@ def test_losses_that_weigh_nothing_are_not_computed(
     found = made.losses(batch(2, made))
     assert set(found) == parts and sum(seen) == asked
     weights = {"consistency": 1.0, "adversarial": 0.5} | changes | {"trajectory": PATH.weight}
-    weights["features"] = FEATURES.weight * FEATURES.features
     total = sum(weights[name] * found[name] for name in weights if name in found)
     assert torch.allclose(found["student_loss"].detach(), torch.as_tensor(total))
 
@@ -189,22 +182,6 @@ def test_a_student_on_trajectories_learns_to_end_where_its_teacher_does() -> Non
         optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.7 * losses[0], losses
-
-
-def test_features_are_those_of_jump_and_end_through_one_noise() -> None:
-    """Their loss is 0 where jump and end are the same, and is not where a cell differs; only the student learns."""
-    made = objective(trajectory=FEATURES, consistency=0.0, adversarial=0.0)
-    drawn = batch(1, made)
-    path = made._followed(drawn)
-    copies = path.end.repeat(len(path.points), 1, 1, 1)
-    asked = replace(drawn, text=path.text)
-    assert float(made._features_apart(asked, copies, path.end)) == pytest.approx(0, abs=1e-5)
-    moved = copies.clone().requires_grad_(True)
-    with torch.no_grad():
-        moved[0, :, 0, 0] += 1.0
-    made._features_apart(asked, moved, path.end).backward()
-    assert moved.grad is not None and moved.grad[0].abs().sum() > 0
-    assert all(p.grad is None for p in made.teacher.transformer.parameters())
 
 
 def test_new_trajectories_are_those_of_the_run_s_seed_and_step() -> None:

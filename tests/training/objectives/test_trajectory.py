@@ -13,7 +13,7 @@ from sanakit.flow.path import x0_from_trig
 from sanakit.flow.sampling import drive
 from sanakit.flow.solvers import SOLVERS
 from sanakit.training.objectives.sprint_settings import SprintConfig, TrajectoryConfig
-from sanakit.training.objectives.trajectory import Levels, end_distance, feature_distance, follow
+from sanakit.training.objectives.trajectory import Levels, end_distance, follow
 from tests.oracles.bounds import within
 
 TEXT = TextStates(torch.zeros(3, 1, 2), torch.ones(3, 1, dtype=torch.bool))
@@ -89,13 +89,3 @@ def test_more_points_than_steps_and_no_loss_at_all_are_refused() -> None:
     with pytest.raises(ConfigError, match="all 0: nothing is learnt"):
         SprintConfig(consistency=0.0, adversarial=0.0)
     SprintConfig(consistency=0.0, adversarial=0.0, trajectory=TrajectoryConfig(weight=1.0))
-
-
-def test_features_are_apart_by_their_directions() -> None:
-    """Lengths of tokens do not count; a right angle is a squared distance of 2, averaged over tokens and blocks."""
-    along, across = torch.eye(2)
-    same = torch.stack([along, 3 * along]).expand(4, 2, 2)
-    half = torch.stack([along, across]).expand(4, 2, 2)
-    assert float(feature_distance([same, same], [5 * same, same])) == pytest.approx(0, abs=1e-6)
-    expected = (0.5 + 0.03**2) ** 0.5 - 0.03  # one of four tokens
-    assert float(feature_distance([same, same], [half, same])) == pytest.approx(expected, rel=1e-5)

@@ -33,7 +33,7 @@ from sanakit.training.objectives.flow_matching import phase_config
 from sanakit.training.objectives.ladd import Critic, gradient_penalty
 from sanakit.training.objectives.sprint_draws import SprintBatch, draw
 from sanakit.training.objectives.sprint_networks import SprintNetwork, Teacher
-from sanakit.training.objectives.trajectory import Levels, Trajectory, end_distance, feature_distance, follow
+from sanakit.training.objectives.trajectory import Levels, Trajectory, end_distance, follow
 from sanakit.training.players import Player, make_player
 from sanakit.training.tasks.latents import LatentBatch
 from sanakit.transformer import Positions
@@ -98,7 +98,7 @@ class SprintDistillation:
         if self.settings.consistency or self.critic is not None:
             parts |= self._published(batch)
         if self.settings.trajectory.weight:
-            parts |= self._ends(batch)
+            parts["trajectory"] = self._ends(batch)
         total = self._sum(parts)
         return {"student_loss": total} | {name: part.detach() for name, part in parts.items()}
 
@@ -122,28 +122,12 @@ class SprintDistillation:
             parts["adversarial"] = hinge_generator(self._scores(batch, jump, self.critic))
         return parts
 
-    def _ends(self, batch: SprintBatch) -> dict[str, Tensor]:
+    def _ends(self, batch: SprintBatch) -> Tensor:
         """How far the student's jumps from points of trajectories are from where these end."""
         path = self._followed(batch) if batch.path is None else batch.path
-        batch = replace(batch, text=path.text, guidance=path.guidance)
         x, angle, copies = torch.cat(path.points), torch.cat(path.angles), len(path.points)
-        x0 = x0_from_trig(x, self._ask(batch, x, angle)[0], angle)
-        parts = {"trajectory": end_distance(x0, path.end.repeat(copies, 1, 1, 1))}
-        if self.settings.trajectory.features:
-            parts["features"] = self._features_apart(batch, x0, path.end)
-        return parts
-
-    def _features_apart(self, batch: SprintBatch, x0: Tensor, end: Tensor) -> Tensor:
-        """How far the teacher's features of jumps x0 [k B, C, h, w] are from those of ends [B, C, h, w].
-
-        Both get the noise that a critic would see them through.
-        """
-        noise, copies, positions = batch.fake, len(x0) // len(end), self._positions(batch)
-        with torch.no_grad():
-            wanted = self.teacher.features(noise.point(end), noise.angle, batch.text, positions)
-        noise = noise.repeat(copies)
-        found = self.teacher.features(noise.point(x0), noise.angle, _copied(batch.text, copies), positions)
-        return feature_distance(found, [tokens.repeat(copies, 1, 1) for tokens in wanted])
+        trig, _ = self._ask(replace(batch, text=path.text, guidance=path.guidance), x, angle)
+        return end_distance(x0_from_trig(x, trig, angle), path.end.repeat(copies, 1, 1, 1))
 
     def _sum(self, parts: dict[str, Tensor]) -> Tensor:
         """Return the weighted sum of the losses that are there."""
@@ -151,7 +135,6 @@ class SprintDistillation:
         named = {
             "consistency": settings.consistency, "adversarial": settings.adversarial,
             "trajectory": settings.trajectory.weight,
-            "features": settings.trajectory.weight * settings.trajectory.features,
         }  # fmt: skip
         return torch.stack([weight * parts[name] for name, weight in named.items() if name in parts]).sum()
 

@@ -30,10 +30,6 @@ class Draw:
         """x0 [B, C, h, w] with the noise, on the TrigFlow path."""
         return TrigPath().point(x0, self.noise, self.angle)
 
-    def repeat(self, copies: int) -> Draw:
-        """Return the draws of a batch several times, one after the other."""
-        return Draw(self.angle.repeat(copies), self.noise.repeat(copies, 1, 1, 1))
-
     def to(self, device: torch.device) -> Draw:
         """Return the same on a device."""
         return Draw(self.angle.to(device), self.noise.to(device))
@@ -47,7 +43,7 @@ class SprintBatch(NoisyBatch):
         text: states [B, L, D] and mask.
         guidance: scales [B].
         jump: of the pictures that the critic judges.
-        real, fake: of pictures before they are judged; `fake` as well of jumps and ends whose features are compared.
+        real, fake: of pictures before they are judged.
         path: trajectories that were followed before; None to follow new ones, from these pictures and this noise.
     """
 

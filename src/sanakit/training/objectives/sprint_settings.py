@@ -68,8 +68,6 @@ class TrajectoryConfig:
             steps as are left there.
         stored: trajectories that are followed before the first step and kept in the cache; every step takes some of
             them, so each serves many times. 0 follows new ones in every step.
-        features: how much the distance of the teacher's features of jump and end weighs beside that of the two
-            themselves; features are of the blocks and at the noise of `critic`. 0 for none.
     """
 
     weight: Weight = 0.0
@@ -77,7 +75,6 @@ class TrajectoryConfig:
     points: Annotated[int, Bounds(least=1, most=1000)] = 3
     noise: Share = 0.5
     stored: Count = 0
-    features: Weight = 0.0
 
     @property
     def mean_steps(self) -> float:
@@ -115,7 +112,7 @@ class SprintConfig:
         adaptive: a layer learns the loss at each time and guidance, and the loss is divided by it.
         max_time: share of pure noise among the samples that the critic judges, which the student is then asked for in a
             pass of their own; null judges those of the consistency loss.
-        critic: who judges; `trajectory.features` reads its blocks and times, too.
+        critic: who judges.
     """
 
     student: Annotated[str, Bounds()] | None = None
@@ -146,11 +143,6 @@ class SprintConfig:
                 f"sprint.guidance has {len(self.guidance)} scales, and the student is not told which "
                 "(sprint.guidance_input=false): leave one of them"
             )
-
-    @property
-    def reads_features(self) -> bool:
-        """Whether a step of the student reads the teacher's features of what it drew."""
-        return self.adversarial > 0 or (self.trajectory.weight > 0 and self.trajectory.features > 0)
 
     def is_critics(self, step: int) -> bool:
         """Return whether a step is the critic's: every other one, if there is a critic."""

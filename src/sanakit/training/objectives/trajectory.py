@@ -2,21 +2,20 @@
 
     noise or a noisy picture ──▶ teacher: some guided steps of DPM-Solver++ ──▶ points x_0, x_1, ... at falling levels
                                                                             └──▶ their common end
-    x_k ──▶ student ──▶ x0 ──▶ its distance from the end, and that of the teacher's features of both
+    x_k ──▶ student ──▶ x0 ──▶ its distance from the end
 
 A consistency loss says the same of neighbouring points alone, and relies on the student itself for the rest of the way.
 Here the end is computed, which takes two passes of the teacher a step, and nothing can feed back.
 
 Sources: Luhman and Luhman 2021, "Knowledge distillation in iterative generative models", arXiv:2101.02388 (from noise
-alone); the distance is the pseudo-Huber of Song and Dhariwal 2023, arXiv:2310.14189, section 3.3; features beside
-latents as in Kang et al. 2024, "Distilling diffusion models into conditional GANs", arXiv:2405.05967.
+alone); the distance is the pseudo-Huber of Song and Dhariwal 2023, arXiv:2310.14189, section 3.3.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -107,24 +106,5 @@ def follow(x: Tensor, levels: Levels, velocity: Velocity, text: TextStates, guid
 
 def end_distance(x0: Tensor, end: Tensor) -> Tensor:
     """Return the mean over samples of sqrt(d^2 + c^2) - c, a scalar; d^2 is the mean square of x0 - end."""
-    return _huber((x0 - end).square().flatten(1).mean(1))
-
-
-def feature_distance(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
-    """Return the distance of features [B, N, D] of some blocks, a scalar.
-
-    As LPIPS (Zhang et al. 2018, arXiv:1801.03924), for latents: tokens of unit length, their squared distance averaged
-    over tokens and blocks, each sample's rounded off as in `end_distance`.
-    """
-    pairs = zip(found, wanted, strict=True)
-    squares = [(_unit(a) - _unit(b)).square().sum(-1).mean(-1) for a, b in pairs]
-    return _huber(torch.stack(squares).mean(0))
-
-
-def _unit(tokens: Tensor) -> Tensor:
-    return torch.nn.functional.normalize(tokens.float(), dim=-1)
-
-
-def _huber(square: Tensor) -> Tensor:
-    """Return the mean of sqrt(d^2 + c^2) - c over samples whose d^2 are `square` [B]."""
+    square = (x0 - end).square().flatten(1).mean(1)
     return ((square + _ROUND**2).sqrt() - _ROUND).mean()

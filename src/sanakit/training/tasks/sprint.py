@@ -9,7 +9,7 @@ from functools import cached_property, partial
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sanakit.base.errors import ConfigError
 from sanakit.base.precision import Precision
@@ -28,7 +28,6 @@ from sanakit.training.objectives.objective import Objective, choose_objective
 from sanakit.training.objectives.sprint import SprintDistillation
 from sanakit.training.objectives.sprint_draws import SprintBatch
 from sanakit.training.objectives.sprint_networks import SprintNetwork, Student, Teacher
-from sanakit.training.objectives.trajectory import feature_distance
 from sanakit.training.parallel import World
 from sanakit.training.tasks.dense_time import fit_dense_time
 from sanakit.training.tasks.network import load_base
@@ -214,8 +213,7 @@ class SprintTask(TransformerTask):
         judging = 2 * (judged + heads) if settings.adversarial else 0.0
         if settings.trajectory.weight and not settings.trajectory.stored:
             followed += settings.trajectory.mean_steps * self._guided(positions, words)
-        compared = (2 * self._compared + 1) * judged if self._compared else 0.0
-        return followed + _STEP * once * self._branches + judging + compared
+        return followed + _STEP * once * self._branches + judging
 
     def _guided(self, positions: int, words: int) -> float:
         """Operations of the teacher's guided velocity at one point."""
@@ -234,36 +232,19 @@ class SprintTask(TransformerTask):
         published = (settings.consistency > 0) + (settings.adversarial > 0 and apart)
         return published + (settings.trajectory.points if settings.trajectory.weight else 0)
 
-    @property
-    def _compared(self) -> int:
-        """The jumps of each sample whose features are compared with those of the end."""
-        path = self.settings.trajectory
-        return path.points if path.weight and path.features else 0
-
     def _kept_bytes(self, side: int) -> float:
         """Bytes of a sample that a student's turn keeps for its backward pass."""
         once = kept_bytes(partial(transformer_pass, self.network_config, side, self.words))
         kept = self._kept() * self._branches * once
-        if self.settings.reads_features:
-            teacher = kept_bytes(
-                partial(transformer_pass, self.spec.transformer, side, self.words, frozen=True)
-            )
-            share = (self._judged[-1] + 1) / self.spec.transformer.depth
-            judged = self._compared + (self.settings.adversarial > 0)
-            kept += self._kept() * share * judged * teacher
-        if self._compared:
-            features = self._meta_features(self._compared, side)
-            kept += kept_bytes(lambda: feature_distance(features, features))
-        if self.settings.adversarial:
-            with torch.device("meta"):
-                critic = self._critic()
-            kept += kept_bytes(lambda: critic(self._meta_features(1, side), frozen=True))
-        return kept
-
-    def _meta_features(self, count: int, side: int) -> list[Tensor]:
-        """Return tokens as the teacher's blocks that are judged give them, without memory."""
-        tokens = torch.empty(count, side**2, self.network_config.width, device="meta", requires_grad=True)
-        return [tokens] * len(self._judged)
+        if not self.settings.adversarial:
+            return kept
+        teacher = kept_bytes(partial(transformer_pass, self.spec.transformer, side, self.words, frozen=True))
+        share = (self._judged[-1] + 1) / self.spec.transformer.depth
+        with torch.device("meta"):
+            critic = self._critic()
+            tokens = torch.empty(1, side**2, self.network_config.width, requires_grad=True)
+        heads = kept_bytes(lambda: critic([tokens] * len(self._judged), frozen=True))
+        return kept + self._kept() * share * teacher + heads
 
     def remarks(self) -> Iterator[tuple[str, str]]:
         """Say what the student begins with, and how it is differentiated."""
@@ -289,9 +270,6 @@ class SprintTask(TransformerTask):
             text = f"of {path.steps} guided steps of the teacher; the student is asked at {path.points} points of each"
             if path.stored:
                 text += f", of which {path.stored:,} are stored"
-            if path.features:
-                blocks = ", ".join(map(str, self._judged))
-                text += f"; the teacher's features of jump and end are compared after blocks {blocks}"
             yield "trajectory", text
 
     def main(self, network: nn.Module) -> nn.Module:
