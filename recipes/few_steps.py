@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -12,15 +11,12 @@ from typing import Any
 import torch
 from PIL import Image
 
-from recipes.toybox_model import shows_two, uneven_caption
 from sanakit.base.files import atomic_write
 from sanakit.base.precision import decide
-from sanakit.data.caption_rule import CaptionRule
 from sanakit.evaluation.toybox import outcomes, summarise
 from sanakit.pipeline import ImageRequest, Model, PictureDone, StageDone
-from sanakit.toybox.folder import TABLE, write_pictures
+from sanakit.toybox.folder import write_pictures
 from sanakit.toybox.judging.shipped import load_judge
-from sanakit.toybox.sampling import sample_scene
 from sanakit.toybox.trials import Trial, trials
 from sanakit.training import (
     DataConfig,
@@ -43,13 +39,6 @@ CACHE = Path("runs/sets/256-captions-cache")
 """Latents and text states of the pictures, for every run that has the shipped model's encoders."""
 COUNT = 6000
 CAPTIONS = 4
-UNEVEN = 4
-"""Captions more for a scene of two shapes: all of one thing, only the shape of the other.
-
-Toybox was trained on them as well; the usual four hardly ever say that, and what a student has not read it mixes up.
-"""
-DROPOUT = 0.02
-"""Share of empty prompts: guidance is in the student, so nothing but an empty prompt needs them."""
 SIZE = 256
 BATCH = 16
 WARMUP = 400
@@ -66,24 +55,6 @@ def ready_pictures(folder: Path = PICTURES, count: int = COUNT, size: int = SIZE
     for done in made:
         if done % 500 == 0:
             print(f"picture {done}/{count}", flush=True)
-    add_uneven(folder, count)
-
-
-def add_uneven(folder: Path, count: int) -> None:
-    """Add the `UNEVEN` captions that the first `count` pictures of two shapes lack."""
-    ours = {f"{number:06d}": number for number in range(count)}
-    table = folder / TABLE
-    lines = table.read_text().splitlines()
-    records = [json.loads(line) for line in lines]
-    for record in records:
-        number = ours.get(record["key"])
-        if number is not None and shows_two(scene := sample_scene(number)):
-            draws = (uneven_caption(scene, random.Random(f"uneven-{number}-{k}")) for k in range(UNEVEN))
-            texts = [caption["text"] for caption in record["captions"]]
-            record["captions"] += [{"text": text} for text in dict.fromkeys(draws) if text not in texts]
-    told = [json.dumps(record) for record in records]
-    if told != lines:
-        atomic_write(table, "".join(f"{line}\n" for line in told).encode())
 
 
 def sprint_config(
@@ -104,7 +75,7 @@ def sprint_config(
     looks = max(1, steps // 8)
     return TrainConfig(
         folder=folder, task="sprint", base=base, seed=seed, batch=batch, phases=(RunPhase(steps=steps, size=size),),
-        data=DataConfig(path=pictures, cache=cache, square=True, held=held, captions=CaptionRule(dropout=DROPOUT)),
+        data=DataConfig(path=pictures, cache=cache, square=True, held=held),
         sprint=sprint or sprint_settings(), optimizer=OptimizerConfig(lr=lr, betas=(0.9, 0.99)),
         schedule=LRScheduleConfig(warmup=100, cooldown=0.2), clip=1.0, ema=0.998, saving=SavingConfig(minutes=5),
         preview=PreviewConfig(every=looks), validate=looks,

@@ -27,8 +27,6 @@ from sanakit.base.errors import ModelNotFoundError, NumericsError, RequestError
 from sanakit.base.precision import decide
 from sanakit.base.text_states import TextStates
 from sanakit.pipeline import Model, load
-from sanakit.toybox import parse
-from sanakit.toybox.folder import TABLE, write_pictures
 from sanakit.training import DataConfig, TrainConfig, World
 from sanakit.training.objectives.flow_matching import FlowMatching
 from sanakit.training.objectives.sprint_settings import SprintConfig
@@ -282,28 +280,3 @@ def test_a_pruned_model_is_trained_on_towards_the_whole_one(tmp_path: Path) -> N
     assert read_model_spec(folder).transformer.depth == 3
     rows = recover.table([("after 1 step", folder)], 2, tmp_path / "cells").splitlines()
     assert rows[2].startswith("| after 1 step | 3 | 3.8 |")
-
-
-def test_scenes_of_two_shapes_are_also_told_unevenly_and_nothing_else_of_a_set_changes(
-    tmp_path: Path,
-) -> None:
-    list(write_pictures(tmp_path, 12, size=32, captions=2))
-    mine = json.dumps({"key": "mine", "captions": [{"text": "a red cube"}]})
-    table = tmp_path / TABLE
-    table.write_text(table.read_text() + mine + "\n")
-    before = table.read_text().splitlines()
-    few_steps.add_uneven(tmp_path, 12)
-    after = table.read_text().splitlines()
-    added = [
-        [each["text"] for each in json.loads(line)["captions"][2:]]
-        for line, former in zip(after, before, strict=True)
-        if line != former
-    ]
-    assert len(added) == 6  # of the first twelve scenes so many show two shapes
-    assert after[-1] == mine
-    for text in (text for texts in added for text in texts):
-        bare = [group for group in parse(text).groups if group.colour is group.material is group.size is None]
-        assert len(parse(text).groups) == 2 and len(bare) == 1
-    list(write_pictures(tmp_path, 12, size=32, captions=2))
-    few_steps.add_uneven(tmp_path, 12)
-    assert table.read_text().splitlines() == after
