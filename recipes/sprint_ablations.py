@@ -157,9 +157,8 @@ def table(steps: int) -> str:
 
 def expected(wanted: Sequence[tuple[str, int]], steps: int) -> float:
     """Seconds that the runs will take by the plan of the usual one; processes side by side share the cores."""
-    usual = replace(
-        config_of(USUAL, 0, steps), folder=RUNS / "plan"
-    )  # not one that has begun, with other settings
+    # In a folder of its own: the variant's may hold a run that began with other settings, which a session refuses.
+    usual = replace(config_of(USUAL, 0, steps), folder=RUNS / "plan")
     return len(wanted) * Session(usual).plan.seconds * steps
 
 
