@@ -55,7 +55,7 @@ chips: $(DEV_READY)
 check: $(DEV_READY)
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
-	$(PY) -m mypy --strict src
+	$(PY) -m mypy --strict
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q tests/rules
 
 bench: $(DEV_READY)

@@ -127,10 +127,11 @@ def modulate(width: int) -> None:
 
 def add_and_modulate(width: int) -> None:
     """The same of a sum behind a gate, both ways, and rounded to int8."""
-    x, three = torch.empty(2, 64, width, dtype=BF16), torch.empty(3, 2, width, dtype=BF16)
-    total, out = norm.forward_sum(x, x, *three, 1e-6)
-    norm.backward_gated(out, total, total, x, three[0], three[2], 1e-6)
-    norm.forward_sum_quant(x, x, *three, 1e-6)
+    x = torch.empty(2, 64, width, dtype=BF16)
+    gate, shift, scale = torch.empty(3, 2, width, dtype=BF16)
+    total, out = norm.forward_sum(x, x, gate, shift, scale, 1e-6)
+    norm.backward_gated(out, total, total, x, gate, scale, 1e-6)
+    norm.forward_sum_quant(x, x, gate, shift, scale, 1e-6)
 
 
 def product(width: int) -> None:
@@ -161,7 +162,8 @@ CASES: dict[str, tuple[Callable[[int], None], tuple[int, ...]]] = {
 def compile_all(chip: int) -> Iterator[Compiled]:
     """Run every launcher with the launch itself left out."""
     triton.runtime.driver.set_active(Absent(chip))
-    tuning.chip, tuning.USER = lambda device: f"sm_{chip}", Path()  # the chip's parameters that ship
+    tuning.chip = lambda device: f"sm_{chip}"  # type: ignore[assignment]  # without its cache
+    tuning.USER = Path()  # the chip's parameters that ship
     for op, (run, sizes) in CASES.items():
         for size in sizes:
             for name, kernel in _caught(run, size):

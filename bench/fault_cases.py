@@ -67,8 +67,9 @@ class Sources:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        recipe = {"width": 16, "depth": 1}
-        self.models = [write_tiny(home / f"model{seed}", Recipe(seed=seed, **recipe)) for seed in (1, 2)]
+        self.models = [
+            write_tiny(home / f"model{seed}", Recipe(seed=seed, width=16, depth=1)) for seed in (1, 2)
+        ]
         self.wide = write_tiny(home / "wide", Recipe(width=256, heads=8, cross_heads=8, depth=1))
         self.pth = [home / f"{seed}.pth" for seed in (1, 2)]
         for model, path in zip(self.models, self.pth, strict=True):
@@ -247,7 +248,7 @@ def _weights(run: Path) -> dict[str, str]:
     newest = Checkpoints(run).latest()
     assert newest is not None
     return {  # tensors: their order in the file is the writer's own
-        name: hashlib.sha256(tensor.contiguous().view(-1).view(torch.uint8).numpy()).hexdigest()
+        name: hashlib.sha256(tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes()).hexdigest()
         for path in newest.glob("*.safetensors")
         for name, tensor in load_file(path).items()
     }

@@ -234,7 +234,7 @@ def seconds(work: Callable[[], Any], device: str) -> float:
         return median_seconds(work, 1)
     _, work = record_cuda(work)
     flush = torch.empty(256 << 20, dtype=torch.uint8, device=device)
-    found = []
+    found: list[float] = []
     for _ in range(ROUNDS + 3):
         flush.zero_()
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))

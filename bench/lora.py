@@ -27,6 +27,7 @@ from sanakit.adapt.lora import (
     open_layers,
     replace_adapters,
 )
+from sanakit.adapt.runner import Runner
 from sanakit.base.precision import decide
 from sanakit.base.text_states import TextStates
 from sanakit.benchmark.workload import random_transformer
@@ -70,12 +71,14 @@ def main() -> None:
     config = replace(PRESETS[given.model], depth=given.blocks)
     state = random_transformer(config, torch.float32).state_dict()
 
-    def build(prepare: Callable[[SanaTransformer], object]) -> nn.Module:
+    def build(prepare: Callable[[SanaTransformer], object]) -> SanaTransformer | Runner:
         with torch.device("meta"):
             model = SanaTransformer(config)
         model.load_state_dict({name: part.clone() for name, part in state.items()}, assign=True)
         prepare(model)
-        return edit(model.eval().requires_grad_(False), "transformer", engine)
+        made = edit(model.eval().requires_grad_(False), "transformer", engine)
+        assert isinstance(made, SanaTransformer | Runner)
+        return made
 
     def plain(model: SanaTransformer) -> None:
         """Without LoRAs."""

@@ -112,10 +112,11 @@ class Cluster:
 
     def serve(self, *words: str) -> str:
         """What `serve` prints."""
-        command = [self._bin / "serve", words[0], "-a", self.dashboard, *words[1:]]
-        return subprocess.run(
+        command = [str(self._bin / "serve"), words[0], "-a", self.dashboard, *words[1:]]
+        done = subprocess.run(
             command, capture_output=True, text=True, check=True, timeout=PATIENCE, env=self._environment
-        ).stdout
+        )
+        return done.stdout
 
     def deploy(self, config: dict[str, Any], folder: Path) -> None:
         """Deploy a configuration, once the cluster is up, and wait until it runs."""

@@ -107,6 +107,8 @@ def ours(
 
 def theirs(peer: nn.Module, batch: NoisyBatch) -> Callable[[], float]:
     """One step of a plain training script."""
+    text = batch.text
+    assert isinstance(text, TextStates)
     peer.train().requires_grad_(True)
     optimizer = torch.optim.AdamW(peer.parameters(), lr=1e-5, betas=(0.9, 0.99), weight_decay=0.0)
     t = batch.t[:, None, None, None]
@@ -115,8 +117,8 @@ def theirs(peer: nn.Module, batch: NoisyBatch) -> Callable[[], float]:
     def step() -> float:
         with torch.autocast("cpu", torch.bfloat16):
             predicted: Tensor = peer(
-                noisy, encoder_hidden_states=batch.text.states, timestep=(1000 * batch.t).floor(),
-                encoder_attention_mask=batch.text.mask, return_dict=False,
+                noisy, encoder_hidden_states=text.states, timestep=(1000 * batch.t).floor(),
+                encoder_attention_mask=text.mask, return_dict=False,
             )[0]  # fmt: skip
         loss = torch.nn.functional.mse_loss(predicted.float(), target)
         loss.backward()

@@ -98,10 +98,10 @@ def jobs(device: str, small: bool) -> Iterator[Job]:
         )  # fmt: skip
     for channels in (8,) if small else (128, 1024):
         picture = normal(1, channels, 4 * side, 4 * side).contiguous(memory_format=torch.channels_last)
-        weight = normal(channels)
+        gain = normal(channels)
         yield Job(
             kernel="rms_norm", size=_padded(channels),
-            run=lambda p=picture, w=weight: rms.rms_norm(p, p, w, w, 1e-5),
+            run=lambda p=picture, w=gain: rms.rms_norm(p, p, w, w, 1e-5),
         )  # fmt: skip
 
 

@@ -45,7 +45,8 @@ def softmax_mix(
         key = qk_norm(key, norm.key, norm.eps)
     if angles is not None:
         query, key = (rotate_pairs(part.float(), angles).to(part.dtype) for part in (query, key))
-    mixed = F.scaled_dot_product_attention(*(part.transpose(1, 2) for part in (query, key, value)))
+    query, key, value = (part.transpose(1, 2) for part in (query, key, value))
+    mixed = F.scaled_dot_product_attention(query, key, value)
     return mixed.transpose(1, 2)
 
 

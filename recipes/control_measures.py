@@ -14,6 +14,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from sanakit.data.image import to_image
 from sanakit.evaluation.control import correlation, edge_f1
 from sanakit.evaluation.toybox import to_tensor
 from sanakit.pipeline import ImageRequest, Model
-from sanakit.pipeline.control import Control
+from sanakit.pipeline.control import Control, ControlFile
 from sanakit.pipeline.inputs import InputImage
 from sanakit.toybox import Scene, caption, parse, render, sample_scene
 from sanakit.toybox.depth import NEAREST, depth, depth_levels
@@ -137,10 +138,10 @@ def score(
         if reader is not None:
             depths.append(_depth_correlation(picture, case, reader))
         verdict = judge(parse(case.prompt), read(network, stack([to_tensor(picture)]))[0][0])
-        right.append(verdict.correct)
+        right.append(float(verdict.correct))
         words.append(verdict.score)
     figures = {"edges": edges, "depth": depths, "prompt": right, "score": words}
-    return {name: round(float(np.mean(values)), 4) for name, values in figures.items() if values}
+    return {name: round(fmean(values), 4) for name, values in figures.items() if values}
 
 
 @torch.no_grad()
@@ -160,7 +161,7 @@ def draw_with(
 
     def draw(case: Case, number: int) -> Image.Image:
         controls = tuple(
-            Control(network=folder, picture=InputImage.of(case.controls[kind]), scale=scale)
+            Control(network=ControlFile.take(folder), picture=InputImage.of(case.controls[kind]), scale=scale)
             for kind, folder in nets.items()
         )
         request = ImageRequest(prompt=case.prompt, seed=number, steps=steps, controls=controls)

@@ -30,7 +30,8 @@ def trained_autoencoder(run: GpuRun) -> DCAE:
     model, _ = shipped_autoencoder()
     if (run.folder / "autoencoder.pt").exists():
         model.load_state_dict(run.tensors("autoencoder.pt"))
-    return model.to(DEVICE, memory_format=torch.channels_last)
+    model.to(DEVICE, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model
 
 
 def train_autoencoder(run: GpuRun) -> None:

@@ -59,7 +59,7 @@ class Learner:
         def run() -> dict[str, Tensor]:
             self.network.zero_grad(set_to_none=True)
             found = losses()
-            found[loss].backward()  # type: ignore[no-untyped-call]
+            found[loss].backward()
             return {name: value.detach() for name, value in found.items()}
 
         return run

@@ -175,11 +175,11 @@ def render_pictures(
     The same pictures as `sanakit.toybox.render` draws, to the rounding of the device.
     """
     cast = _compiled_cast() if compiled else cast_rays
-    points = [axis[None].to(scenes.world.device) for axis in screen_points(size * samples, size * samples)]
+    u, v = (axis[None].to(scenes.world.device) for axis in screen_points(size * samples, size * samples))
     for start in range(0, len(scenes), CHUNK):
         # The last chunk is filled up with the last scene: a graph is compiled for one number of scenes.
         rows = torch.arange(start, start + CHUNK).clamp(max=len(scenes) - 1).to(scenes.world.device)
-        light = cast(*points, scenes.world[rows], scenes.objects[rows])  # [B, 3, R]
+        light = cast(u, v, scenes.world[rows], scenes.objects[rows])  # [B, 3, R]
         linear = light.view(CHUNK, 3, size, samples, size, samples).mean(dim=(3, 5))
         levels = linear.clamp_(0, 1).pow_(1 / GAMMA).mul_(255).round_().to(torch.uint8)
         yield levels[: len(scenes) - start]

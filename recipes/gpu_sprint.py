@@ -60,7 +60,7 @@ class SprintTraining:
         self.student = Student(student.requires_grad_(True), adaptive=True)
         self.critic = Critic(teacher.config.width, len(judged), partial(LocalBatchNorm, size=VIRTUAL_BATCH))
         tokenizer, text = shipped_text(self.spec)
-        self.text = text.to(DEVICE).eval().requires_grad_(False)
+        self.text = text.to(DEVICE).eval().requires_grad_(False)  # type: ignore[arg-type]  # a wrapper's
         self.empty = read_captions(tokenizer, [""]).to(DEVICE)
         null = self.states(self.empty)
         self.scales = torch.tensor(self.settings.guidance, device=DEVICE)

@@ -85,7 +85,7 @@ def recipe_trainer(model: nn.Module, config: TrainConfig, players: Sequence[Play
 def run_training(
     model: nn.Module,
     config: TrainConfig,
-    losses: Callable[..., Mapping[str, Tensor]],
+    losses: Callable[[Any, torch.Generator], dict[str, Tensor]],
     batches: Callable[[int], Any],
 ) -> Trainer:
     """Train to the end, from the newest checkpoint of the run, and print how it goes; return the trainer."""

@@ -77,6 +77,9 @@ from sanakit.weights import ModelSpec, Schedule, write_folder
 GPU_WEIGHTS = GPU_FOLDER / "autoencoder.pt"
 TRAIN_SCENES = 24_000
 HELD_SCENES = 500
+Coding = Callable[[Tensor], Tensor]
+"""Half of an autoencoder: pictures to latents, or back."""
+
 ANCHOR = 0.01
 STEEP = 20.0
 """Weight of the squared error of differences: with it, it is about as large as the L1 of pixels."""
@@ -135,8 +138,9 @@ def train_autoencoder(steps: int | None = None) -> None:
     """DC-AE by reconstruction; noise on the latent teaches the decoder to bear a flow's errors."""
     shards = SceneShards(RUNS / "train")
     torch.manual_seed(0)
-    model = DCAE(AUTOENCODERS["toybox"]).to(DEVICE, memory_format=torch.channels_last)
-    encode, decode = torch.compile(model.encode), torch.compile(model.decode)
+    model = DCAE(AUTOENCODERS["toybox"]).to(DEVICE, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    encode: Coding = torch.compile(model.encode)
+    decode: Coding = torch.compile(model.decode)
 
     def batches(step: int) -> Tensor:
         pixels = pixels_of(shards, batch_indices(step, AUTOENCODER_BATCH, len(shards), seed=0))
@@ -165,7 +169,8 @@ def train_decoder(steps: int | None = None) -> None:
     shards, model = SceneShards(RUNS / "train"), trained_autoencoder(refined=False, sharpened=False)
     if GPU_WEIGHTS.exists():
         load_decoder(model, torch.load(GPU_WEIGHTS, weights_only=True))
-    encode, decode = torch.compile(model.encode), torch.compile(model.decode)
+    encode: Coding = torch.compile(model.encode)
+    decode: Coding = torch.compile(model.decode)
 
     def batches(step: int) -> Tensor:
         return pixels_of(shards, batch_indices(step, DECODER_BATCH, len(shards), seed=1)).to(DEVICE)
@@ -211,7 +216,8 @@ def trained_autoencoder(refined: bool = True, sharpened: bool = True) -> DCAE:
         recipe_trainer(model.decoder, DECODER).ema.copy_to(model.decoder)
     if sharpened and SHARPEN.folder.exists():
         load_sharpened(model)
-    return model.to(DEVICE, memory_format=torch.channels_last).eval()
+    model.to(DEVICE, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.eval()
 
 
 def encode_latents() -> None:
@@ -228,7 +234,7 @@ def encode_latents() -> None:
         print(f"{name}: latents {tuple(latents.shape)}, scaling factor {factor}", flush=True)
 
 
-def encoded(encode: Callable[[Tensor], Tensor], folder: Path) -> Tensor:
+def encoded(encode: Coding, folder: Path) -> Tensor:
     """The latents of a folder's pictures; every thousand are kept beside the pictures, so a second call resumes."""
     shards, parts, begun = SceneShards(folder), [], time.monotonic()
     for start in range(0, len(shards), SHARD):
@@ -245,7 +251,7 @@ def encoded(encode: Callable[[Tensor], Tensor], folder: Path) -> Tensor:
 
 
 @torch.no_grad()
-def encoded_rows(encode: Callable[[Tensor], Tensor], shards: SceneShards, rows: range) -> Tensor:
+def encoded_rows(encode: Coding, shards: SceneShards, rows: range) -> Tensor:
     """The latents of some pictures, [n, C, h, w] bf16."""
     parts = []
     for start in rows[::16]:

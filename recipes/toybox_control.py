@@ -19,6 +19,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
@@ -81,7 +82,7 @@ def write_depths(folder: Path, count: int) -> Iterator[int]:
         path = folder / f"{number:06d}.png"
         if not path.exists():
             levels = Image.fromarray(depth_levels(sample_scene(number), SIZE).numpy())
-            atomic_write(path, lambda draft, levels=levels: levels.save(draft, format="PNG"))
+            atomic_write(path, partial(levels.save, format="PNG"))
         yield number + 1
 
 

@@ -32,6 +32,7 @@ from sanakit.data.image import to_image
 from sanakit.evaluation import Share
 from sanakit.evaluation.toybox import to_tensor
 from sanakit.pipeline import ImageRequest, Model, load
+from sanakit.pipeline.inputs import InputImage
 from sanakit.pipeline.regions import Region
 from sanakit.toybox import GroupSpec, Scene, SceneSpec, full_spec, phrase, render, sample_scene
 from sanakit.toybox.captions import name_group
@@ -114,8 +115,8 @@ def words(number: int) -> Case:
     said = full_spec(scene)
     request = ImageRequest(
         prompt=phrase(replace(full_spec(new), relation=said.relation)),
-        source=picture, source_prompt=phrase(said), seed=number,
-    )  # type: ignore[arg-type]  # fmt: skip
+        source=InputImage.of(picture), source_prompt=phrase(said), seed=number,
+    )  # fmt: skip
     wanted = sorted(_words(o) for o in new.objects)
     return Case(
         request=request,
@@ -253,12 +254,13 @@ def _words(item: SceneObject | Found) -> tuple[str, str, str, str]:
     return item.shape, item.colour, item.material, item.size
 
 
-def _has(found: Reading, name: str, word: str, wanted: list[tuple[str, ...]]) -> bool:
+def _has(found: Reading, name: str, word: str, wanted: Sequence[tuple[str, ...]]) -> bool:
     """Whether the attribute is seen: the floor, or for objects that as many show the word as are to."""
     if name == "floor":
         return found.floor == word
     at = ("shape", "colour", "material", "size").index(name)
-    return sum(getattr(o, name) == word for o in found.objects) == sum(w[at] == word for w in wanted)
+    seen = sum(bool(getattr(o, name) == word) for o in found.objects)
+    return seen == sum(words[at] == word for words in wanted)
 
 
 def _rest(found: Reading, name: str) -> tuple[object, ...]:

@@ -82,8 +82,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/followed"))
     given = parser.parse_args()
     try:
-        models = [read_model_spec(resolve(name)) for name in (given.student, given.before, given.teacher)]
-        print(f"{follow(*models, given.out)} is written")
+        student, before, teacher = (
+            read_model_spec(resolve(name)) for name in (given.student, given.before, given.teacher)
+        )
+        print(f"{follow(student, before, teacher, given.out)} is written")
     except SanakitError as error:
         print(f"error: {error}.", file=sys.stderr)
         raise SystemExit(2) from None

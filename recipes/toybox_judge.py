@@ -126,7 +126,7 @@ def train_judge(
     config's. compiled: worth its minute in long runs.
     """
     torch.manual_seed(config.seed)
-    model = Judge().to(memory_format=torch.channels_last)
+    model = Judge().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     forward = torch.compile(model) if compiled else model
 
     def picture(place: int, drawn: int) -> tuple[Tensor, Scene]:
@@ -154,7 +154,8 @@ def trained(config: TrainConfig = CONFIG) -> Judge:
     """The judge of a run with its averaged weights."""
     model = Judge()
     recipe_trainer(model, config).ema.copy_to(model)
-    return model.to(memory_format=torch.channels_last).eval()
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.eval()
 
 
 def measure() -> None:

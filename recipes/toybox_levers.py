@@ -1,12 +1,13 @@
-"""What to switch on when Toybox is trained on: the shipped weights under each lever, for as much processor time each.
+"""What to switch on when Toybox is trained: the same weights under each lever, for as much processor time each.
 
-    python -m recipes.toybox_levers [VARIANT ...] --minutes 12
+    python -m recipes.toybox_levers [VARIANT ...] --minutes 12             the shipped weights, trained on
+    python -m recipes.toybox_levers [VARIANT ...] --minutes 9 --fresh      from fresh weights
 
-Needs the latents of `recipes.toybox`. Each variant starts from the shipped weights and trains at a constant rate. Its
-averaged weights are then measured on scenes and prompts held out: the flow's loss at fixed times and noise; how much
-worse it is if a caption of two things swaps their colours and materials, and in how many scenes; how often the
-alignment head is right; and what the judge reads in pictures. Time is the processor's, of all threads, so that variants
-measured beside other work compare. A variant that was measured is not trained again.
+Needs the latents of `recipes.toybox`. Each variant trains at a constant rate. Its averaged weights are then measured on
+scenes and prompts held out: the flow's loss at fixed times and noise; how much worse it is if a caption of two things
+swaps their colours and materials, and in how many scenes; how often the alignment head is right; and, but for fresh
+ones, whose pictures show nothing yet, what the judge reads in pictures. Time is the processor's, of all threads, so
+that variants measured beside other work compare. A variant that was measured is not trained again.
 """
 
 from __future__ import annotations
@@ -17,18 +18,19 @@ import random
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from recipes.settings import recipe_trainer, resumable, settings
 from recipes.toybox_alignment import WORDS, hits
 from recipes.toybox_flow import FlowTraining, LatentScenes, Levers, open_scenes
-from recipes.toybox_model import MODEL, read_captions
+from recipes.toybox_model import DEVICE, MODEL, TextToVelocity, fresh_networks, read_captions
 from recipes.toybox_second import CELLS, HELD_CELLS, HELD_LATENTS, LATENTS, shipped_networks
 from recipes.toybox_shards import RUNS, SIZE
 from recipes.toybox_text import extended_text
@@ -37,7 +39,7 @@ from sanakit.base.precision import decide
 from sanakit.evaluation.toybox import outcomes, summarise
 from sanakit.pipeline.model import Model
 from sanakit.pipeline.request import ImageRequest
-from sanakit.text import TextEncoder
+from sanakit.text import TextEncoder, load_tokenizer
 from sanakit.toybox import Scene, SceneSpec, caption, full_spec, phrase
 from sanakit.toybox.judging.shipped import load_judge
 from sanakit.toybox.trials import Trial, trials
@@ -46,7 +48,7 @@ from sanakit.training.objectives import sample_errors
 from sanakit.weights import read_model_spec
 
 FOLDER = RUNS / "levers"
-LR = 3e-4
+LR, FRESH_LR = 3e-4, 1e-3
 BATCH = 64
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
 HELD = 250
@@ -60,7 +62,7 @@ _RESULT = "result.json"
 
 VARIANTS = {
     "shipped": None,
-    "trained on": Levers(),
+    "none": Levers(),
     "alignment": Levers(alignment=0.1),
     "two shapes": Levers(two=0.5),
     "two shapes, unevenly told": Levers(two=0.5, uneven=0.3),
@@ -72,36 +74,60 @@ VARIANTS = {
 }
 
 
-def folder_of(name: str, minutes: float, batch: int) -> Path:
-    """Where a variant's run and its result lie."""
-    return FOLDER / f"{minutes:g}-minutes-of-{batch}" / name.replace(", ", "+").replace(" ", "-")
+@dataclass(frozen=True)
+class Comparison:
+    """What all variants share. minutes: of processor time. batch: scenes of a step. fresh: start from fresh weights."""
+
+    minutes: float
+    batch: int
+    fresh: bool = False
+
+    @property
+    def variants(self) -> list[str]:
+        """The names of those that can be compared: fresh weights that were not trained are not worth measuring."""
+        return [name for name in VARIANTS if not (self.fresh and VARIANTS[name] is None)]
+
+    def folder(self, name: str) -> Path:
+        """Where a variant's run and its result lie."""
+        start = "-fresh" if self.fresh else ""
+        length = f"{self.minutes:g}-minutes-of-{self.batch}{start}"
+        return FOLDER / length / name.replace(", ", "+").replace(" ", "-")
+
+    def result(self, name: str) -> Path:
+        """The file of what was measured."""
+        return self.folder(name) / _RESULT
+
+    def networks(self) -> tuple[PreTrainedTokenizerBase, TextToVelocity]:
+        """The tokenizer, and both networks as every variant starts with them."""
+        torch.manual_seed(0)
+        if not self.fresh:
+            return shipped_networks(extended_text)
+        tokenizer = load_tokenizer(read_model_spec(MODEL).tokenizer_folder)
+        return tokenizer, fresh_networks(len(tokenizer)).to(DEVICE)
 
 
-def measure(name: str, minutes: float, batch: int) -> dict[str, Any]:
+def measure(name: str, comparison: Comparison) -> dict[str, Any]:
     """Train a variant, and keep how it ends."""
-    levers, folder = VARIANTS[name], folder_of(name, minutes, batch)
+    levers, folder = VARIANTS[name], comparison.folder(name)
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped
     scenes = open_scenes(RUNS / "train", LATENTS, CELLS)
-    tokenizer, joint = shipped_networks(extended_text)
+    tokenizer, joint = comparison.networks()
     torch.manual_seed(0)
-    training = FlowTraining(joint, scenes, tokenizer, levers or Levers(), batch)
+    training = FlowTraining(joint, scenes, tokenizer, levers or Levers(), comparison.batch)
     config = settings(
-        folder, 10**6, size=SIZE, batch=batch, lr=LR, weight_decay=0.01, warmup=20, cooldown=0.0, ema=0.98,
-        minutes=10**6, optimizer=training.levers.optimizer,
+        folder, 10**6, size=SIZE, batch=comparison.batch, lr=FRESH_LR if comparison.fresh else LR,
+        weight_decay=0.01, warmup=20, cooldown=0.0, ema=0.98, minutes=10**6, optimizer=training.levers.optimizer,
     )  # fmt: skip
     trainer = recipe_trainer(training.model, config)
     if levers is not None:
-        train_for(trainer, training, minutes * 60)
+        train_for(trainer, training, comparison.minutes * 60)
     with trainer.ema.applied(training.model):
         training.model.eval()
-        found = {
-            "steps": trainer.step,
-            **held_out(training),
-            **binding(training),
-            **drawn(training).to_json(),
-        }
+        found = {"steps": trainer.step, **held_out(training), **binding(training)}
+        if not comparison.fresh:
+            found |= drawn(training)
     folder.mkdir(parents=True, exist_ok=True)
-    atomic_write(folder / _RESULT, json.dumps(found).encode())
+    atomic_write(comparison.result(name), json.dumps(found).encode())
     return found
 
 
@@ -217,26 +243,28 @@ def drawn(training: FlowTraining) -> dict[str, Any]:
     }
 
 
-def table(minutes: float, batch: int) -> Iterator[str]:
+def table(comparison: Comparison) -> Iterator[str]:
     """What has been measured, as Markdown."""
-    yield (
-        "| variant | steps | loss at "
-        + " | ".join(map(str, TIMES))
-        + " | bound | told apart | head | correct | two objects | score | distance |"
-    )
-    yield "|---" * (9 + len(TIMES)) + "|"
-    for name in VARIANTS:
-        path = folder_of(name, minutes, batch) / _RESULT
-        if not path.exists():
-            continue
-        found = json.loads(path.read_text())
-        losses = [f"{found['loss'][str(t)]:.4f}" for t in TIMES]
-        asked = [found["head"][word] for word in WORDS if word in found["head"]]
-        head = f"{sum(asked) / len(asked):.1%}" if asked else ""
-        bound = [f"{found['bound']:.2%}", f"{found['told_apart']:.1%}"]
-        shares = [f"{part['overall']['accuracy']:.1%}" for part in (found, found["two"])]
-        judged = [*shares, f"{found['score']:.3f}", f"{found['frechet']:.2f}"]
-        yield f"| {' | '.join([name, str(found['steps']), *losses, *bound, head, *judged])} |"
+    judged = [] if comparison.fresh else ["correct", "two objects", "score", "distance"]
+    columns = ["variant", "steps", *(f"loss at {t}" for t in TIMES), "bound", "told apart", "head", *judged]
+    yield f"| {' | '.join(columns)} |"
+    yield "|---" * len(columns) + "|"
+    for name in comparison.variants:
+        path = comparison.result(name)
+        if path.exists():
+            yield f"| {' | '.join([name, *figures(json.loads(path.read_text()))])} |"
+
+
+def figures(found: Mapping[str, Any]) -> list[str]:
+    """The figures of one variant."""
+    losses = [f"{found['loss'][str(t)]:.4f}" for t in TIMES]
+    asked = [found["head"][word] for word in WORDS if word in found["head"]]
+    head = f"{sum(asked) / len(asked):.1%}" if asked else ""
+    told = [str(found["steps"]), *losses, f"{found['bound']:.2%}", f"{found['told_apart']:.1%}", head]
+    if "overall" not in found:
+        return told
+    shares = [f"{part['overall']['accuracy']:.1%}" for part in (found, found["two"])]
+    return [*told, *shares, f"{found['score']:.3f}", f"{found['frechet']:.2f}"]
 
 
 @resumable
@@ -248,12 +276,17 @@ def main() -> None:
     parser.add_argument("variants", nargs="*", choices=[*VARIANTS, []], help="default: all")
     parser.add_argument("--minutes", type=float, default=12, help="of processor time, of all threads")
     parser.add_argument("--batch", type=int, default=BATCH)
+    parser.add_argument("--fresh", action="store_true", help="start from fresh weights, not the shipped ones")
     given = parser.parse_args()
-    for name in given.variants or VARIANTS:
-        if not (folder_of(name, given.minutes, given.batch) / _RESULT).exists():
-            print(name, measure(name, given.minutes, given.batch), flush=True)
+    comparison = Comparison(given.minutes, given.batch, given.fresh)
+    wanted = given.variants or comparison.variants
+    if not set(wanted) <= set(comparison.variants):
+        parser.error("--fresh: weights that were not trained show nothing, so leave out `shipped`")
+    for name in wanted:
+        if not comparison.result(name).exists():
+            print(name, measure(name, comparison), flush=True)
             torch.compiler.reset()
-    print("\n".join(table(given.minutes, given.batch)))
+    print("\n".join(table(comparison)))
 
 
 if __name__ == "__main__":

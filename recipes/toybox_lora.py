@@ -35,15 +35,24 @@ from sanakit.data.image import to_image
 from sanakit.evaluation import Share
 from sanakit.evaluation.toybox import outcomes, to_tensor
 from sanakit.pipeline import ImageRequest, Model, load
+from sanakit.pipeline.loras import take_loras
 from sanakit.toybox import Scene, SceneObject, full_spec, phrase, render, sample_scene
 from sanakit.toybox.folder import write_pictures
 from sanakit.toybox.grammar import COLOURS, FLOORS, LIGHTS, GroupSpec, SceneSpec
 from sanakit.toybox.judging.network import stack
 from sanakit.toybox.judging.shipped import load_judge
 from sanakit.toybox.trials import Trial, trials
-from sanakit.training import LRScheduleConfig, OptimizerConfig, RunPhase, SavingConfig, TrainConfig, sentences
-from sanakit.training.config import DataConfig, PreviewConfig
+from sanakit.training import (
+    DataConfig,
+    LRScheduleConfig,
+    OptimizerConfig,
+    RunPhase,
+    SavingConfig,
+    TrainConfig,
+    sentences,
+)
 from sanakit.training.lora_settings import LoraConfig, PriorConfig
+from sanakit.training.sections import PreviewConfig
 from sanakit.training.session import Session
 from sanakit.weights import LORA_FILE
 
@@ -202,7 +211,7 @@ def drawing(
 
     drawn: the folder of the pictures.
     """
-    loras = () if name == "base" else (str(RUNS / name / "lora" / LORA_FILE),)
+    loras = take_loras(() if name == "base" else RUNS / name / "lora" / LORA_FILE)
 
     def draw(prompt: str, seed: int) -> Image.Image:
         path = RUNS / drawn / name / f"{seed:04}-{prompt.replace(' ', '-')}.png"
