@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from recipes import ablations, curves, solvers
+from recipes import ablations, curves, solvers, toybox_levers
 from recipes.ablations import VARIANTS, config_of, network
 from sanakit.transformer import PRESETS, TransformerConfig
 
@@ -40,6 +40,31 @@ def test_a_table_of_ablations_has_means_and_spreads(tmp_path: Path, monkeypatch:
         "| sana | 3 | 0.700 ± 0.200 |  | 0.250 ± 0.000 | 2.000 ± 0.000 |",
         "| CAME | 2 | 0.450 ± 0.071 | -0.150 ± 0.071 | 0.250 ± 0.000 | 2.000 ± 0.000 |",
     ]
+
+
+def test_levers_are_compared_from_one_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Fresh weights have no row without training, and no pictures that a judge could read."""
+    monkeypatch.setattr(toybox_levers, "FOLDER", tmp_path)
+    share = {"accuracy": 0.5}
+    judged = {"overall": share, "two": {"overall": {"accuracy": 0.25}}, "score": 0.75, "frechet": 2.0}
+    found = {
+        "steps": 7, "loss": {str(t): 0.125 for t in toybox_levers.TIMES}, "head": {}, "bound": 0.01, "told_apart": 0.6,
+    }  # fmt: skip
+    for fresh in (False, True):
+        comparison = toybox_levers.Comparison(9.0, 64, fresh)
+        path = comparison.result("muon")
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(found | ({} if fresh else judged)))
+        head, rule, row = toybox_levers.table(comparison)
+        assert head.count("|") == rule.count("|") == row.count("|")
+        assert ("50.0% | 25.0% | 0.750 | 2.00" in row) is not fresh
+        assert ("shipped" in comparison.variants) is not fresh
+    monkeypatch.setattr("sys.argv", ["toybox_levers", "shipped", "--fresh"])
+    with pytest.raises(SystemExit, match="2"):
+        toybox_levers.main()
+    assert "leave out `shipped`" in capsys.readouterr().err
 
 
 def test_curves_of_seeds_belong_together() -> None:
