@@ -88,15 +88,10 @@ def sprint_settings(warmup: int = WARMUP, student: str | None = None) -> SprintC
 
 
 def trajectory_settings(
-    student: str | None = None, adversarial: float = 0.0, stored: int = STORED, simulated: float = 0.0
+    student: str | None = None, adversarial: float = 0.0, stored: int = STORED
 ) -> SprintConfig:
-    """Settings of a student that learns where its teacher's own steps end, in place of consistency.
-
-    simulated: share of the trajectories that begin at the student's own pictures; of the others six in ten begin at
-    noise.
-    """
-    noise = 0.6 * (1 - simulated)
-    path = TrajectoryConfig(weight=1.0, steps=8, points=2, noise=noise, simulated=simulated, stored=stored)
+    """Settings of a student that learns where its teacher's own steps end, in place of consistency."""
+    path = TrajectoryConfig(weight=1.0, steps=8, points=2, noise=0.6, stored=stored)
     return SprintConfig(student=student, consistency=0.0, adversarial=adversarial, trajectory=path)
 
 

@@ -141,21 +141,13 @@ def main() -> None:
         default=STORED,
         help="trajectories that are followed first and used again and again; 0 follows new ones in every step",
     )
-    parser.add_argument(
-        "--simulated",
-        type=float,
-        default=0.0,
-        help="share of the trajectories that begin at pictures of --student's own with noise, as its second step does",
-    )
     parser.add_argument("--folder", type=Path, default=RUN, help="of the run")
     parser.add_argument("--compile", action="store_true")
     given = parser.parse_args()
     if given.trajectories:
-        sprint = trajectory_settings(given.student, given.adversarial, given.stored, given.simulated)
-    elif given.adversarial or given.simulated:
-        parser.error(
-            "--adversarial and --simulated are for --trajectories; the published losses have a critic of 0.5"
-        )
+        sprint = trajectory_settings(given.student, given.adversarial, given.stored)
+    elif given.adversarial:
+        parser.error("--adversarial is for --trajectories: the published losses have a critic of weight 0.5")
     else:
         sprint = sprint_settings(given.warmup, given.student)
     config = sprint_config(

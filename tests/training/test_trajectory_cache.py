@@ -79,25 +79,6 @@ def test_what_was_followed_is_kept_and_shared_by_runs(teacher: Path, tmp_path: P
         assert len(task_of(tmp_path / "apart", apart).trajectories.missing()) == 20
 
 
-def test_those_that_begin_at_the_student_s_pictures_are_that_student_s(teacher: Path, tmp_path: Path) -> None:
-    first = {"task": "sprint", "base": str(teacher), "model": {}, "sprint": {"adversarial": 0.0}}
-    for name, steps in (("one", 1), ("two", 2)):
-        run(tmp_path / name, **first, phases=[{"steps": steps, "size": 64}])
-    changes = settings(teacher, tmp_path / "cache", noise=0.2, simulated=0.8)
-
-    def begun(name: str) -> SprintTask:
-        student = {"student": str(tmp_path / name / "model")}
-        return task_of(tmp_path / "run", changes | {"sprint": changes["sprint"] | student})
-
-    task = begun("one")
-    list(task.prepare())
-    told = " ".join(text for _, text in task.remarks())
-    assert "80% begin at pictures of the student's, of which 20 are stored" in told
-    assert begun("one").trajectories.missing() == [] and len(begun("two").trajectories.missing()) == 20
-    (stored,) = task.trajectories.stored(task.data.cached_states)
-    assert all(torch.isfinite(point).all() for point in stored.draw(0, range(40)).points)
-
-
 def _following(event: Event) -> bool:
     return isinstance(event, Progress) and event.label == "following trajectories"
 

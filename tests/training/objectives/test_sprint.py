@@ -195,21 +195,6 @@ def test_new_trajectories_are_those_of_the_run_s_seed_and_step() -> None:
     assert len(set(firsts(0))) > 1
 
 
-def test_simulated_trajectories_begin_at_what_the_student_draws_in_one_step() -> None:
-    """The student's velocity at pure noise is the picture with its sign changed; the batch's noise comes on top."""
-    path = TrajectoryConfig(weight=1.0, steps=4, points=1, noise=0.0, simulated=1.0)
-    made = objective(consistency=0.0, adversarial=0.0, trajectory=path)
-    drawn = batch(1, made)
-    found = made._followed(drawn)
-    assert not found.points[0].requires_grad
-    with torch.no_grad():
-        trig, _ = made.student(drawn.jump.noise, torch.full((4,), torch.pi / 2), drawn.text, drawn.guidance)
-    angle = found.angles[0][:, None, None, None]
-    within("sprint, simulated", found.points[0], -angle.cos() * trig + angle.sin() * drawn.noise, 1e-5)
-    other = replace(drawn, x0=torch.full_like(drawn.x0, torch.nan))  # no picture of the set is read
-    assert torch.equal(made._followed(other).points[0], found.points[0])
-
-
 def test_without_a_critic_the_student_moves_in_every_step() -> None:
     made = objective(adversarial=0.0)
     assert "student_loss" in made.losses(batch(3, made))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import pytest
 import torch
 from torch import Tensor
@@ -55,7 +53,7 @@ def test_points_lie_on_the_trajectory_that_is_followed_from_them() -> None:
             trig = (angle.cos()[:, None, None, None] * x - x0) / angle.sin()[:, None, None, None]
             within("trajectory, jump", x0_from_trig(x, trig, angle), x0, 1e-5)
             direct = (x - angle.cos()[:, None, None, None] * x0) / angle.sin()[:, None, None, None]
-            if levels.origin != "noise":  # there the point of the first level is noise alone
+            if not levels.pure:  # there the point of the first level is noise alone
                 within("trajectory, point", direct, noise, 1e-3)
 
 
@@ -63,29 +61,17 @@ def test_levels_are_the_step_s_own_and_begin_at_noise_as_often_as_asked() -> Non
     settings = TrajectoryConfig(weight=1.0, noise=0.5)
     drawn = [Levels.draw(step, settings, 2.0) for step in range(400)]
     assert drawn == [Levels.draw(step, settings, 2.0) for step in range(400)]
-    assert 0.4 < sum(each.origin == "noise" for each in drawn) / 400 < 0.6
+    assert 0.4 < sum(each.pure for each in drawn) / 400 < 0.6
     assert all(
         each.learnt[0] == 0 and len(set(each.learnt)) == min(3, len(each.levels) - 1) for each in drawn
     )
     assert {number for each in drawn for number in each.learnt} == set(range(10))
     assert all(list(each.levels) == sorted(each.levels, reverse=True) for each in drawn)
     counts = [len(each.levels) - 1 for each in drawn]
-    assert all(count == 10 for count, each in zip(counts, drawn, strict=True) if each.origin == "noise")
+    assert all(count == 10 for count, each in zip(counts, drawn, strict=True) if each.pure)
     assert set(counts) == set(range(1, 11))
     assert sum(counts) / 400 == pytest.approx(settings.mean_steps, rel=0.1)
-    firsts = [each.levels[0] for each in drawn if each.origin != "noise"]
-    assert min(firsts) < 0.1 and max(firsts) > 0.95
-
-
-def test_as_many_begin_at_the_student_s_pictures_as_asked() -> None:
-    settings = TrajectoryConfig(weight=1.0, noise=0.25, simulated=0.5)
-    drawn = [Levels.draw(step, settings, 2.0) for step in range(400)]
-    shares = {origin: count / 400 for origin, count in Counter(each.origin for each in drawn).items()}
-    assert shares == pytest.approx({"noise": 0.25, "student": 0.5, "picture": 0.25}, abs=0.08)
-    assert all(
-        (each.levels[0] > 0.99) == (len(each.levels) == 11) for each in drawn if each.origin == "noise"
-    )
-    firsts = [each.levels[0] for each in drawn if each.origin == "student"]
+    firsts = [each.levels[0] for each in drawn if not each.pure]
     assert min(firsts) < 0.1 and max(firsts) > 0.95
 
 
@@ -100,10 +86,6 @@ def test_the_distance_is_square_near_the_end_and_even_far_from_it() -> None:
 def test_more_points_than_steps_and_no_loss_at_all_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"trajectory\.points is 4.*of 3 steps"):
         TrajectoryConfig(steps=3, points=4)
-    with pytest.raises(
-        ConfigError, match=r"noise \(0.7\) and .simulated \(0.5\) .* together they are at most 1"
-    ):
-        TrajectoryConfig(noise=0.7, simulated=0.5)
     with pytest.raises(ConfigError, match="all 0: nothing is learnt"):
         SprintConfig(consistency=0.0, adversarial=0.0)
     SprintConfig(consistency=0.0, adversarial=0.0, trajectory=TrajectoryConfig(weight=1.0))

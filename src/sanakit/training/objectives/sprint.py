@@ -32,7 +32,7 @@ from sanakit.training.objectives.consistency import (
 from sanakit.training.objectives.flow_matching import phase_config
 from sanakit.training.objectives.ladd import Critic, gradient_penalty
 from sanakit.training.objectives.sprint_draws import SprintBatch, draw
-from sanakit.training.objectives.sprint_networks import SprintNetwork, Teacher, one_step
+from sanakit.training.objectives.sprint_networks import SprintNetwork, Teacher
 from sanakit.training.objectives.trajectory import Levels, Trajectory, end_distance, follow
 from sanakit.training.players import Player, make_player
 from sanakit.training.tasks.latents import LatentBatch
@@ -163,7 +163,8 @@ class SprintDistillation:
         """Follow the guided teacher from the batch's noise, or from its pictures with noise."""
         number = hash_seed("levels", self.config.seed, batch.step)
         levels = Levels.draw(number, self.settings.trajectory, self.shift)
-        return follow_teacher(self.teacher, self.student, batch, levels, self._positions(batch))
+        guided = partial(self.teacher.guided, positions=self._positions(batch))
+        return follow(levels.start(batch.x0, batch.noise), levels, guided, batch.text, batch.guidance)
 
     def _ask(self, batch: SprintBatch, x: Tensor, angle: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the student's F and usual loss at points x [k B, C, h, w], k of each sample of the batch."""
@@ -213,25 +214,6 @@ class SprintDistillation:
     def _positions(self, batch: LatentBatch) -> Positions:
         phase = self.config.phases[batch.phase]
         return phase_config(self.student.transformer.config, phase, self.ratio).positions
-
-
-def follow_teacher(
-    teacher: Teacher,
-    student: nn.Module | None,
-    batch: SprintBatch,
-    levels: Levels,
-    positions: Positions | None,
-) -> Trajectory:
-    """Follow the guided teacher from a batch's noise, or from its pictures or the student's with that noise.
-
-    student: needed only if levels are drawn that begin at its pictures.
-    """
-    x0 = batch.x0
-    if levels.origin == "student":
-        assert student is not None
-        x0 = one_step(student, batch.jump.noise, batch.text, batch.guidance, positions)
-    guided = partial(teacher.guided, positions=positions)
-    return follow(levels.start(x0, batch.noise), levels, guided, batch.text, batch.guidance)
 
 
 def _copied(text: TextStates, copies: int) -> TextStates:

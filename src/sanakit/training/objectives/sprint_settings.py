@@ -66,8 +66,6 @@ class TrajectoryConfig:
         points: of each trajectory that the student is asked at, the first among them.
         noise: share of the trajectories that begin at pure noise; the others begin at noisy pictures, and take as many
             steps as are left there.
-        simulated: share of the trajectories that begin at noisy pictures which the student drew in one step, as it
-            meets them in its second one (backward simulation); those of the set are the rest.
         stored: trajectories that are followed before the first step and kept in the cache; every step takes some of
             them, so each serves many times. 0 follows new ones in every step.
     """
@@ -76,7 +74,6 @@ class TrajectoryConfig:
     steps: Annotated[int, Bounds(least=1, most=1000)] = 10
     points: Annotated[int, Bounds(least=1, most=1000)] = 3
     noise: Share = 0.5
-    simulated: Share = 0.0
     stored: Count = 0
 
     @property
@@ -89,11 +86,6 @@ class TrajectoryConfig:
             raise ConfigError(
                 f"sprint.trajectory.points is {self.points}, and a trajectory of {self.steps} steps has no more points "
                 f"than that; take at most {self.steps} or more steps"
-            )
-        if self.noise + self.simulated > 1:
-            raise ConfigError(
-                f"sprint.trajectory.noise ({self.noise:g}) and .simulated ({self.simulated:g}) are shares of all "
-                "trajectories: together they are at most 1"
             )
 
 
@@ -150,12 +142,6 @@ class SprintConfig:
             raise ConfigError(
                 f"sprint.guidance has {len(self.guidance)} scales, and the student is not told which "
                 "(sprint.guidance_input=false): leave one of them"
-            )
-        path = self.trajectory
-        if path.weight and path.stored and path.simulated and self.student is None:
-            raise ConfigError(
-                "sprint.trajectory.simulated: stored trajectories begin at pictures of sprint.student, and none is "
-                "named; name a model of few steps, or set sprint.trajectory.stored to 0"
             )
 
     def is_critics(self, step: int) -> bool:

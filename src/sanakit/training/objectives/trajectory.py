@@ -5,13 +5,10 @@
     x_k ──▶ student ──▶ x0 ──▶ its distance from the end
 
 A consistency loss says the same of neighbouring points alone, and relies on the student itself for the rest of the way.
-Here the end is computed, which takes two passes of the teacher a step, and nothing can feed back. A picture is one of
-the set, or what the student itself draws in one step: its second step begins at such pictures with noise, whose faults
-are not those of any picture of the set.
+Here the end is computed, which takes two passes of the teacher a step, and nothing can feed back.
 
 Sources: Luhman and Luhman 2021, "Knowledge distillation in iterative generative models", arXiv:2101.02388 (from noise
-alone); the student's own pictures: Yin et al. 2024, "DMD2", arXiv:2405.14867, section 4.5 (backward simulation); the
-distance is the pseudo-Huber of Song and Dhariwal 2023, arXiv:2310.14189, section 3.3.
+alone); the distance is the pseudo-Huber of Song and Dhariwal 2023, arXiv:2310.14189, section 3.3.
 """
 
 from __future__ import annotations
@@ -20,7 +17,6 @@ import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -36,9 +32,6 @@ _FIRST = 0.999
 """Where samplers begin, before the shift: what they start from there is noise alone."""
 _ROUND = 0.03
 """Distance below which the loss is square: what the network's bf16 blurs is not worth a full step."""
-
-Origin = Literal["noise", "picture", "student"]
-"""What trajectories begin at: pure noise, or a picture with noise, one of the set or of the student's."""
 
 Velocity = Callable[[Tensor, Tensor, TextStates, Tensor], Tensor]
 """(x [B, ...] of the linear path, its times [B] in 0..1, text, scales [B]) -> the teacher's guided velocity there."""
@@ -68,13 +61,13 @@ class Trajectory:
 class Levels:
     """Noise levels of the trajectories of a batch.
 
-    levels: falling ones, the last is 0. learnt: numbers of those that the student is asked at. origin: what they begin
-    at.
+    levels: falling ones, the last is 0. learnt: numbers of those that the student is asked at. pure: begun at noise
+    without a picture.
     """
 
     levels: tuple[float, ...]
     learnt: tuple[int, ...]
-    origin: Origin
+    pure: bool
 
     @classmethod
     def draw(cls, number: int, settings: TrajectoryConfig, shift: float) -> Levels:
@@ -83,27 +76,16 @@ class Levels:
         Steps are as long as those of `settings.steps` from noise: from a noisy picture there are fewer.
         """
         drawn = random.Random(number)
-        origin = _origin(drawn.random(), settings)
-        share = 1.0 if origin == "noise" else drawn.random()
+        share = 1.0 if drawn.random() < settings.noise else drawn.random()
         steps = max(1, math.ceil(settings.steps * share))
         times = ShiftedTimes(shift)
         levels = [times.shifted(_FIRST * share * (1 - k / steps)) for k in range(steps)]
         others = drawn.sample(range(1, steps), min(settings.points, steps) - 1)
-        return cls((*levels, 0.0), (0, *sorted(others)), origin)
+        return cls((*levels, 0.0), (0, *sorted(others)), pure=share == 1.0)
 
     def start(self, x0: Tensor, noise: Tensor) -> Tensor:
-        """Return the points of the linear path that trajectories begin at, [B, C, h, w].
-
-        x0: pictures, of the set or of the student's; from pure noise none are read.
-        """
-        return noise if self.origin == "noise" else LinearPath().point(x0, noise, self.levels[0])
-
-
-def _origin(share: float, settings: TrajectoryConfig) -> Origin:
-    """What a number in 0..1 stands for."""
-    if share < settings.noise:
-        return "noise"
-    return "student" if share < settings.noise + settings.simulated else "picture"
+        """Return the points of the linear path that trajectories begin at, [B, C, h, w]."""
+        return noise if self.pure else LinearPath().point(x0, noise, self.levels[0])
 
 
 @torch.no_grad()

@@ -32,7 +32,7 @@ from sanakit.training.parallel import World
 from sanakit.training.tasks.dense_time import fit_dense_time
 from sanakit.training.tasks.network import load_base
 from sanakit.training.tasks.task import Workload
-from sanakit.training.tasks.trajectory_cache import Followed, TrajectoryCache
+from sanakit.training.tasks.trajectory_cache import TrajectoryCache
 from sanakit.training.tasks.transformer import TransformerTask
 from sanakit.transformer import SanaTransformer, TransformerConfig
 from sanakit.weights import ModelSpec, read_model_spec, resolve
@@ -61,14 +61,14 @@ class SprintTask(TransformerTask):
                 "caption; the task sprint needs one with a mask of its own"
             )
         self._begun = _read_student(self.settings.student, self.network_config, notify)
-        self.trajectories = TrajectoryCache(config, self.spec, precision, self.pictures, self._begun)
+        self.trajectories = TrajectoryCache(config, self.spec, precision, self.pictures)
 
     def prepare(self) -> Iterator[Event]:
         """Fill the cache with latents and text states, then with trajectories."""
         yield from super().prepare()
         if self.trajectories.wanted:
             self.world.wait()
-            yield from self.trajectories.fill(self.world, self.cache.cached(), self._followed)
+            yield from self.trajectories.fill(self.world, self.cache.cached(), self._teacher)
 
     def drawing(self, objective: Objective) -> Callable[[int], Any]:
         """As `TransformerTask.drawing`, with stored trajectories beside the pictures."""
@@ -152,14 +152,6 @@ class SprintTask(TransformerTask):
         )
         return Teacher(model, self._null, self._judged)
 
-    def _followed(self) -> Followed:
-        """Return the teacher, and the student as it begins if some trajectories do at its pictures."""
-        if not self.settings.trajectory.simulated:
-            return self._teacher(), None
-        assert self._begun is not None  # or the settings were refused
-        student = load_base(self._begun, self.precision.dtype, self.world.device)
-        return self._teacher(), Student(student.eval().requires_grad_(False), adaptive=False)
-
     def _null(self) -> TextStates:
         """States of the empty prompt, [1, L, D]."""
         return self._empty
@@ -185,12 +177,13 @@ class SprintTask(TransformerTask):
         turns = (0, 1) if critic else (0,)
         operations = sum(self._passes(turn, self.side**2, self.words) for turn in turns) / len(turns)
         wanted, lacking = self.trajectories.wanted, len(self.trajectories.missing())
+        steps = lacking * self.settings.trajectory.mean_steps
         return replace(
             work, network=f"{config.base_model} into a model of few steps", parameters=parameters,
             trained=parameters, unaveraged=critic, frozen=teacher * self.precision.dtype.itemsize,
             operations=config.batch * operations, activations=int(self.samples * self._kept_bytes(self.side)),
             followed=wanted - lacking, follows=wanted,
-            cache_operations=work.cache_operations + lacking * self._following(self.side**2, self.words),
+            cache_operations=work.cache_operations + steps * self._guided(self.side**2, self.words),
             cache_bytes=work.cache_bytes + lacking * self._trajectory_bytes(self.side),
         )  # fmt: skip
 
@@ -219,13 +212,12 @@ class SprintTask(TransformerTask):
         followed = (2 + tangent) * once if settings.consistency else 0.0
         judging = 2 * (judged + heads) if settings.adversarial else 0.0
         if settings.trajectory.weight and not settings.trajectory.stored:
-            followed += self._following(positions, words)
+            followed += settings.trajectory.mean_steps * self._guided(positions, words)
         return followed + _STEP * once * self._branches + judging
 
-    def _following(self, positions: int, words: int) -> float:
-        """Operations of a trajectory: two passes of the teacher for each step, and one of the student for a picture."""
-        path = self.settings.trajectory
-        return (2 * path.mean_steps + path.simulated) * self._per_sample(positions, words) / _STEP
+    def _guided(self, positions: int, words: int) -> float:
+        """Operations of the teacher's guided velocity at one point."""
+        return 2 * self._per_sample(positions, words) / _STEP
 
     def _trajectory_bytes(self, side: int) -> int:
         """Bytes of a trajectory in the cache: its points and its end, float16."""
@@ -276,8 +268,6 @@ class SprintTask(TransformerTask):
             yield "derivative", how
         if (path := self.settings.trajectory).weight:
             text = f"of {path.steps} guided steps of the teacher; the student is asked at {path.points} points of each"
-            if path.simulated:
-                text += f"; {path.simulated:.0%} begin at pictures of the student's"
             if path.stored:
                 text += f", of which {path.stored:,} are stored"
             yield "trajectory", text

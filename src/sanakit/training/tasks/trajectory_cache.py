@@ -15,7 +15,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -35,10 +35,9 @@ from sanakit.pipeline.components import fingerprint
 from sanakit.training.config import TrainConfig
 from sanakit.training.events import Event, Message, Progress, with_messages
 from sanakit.training.objectives.flow_matching import phase_config
-from sanakit.training.objectives.sprint import follow_teacher
 from sanakit.training.objectives.sprint_draws import SprintBatch, draw
-from sanakit.training.objectives.sprint_networks import Student, Teacher
-from sanakit.training.objectives.trajectory import Levels, Trajectory
+from sanakit.training.objectives.sprint_networks import Teacher
+from sanakit.training.objectives.trajectory import Levels, Trajectory, follow
 from sanakit.training.parallel import World
 from sanakit.training.tasks.latents import LatentData, Latents, cache_folder
 from sanakit.weights import ModelSpec
@@ -48,29 +47,17 @@ _ON_CPU, _ON_GPU = 8, 64
 _SHARD_BYTES = 32 * 2**20
 """What a process that is killed may lose: a minute or two of the teacher's work."""
 
-Followed = tuple[Teacher, Student | None]
-"""Whose steps are followed, and whose pictures some of them begin at."""
-
 ReadCaptions = Callable[[Sequence[str]], TextStates]
 """Captions -> their states [B, L, D], padded to the longest."""
 
 
 class TrajectoryCache:
-    """The trajectories of a run by phase and number; what a number stands for follows from the set and the settings.
-
-    student: that the run begins as, if some trajectories begin at pictures of its own.
-    """
+    """The trajectories of a run by phase and number; what a number stands for follows from the set and the settings."""
 
     def __init__(
-        self,
-        config: TrainConfig,
-        spec: ModelSpec,
-        precision: Precision,
-        pictures: PictureSet,
-        student: ModelSpec | None = None,
+        self, config: TrainConfig, spec: ModelSpec, precision: Precision, pictures: PictureSet
     ) -> None:
         self.config, self.spec, self.precision, self.pictures = config, spec, precision, pictures
-        self.student = student
         self.settings = config.sprint.trajectory
         self.folder = cache_folder(config)
         self.together = min(_ON_CPU if precision.device.type == "cpu" else _ON_GPU, config.batch)
@@ -96,10 +83,10 @@ class TrajectoryCache:
         """How many there will be, over all phases."""
         return self.each * len(self.config.phases)
 
-    def fill(self, world: World, cached: Latents, load: Callable[[], Followed]) -> Iterator[Event]:
+    def fill(self, world: World, cached: Latents, load: Callable[[], Teacher]) -> Iterator[Event]:
         """Follow what is missing, each process its share; yield progress and messages.
 
-        cached: latents and text states, filled. load: loads the networks, only if something is missing. What is done is
+        cached: latents and text states, filled. load: loads the teacher, only if something is missing. What is done is
         kept however it ends. Raises OutputError.
         """
         lacking = dict.fromkeys((phase, number // self.together) for phase, number in self.missing())
@@ -108,19 +95,19 @@ class TrajectoryCache:
         if not share:
             return
         cache = TensorCache(self.folder, shard_bytes=_SHARD_BYTES)
-        data, networks = self._data(cached, world), load()
+        data, teacher = self._data(cached, world), load()
         with written(cache):
-            yield from with_messages(self._fill(cache, data, networks, share))
+            yield from with_messages(self._fill(cache, data, teacher, share))
         yield Message(step=0, text=f"followed {len(share) * self.together} trajectories of the teacher")
 
     def _fill(
-        self, cache: TensorCache, data: LatentData, networks: Followed, share: Sequence[tuple[int, int]]
+        self, cache: TensorCache, data: LatentData, teacher: Teacher, share: Sequence[tuple[int, int]]
     ) -> Iterator[Progress]:
         """Follow groups of (phase, number), one after the other."""
         begun = time.monotonic()
         for done, (phase, group) in enumerate(share, start=1):
             batch = self._batch(data, phase, group)
-            self._keep(cache, batch, self._follow(networks, batch))
+            self._keep(cache, batch, self._follow(teacher, batch))
             left = (time.monotonic() - begun) / done * (len(share) - done)
             yield Progress(
                 label="following trajectories", done=done * self.together,
@@ -150,14 +137,16 @@ class TrajectoryCache:
         plain = data.make(phase, chosen.indices, seeds, step=group, epoch=chosen.epoch)
         return draw(plain, self.config.sprint).to(self.precision.device)
 
-    def _follow(self, networks: Followed, batch: SprintBatch) -> Trajectory:
-        """Follow the teacher from where a group begins, and keep every point."""
+    def _follow(self, teacher: Teacher, batch: SprintBatch) -> Trajectory:
+        """Follow the teacher from a group's noise, or from its pictures with noise, and keep every point."""
         every = replace(self.settings, points=self.settings.steps)
         levels = Levels.draw(batch.step, every, self.spec.schedule.shift)
         phase = self.config.phases[batch.phase]
         size = phase_config(self.spec.transformer, phase, self.spec.autoencoder.ratio)
+        guided = partial(teacher.guided, positions=size.positions)
         with autocast(self.precision.device, self.precision.dtype):
-            path = follow_teacher(*networks, batch, levels, size.positions)
+            x = levels.start(batch.x0, batch.noise)
+            path = follow(x, levels, guided, batch.text, batch.guidance)
         check_finite(path.end, "the teacher")
         return path
 
@@ -178,14 +167,12 @@ class TrajectoryCache:
 
     @cached_property
     def _fingerprint(self) -> str:
-        """A hash of all that a trajectory depends on: teacher, student, settings, dtype, and the set."""
+        """A hash of all that a trajectory depends on: teacher, settings, dtype, and the set."""
         data, settings = self.config.data, self.settings
         asked = [
             settings.steps, settings.noise, self.config.sprint.guidance, self.together, data.square, data.held,
             asdict(data.captions), self.spec.schedule.shift, dtype_name(self.precision.dtype),
         ]  # fmt: skip
-        if settings.simulated and self.student is not None:
-            asked += [settings.simulated, fingerprint(self.student)]
         digest = hashlib.sha256(fingerprint(self.spec).encode())
         digest.update(json.dumps(asked, sort_keys=True, default=str).encode())
         for item in self.pictures:
