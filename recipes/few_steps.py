@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -27,7 +28,7 @@ from sanakit.training import (
     TrainConfig,
     Trainer,
 )
-from sanakit.training.objectives.sprint_settings import SprintConfig, TrajectoryConfig
+from sanakit.training.objectives.sprint_settings import DistributionConfig, SprintConfig, TrajectoryConfig
 from sanakit.training.sections import PreviewConfig
 from sanakit.training.tasks.joint_text import transformer_weights
 from sanakit.training.tasks.transformer import TransformerTask
@@ -44,6 +45,8 @@ BATCH = 16
 WARMUP = 400
 STORED = 16_000
 """Trajectories of the teacher: three quarters of an hour of one core, 0.5 GB."""
+SCORE_RATE, SCORE_BETAS = 1e-4, (0.0, 0.99)
+"""Of a score network: what it has to know changes with every step of the student, so it keeps no momentum."""
 RATE = 1e-4
 """The published 2e-6 is for 40,000 steps of a network fifty times as large."""
 
@@ -93,6 +96,18 @@ def trajectory_settings(
     """Settings of a student that learns where its teacher's own steps end, in place of consistency."""
     path = TrajectoryConfig(weight=1.0, steps=8, points=2, noise=0.6, stored=stored)
     return SprintConfig(student=student, consistency=0.0, adversarial=adversarial, trajectory=path)
+
+
+def matching_settings(student: str | None = None, stored: int = STORED) -> SprintConfig:
+    """Settings of a student that draws what its teacher would as likely draw, with trajectories as an anchor.
+
+    Two turns of the score network after each of the student's, not five as published: beside a regression one does
+    (arXiv 2311.18828).
+    """
+    anchored = trajectory_settings(student, stored=stored)
+    score = OptimizerConfig(lr=SCORE_RATE, betas=SCORE_BETAS)
+    matched = DistributionConfig(weight=1.0, turns=2, warmup=240, simulated=0.4, optimizer=score)
+    return replace(anchored, trajectory=replace(anchored.trajectory, weight=0.5), distribution=matched)
 
 
 def draw(model: Model, prompt: str, seed: int, steps: int) -> tuple[Image.Image, float]:

@@ -92,6 +92,7 @@ class SprintTraining:
             t=time_from_angle(flow.angle), noise=flow.noise, jump=jump,
             guidance=self.scales[torch.randint(len(self.scales), (count,), device=DEVICE)],
             real=noised(x0, settings.critic.times), fake=noised(x0, settings.critic.times),
+            matched=noised(x0, settings.distribution.times),
         )  # fmt: skip
 
 

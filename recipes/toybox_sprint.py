@@ -6,6 +6,8 @@
     python -m recipes.toybox_sprint --trajectories --student toybox-sprint --folder runs/further --steps 2000 --lr 1e-4
                                                      further, towards where the teacher's own steps end (no critic);
                                                      16,000 trajectories of the teacher are followed first
+    python -m recipes.toybox_sprint --matching --student toybox-sprint --folder runs/matched --steps 1140 --lr 5e-5
+                                                     further, to draw what the teacher would as likely draw
     python -m recipes.toybox_sprint --compile        blocks through torch.compile, the derivative by central differences
     python -m recipes.toybox_sprint ship             one stage alone
     python -m recipes.toybox_sprint pictures train --teacher runs/recover/0-3-4-5-6-7-8-9/1000-steps/model
@@ -34,6 +36,7 @@ from recipes.few_steps import (
     RATE,
     STORED,
     WARMUP,
+    matching_settings,
     ready_pictures,
     sprint_config,
     sprint_settings,
@@ -74,13 +77,14 @@ def train(config: TrainConfig) -> None:
 def ship(config: TrainConfig, folder: Path = SPRINT) -> None:
     """Write the finished model with the words that its teacher knows, and what Toybox says of itself.
 
-    Of a run that began with a student the mean of both is written: it is right most often, and nearest to renders.
+    Of a run on trajectories alone that began with a student the mean of both is written: it is right most often, and
+    nearest to renders.
     Raises ModelNotFoundError if the run has not ended yet.
     """
     found = read_model_spec(resolve(config.folder / "model"))
     teacher = read_model_spec(resolve(config.base_model))
     model = load_base(found, torch.float32, CPU)
-    if config.sprint.student is not None:
+    if config.sprint.student is not None and not config.sprint.distribution.weight:
         first = read_model_spec(resolve(config.sprint.student))
         model = between(load_base(first, torch.float32, CPU), model)
     about = None if teacher.about is None else replace(ABOUT, name="Toybox-Sprint")
@@ -130,6 +134,11 @@ def main() -> None:
         help="learn where the teacher's own steps end, in place of consistency and critic",
     )
     parser.add_argument(
+        "--matching",
+        action="store_true",
+        help="learn to draw what the teacher would as likely draw (DMD), with trajectories at half their weight",
+    )
+    parser.add_argument(
         "--adversarial",
         type=float,
         default=0.0,
@@ -144,7 +153,11 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=RUN, help="of the run")
     parser.add_argument("--compile", action="store_true")
     given = parser.parse_args()
-    if given.trajectories:
+    if given.matching and (given.trajectories or given.adversarial):
+        parser.error("--matching has trajectories already, and no critic: leave the others out")
+    if given.matching:
+        sprint = matching_settings(given.student, given.stored)
+    elif given.trajectories:
         sprint = trajectory_settings(given.student, given.adversarial, given.stored)
     elif given.adversarial:
         parser.error("--adversarial is for --trajectories: the published losses have a critic of weight 0.5")

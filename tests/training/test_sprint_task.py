@@ -30,6 +30,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:Depr
 
 TRANSFORMER = "transformer/diffusion_pytorch_model.safetensors"
 PATH = {"weight": 1.0, "steps": 3, "points": 2}
+MATCHED = {"weight": 1.0, "turns": 1}
 
 
 def sprint(teacher: Path, **changes: Any) -> dict[str, Any]:
@@ -59,6 +60,12 @@ def test_a_checkpoint_holds_both_players_and_not_the_teacher(teacher: Path, tmp_
     owners = {".".join(name.split(".")[:2]) for name in names}
     assert owners == {"model.student", "model.critic", "ema.student", "optim.student", "optim.critic"}
     assert "model.student.logvar_linear.weight" in names and "model.critic.heads.0.wide.left" in names
+    run(
+        tmp_path / "matched",
+        **sprint(teacher, sprint={"adversarial": 0, "distribution": MATCHED, "warmup": 4}),
+    )
+    owners = {".".join(name.split(".")[:2]) for name in weights(tmp_path / "matched")}
+    assert owners == {"model.student", "model.score", "ema.student", "optim.student", "optim.score"}
     exported = export_step(config(tmp_path, **sprint(teacher)), 6)
     assert read_model_spec(exported).kind == "sprint"
 
@@ -70,6 +77,7 @@ def test_a_checkpoint_holds_both_players_and_not_the_teacher(teacher: Path, tmp_
         {"recompute": 1, "sprint": {"tangent": "difference", "warmup": 4}},
         {"sprint": {"consistency": 0, "trajectory": PATH}},
         {"sprint": {"consistency": 0, "adversarial": 0, "trajectory": PATH | {"stored": 20}}},
+        {"recompute": 1, "sprint": {"consistency": 0, "distribution": MATCHED | {"warmup": 1}}},
     ],
 )
 def test_a_resumed_run_equals_the_whole_to_the_bit(
@@ -100,6 +108,10 @@ def test_a_checkpoint_of_other_settings_is_refused(teacher: Path, tmp_path: Path
         ({"sprint": {"guidance": []}}, "sprint.guidance is empty"),
         ({"sprint": {"critic": {"blocks": [1.2]}}}, r"sprint.critic.blocks\[0\] is 1.2; it must be .* below 1"),
         ({"sprint": {"critic": {"blocks": []}}}, "name one block at least"),
+        (
+            {"sprint": {"distribution": MATCHED | {"warmup": 6}}},
+            "sprint.distribution.warmup is 6 and the run has 6 steps: the student would never move",
+        ),
         ({"model": {"start": "scratch"}}, "model: the task sprint has no such setting"),
         ({"text": {"train": True}}, "text: the task sprint has no such setting"),
         ({"times": {"levels": 10}}, "times: the task sprint has no such setting"),
@@ -179,6 +191,13 @@ def test_the_plan_tells_of_teacher_and_student(teacher: Path, tmp_path: Path) ->
         in " ".join("\n".join(follows.lines()).split())
     )
     assert follows.work.operations > plan.work.operations
+    matched = Session(
+        config(tmp_path, **sprint(teacher, sprint={"distribution": MATCHED})), device="cpu"
+    ).plan
+    told = " ".join("\n".join(matched.lines()).split())
+    assert "a score network that begins as the teacher moves once after each step" in told
+    assert matched.work.parameters - plan.work.parameters == plan.work.frozen / 4  # float32
+    assert matched.work.operations > plan.work.operations
     alone = Session(config(tmp_path, **sprint(teacher, sprint={"adversarial": 0})), device="cpu").task
     assert alone.workload().parameters < plan.work.parameters
     assert alone.workload().activations < plan.work.activations
@@ -187,7 +206,11 @@ def test_the_plan_tells_of_teacher_and_student(teacher: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("settings", "least"),
     # Without a critic there are no gradients of another player, which are planned and not there.
-    [({"warmup": 4000}, 1), ({"consistency": 0, "adversarial": 0, "trajectory": PATH}, 0.95)],
+    [
+        ({"warmup": 4000}, 1),
+        ({"consistency": 0, "adversarial": 0, "trajectory": PATH}, 0.95),
+        ({"consistency": 0, "adversarial": 0, "distribution": MATCHED}, 1),
+    ],
 )
 def test_a_turn_of_each_player_takes_the_memory_of_the_plan(
     teacher: Path, tmp_path: Path, settings: dict[str, Any], least: float
@@ -206,10 +229,11 @@ def test_settings_that_nothing_reads_are_told(tmp_path: Path) -> None:
     unread = config_warnings(config(tmp_path, sprint={"warmup": 3}))
     assert "sprint is not read with the task transformer" in unread
     settings = {"adversarial": 0, "max_time": 0.1, "critic": {"r1": 1.0}, "warmup": 3}
-    settings |= {"trajectory": {"steps": 7}}
+    settings |= {"trajectory": {"steps": 7}, "distribution": {"turns": 2}}
     told = config_warnings(config(tmp_path, task="sprint", model={}, sprint=settings))
     assert "sprint.trajectory.steps is not read with sprint.trajectory.weight 0" in told
     assert "sprint.critic is not read with sprint.adversarial 0" in told
+    assert "sprint.distribution.turns is not read with sprint.distribution.weight 0" in told
     assert "sprint.max_time is not read with sprint.adversarial 0" in told
 
 
@@ -245,8 +269,12 @@ def alone(teacher: Path, pictures: Path, cache: Path) -> dict[str, Any]:
     )
 
 
-def test_two_processes_distil_as_one_does(teacher: Path, tmp_path: Path, pair: Pair) -> None:
+@pytest.mark.parametrize("settings", [{}, {"adversarial": 0, "consistency": 0, "distribution": MATCHED}])
+def test_two_processes_distil_as_one_does(
+    teacher: Path, tmp_path: Path, pair: Pair, settings: dict[str, Any]
+) -> None:
     changes = alone(teacher, pictures(), tmp_path / "cache")
+    changes["sprint"] |= settings
     run(tmp_path / "one", **changes)
     # ddp is the same code on another mesh: test_parallel.py
     seen, _ = pair(losses_of, values(tmp_path / "two", **changes, parallel="fsdp"))

@@ -165,6 +165,10 @@ def _unread_by_sprint(config: TrainConfig) -> Iterator[tuple[str, bool, bool, st
     for name in ("steps", "points", "noise", "stored"):
         changed = getattr(wanted_path, name) != getattr(usual_path, name)
         yield f"sprint.trajectory.{name}", changed, wanted_path.weight > 0, "sprint.trajectory.weight 0"
+    matched, usual_matched = wanted.distribution, usual.distribution
+    for name in ("simulated", "times", "turns", "warmup", "optimizer"):
+        changed = getattr(matched, name) != getattr(usual_matched, name)
+        yield f"sprint.distribution.{name}", changed, matched.weight > 0, "sprint.distribution.weight 0"
     for name in ("tangent", "warmup", "norm_constant", "norm", "least_sigma", "adaptive"):
         changed = getattr(wanted, name) != getattr(usual, name)
         yield f"sprint.{name}", changed, wanted.consistency > 0, "sprint.consistency 0"

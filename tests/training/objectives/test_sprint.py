@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,12 @@ from sanakit.training.objectives.ladd import Critic, LocalBatchNorm
 from sanakit.training.objectives.sprint import SprintDistillation
 from sanakit.training.objectives.sprint_draws import SprintBatch
 from sanakit.training.objectives.sprint_networks import SprintNetwork, Student, Teacher
-from sanakit.training.objectives.sprint_settings import CriticConfig, SprintConfig, TrajectoryConfig
+from sanakit.training.objectives.sprint_settings import (
+    CriticConfig,
+    DistributionConfig,
+    SprintConfig,
+    TrajectoryConfig,
+)
 from sanakit.training.tasks.latents import LatentBatch
 from sanakit.transformer import SanaTransformer, TransformerConfig
 from tests.oracles.bounds import within
@@ -32,10 +38,11 @@ SHAPE = TransformerConfig(
 )  # fmt: skip
 BLOCKS = (0, 2)
 PATH = TrajectoryConfig(weight=0.7, steps=3, points=2)
+MATCHED = DistributionConfig(weight=0.3, turns=1, simulated=0.0)
 
 
 def objective(**changes: Any) -> SprintDistillation:
-    """A dense teacher, a student that begins as it with other noise in its guidance, and a critic."""
+    """A dense teacher, a student and a score network that begin as it, and a critic."""
     torch.manual_seed(5)
     settings = SprintConfig(**{"warmup": 10, **changes})
     config = TrainConfig(
@@ -51,7 +58,8 @@ def objective(**changes: Any) -> SprintDistillation:
     critic = (
         Critic(32, len(BLOCKS), lambda width: LocalBatchNorm(width, size=8)) if settings.adversarial else None
     )
-    network = SprintNetwork(Student(student, settings.adaptive), critic)
+    score = copy.deepcopy(base) if settings.distribution.weight else None
+    network = SprintNetwork(Student(student, settings.adaptive), critic, score)
     null = TextStates(torch.randn(1, 1, 8), torch.ones(1, 1, dtype=torch.bool))
     return SprintDistillation(config, network, Teacher(base, lambda: null, BLOCKS), 32, exact=True, shift=2.0)
 
@@ -128,10 +136,18 @@ def gradients(parts: dict[str, Tensor], made: SprintDistillation) -> tuple[set[s
 
 
 @pytest.mark.parametrize(
-    ("step", "loss", "mover"), [(2, "student_loss", "student"), (3, "critic_loss", "critic")]
+    ("step", "loss", "mover", "changes"),
+    [
+        (2, "student_loss", "student", {}),
+        (3, "critic_loss", "critic", {}),
+        (2, "student_loss", "student", {"distribution": MATCHED}),
+        (3, "score_loss", "score", {"distribution": MATCHED, "adversarial": 0.0}),
+    ],
 )
-def test_a_turn_moves_one_player_and_never_the_teacher(step: int, loss: str, mover: str) -> None:
-    made = objective()
+def test_a_turn_moves_one_player_and_never_the_teacher(
+    step: int, loss: str, mover: str, changes: dict[str, Any]
+) -> None:
+    made = objective(**changes)
     before = [p.clone() for p in made.teacher.transformer.parameters()]
     live, moved = gradients(made.losses(batch(step, made)), made)
     assert (live, moved) == ({loss}, {mover})
@@ -149,6 +165,11 @@ def test_a_turn_moves_one_player_and_never_the_teacher(step: int, loss: str, mov
         ({"consistency": 0.0}, {"student_loss", "adversarial"}, 4),
         ({"trajectory": PATH}, {"student_loss", "consistency", "direction", "adversarial", "trajectory"}, 16),
         ({"trajectory": PATH, "consistency": 0.0, "adversarial": 0.0}, {"student_loss", "trajectory"}, 8),
+        (
+            {"distribution": MATCHED, "consistency": 0.0, "adversarial": 0.0},
+            {"student_loss", "distribution"},
+            4,
+        ),
     ],
 )
 def test_losses_that_weigh_nothing_are_not_computed(
@@ -161,7 +182,8 @@ def test_losses_that_weigh_nothing_are_not_computed(
     )
     found = made.losses(batch(2, made))
     assert set(found) == parts and sum(seen) == asked
-    weights = {"consistency": 1.0, "adversarial": 0.5} | changes | {"trajectory": PATH.weight}
+    weights = {"consistency": 1.0, "adversarial": 0.5} | changes
+    weights |= {"trajectory": PATH.weight, "distribution": MATCHED.weight}
     total = sum(weights[name] * found[name] for name in weights if name in found)
     assert torch.allclose(found["student_loss"].detach(), torch.as_tensor(total))
 
@@ -193,6 +215,49 @@ def test_new_trajectories_are_those_of_the_run_s_seed_and_step() -> None:
 
     assert firsts(0) == firsts(0) != firsts(1)
     assert len(set(firsts(0))) > 1
+
+
+def test_a_student_as_likely_as_its_teacher_is_not_moved() -> None:
+    """The score network begins as the teacher, and guidance of 1 leaves that as it is; more of it does move."""
+    changes = {"consistency": 0.0, "adversarial": 0.0, "distribution": MATCHED}
+    for scale, moved in ((1.0, False), (4.5, True)):
+        made = objective(guidance=(scale,), guidance_input=False, **changes)
+        made.losses(batch(2, made))["student_loss"].backward()
+        norms = [float(p.grad.norm()) for p in made.student.parameters() if p.grad is not None]
+        assert (max(norms) > 1e-4) is moved, norms
+
+
+def test_the_score_network_learns_pictures_of_one_step_and_of_two() -> None:
+    """A jump from pure noise is the velocity with its sign changed; a second one begins at it, with other noise."""
+    for simulated in (0.0, 1.0):
+        matched = replace(MATCHED, simulated=simulated)
+        made = objective(consistency=0.0, adversarial=0.0, distribution=matched)
+        assert made.score is not None
+        drawn = batch(1, made)
+        pictures = made._drawn(drawn).detach()
+        with torch.no_grad():
+            first = -made._ask(drawn, drawn.jump.noise, torch.full((4,), torch.pi / 2))[0]
+        assert torch.allclose(pictures, first, atol=1e-5) is (simulated == 0.0)
+        other = replace(drawn, x0=torch.full_like(drawn.x0, torch.nan))  # no picture of the set is read
+        assert torch.equal(made._drawn(other), made._drawn(drawn))
+        s = torch.sin(drawn.matched.angle) / (torch.sin(drawn.matched.angle) + torch.cos(drawn.matched.angle))
+        level = s[:, None, None, None]
+        x = (1 - level) * pictures + level * drawn.matched.noise
+        velocity = made.score(x, 1000 * s, drawn.text)
+        wanted = (velocity - drawn.matched.noise + pictures).square().mean()
+        found = made.losses(drawn)["score_loss"].detach()
+        assert float(found) == pytest.approx(float(wanted.detach()), rel=1e-4)
+
+
+def test_the_others_have_their_turns_after_each_of_the_student_s() -> None:
+    def students(**changes: Any) -> list[int]:
+        return [step for step in range(12) if SprintConfig(**changes).is_students(step)]
+
+    assert students() == [0, 2, 4, 6, 8, 10]
+    assert students(adversarial=0.0) == list(range(12))
+    matched = DistributionConfig(weight=1.0, turns=2, warmup=4)
+    assert students(distribution=matched) == students(distribution=matched, adversarial=0.0) == [6, 9]
+    assert students(distribution=replace(matched, weight=0.0)) == [0, 2, 4, 6, 8, 10]
 
 
 def test_without_a_critic_the_student_moves_in_every_step() -> None:

@@ -3,13 +3,16 @@
 The student learns to jump from any noise level to the picture: along the trajectories of its frozen teacher (sCM,
 `consistency`), and to pictures that a critic takes for real (LADD, `ladd`). They play in turn: the student moves in the
 even steps of a run, the critic in the odd ones; without a critic the student moves in all. Beside or in place of the
-published losses it may learn where the teacher's own steps end (`trajectory`).
+published losses it may learn where the teacher's own steps end (`trajectory`), and to draw pictures as likely as the
+teacher's (`distribution`), which a score network of its own pictures tells; that one moves when the critic does.
 
 Letters: B samples, C latent channels, h/w latent position, N tokens, D width.
 """
 
 from __future__ import annotations
 
+import math
+import random
 from dataclasses import replace
 from functools import partial
 
@@ -18,7 +21,8 @@ from torch import Tensor, nn
 
 from sanakit.base.seeds import hash_seed
 from sanakit.base.text_states import TextStates
-from sanakit.flow.path import x0_from_trig
+from sanakit.flow.path import LinearPath, TrigPath, time_from_angle, x0_from_trig, x0_from_velocity
+from sanakit.flow.times import TRAIN_STEPS
 from sanakit.training.config import TrainConfig
 from sanakit.training.objectives.adversarial import hinge_discriminator, hinge_generator
 from sanakit.training.objectives.consistency import (
@@ -26,17 +30,22 @@ from sanakit.training.objectives.consistency import (
     difference_tangent,
     direction,
     exact_tangent,
+    linear_point,
     normalised,
     weights,
 )
+from sanakit.training.objectives.distribution import matching_loss
 from sanakit.training.objectives.flow_matching import phase_config
 from sanakit.training.objectives.ladd import Critic, gradient_penalty
 from sanakit.training.objectives.sprint_draws import SprintBatch, draw
-from sanakit.training.objectives.sprint_networks import SprintNetwork, Teacher
+from sanakit.training.objectives.sprint_networks import SprintNetwork, Teacher, one_step
 from sanakit.training.objectives.trajectory import Levels, Trajectory, end_distance, follow
 from sanakit.training.players import Player, make_player
 from sanakit.training.tasks.latents import LatentBatch
 from sanakit.transformer import Positions
+
+_SECOND = (0.6, 1.4)
+"""Angles at which a second step begins: those of two to four published steps lie between."""
 
 
 class SprintDistillation:
@@ -59,28 +68,32 @@ class SprintDistillation:
         self.exact, self.shift = exact, shift
         self.network: nn.Module = network
         self.student, self.critic, self.teacher = network.student, network.critic, teacher
+        self.score = network.score
 
     def players(self) -> tuple[Player, ...]:
-        """Return the student, and the critic with an optimiser of its own and without an average."""
-        student = make_player(self.student, self.config, name="student", loss="student_loss")
-        if self.critic is None:
-            return (student,)
-        critic = make_player(
-            self.critic, self.config, name="critic", loss="critic_loss", average=False,
-            optimizer=self.settings.critic.optimizer,
-        )  # fmt: skip
-        return student, critic
+        """Return the student, and the others, with optimisers of their own and without averages."""
+        players = [make_player(self.student, self.config, name="student", loss="student_loss")]
+        critic, score = self.settings.critic.optimizer, self.settings.distribution.optimizer
+        for name, module, optimizer in (("critic", self.critic, critic), ("score", self.score, score)):
+            if module is not None:
+                loss = f"{name}_loss"
+                other = make_player(
+                    module, self.config, name=name, loss=loss, average=False, optimizer=optimizer
+                )
+                players.append(other)
+        return tuple(players)
 
     def draw(self, batch: LatentBatch) -> SprintBatch:
         """Angles, noise and guidance scales, each sample's from its own seed."""
         return draw(batch, self.settings)
 
     def losses(self, batch: SprintBatch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-        """`student_loss` or `critic_loss`, whoever's turn it is, with its parts."""
+        """`student_loss`, or those of the others, `critic_loss` and `score_loss`, by whose turn it is; with parts."""
         batch = batch.to(next(self.network.parameters()).device)
-        if self.critic is not None and self.settings.is_critics(batch.step):
-            return self._critic_losses(batch, self.critic)
-        return self._student_losses(batch)
+        if self.settings.is_students(batch.step):
+            return self._student_losses(batch)
+        parts = {} if self.critic is None else self._critic_losses(batch, self.critic)
+        return parts if self.score is None else parts | self._score_losses(batch, self.score)
 
     @torch.no_grad()
     def errors(self, batch: SprintBatch) -> Tensor:
@@ -99,6 +112,8 @@ class SprintDistillation:
             parts |= self._published(batch)
         if self.settings.trajectory.weight:
             parts["trajectory"] = self._ends(batch)
+        if self.score is not None:
+            parts["distribution"] = self._distribution(batch, self.score)
         total = self._sum(parts)
         return {"student_loss": total} | {name: part.detach() for name, part in parts.items()}
 
@@ -134,7 +149,7 @@ class SprintDistillation:
         settings = self.settings
         named = {
             "consistency": settings.consistency, "adversarial": settings.adversarial,
-            "trajectory": settings.trajectory.weight,
+            "trajectory": settings.trajectory.weight, "distribution": settings.distribution.weight,
         }  # fmt: skip
         return torch.stack([weight * parts[name] for name, weight in named.items() if name in parts]).sum()
 
@@ -210,6 +225,37 @@ class SprintDistillation:
         if self.settings.critic.misaligned and len(batch.x0) > 1:
             found.append((real[0].roll(1, 0), real[1].roll(1, 0)))
         return found
+
+    def _distribution(self, batch: SprintBatch, score: nn.Module) -> Tensor:
+        """How far the student's pictures are from as likely as the teacher's, with a gradient for the student alone."""
+        x0, positions = self._drawn(batch), self._positions(batch)
+        with torch.no_grad():
+            x, s = linear_point(batch.matched.point(x0), batch.matched.angle)
+            real = self.teacher.guided(x, s, batch.text, batch.guidance, positions)
+            fake = score(x, TRAIN_STEPS * s, batch.text, positions=positions).float()
+        return matching_loss(x0, x0_from_velocity(x, real, s), x0_from_velocity(x, fake, s))
+
+    def _score_losses(self, batch: SprintBatch, score: nn.Module) -> dict[str, Tensor]:
+        """`score_loss`: the flow's, of pictures that the student drew."""
+        with torch.no_grad():
+            x0 = self._drawn(batch)
+        noise, s = batch.matched.noise, time_from_angle(batch.matched.angle)
+        point = LinearPath().point(x0, noise, s)
+        velocity = score(point, TRAIN_STEPS * s, batch.text, positions=self._positions(batch))
+        return {"score_loss": (velocity.float() - LinearPath().target(x0, noise)).square().mean()}
+
+    def _drawn(self, batch: SprintBatch) -> Tensor:
+        """Return what the student draws in one step or in two, [B, C, h, w] float32; the last has gradients.
+
+        All of a batch take as many, whatever the processes and micro-batches.
+        """
+        drawn = random.Random(hash_seed("steps", self.config.seed, batch.step))
+        x, angle = batch.jump.noise, batch.guidance.new_full((len(batch.x0),), math.pi / 2)
+        if drawn.random() < self.settings.distribution.simulated:
+            first = one_step(self.student, x, batch.text, batch.guidance, self._positions(batch))
+            angle = torch.full_like(angle, drawn.uniform(*_SECOND))
+            x = TrigPath().point(first, batch.noise, angle)
+        return x0_from_trig(x, self._ask(batch, x, angle)[0], angle)
 
     def _positions(self, batch: LatentBatch) -> Positions:
         phase = self.config.phases[batch.phase]

@@ -44,6 +44,7 @@ class SprintBatch(NoisyBatch):
         guidance: scales [B].
         jump: of the pictures that the critic judges.
         real, fake: of pictures before they are judged.
+        matched: of the student's pictures before scores are compared.
         path: trajectories that were followed before; None to follow new ones, from these pictures and this noise.
     """
 
@@ -52,6 +53,7 @@ class SprintBatch(NoisyBatch):
     jump: Draw
     real: Draw
     fake: Draw
+    matched: Draw
     path: Trajectory | None = None
 
     @property
@@ -61,7 +63,7 @@ class SprintBatch(NoisyBatch):
 
     def to(self, device: torch.device) -> SprintBatch:
         """Return the same on a device."""
-        names = ("x0", "noise", "t", "text", "guidance", "jump", "real", "fake")
+        names = ("x0", "noise", "t", "text", "guidance", "jump", "real", "fake", "matched")
         path = None if self.path is None else self.path.to(device)
         return replace(self, path=path, **{name: getattr(self, name).to(device) for name in names})
 
@@ -75,7 +77,7 @@ def draw(batch: LatentBatch, config: SprintConfig) -> SprintBatch:
         **known, t=time_from_angle(flow.angle), noise=flow.noise,
         guidance=torch.tensor([sample.guidance for sample in drawn]),
         jump=_joined([sample.jump for sample in drawn]), real=_joined([sample.real for sample in drawn]),
-        fake=_joined([sample.fake for sample in drawn]),
+        fake=_joined([sample.fake for sample in drawn]), matched=_joined([sample.matched for sample in drawn]),
     )  # fmt: skip
 
 
@@ -88,6 +90,7 @@ class _Sample:
     jump: Draw
     real: Draw
     fake: Draw
+    matched: Draw
 
     @classmethod
     def draw(cls, seed: int, shape: tuple[int, ...], config: SprintConfig) -> _Sample:
@@ -103,7 +106,7 @@ class _Sample:
         if config.max_time is not None and float(torch.rand(1, generator=generator)) < config.max_time:
             jump = replace(jump, angle=torch.full_like(jump.angle, _NOISE))
         times = config.critic.times
-        return cls(guidance, flow, jump, noised(times), noised(times))
+        return cls(guidance, flow, jump, noised(times), noised(times), noised(config.distribution.times))
 
 
 def _joined(draws: Sequence[Draw]) -> Draw:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from sanakit.base.text_states import TextStates
-from sanakit.flow.path import broadcast_time, trig_from_velocity
+from sanakit.flow.path import broadcast_time, trig_from_velocity, x0_from_trig
 from sanakit.flow.times import TRAIN_STEPS
 from sanakit.training.objectives.consistency import linear_point
 from sanakit.training.objectives.ladd import Critic
@@ -45,13 +46,27 @@ class Student(nn.Module):
         return trig, usual.float().sum(1)  # of one: FSDP wants no views
 
 
-class SprintNetwork(nn.Module):
-    """What a checkpoint keeps: the student, and the critic's heads if there are any."""
+@torch.no_grad()
+def one_step(
+    student: nn.Module, noise: Tensor, text: TextStates, guidance: Tensor, positions: Positions | None = None
+) -> Tensor:
+    """Return what a student draws from noise [B, C, h, w] in one step, float32; without gradients."""
+    angle = guidance.new_full((len(noise),), math.pi / 2)
+    trig, _ = student(noise, angle, text, guidance, positions)
+    return x0_from_trig(noise, trig, angle)
 
-    def __init__(self, student: Student, critic: Critic | None) -> None:
+
+class SprintNetwork(nn.Module):
+    """What a checkpoint keeps: the student, and the critic's heads and the score network if there are any.
+
+    score: of the student's own pictures; a flow model that began as the teacher.
+    """
+
+    def __init__(self, student: Student, critic: Critic | None, score: SanaTransformer | None = None) -> None:
         super().__init__()
         self.student = student
         self.critic = critic
+        self.score = score
 
 
 class Teacher:

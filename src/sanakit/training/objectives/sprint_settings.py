@@ -90,6 +90,27 @@ class TrajectoryConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DistributionConfig:
+    """Distribution matching (DMD, arXiv 2311.18828): the student draws what its teacher would as likely draw.
+
+    Attributes:
+        weight: of the loss; 0 for none.
+        simulated: share of the student's turns in which it draws in two steps, the first without gradients.
+        times: noise that is added to its pictures before the scores are compared.
+        turns: of the score network after each of the student's.
+        warmup: steps at the beginning in which the student stands still, so that the score network knows it first.
+        optimizer: of the score network, whose gradient is clipped by itself; None for one like the student's.
+    """
+
+    weight: Weight = 0.0
+    simulated: Share = 0.5
+    times: AngleDensity = field(default_factory=lambda: AngleDensity(mean=0.0, std=1.6))
+    turns: Annotated[int, Bounds(least=1, most=100)] = 5
+    warmup: Count = 0
+    optimizer: OptimizerConfig | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class SprintConfig:
     """Settings that only the task "sprint" reads.
 
@@ -98,6 +119,7 @@ class SprintConfig:
         consistency: weight of the consistency loss (sCM); 0 for the critic alone.
         adversarial: weight of the critic's judgement (LADD); 0 for no critic.
         trajectory: regression on the teacher's own steps, beside the two or in place of them.
+        distribution: the student's pictures become as likely as the teacher's, beside the others or in place of them.
         guidance: scales of the teacher's classifier-free guidance, of which each sample draws one.
         guidance_input: the student reads the scale; otherwise it is trained for a single one.
         times: of the student.
@@ -119,6 +141,7 @@ class SprintConfig:
     consistency: Weight = 1.0
     adversarial: Weight = 0.5
     trajectory: TrajectoryConfig = field(default_factory=TrajectoryConfig)
+    distribution: DistributionConfig = field(default_factory=DistributionConfig)
     guidance: tuple[Annotated[float, Bounds(least=0, most=1000)], ...] = (4.0, 4.5, 5.0)
     guidance_input: bool = True
     times: AngleDensity = field(default_factory=AngleDensity)
@@ -132,9 +155,10 @@ class SprintConfig:
     critic: CriticConfig = field(default_factory=CriticConfig)
 
     def __post_init__(self) -> None:
-        if not (self.consistency or self.adversarial or self.trajectory.weight):
+        if not (self.consistency or self.adversarial or self.trajectory.weight or self.distribution.weight):
             raise ConfigError(
-                "sprint.consistency, sprint.adversarial and sprint.trajectory.weight are all 0: nothing is learnt"
+                "sprint.consistency, sprint.adversarial, sprint.trajectory.weight and sprint.distribution.weight are "
+                "all 0: nothing is learnt"
             )
         if not self.guidance:
             raise ConfigError("sprint.guidance is empty: name one scale at least, such as 4.5")
@@ -144,6 +168,12 @@ class SprintConfig:
                 "(sprint.guidance_input=false): leave one of them"
             )
 
-    def is_critics(self, step: int) -> bool:
-        """Return whether a step is the critic's: every other one, if there is a critic."""
-        return self.adversarial > 0 and step % 2 == 1
+    @property
+    def turns(self) -> int:
+        """Steps of the other players after each of the student's; 0 if there are none."""
+        return self.distribution.turns if self.distribution.weight else int(self.adversarial > 0)
+
+    def is_students(self, step: int) -> bool:
+        """Return whether a step is the student's; the others are the critic's and the score network's."""
+        still = self.distribution.warmup if self.distribution.weight else 0
+        return step >= still and step % (1 + self.turns) == 0

@@ -79,7 +79,7 @@ class SprintTask(TransformerTask):
 
         def draw(number: int) -> SprintBatch:
             batch: SprintBatch = plain(number)
-            if self.settings.is_critics(batch.step):
+            if not self.settings.is_students(batch.step):
                 return batch
             shared = hash_seed("trajectories", self.config.seed, batch.step)
             return replace(batch, path=stored[batch.phase].draw(shared, batch.seeds))
@@ -111,11 +111,12 @@ class SprintTask(TransformerTask):
         return wanted == "exact" or (wanted == "auto" and not self.config.compile)
 
     def objective(self) -> Objective:
-        """Build student and critic, float32, and the frozen teacher."""
+        """Build student, critic and score network, float32, and the frozen teacher."""
         settings = self.settings
         torch.manual_seed(self.config.seed)
         student = Student(self._student(), adaptive=settings.adaptive and settings.consistency > 0)
-        network = SprintNetwork(student, self._critic() if settings.adversarial else None)
+        critic = self._critic() if settings.adversarial else None
+        network = SprintNetwork(student, critic, self._score() if settings.distribution.weight else None)
         return SprintDistillation(
             self.config, network.to(self.world.device), self._teacher(), self.ratio, self.exact,
             self.spec.schedule.shift,
@@ -143,6 +144,14 @@ class SprintTask(TransformerTask):
             partial(LocalBatchNorm, size=wanted.virtual_batch) if wanted.norm == "batch" else ChannelGroupNorm
         )
         return Critic(width, len(self._judged), norm)
+
+    def _score(self) -> SanaTransformer:
+        """Return the score network, which begins as the teacher."""
+        model = load_base(self.spec, torch.float32, self.world.device).requires_grad_(True)
+        edit_blocks(
+            model.blocks, self.world.device, every=self.config.recompute, compiled=self.config.compile
+        )
+        return model
 
     def _teacher(self) -> Teacher:
         """Return the base model as it is, in the dtype of the computation; every process holds it whole."""
@@ -173,14 +182,14 @@ class SprintTask(TransformerTask):
             heads = self._critic() if self.settings.adversarial else nn.Module()
             critic = sum(p.numel() for p in heads.parameters())
         teacher = transformer_parameters(self.spec.transformer)
-        parameters = work.parameters + critic
-        turns = (0, 1) if critic else (0,)
+        others = critic + (teacher if self.settings.distribution.weight else 0)
+        turns = [True, *[False] * self.settings.turns]  # whether they are the student's
         operations = sum(self._passes(turn, self.side**2, self.words) for turn in turns) / len(turns)
         wanted, lacking = self.trajectories.wanted, len(self.trajectories.missing())
         steps = lacking * self.settings.trajectory.mean_steps
         return replace(
-            work, network=f"{config.base_model} into a model of few steps", parameters=parameters,
-            trained=parameters, unaveraged=critic, frozen=teacher * self.precision.dtype.itemsize,
+            work, network=f"{config.base_model} into a model of few steps", parameters=work.parameters + others,
+            trained=work.parameters + others, unaveraged=others, frozen=teacher * self.precision.dtype.itemsize,
             operations=config.batch * operations, activations=int(self.samples * self._kept_bytes(self.side)),
             followed=wanted - lacking, follows=wanted,
             cache_operations=work.cache_operations + steps * self._guided(self.side**2, self.words),
@@ -192,27 +201,31 @@ class SprintTask(TransformerTask):
 
         def of(batch: SprintBatch) -> float:
             count, _, height, width = batch.x0.shape
-            turn = int(self.settings.is_critics(batch.step))
-            return float(count * self._passes(turn, height * width, batch.text.mask.shape[1]))
+            students = self.settings.is_students(batch.step)
+            return float(count * self._passes(students, height * width, batch.text.mask.shape[1]))
 
         return of
 
-    def _passes(self, turn: int, positions: int, words: int) -> float:
-        """Operations of a sample in a turn of the student (0) or of the critic (1)."""
+    def _passes(self, students: bool, positions: int, words: int) -> float:
+        """Operations of a sample in a turn of the student, or of the others."""
         settings, once = self.settings, self._per_sample(positions, words) / _STEP
         # A pass through the teacher up to the last block that is judged; half of a backward pass is as much again.
         depth = self.spec.transformer.depth
         judged = once * (self._judged[-1] + 1) / depth
         tokens = positions // self.spec.transformer.patch_size**2
         heads = len(self._judged) * tokens * head_operations(self.network_config.width)
-        if turn:
+        matching, drawing = settings.distribution.weight > 0, settings.distribution.simulated * once
+        if not students:
             pictures = 2 + settings.critic.misaligned
-            return once + pictures * (judged + _STEP * heads)
+            judging = once + pictures * (judged + _STEP * heads) if settings.adversarial else 0.0
+            return judging + ((1 + _STEP) * once + drawing if matching else 0.0)
         tangent = 3 if self.exact else 2
         followed = (2 + tangent) * once if settings.consistency else 0.0
         judging = 2 * (judged + heads) if settings.adversarial else 0.0
         if settings.trajectory.weight and not settings.trajectory.stored:
             followed += settings.trajectory.mean_steps * self._guided(positions, words)
+        if matching:
+            followed += drawing + once + self._guided(positions, words)
         return followed + _STEP * once * self._branches + judging
 
     def _guided(self, positions: int, words: int) -> float:
@@ -230,6 +243,7 @@ class SprintTask(TransformerTask):
         settings = self.settings
         apart = settings.max_time is not None or not settings.consistency
         published = (settings.consistency > 0) + (settings.adversarial > 0 and apart)
+        published += settings.distribution.weight > 0
         return published + (settings.trajectory.points if settings.trajectory.weight else 0)
 
     def _kept_bytes(self, side: int) -> float:
@@ -266,6 +280,13 @@ class SprintTask(TransformerTask):
         if self.settings.consistency:
             how = "exact, by forward-mode differentiation" if self.exact else "by central differences"
             yield "derivative", how
+        if (matched := self.settings.distribution).weight:
+            often = "once" if matched.turns == 1 else f"{matched.turns} times"
+            text = f"a score network that begins as the teacher moves {often} after each step of the student"
+            yield (
+                "distribution",
+                text + (f", and {matched.warmup} before the first" if matched.warmup else ""),
+            )
         if (path := self.settings.trajectory).weight:
             text = f"of {path.steps} guided steps of the teacher; the student is asked at {path.points} points of each"
             if path.stored:
@@ -277,9 +298,12 @@ class SprintTask(TransformerTask):
         return cast(SprintNetwork, network).student
 
     def parts(self, network: nn.Module) -> Sequence[nn.Module]:
-        """Return the critic's heads, the student and the critic: each is called by itself."""
-        pair = cast(SprintNetwork, network)
-        return [pair.student] if pair.critic is None else [*pair.critic.heads, pair.student, pair.critic]
+        """Return the critic's heads and the score network's blocks, and the players: each is called by itself."""
+        three = cast(SprintNetwork, network)
+        inner = [] if three.critic is None else list(three.critic.heads)
+        inner += [] if three.score is None else list(three.score.blocks)
+        players = (three.student, three.critic, three.score)
+        return [*inner, *(player for player in players if player is not None)]
 
 
 def pure_noise(config: TransformerConfig) -> float:
@@ -334,6 +358,12 @@ def _read_student(
 def _check(config: TrainConfig) -> None:
     """Refuse settings that this task does not read. Raises ConfigError."""
     usual = TrainConfig(folder=config.folder, phases=config.phases, data=config.data)
+    matched = config.sprint.distribution
+    if matched.weight and matched.warmup >= config.steps:
+        raise ConfigError(
+            f"sprint.distribution.warmup is {matched.warmup} and the run has {config.steps} steps: the student would "
+            "never move; give it fewer or the run more"
+        )
     unread = [name for name in _UNREAD if getattr(config, name) != getattr(usual, name)]
     unread += ["preview.steps"] if config.preview.steps != usual.preview.steps else []
     unread += [
