@@ -106,7 +106,9 @@ def matching_settings(student: str | None = None, stored: int = STORED) -> Sprin
     """
     anchored = trajectory_settings(student, stored=stored)
     score = OptimizerConfig(lr=SCORE_RATE, betas=SCORE_BETAS)
-    matched = DistributionConfig(weight=1.0, turns=2, warmup=240, simulated=0.4, optimizer=score)
+    matched = DistributionConfig(
+        weight=1.0, guidance=3.0, turns=2, warmup=240, simulated=0.4, optimizer=score
+    )
     return replace(anchored, trajectory=replace(anchored.trajectory, weight=0.5), distribution=matched)
 
 

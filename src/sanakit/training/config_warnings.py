@@ -166,7 +166,7 @@ def _unread_by_sprint(config: TrainConfig) -> Iterator[tuple[str, bool, bool, st
         changed = getattr(wanted_path, name) != getattr(usual_path, name)
         yield f"sprint.trajectory.{name}", changed, wanted_path.weight > 0, "sprint.trajectory.weight 0"
     matched, usual_matched = wanted.distribution, usual.distribution
-    for name in ("simulated", "times", "turns", "warmup", "optimizer"):
+    for name in ("guidance", "simulated", "times", "turns", "warmup", "optimizer"):
         changed = getattr(matched, name) != getattr(usual_matched, name)
         yield f"sprint.distribution.{name}", changed, matched.weight > 0, "sprint.distribution.weight 0"
     for name in ("tangent", "warmup", "norm_constant", "norm", "least_sigma", "adaptive"):

@@ -229,9 +229,11 @@ class SprintDistillation:
     def _distribution(self, batch: SprintBatch, score: nn.Module) -> Tensor:
         """How far the student's pictures are from as likely as the teacher's, with a gradient for the student alone."""
         x0, positions = self._drawn(batch), self._positions(batch)
+        asked = self.settings.distribution.guidance
+        scale = batch.guidance if asked is None else torch.full_like(batch.guidance, asked)
         with torch.no_grad():
             x, s = linear_point(batch.matched.point(x0), batch.matched.angle)
-            real = self.teacher.guided(x, s, batch.text, batch.guidance, positions)
+            real = self.teacher.guided(x, s, batch.text, scale, positions)
             fake = score(x, TRAIN_STEPS * s, batch.text, positions=positions).float()
         return matching_loss(x0, x0_from_velocity(x, real, s), x0_from_velocity(x, fake, s))
 

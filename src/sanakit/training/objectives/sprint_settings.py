@@ -95,6 +95,8 @@ class DistributionConfig:
 
     Attributes:
         weight: of the loss; 0 for none.
+        guidance: the teacher's classifier-free scale where its pictures are compared with the student's; null for each
+            sample's own. Less of it keeps more kinds of pictures.
         simulated: share of the student's turns in which it draws in two steps, the first without gradients.
         times: noise that is added to its pictures before the scores are compared.
         turns: of the score network after each of the student's.
@@ -103,6 +105,7 @@ class DistributionConfig:
     """
 
     weight: Weight = 0.0
+    guidance: Annotated[float, Bounds(least=0, most=1000)] | None = None
     simulated: Share = 0.5
     times: AngleDensity = field(default_factory=lambda: AngleDensity(mean=0.0, std=1.6))
     turns: Annotated[int, Bounds(least=1, most=100)] = 5
