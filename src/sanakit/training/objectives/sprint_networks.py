@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,8 @@ from sanakit.base.text_states import TextStates
 from sanakit.flow.path import broadcast_time, trig_from_velocity, x0_from_trig
 from sanakit.flow.times import TRAIN_STEPS
 from sanakit.training.objectives.consistency import linear_point
-from sanakit.training.objectives.ladd import Critic
+from sanakit.training.objectives.ladd import ChannelGroupNorm, Critic, LocalBatchNorm
+from sanakit.training.objectives.sprint_settings import CriticConfig
 from sanakit.transformer import Positions, SanaTransformer
 
 
@@ -54,6 +56,12 @@ def one_step(
     angle = guidance.new_full((len(noise),), math.pi / 2)
     trig, _ = student(noise, angle, text, guidance, positions)
     return x0_from_trig(noise, trig, angle)
+
+
+def make_critic(wanted: CriticConfig, width: int, depth: int) -> Critic:
+    """Return the heads for a teacher of a width and a depth."""
+    norm = partial(LocalBatchNorm, size=wanted.virtual_batch) if wanted.norm == "batch" else ChannelGroupNorm
+    return Critic(width, len(wanted.numbers(depth)), norm)
 
 
 class SprintNetwork(nn.Module):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, cast
 
 import torch
@@ -20,17 +19,17 @@ from sanakit.flow.times import TRAIN_STEPS
 from sanakit.layers.embed import ScalarEmbed
 from sanakit.pipeline.shapes import transformer_parameters
 from sanakit.training.config import TrainConfig
-from sanakit.training.cost import kept_bytes, transformer_pass
 from sanakit.training.edits import edit_blocks
 from sanakit.training.events import Event
-from sanakit.training.objectives.ladd import ChannelGroupNorm, Critic, LocalBatchNorm, head_operations
+from sanakit.training.objectives.ladd import Critic
 from sanakit.training.objectives.objective import Objective, choose_objective
 from sanakit.training.objectives.sprint import SprintDistillation
 from sanakit.training.objectives.sprint_draws import SprintBatch
-from sanakit.training.objectives.sprint_networks import SprintNetwork, Student, Teacher
+from sanakit.training.objectives.sprint_networks import SprintNetwork, Student, Teacher, make_critic
 from sanakit.training.parallel import World
 from sanakit.training.tasks.dense_time import fit_dense_time
 from sanakit.training.tasks.network import load_base
+from sanakit.training.tasks.sprint_cost import SprintCost
 from sanakit.training.tasks.task import Workload
 from sanakit.training.tasks.trajectory_cache import TrajectoryCache
 from sanakit.training.tasks.transformer import TransformerTask
@@ -42,7 +41,6 @@ STEPS = (1, 2, 4)
 """Steps that previews are drawn with: what the finished model is for."""
 
 _UNREAD = ("model", "text", "times")
-_STEP = 3  # passes that a pass with its backward pass takes
 _STD = 0.02  # of the guidance embedding's first layer, as of the other embeddings
 
 
@@ -139,11 +137,7 @@ class SprintTask(TransformerTask):
 
     def _critic(self) -> Critic:
         """Heads for the blocks of the config."""
-        wanted, width = self.settings.critic, self.network_config.width
-        norm = (
-            partial(LocalBatchNorm, size=wanted.virtual_batch) if wanted.norm == "batch" else ChannelGroupNorm
-        )
-        return Critic(width, len(self._judged), norm)
+        return make_critic(self.settings.critic, self.network_config.width, self.spec.transformer.depth)
 
     def _score(self) -> SanaTransformer:
         """Return the score network, which begins as the teacher."""
@@ -183,18 +177,29 @@ class SprintTask(TransformerTask):
             critic = sum(p.numel() for p in heads.parameters())
         teacher = transformer_parameters(self.spec.transformer)
         others = critic + (teacher if self.settings.distribution.weight else 0)
-        turns = [True, *[False] * self.settings.turns]  # whether they are the student's
-        operations = sum(self._passes(turn, self.side**2, self.words) for turn in turns) / len(turns)
         wanted, lacking = self.trajectories.wanted, len(self.trajectories.missing())
-        steps = lacking * self.settings.trajectory.mean_steps
+        cost, positions, words = self._cost_of_turns, self.side**2, self.words
+        followed = lacking * self.settings.trajectory.mean_steps * cost.guided(positions, words)
         return replace(
             work, network=f"{config.base_model} into a model of few steps", parameters=work.parameters + others,
             trained=work.parameters + others, unaveraged=others, frozen=teacher * self.precision.dtype.itemsize,
-            operations=config.batch * operations, activations=int(self.samples * self._kept_bytes(self.side)),
+            operations=config.batch * cost.mean_operations(positions, words),
+            activations=int(self.samples * cost.activations(self.side, words)),
             followed=wanted - lacking, follows=wanted,
-            cache_operations=work.cache_operations + steps * self._guided(self.side**2, self.words),
-            cache_bytes=work.cache_bytes + lacking * self._trajectory_bytes(self.side),
+            cache_operations=work.cache_operations + followed,
+            cache_bytes=work.cache_bytes + lacking * cost.trajectory_bytes(self.side),
         )  # fmt: skip
+
+    @cached_property
+    def _cost_of_turns(self) -> SprintCost:
+        return SprintCost(
+            self.settings,
+            self.spec.transformer,
+            self.network_config,
+            self.exact,
+            self._per_sample,
+            self._kept(),
+        )
 
     def operations(self) -> Callable[[Any], float]:
         """Count by whose turn it is, the size of the latents and the tokens that are read."""
@@ -202,63 +207,10 @@ class SprintTask(TransformerTask):
         def of(batch: SprintBatch) -> float:
             count, _, height, width = batch.x0.shape
             students = self.settings.is_students(batch.step)
-            return float(count * self._passes(students, height * width, batch.text.mask.shape[1]))
+            words = batch.text.mask.shape[1]
+            return float(count * self._cost_of_turns.operations(students, height * width, words))
 
         return of
-
-    def _passes(self, students: bool, positions: int, words: int) -> float:
-        """Operations of a sample in a turn of the student, or of the others."""
-        settings, once = self.settings, self._per_sample(positions, words) / _STEP
-        # A pass through the teacher up to the last block that is judged; half of a backward pass is as much again.
-        depth = self.spec.transformer.depth
-        judged = once * (self._judged[-1] + 1) / depth
-        tokens = positions // self.spec.transformer.patch_size**2
-        heads = len(self._judged) * tokens * head_operations(self.network_config.width)
-        matching, drawing = settings.distribution.weight > 0, settings.distribution.simulated * once
-        if not students:
-            pictures = 2 + settings.critic.misaligned
-            judging = once + pictures * (judged + _STEP * heads) if settings.adversarial else 0.0
-            return judging + ((1 + _STEP) * once + drawing if matching else 0.0)
-        tangent = 3 if self.exact else 2
-        followed = (2 + tangent) * once if settings.consistency else 0.0
-        judging = 2 * (judged + heads) if settings.adversarial else 0.0
-        if settings.trajectory.weight and not settings.trajectory.stored:
-            followed += settings.trajectory.mean_steps * self._guided(positions, words)
-        if matching:
-            followed += drawing + once + self._guided(positions, words)
-        return followed + _STEP * once * self._branches + judging
-
-    def _guided(self, positions: int, words: int) -> float:
-        """Operations of the teacher's guided velocity at one point."""
-        return 2 * self._per_sample(positions, words) / _STEP
-
-    def _trajectory_bytes(self, side: int) -> int:
-        """Bytes of a trajectory in the cache: its points and its end, float16."""
-        points = 1 + math.ceil(self.settings.trajectory.mean_steps)
-        return 2 * points * self.network_config.latent_channels * side**2
-
-    @property
-    def _branches(self) -> int:
-        """The points of each sample that a student's turn differentiates."""
-        settings = self.settings
-        apart = settings.max_time is not None or not settings.consistency
-        published = (settings.consistency > 0) + (settings.adversarial > 0 and apart)
-        published += settings.distribution.weight > 0
-        return published + (settings.trajectory.points if settings.trajectory.weight else 0)
-
-    def _kept_bytes(self, side: int) -> float:
-        """Bytes of a sample that a student's turn keeps for its backward pass."""
-        once = kept_bytes(partial(transformer_pass, self.network_config, side, self.words))
-        kept = self._kept() * self._branches * once
-        if not self.settings.adversarial:
-            return kept
-        teacher = kept_bytes(partial(transformer_pass, self.spec.transformer, side, self.words, frozen=True))
-        share = (self._judged[-1] + 1) / self.spec.transformer.depth
-        with torch.device("meta"):
-            critic = self._critic()
-            tokens = torch.empty(1, side**2, self.network_config.width, requires_grad=True)
-        heads = kept_bytes(lambda: critic([tokens] * len(self._judged), frozen=True))
-        return kept + self._kept() * share * teacher + heads
 
     def remarks(self) -> Iterator[tuple[str, str]]:
         """Say what the student begins with, and how it is differentiated."""
