@@ -17,7 +17,7 @@ Stages:
   pictures   scenes with captions to runs/sets/256-captions
   train      the run in runs/toybox-sprint: latents and text states first, then `task: sprint`
   ship       its averaged weights in bf16 to src/sanakit/toybox/sprint, where `--model toybox-sprint` finds them; of a
-             run that began with a student, the mean of that one's weights and its own
+             run on trajectories alone that began with a student, the mean of that one's weights and its own
 """
 
 from __future__ import annotations
