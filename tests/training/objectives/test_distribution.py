@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sanakit.training.objectives.distribution import direction, matching_loss
+from sanakit.training.objectives.distribution import matching_direction, matching_loss
 from tests.oracles.bounds import within
 
 
@@ -18,14 +18,14 @@ def test_the_gradient_is_the_direction_over_the_elements() -> None:
     assert x0.grad is not None
     distance = torch.stack([(a - b).abs().mean() for a, b in zip(x0.detach(), real, strict=True)])
     wanted = (fake - real) / distance[:, None, None, None]
-    within("distribution, direction", direction(x0.detach(), real, fake), wanted, 1e-6)
+    within("distribution, direction", matching_direction(x0.detach(), real, fake), wanted, 1e-6)
     within("distribution, gradient", x0.grad * x0.numel(), wanted, 1e-5)
 
 
 def test_where_both_expect_the_same_nothing_moves_and_near_it_nothing_explodes() -> None:
     x0 = torch.randn(2, 4, 2, 2, generator=torch.Generator().manual_seed(1))
-    assert not direction(x0, x0 + 1, x0 + 1).any()
-    found = direction(x0, x0, x0 + 1e-4)  # the teacher expects the very picture
+    assert not matching_direction(x0, x0 + 1, x0 + 1).any()
+    found = matching_direction(x0, x0, x0 + 1e-4)  # the teacher expects the very picture
     assert float(found.abs().max()) == pytest.approx(1e-4 / 0.02, rel=1e-2)
 
 

@@ -20,7 +20,7 @@ _LEAST = 0.02
 """Mean distance between a picture and the teacher's expectation below which the direction no longer grows."""
 
 
-def direction(x0: Tensor, real: Tensor, fake: Tensor) -> Tensor:
+def matching_direction(x0: Tensor, real: Tensor, fake: Tensor) -> Tensor:
     """Return the direction [B, ...] that pictures x0 are moved against.
 
     real, fake: what the teacher and the score network expect of the same noisy pictures, [B, ...]. Divided by how far
@@ -31,6 +31,6 @@ def direction(x0: Tensor, real: Tensor, fake: Tensor) -> Tensor:
 
 
 def matching_loss(x0: Tensor, real: Tensor, fake: Tensor) -> Tensor:
-    """Return a scalar whose gradient by x0 [B, ...] is `direction`, over the number of elements."""
-    moved = (x0 - direction(x0, real, fake)).detach()
+    """Return a scalar whose gradient by x0 [B, ...] is `matching_direction`, over the number of elements."""
+    moved = (x0 - matching_direction(x0, real, fake)).detach()
     return 0.5 * (x0 - moved).square().mean()

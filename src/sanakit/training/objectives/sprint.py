@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from sanakit.base.seeds import hash_seed
 from sanakit.base.text_states import TextStates
-from sanakit.flow.path import LinearPath, TrigPath, time_from_angle, x0_from_trig, x0_from_velocity
+from sanakit.flow.path import LinearPath, TrigPath, x0_from_trig, x0_from_velocity
 from sanakit.flow.times import TRAIN_STEPS
 from sanakit.training.config import TrainConfig
 from sanakit.training.objectives.adversarial import hinge_discriminator, hinge_generator
@@ -38,8 +38,9 @@ from sanakit.training.objectives.distribution import matching_loss
 from sanakit.training.objectives.flow_matching import phase_config
 from sanakit.training.objectives.ladd import Critic, gradient_penalty
 from sanakit.training.objectives.sprint_draws import SprintBatch, draw
-from sanakit.training.objectives.sprint_networks import SprintNetwork, Teacher, one_step
+from sanakit.training.objectives.sprint_networks import SprintNetwork, Teacher
 from sanakit.training.objectives.trajectory import Levels, Trajectory, end_distance, follow
+from sanakit.training.objectives.velocity import velocity
 from sanakit.training.players import Player, make_player
 from sanakit.training.tasks.latents import LatentBatch
 from sanakit.transformer import Positions
@@ -141,8 +142,8 @@ class SprintDistillation:
         """How far the student's jumps from points of trajectories are from where these end."""
         path = self._followed(batch) if batch.path is None else batch.path
         x, angle, copies = torch.cat(path.points), torch.cat(path.angles), len(path.points)
-        trig, _ = self._ask(replace(batch, text=path.text, guidance=path.guidance), x, angle)
-        return end_distance(x0_from_trig(x, trig, angle), path.end.repeat(copies, 1, 1, 1))
+        x0 = self._jump(replace(batch, text=path.text, guidance=path.guidance), x, angle)
+        return end_distance(x0, path.end.repeat(copies, 1, 1, 1))
 
     def _sum(self, parts: dict[str, Tensor]) -> Tensor:
         """Return the weighted sum of the losses that are there."""
@@ -219,7 +220,7 @@ class SprintDistillation:
         """(noisy pictures, their angles): real ones, those that the student made, and real ones of other captions."""
         jump = batch.flow if self.settings.max_time is None else batch.jump
         x = jump.point(batch.x0)
-        made = x0_from_trig(x, self._ask(batch, x, jump.angle)[0], jump.angle)
+        made = self._jump(batch, x, jump.angle)
         real = batch.real.point(batch.x0), batch.real.angle
         found = [real, (batch.fake.point(made), batch.fake.angle)]
         if self.settings.critic.misaligned and len(batch.x0) > 1:
@@ -228,23 +229,25 @@ class SprintDistillation:
 
     def _distribution(self, batch: SprintBatch, score: nn.Module) -> Tensor:
         """How far the student's pictures are from as likely as the teacher's, with a gradient for the student alone."""
-        x0, positions = self._drawn(batch), self._positions(batch)
+        x0 = self._drawn(batch)
         asked = self.settings.distribution.guidance
         scale = batch.guidance if asked is None else torch.full_like(batch.guidance, asked)
         with torch.no_grad():
-            x, s = linear_point(batch.matched.point(x0), batch.matched.angle)
-            real = self.teacher.guided(x, s, batch.text, scale, positions)
-            fake = score(x, TRAIN_STEPS * s, batch.text, positions=positions).float()
+            x, s, fake = self._scored(batch, x0, score)
+            real = self.teacher.guided(x, s, batch.text, scale, self._positions(batch))
         return matching_loss(x0, x0_from_velocity(x, real, s), x0_from_velocity(x, fake, s))
 
     def _score_losses(self, batch: SprintBatch, score: nn.Module) -> dict[str, Tensor]:
         """`score_loss`: the flow's, of pictures that the student drew."""
         with torch.no_grad():
             x0 = self._drawn(batch)
-        noise, s = batch.matched.noise, time_from_angle(batch.matched.angle)
-        point = LinearPath().point(x0, noise, s)
-        velocity = score(point, TRAIN_STEPS * s, batch.text, positions=self._positions(batch))
-        return {"score_loss": (velocity.float() - LinearPath().target(x0, noise)).square().mean()}
+        _, _, predicted = self._scored(batch, x0, score)
+        return {"score_loss": velocity(predicted, LinearPath().target(x0, batch.matched.noise))["loss"]}
+
+    def _scored(self, batch: SprintBatch, x0: Tensor, score: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
+        """Return pictures x0 with noise on the linear path, their times [B], and the score network's velocity there."""
+        x, s = linear_point(batch.matched.point(x0), batch.matched.angle)
+        return x, s, score(x, TRAIN_STEPS * s, batch.text, positions=self._positions(batch)).float()
 
     def _drawn(self, batch: SprintBatch) -> Tensor:
         """Return what the student draws in one step or in two, [B, C, h, w] float32; the last has gradients.
@@ -254,9 +257,14 @@ class SprintDistillation:
         drawn = random.Random(hash_seed("steps", self.config.seed, batch.step))
         x, angle = batch.jump.noise, batch.guidance.new_full((len(batch.x0),), math.pi / 2)
         if drawn.random() < self.settings.distribution.simulated:
-            first = one_step(self.student, x, batch.text, batch.guidance, self._positions(batch))
+            with torch.no_grad():
+                first = self._jump(batch, x, angle)
             angle = torch.full_like(angle, drawn.uniform(*_SECOND))
             x = TrigPath().point(first, batch.noise, angle)
+        return self._jump(batch, x, angle)
+
+    def _jump(self, batch: SprintBatch, x: Tensor, angle: Tensor) -> Tensor:
+        """Return where the student jumps from points x [k B, C, h, w] at angles [k B], the same shape."""
         return x0_from_trig(x, self._ask(batch, x, angle)[0], angle)
 
     def _positions(self, batch: LatentBatch) -> Positions:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sanakit.base.text_states import TextStates
-from sanakit.flow.path import broadcast_time, trig_from_velocity, x0_from_trig
+from sanakit.flow.path import broadcast_time, trig_from_velocity
 from sanakit.flow.times import TRAIN_STEPS
 from sanakit.training.objectives.consistency import linear_point
 from sanakit.training.objectives.ladd import ChannelGroupNorm, Critic, LocalBatchNorm
@@ -46,16 +45,6 @@ class Student(nn.Module):
             return trig, None
         usual: Tensor = self.logvar_linear(self.transformer.embed_time(s, guidance))
         return trig, usual.float().sum(1)  # of one: FSDP wants no views
-
-
-@torch.no_grad()
-def one_step(
-    student: nn.Module, noise: Tensor, text: TextStates, guidance: Tensor, positions: Positions | None = None
-) -> Tensor:
-    """Return what a student draws from noise [B, C, h, w] in one step, float32; without gradients."""
-    angle = guidance.new_full((len(noise),), math.pi / 2)
-    trig, _ = student(noise, angle, text, guidance, positions)
-    return x0_from_trig(noise, trig, angle)
 
 
 def make_critic(wanted: CriticConfig, width: int, depth: int) -> Critic:
